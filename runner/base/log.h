@@ -1,0 +1,26 @@
+/* log.h - what a person reads while a command works. Everything here goes to standard error (and,
+ * when a run has opened one, to its log file); results go to standard output by printf. */
+#ifndef RP_LOG_H
+#define RP_LOG_H
+
+#include "base/base.h"
+
+struct rp_log_style {
+    bool quiet; /* only errors */
+    bool color; /* ANSI colours on standard error */
+};
+void rp_log_configure(const struct rp_log_style *style);
+
+/* Also writes each line to this descriptor, with a UTC time; -1 stops it. Not owned. */
+void rp_log_to_file(int fd);
+
+void rp_log_info(const char *format, ...) RP_PRINTF(1, 2);    /* "reprise: ..." */
+void rp_log_warning(const char *format, ...) RP_PRINTF(1, 2); /* "reprise: warning: ..." */
+void rp_log_error(const char *text);                          /* "reprise: error: ..." */
+
+/* One line on a terminal that the next replaces; nothing when standard error is no terminal. */
+void rp_log_progress(const char *format, ...) RP_PRINTF(1, 2);
+void rp_log_progress_clear(void);
+bool rp_log_is_terminal(void);
+
+#endif
