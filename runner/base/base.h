@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 #if defined(__GNUC__)
-#define RP_NODISCARD __attribute__((warn_unused_result))
+#define RP_NODISCARD         __attribute__((warn_unused_result))
 #define RP_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
 #else
 #define RP_NODISCARD

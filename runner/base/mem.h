@@ -1,22 +1,23 @@
 /* mem.h - host memory for small things. Running out here aborts with a sentence: a launcher that
- * cannot allocate a few kilobytes can neither save nor say more. Blocks whose size comes from a spec
- * or a file (tensors, data sets) are allocated with rp_mem_try(), which returns NULL. */
+ * cannot allocate a few kilobytes can neither save nor say more. Blocks whose size comes from a
+ * spec or a file (tensors, data sets) are allocated with rp_mem_try(), which returns NULL. */
 #ifndef RP_MEM_H
 #define RP_MEM_H
 
 #include "base/base.h"
 
-void *rp_mem_new(size_t bytes);                            /* zeroed; free with rp_mem_free */
-void *rp_mem_grow(void *block, size_t bytes);              /* like realloc; new bytes undefined */
-void *rp_mem_try(size_t bytes);                            /* 64-byte aligned, zeroed, or NULL; free with rp_mem_free */
-void rp_mem_free(void *block);                             /* NULL is fine */
+void *rp_mem_new(size_t bytes);               /* zeroed; free with rp_mem_free */
+void *rp_mem_grow(void *block, size_t bytes); /* like realloc; new bytes undefined */
+void *rp_mem_try(size_t bytes); /* 64-byte aligned, zeroed, or NULL; free with rp_mem_free */
+void rp_mem_free(void *block);  /* NULL is fine */
 char *rp_mem_text(const char *format, ...) RP_PRINTF(1, 2); /* a new string; caller frees */
-char *rp_mem_copy_text(const char *text);                  /* NULL gives NULL */
+char *rp_mem_copy_text(const char *text);                   /* NULL gives NULL */
 
-#define RP_NEW(type) ((type *)rp_mem_new(sizeof(type)))
+#define RP_NEW(type)          ((type *)rp_mem_new(sizeof(type)))
 #define RP_NEW_ARRAY(type, n) ((type *)rp_mem_new(sizeof(type) * (size_t)(n)))
 
-/* A growing byte string. Always NUL-terminated after the first append; `bytes` may be NULL before. */
+/* A growing byte string. Always NUL-terminated after the first append; `bytes` may be NULL before.
+ */
 struct rp_text {
     char *bytes;
     size_t length, capacity;

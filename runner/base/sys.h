@@ -8,30 +8,33 @@
 
 /* ---- environment, clocks, randomness -------------------------------------------------------- */
 
-const char *rp_sys_env(const char *name); /* NULL when unset; valid until exit */
-char **rp_sys_environ(void);              /* NAME=value, NULL-terminated; not owned */
-double rp_sys_clock(void);                /* seconds, monotonic */
-double rp_sys_cpu_clock(void);            /* seconds of CPU of this process */
-double rp_sys_wall(void);                 /* seconds since 1970 */
+const char *rp_sys_env(const char *name);    /* NULL when unset; valid until exit */
+char **rp_sys_environ(void);                 /* NAME=value, NULL-terminated; not owned */
+double rp_sys_clock(void);                   /* seconds, monotonic */
+double rp_sys_cpu_clock(void);               /* seconds of CPU of this process */
+double rp_sys_wall(void);                    /* seconds since 1970 */
 void rp_sys_utc(double wall, char text[32]); /* 2026-11-23T16:45:00Z */
 void rp_sys_sleep(double seconds);
-uint64_t rp_sys_random(void);             /* never enters a bit of a model */
+uint64_t rp_sys_random(void); /* never enters a bit of a model */
 
-/* ---- host facts -------------------------------------------------------------------------------- */
+/* ---- host facts --------------------------------------------------------------------------------
+ */
 
-int rp_sys_cpus(void);                    /* affinity mask and cgroup quota, at least 1 */
+int rp_sys_cpus(void); /* affinity mask and cgroup quota, at least 1 */
 void rp_sys_host(char name[256]);
-char *rp_sys_self(void);                  /* absolute path of this program; caller frees */
-uint64_t rp_sys_peak_memory(void);        /* peak resident anonymous bytes of this process */
-uint64_t rp_sys_memory_limit(void);       /* bytes available: smaller of machine and cgroup */
+char *rp_sys_self(void);            /* absolute path of this program; caller frees */
+uint64_t rp_sys_peak_memory(void);  /* peak resident anonymous bytes of this process */
+uint64_t rp_sys_memory_limit(void); /* bytes available: smaller of machine and cgroup */
 
-/* ---- paths --------------------------------------------------------------------------------------- */
+/* ---- paths
+ * --------------------------------------------------------------------------------------- */
 
 char *rp_sys_join(const char *folder, const char *path); /* path when absolute; caller frees */
 char *rp_sys_folder_of(const char *path);                /* "." when there is none; caller frees */
 char *rp_sys_absolute(const char *path);                 /* links not resolved; caller frees */
 
-/* ---- files: reading ------------------------------------------------------------------------------ */
+/* ---- files: reading
+ * ------------------------------------------------------------------------------ */
 
 struct rp_sys_stat {
     bool exists, is_file, is_folder;
@@ -44,6 +47,10 @@ RP_NODISCARD enum rp_status rp_sys_stat(const char *path, struct rp_sys_stat *st
 /* Opens for reading; refuses all but regular files (FIFOs, devices, folders) with `status`. */
 RP_NODISCARD enum rp_status rp_sys_open_read(const char *path, enum rp_status status, int *fd,
                                              struct rp_error *err);
+/* Up to `capacity` bytes; *got 0 at the end. Interrupted calls go on. */
+RP_NODISCARD enum rp_status rp_sys_read(int fd, void *bytes, size_t capacity, size_t *got,
+                                        const char *path, enum rp_status status,
+                                        struct rp_error *err);
 /* The whole file, NUL-terminated after `*length`; more than `limit` bytes is refused. Caller frees
  * with rp_mem_free. */
 RP_NODISCARD enum rp_status rp_sys_read_file(const char *path, uint64_t limit,
@@ -54,11 +61,14 @@ RP_NODISCARD enum rp_status rp_sys_read_file(const char *path, uint64_t limit,
 RP_NODISCARD enum rp_status rp_sys_list(const char *folder, char ***names, struct rp_error *err);
 void rp_sys_free_names(char **names);
 
-/* ---- files: writing (STORAGE on failure) --------------------------------------------------------- */
+/* ---- files: writing (STORAGE on failure)
+ * --------------------------------------------------------- */
 
-RP_NODISCARD enum rp_status rp_sys_make_folder(const char *path, struct rp_error *err); /* and parents */
+RP_NODISCARD enum rp_status rp_sys_make_folder(const char *path,
+                                               struct rp_error *err); /* and parents */
 RP_NODISCARD enum rp_status rp_sys_open_append(const char *path, int *fd, struct rp_error *err);
-RP_NODISCARD enum rp_status rp_sys_create(const char *path, int *fd, struct rp_error *err); /* truncates */
+RP_NODISCARD enum rp_status rp_sys_create(const char *path, int *fd,
+                                          struct rp_error *err); /* truncates */
 RP_NODISCARD enum rp_status rp_sys_write(int fd, const void *bytes, size_t length, const char *path,
                                          struct rp_error *err);
 RP_NODISCARD enum rp_status rp_sys_sync(int fd, const char *path, struct rp_error *err);
@@ -70,7 +80,7 @@ RP_NODISCARD enum rp_status rp_sys_write_file(const char *path, const void *byte
 RP_NODISCARD enum rp_status rp_sys_truncate(const char *path, uint64_t size, struct rp_error *err);
 /* A file, or a folder with all it holds; missing is fine. Links are removed, never followed. */
 RP_NODISCARD enum rp_status rp_sys_remove(const char *path, struct rp_error *err);
-void rp_sys_close(int fd); /* -1 is fine */
+void rp_sys_close(int fd);                    /* -1 is fine */
 uint64_t rp_sys_free_bytes(const char *path); /* space left for us where `path` is */
 
 #endif
