@@ -1,4 +1,5 @@
-/* cli.h - the command table, options, and the output contract of DESIGN section 5. Private to cli/ and main. */
+/* cli.h - the command table, options, and the output contract of DESIGN section 5. Private to cli/
+ * and main. */
 #ifndef RP_CLI_H
 #define RP_CLI_H
 
@@ -10,38 +11,46 @@ struct json_t;
 /* One option of a command. The parser knows nothing else. */
 enum rp_cli_type { RP_CLI_FLAG, RP_CLI_TEXT, RP_CLI_LIST };
 struct rp_cli_option {
-    const char *name;    /* "--out" */
+    const char *name; /* "--out" */
     enum rp_cli_type type;
-    const char *value;   /* what stands behind it in help: "DIR"; NULL for a flag */
+    const char *value; /* what stands behind it in help: "DIR"; NULL for a flag */
     const char *help;
 };
 
-/* Arguments after parsing. */
+/* Arguments after parsing; valid while the command runs. */
+struct rp_cli_line;
 struct rp_cli_args {
-    const char *const *word; /* positional */
+    const char *const *word; /* positional, NULL-terminated */
     int n_words;
-    const struct rp_cli_option *options;
-    const char *const *values;     /* per option: its (last) text, "" for a flag given, NULL when not */
-    const char *const *const *lists; /* per LIST option: NULL-terminated */
     bool json;
+    const struct rp_cli_line *line; /* private: options given */
 };
 bool rp_cli_has(const struct rp_cli_args *args, const char *name);
 const char *rp_cli_text(const struct rp_cli_args *args, const char *name);
-const char *const *rp_cli_list(const struct rp_cli_args *args, const char *name);
+const char *const *rp_cli_list(const struct rp_cli_args *args,
+                               const char *name); /* NULL-terminated, or NULL */
 
-/* --json: a command fills `result` (a JSON object); main prints it as the last line of standard output with
- * "status" and "exit_code" added, errors included. Without --json the command prints for people. */
+/* --json: a command fills `result` (a JSON object); main prints it as the last line of standard
+ * output with "status" and "exit_code" added, errors included. Without --json the command prints
+ * for people. */
 struct rp_command {
     const char *name;
-    const char *usage;   /* "SPEC" , "A B" */
-    const char *summary; /* one line */
+    const char *usage;        /* "SPEC" , "A B" */
+    const char *summary;      /* one line */
     int min_words, max_words; /* max -1: any */
-    const struct rp_cli_option *options; /* ends with a NULL name; --json --quiet --color --help are common */
-    enum rp_status (*run)(const struct rp_cli_args *args, struct json_t *result, struct rp_error *err);
+    const struct rp_cli_option
+        *options; /* ends with a NULL name; --json --quiet --color --help are common */
+    enum rp_status (*run)(const struct rp_cli_args *args, struct json_t *result,
+                          struct rp_error *err);
 };
 #define RP_COMMAND(name) extern const struct rp_command rp_command_##name;
 #include "commands.def"
 #undef RP_COMMAND
 const struct rp_command *const *rp_commands(void); /* NULL-terminated, in help order */
+const struct rp_cli_option *
+rp_cli_common_options(void); /* --json --quiet --color --help; NULL name ends */
+
+/* The whole program: parses, runs the command, prints the error, returns the exit code. */
+int rp_cli_main(int argc, char **argv);
 
 #endif

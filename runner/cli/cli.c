@@ -1,0 +1,150 @@
+/* cli.c - help, one command, its result as JSON, its error as one line, its status as exit code. */
+#include "cli/cli_int.h"
+
+#include "base/log.h"
+#include "base/sys.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#ifndef RP_VERSION
+#define RP_VERSION "0.1.0"
+#endif
+
+static void print_options(const struct rp_cli_option *option)
+{
+    for (; option && option->name; option++) {
+        char left[64];
+        snprintf(left, sizeof left, "%s%s%s", option->name, option->value ? " " : "",
+                 option->value ? option->value : "");
+        printf("  %-28s %s\n", left, option->help);
+    }
+}
+
+static void print_command_help(const struct rp_command *command)
+{
+    printf("usage: reprise %s%s%s [OPTION...]\n\n%s\n\n", command->name,
+           command->usage[0] ? " " : "", command->usage, command->summary);
+    print_options(command->options);
+    print_options(rp_cli_common_options());
+}
+
+static void print_help(void)
+{
+    printf("reprise %s - a training runner that gives the same bits again\n\n"
+           "usage: reprise COMMAND [ARGUMENT...] [OPTION...]\n\n",
+           RP_VERSION);
+    for (const struct rp_command *const *command = rp_commands(); *command; command++)
+        printf("  %-12s %-18s %s\n", (*command)->name, (*command)->usage, (*command)->summary);
+    printf("  %-12s %-18s %s\n\n", "--version", "", "prints the version");
+    printf("RUN is a folder, a name (its newest run), first digits of a digest, or nothing (the "
+           "newest).\n"
+           "Start with: reprise init digits-mlp > job.yaml && reprise run job.yaml\n");
+}
+
+static const struct rp_command *find_command(const char *name)
+{
+    for (const struct rp_command *const *command = rp_commands(); *command; command++)
+        if (strcmp((*command)->name, name) == 0) return *command;
+    return NULL;
+}
+
+/* NO_COLOR (any value), TERM=dumb and a standard error that is no terminal turn colours off. */
+static bool wants_color(const char *when)
+{
+    if (when && strcmp(when, "always") == 0) return true;
+    if (when && strcmp(when, "never") == 0) return false;
+    const char *no_color = rp_sys_env("NO_COLOR"), *term = rp_sys_env("TERM");
+    return !(no_color && no_color[0]) && term && strcmp(term, "dumb") != 0 && rp_log_is_terminal();
+}
+
+/* A program started with a standard stream closed would write its results into the first file it
+ * opens. */
+static void open_standard_streams(void)
+{
+    for (int fd = 0; fd <= 2; fd++)
+        if (fcntl(fd, F_GETFD) == -1 && open("/dev/null", O_RDWR) < 0) return;
+}
+
+static void print_result(json_t *result, enum rp_status status, const struct rp_error *err)
+{
+    if (!json_object_get(result, "status"))
+        json_object_set_new(result, "status",
+                            json_string(status == RP_STATUS_OK ? "ok" : rp_status_name(status)));
+    json_object_set_new(result, "exit_code", json_integer(status));
+    if (status != RP_STATUS_OK) json_object_set_new(result, "error", json_string(err->text));
+    char *text = json_dumps(result, JSON_COMPACT | JSON_REAL_PRECISION(17));
+    printf("%s\n", text ? text : "{}");
+    free(text);
+}
+
+static enum rp_status check_words(const struct rp_command *command, int n_words,
+                                  struct rp_error *err)
+{
+    if (n_words >= command->min_words && (command->max_words < 0 || n_words <= command->max_words))
+        return RP_STATUS_OK;
+    return rp_error_set(err, RP_STATUS_USAGE, "%s: usage: reprise %s %s", command->name,
+                        command->name, command->usage);
+}
+
+static enum rp_status run_command(const struct rp_command *command, int argc, char **argv,
+                                  struct rp_error *err)
+{
+    struct rp_cli_line *line = RP_NEW(struct rp_cli_line);
+    line->command = command;
+    enum rp_status status = rp_cli_parse(argc, argv, line, err);
+    struct rp_cli_args args = {.word = line->word, .n_words = line->n_words, .line = line};
+    args.json = rp_cli_has(&args, "--json");
+    rp_log_configure(&(struct rp_log_style){.quiet = rp_cli_has(&args, "--quiet"),
+                                            .color = wants_color(rp_cli_text(&args, "--color"))});
+    if (status == RP_STATUS_OK && rp_cli_has(&args, "--help")) {
+        print_command_help(command);
+    } else {
+        json_t *result = json_object();
+        if (status == RP_STATUS_OK) status = check_words(command, args.n_words, err);
+        if (status == RP_STATUS_OK) status = command->run(&args, result, err);
+        if (args.json) print_result(result, status, err);
+        json_decref(result);
+    }
+    rp_log_progress_clear();
+    if (status != RP_STATUS_OK) rp_log_error(err->text[0] ? err->text : rp_status_meaning(status));
+    rp_mem_free(line);
+    return status;
+}
+
+int rp_cli_main(int argc, char **argv)
+{
+    open_standard_streams();
+    signal(SIGPIPE, SIG_IGN); /* a reader that goes away never stops a run */
+    struct rp_error *err = RP_NEW(struct rp_error);
+    enum rp_status status = RP_STATUS_OK;
+    const char *name = argc > 1 ? argv[1] : "--help";
+    const struct rp_command *command = find_command(name);
+    if (command) {
+        status = run_command(command, argc - 2, argv + 2, err);
+    } else if (strcmp(name, "--version") == 0) {
+        printf("reprise %s\n", RP_VERSION);
+    } else if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 ||
+               strcmp(name, "help") == 0) {
+        print_help();
+        if (argc < 2) status = RP_STATUS_USAGE;
+    } else {
+        rp_log_configure(&(struct rp_log_style){.color = wants_color(NULL)});
+        status = rp_error_set(err, RP_STATUS_USAGE,
+                              "there is no command %s; `reprise --help` lists them", name);
+        rp_log_error(err->text);
+    }
+    /* A full disk behind a redirected result is told; a pipe closed early is the reader's choice.
+     */
+    if (fflush(stdout) != 0 && status == RP_STATUS_OK && isatty(STDOUT_FILENO) == 0 &&
+        errno == ENOSPC)
+        status = RP_STATUS_STORAGE;
+    rp_mem_free(err);
+    return (int)status;
+}
