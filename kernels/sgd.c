@@ -1,0 +1,7 @@
+/* sgd.c - the update of sgd. README.md chapter 11. */
+#include "update.h"
+
+enum rp_status rp_sgd_shape(struct rp_op_call *call, struct rp_error *err)
+{
+    return rp_update_shape(call, 1, true, err);
+}
