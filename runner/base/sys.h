@@ -83,4 +83,22 @@ RP_NODISCARD enum rp_status rp_sys_remove(const char *path, struct rp_error *err
 void rp_sys_close(int fd);                    /* -1 is fine */
 uint64_t rp_sys_free_bytes(const char *path); /* space left for us where `path` is */
 
+/* ---- locks and places within a file (sys_lock.c) --------------------------------------------------- */
+
+int rp_sys_pid(void);
+/* Opens for reading and writing, made when missing. */
+RP_NODISCARD enum rp_status rp_sys_open_lock(const char *path, int *fd, struct rp_error *err);
+enum rp_sys_lock { RP_SYS_LOCK_TAKEN, RP_SYS_LOCK_CONFLICT, RP_SYS_LOCK_UNSUPPORTED };
+/* An exclusive open-file-description lock on the first byte; never waits. It ends with the last
+ * descriptor of this opening, so with the process at the latest. */
+enum rp_sys_lock rp_sys_lock_try(int fd);
+/* What rp_sys_lock_try would say, taking nothing; a descriptor for reading will do. */
+enum rp_sys_lock rp_sys_lock_ask(int fd);
+bool rp_sys_same_file(int fd, const char *path); /* is `path` still the file that is open? */
+RP_NODISCARD enum rp_status rp_sys_write_at(int fd, uint64_t offset, const void *bytes, size_t length,
+                                            const char *path, struct rp_error *err);
+RP_NODISCARD enum rp_status rp_sys_read_at(int fd, uint64_t offset, void *bytes, size_t capacity,
+                                           size_t *got, const char *path, enum rp_status status,
+                                           struct rp_error *err);
+
 #endif

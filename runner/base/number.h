@@ -1,0 +1,18 @@
+/* number.h - doubles as text that gives the same double back, whatever the locale says about
+ * commas. */
+#ifndef RP_NUMBER_H
+#define RP_NUMBER_H
+
+#include "base/base.h"
+
+enum { RP_NUMBER_BYTES = 40 };
+
+/* The shortest of 15, 16 or 17 digits that reads back as the same bits, always with a point or an
+ * exponent ("3.0", "-0.0", "1e+30"); NaN, Infinity, -Infinity (not JSON numbers: quote them). */
+void rp_number_text(double value, char text[RP_NUMBER_BYTES]);
+/* "0x1.8p+1"; nan, inf, -inf. */
+void rp_number_hex(double value, char text[RP_NUMBER_BYTES]);
+/* Reads either form; all of `text` must be a number. */
+bool rp_number_parse(const char *text, double *value);
+
+#endif
