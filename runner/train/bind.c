@@ -1,0 +1,172 @@
+/* bind.c - from graph nodes to op calls with every tensor at its place in memory. */
+#include "train/train_int.h"
+
+#include "base/mem.h"
+
+enum { CHUNK = 4096 };
+
+/* Which kept tensor a graph tensor is; NO_TENSOR when it is none. */
+static int kept_number(const struct rp_model *model, bool eval, int tensor)
+{
+    for (int i = 0; i < model->n_kept; i++)
+        if ((eval ? model->kept[i].eval_tensor : model->kept[i].train_tensor) == tensor) return i;
+    return RP_GRAPH_NO_TENSOR;
+}
+
+static void *place_of(const struct rp_trainer *t, const struct rp_bound *bound, int tensor)
+{
+    const struct rp_graph *graph = bound->graph;
+    bool eval = bound == &t->eval;
+    const struct rp_plan_place *place = eval ? &t->plan->eval_place : &t->plan->train_place;
+    while (graph->tensor[tensor].alias_of != RP_GRAPH_NO_TENSOR) tensor = graph->tensor[tensor].alias_of;
+    switch (graph->tensor[tensor].role) {
+    case RP_ROLE_INPUT: return bound->input;
+    case RP_ROLE_TARGET: return bound->target;
+    case RP_ROLE_PARAMETER:
+    case RP_ROLE_STATISTIC: return t->kept[kept_number(t->model, eval, tensor)];
+    case RP_ROLE_SUM: return t->sums + t->sum_offset[tensor];
+    case RP_ROLE_ACTIVATION:
+    case RP_ROLE_RESULT: break;
+    }
+    return t->arena + place->offset[tensor];
+}
+
+static struct rp_tensor tensor_at(const struct rp_trainer *t, const struct rp_bound *bound, int tensor)
+{
+    if (tensor == RP_GRAPH_NO_TENSOR) return (struct rp_tensor){0};
+    struct rp_tensor view = bound->graph->tensor[tensor].shape;
+    view.data = place_of(t, bound, tensor);
+    return view;
+}
+
+static void bind_node(const struct rp_trainer *t, const struct rp_bound *bound, int number)
+{
+    const struct rp_graph_node *node = &bound->graph->node[number];
+    const struct rp_op_info *info = rp_op_info(node->op);
+    struct rp_op_call *call = &bound->call[number];
+    call->op = node->op;
+    call->params = node->params;
+    for (int i = 0; i < info->n_in; i++) call->in[i] = tensor_at(t, bound, node->in[i]);
+    for (int i = 0; i < info->n_out; i++) call->out[i] = tensor_at(t, bound, node->out[i]);
+    if (bound != &t->train || !t->plan->partial) return;
+    /* Passes that end inside a shard keep each sum's open chain behind the levels of the tree. */
+    uint64_t open_chains = (uint64_t)t->plan->n_levels * t->plan->sum_bytes;
+    for (int i = info->n_out - info->n_sums; i < info->n_out; i++) {
+        call->out[i + info->n_sums] = call->out[i];
+        if (call->out[i].data) call->out[i + info->n_sums].data = (unsigned char *)call->out[i].data + open_chains;
+    }
+}
+
+static void bind_graph(struct rp_trainer *t, struct rp_bound *bound)
+{
+    bound->call = RP_NEW_ARRAY(struct rp_op_call, bound->graph->n_nodes);
+    for (int i = 0; i < bound->graph->n_nodes; i++) bind_node(t, bound, i);
+}
+
+void rp_trainer_point_sums(struct rp_trainer *t, int level)
+{
+    if (t->plan->n_levels == 1) return;
+    for (int i = 0; i < t->train.graph->n_nodes; i++) {
+        const struct rp_graph_node *node = &t->train.graph->node[i];
+        const struct rp_op_info *info = rp_op_info(node->op);
+        for (int k = info->n_out - info->n_sums; k < info->n_out; k++) {
+            if (node->out[k] == RP_GRAPH_NO_TENSOR) continue;
+            t->train.call[i].out[k].data =
+                t->sums + (uint64_t)level * t->plan->sum_bytes + t->sum_offset[node->out[k]];
+        }
+    }
+}
+
+static struct rp_tensor flat(void *data, enum rp_dtype dtype, int64_t n)
+{
+    return (struct rp_tensor){.data = data, .dtype = dtype, .n_dims = 1, .dims = {n}};
+}
+
+/* grad_norm for each trained parameter, its chunks in parameter order; clip over all of them. */
+static void bind_norm(struct rp_trainer *t)
+{
+    const struct rp_model *model = t->model;
+    int64_t at = 0;
+    t->norm_call = RP_NEW_ARRAY(struct rp_op_call, model->n_parameters);
+    for (int i = 0; i < model->n_parameters; i++) {
+        const struct rp_model_tensor *kept = &model->kept[i];
+        if (kept->frozen) continue;
+        struct rp_op_call *call = &t->norm_call[t->n_norm_calls++];
+        int64_t n = (rp_tensor_elements(&kept->shape) + CHUNK - 1) / CHUNK;
+        call->op = RP_OP_grad_norm;
+        call->in[0] = kept->shape;
+        call->in[0].data = t->sums + t->sum_offset[kept->grad_tensor];
+        call->out[0] = flat(t->chunks + at, RP_DTYPE_F64, n);
+        at += n;
+    }
+    t->clip_call.op = RP_OP_clip;
+    t->clip_call.in[0] = flat(t->chunks, RP_DTYPE_F64, at);
+    t->clip_call.in[1] = flat(t->sums + t->sum_offset[model->train.loss_sum], RP_DTYPE_F32, 1);
+    t->clip_call.out[0] = flat(t->control, RP_DTYPE_U8, sizeof *t->control);
+    t->clip_call.params.clip.max_norm = t->spec->train.clip_norm;
+}
+
+static void bind_parameter_update(struct rp_trainer *t, struct rp_op_call *call, int i)
+{
+    const struct rp_model_tensor *kept = &t->model->kept[i];
+    int n_in = 0, n_out = 0;
+    struct rp_tensor value = kept->shape;
+    value.data = t->kept[i];
+    call->op = rp_optim_op(t->spec);
+    call->in[n_in++] = call->out[n_out++] = value;
+    value.data = t->sums + t->sum_offset[kept->grad_tensor];
+    call->in[n_in++] = value;
+    for (int s = 0; s < t->n_states; s++) {
+        value.data = t->state[s][i];
+        call->in[n_in++] = call->out[n_out++] = value;
+    }
+    const struct rp_op_info *info = rp_op_info(call->op);
+    call->in[info->n_in - 1] = flat(t->control, RP_DTYPE_U8, sizeof *t->control);
+    call->out[info->n_out - 1] = flat(t->digests + i, RP_DTYPE_U64, 1);
+    rp_optim_params(t->spec, kept->decays, (uint32_t)i, &call->params.optim);
+    call->update = &t->update[kept->decays];
+}
+
+/* A statistic takes what the passes have seen: the tree's sum over shards (DESIGN 6). */
+static void bind_statistic_update(struct rp_trainer *t, struct rp_op_call *call, int i)
+{
+    const struct rp_model_tensor *kept = &t->model->kept[i];
+    struct rp_tensor value = kept->shape;
+    value.data = t->kept[i];
+    call->op = RP_OP_running_update;
+    call->in[0] = call->out[0] = value;
+    value.data = t->sums + t->sum_offset[kept->seen_tensor];
+    call->in[1] = value;
+    call->in[2] = flat(t->control, RP_DTYPE_U8, sizeof *t->control);
+    call->out[1] = flat(t->digests + i, RP_DTYPE_U64, 1);
+    call->params.running = (struct rp_running_params){
+        .momentum = kept->momentum, .shards = (int)t->plan->shards, .tensor_number = (uint32_t)i};
+}
+
+static void bind_updates(struct rp_trainer *t)
+{
+    const struct rp_model *model = t->model;
+    t->update_call = RP_NEW_ARRAY(struct rp_op_call, model->n_kept);
+    for (int i = 0; i < model->n_kept; i++) {
+        if (model->kept[i].frozen) continue;
+        struct rp_op_call *call = &t->update_call[t->n_update_calls++];
+        if (model->kept[i].statistic) bind_statistic_update(t, call, i);
+        else bind_parameter_update(t, call, i);
+    }
+}
+
+enum rp_status rp_trainer_bind(struct rp_trainer *t, struct rp_error *err)
+{
+    (void)err;
+    bind_graph(t, &t->train);
+    bind_graph(t, &t->eval);
+    bind_norm(t);
+    bind_updates(t);
+    return RP_STATUS_OK;
+}
+
+enum rp_status rp_trainer_run(struct rp_trainer *t, const struct rp_op_call *call, const struct rp_pass *pass,
+                              struct rp_error *err)
+{
+    return t->device->table->run(t->device, call, pass, err);
+}

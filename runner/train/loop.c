@@ -1,0 +1,253 @@
+/* loop.c - steps and what happens between them: digests, logs, evaluation, saves, requests to stop. */
+#include "train/train_int.h"
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/sys.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { SECONDS_BETWEEN_LINES = 60 };
+
+/* Wall-clock events of one segment. */
+struct clock_state {
+    double start, last_save, last_line, last_progress, step_seconds;
+    double seconds_before; /* of earlier segments */
+    uint64_t steps_timed;
+};
+
+/* ---- after a step: digest and comparison --------------------------------------------------------- */
+
+static enum rp_status compare_step(struct rp_loop *loop, const struct rp_digest_line *line, struct rp_error *err)
+{
+    const struct rp_digests *against = loop->against;
+    if (!against) return RP_STATUS_OK;
+    for (int64_t i = (int64_t)loop->n_compared; i < against->n; i++) {
+        const struct rp_digest_line *other = &against->line[i];
+        if (other->step != line->step) continue;
+        if (!rp_sha256_equal(&other->chain, &line->chain) || other->params != line->params) {
+            char a[RP_HEX64], b[RP_HEX64];
+            rp_hex64(other->params, a);
+            rp_hex64(line->params, b);
+            return rp_error_set(err, RP_STATUS_DIFFERENT,
+                                "step %llu is the first that differs: params digest %s expected, %s computed (loss bits %08x and %08x); "
+                                "`reprise compare` names the tensor",
+                                (unsigned long long)line->step, a, b, other->loss_bits, line->loss_bits);
+        }
+        loop->n_compared = (uint64_t)i + 1;
+        return RP_STATUS_OK;
+    }
+    return RP_STATUS_OK;
+}
+
+static bool log_due(const struct rp_loop *loop, uint64_t done)
+{
+    uint64_t every = rp_plan_steps(loop->trainer->plan, &loop->trainer->spec->log.every);
+    return (every && done % every == 0) || done == loop->trainer->plan->n_steps;
+}
+
+static enum rp_status record_step(struct rp_loop *loop, uint64_t done, const struct rp_step_result *result, struct rp_error *err)
+{
+    const struct rp_trainer *t = loop->trainer;
+    struct rp_digest_line line = {.step = done, .params = result->params};
+    struct rp_digest_tensor *tensors = NULL;
+    int n = 0;
+    memcpy(&line.loss_bits, &result->loss, sizeof line.loss_bits);
+    if (log_due(loop, done)) {
+        tensors = RP_NEW_ARRAY(struct rp_digest_tensor, t->model->n_kept);
+        for (; n < t->model->n_kept; n++)
+            tensors[n] = (struct rp_digest_tensor){t->model->kept[n].name, t->host_digests[n]};
+    }
+    enum rp_status status = rp_record_digest(loop->record, &line, tensors, n, err);
+    if (status == RP_STATUS_OK) status = compare_step(loop, &line, err);
+    if (status == RP_STATUS_OK) {
+        loop->state.chain = line.chain;
+        loop->state.params_digest = line.params;
+    }
+    rp_mem_free(tensors);
+    return status;
+}
+
+/* ---- logs ------------------------------------------------------------------------------------------- */
+
+static void say_progress(struct rp_loop *loop, struct clock_state *clock, uint64_t done, const struct rp_step_result *result)
+{
+    double now = rp_sys_clock(), rate = (double)clock->steps_timed / (now - clock->start + 1e-9);
+    uint64_t total = loop->trainer->plan->n_steps;
+    double left = (double)(total - done) / (rate > 0 ? rate : 1);
+    if (rp_log_is_terminal()) {
+        if (now - clock->last_progress < 0.1 && done != total) return;
+        clock->last_progress = now;
+        rp_log_progress("step %llu/%llu  loss %.4f  %.0f samples/s  %d:%02d left", (unsigned long long)done,
+                        (unsigned long long)total, (double)result->loss, rate * (double)loop->trainer->plan->batch,
+                        (int)left / 60, (int)left % 60);
+    } else if (now - clock->last_line >= SECONDS_BETWEEN_LINES && log_due(loop, done)) {
+        clock->last_line = now;
+        rp_log_info("step %llu of %llu, loss %.4f, %.0f samples/s", (unsigned long long)done, (unsigned long long)total,
+                    (double)result->loss, rate * (double)loop->trainer->plan->batch);
+    }
+}
+
+static enum rp_status log_step(struct rp_loop *loop, struct clock_state *clock, uint64_t done, const struct rp_step_result *result,
+                               struct rp_error *err)
+{
+    const struct rp_trainer *t = loop->trainer;
+    say_progress(loop, clock, done, result);
+    if (!log_due(loop, done)) return RP_STATUS_OK;
+    double elapsed = rp_sys_clock() - clock->start;
+    struct rp_metric metrics[] = {
+        {"loss", (double)result->loss},
+        {"lr", rp_optim_lr(t->spec, &t->plan->schedule, done - 1)},
+        {"grad_norm", result->norm},
+        {"samples_per_second", (double)clock->steps_timed * (double)t->plan->batch / (elapsed > 0 ? elapsed : 1)},
+    };
+    return rp_record_metrics(loop->record, done, "train", metrics, (int)RP_COUNT(metrics), err);
+}
+
+/* ---- evaluation -------------------------------------------------------------------------------------- */
+
+static bool better(double value, double best, double margin, bool larger)
+{
+    return larger ? value > best + margin : value < best - margin;
+}
+
+/* Keeps the best value of checkpoint.keep.best; true when this one is the best. */
+static bool note_best(struct rp_loop *loop, const struct rp_evaluation *e)
+{
+    const char *metric = loop->trainer->spec->checkpoint.keep_best;
+    double value;
+    bool larger;
+    if (!metric || !rp_evaluation_metric(e, metric, &value, &larger)) return false;
+    if (loop->state.has_best && !better(value, loop->state.best_value, 0, larger)) return false;
+    loop->state.has_best = true;
+    loop->state.best_value = value;
+    loop->state.best_step = loop->state.step;
+    return true;
+}
+
+static void note_watched(struct rp_loop *loop, const struct rp_evaluation *e)
+{
+    const struct rp_spec_eval *eval = &loop->trainer->spec->eval;
+    double value;
+    bool larger;
+    if (!eval->early_stop.given || !rp_evaluation_metric(e, eval->early_stop.metric, &value, &larger)) return;
+    if (!loop->state.has_watched || better(value, loop->state.watched_value, eval->early_stop.min_delta, larger)) {
+        loop->state.has_watched = true;
+        loop->state.watched_value = value;
+        loop->state.bad_evals = 0;
+    } else {
+        loop->state.bad_evals++;
+    }
+}
+
+static bool stop_early(const struct rp_loop *loop)
+{
+    const struct rp_spec_eval *eval = &loop->trainer->spec->eval;
+    return eval->early_stop.given && loop->state.has_watched && loop->state.bad_evals >= (uint64_t)eval->early_stop.patience;
+}
+
+static bool eval_due(const struct rp_loop *loop)
+{
+    const struct rp_trainer *t = loop->trainer;
+    if (t->plan->data.n_valid <= 0 || loop->state.step == 0 || loop->state.evaluated_step == loop->state.step) return false;
+    return loop->state.step == t->plan->n_steps || rp_plan_due(t->plan, &t->spec->eval.every, loop->state.step);
+}
+
+/* `best` tells whether this state is to be kept as the best. A stop request leaves the evaluation to the next start. */
+static enum rp_status evaluate_if_due(struct rp_loop *loop, bool *best, struct rp_error *err)
+{
+    struct rp_evaluation e;
+    *best = false;
+    if (!eval_due(loop)) return RP_STATUS_OK;
+    RP_TRY(rp_evaluate(loop->trainer, RP_SPLIT_VALID, &e, err));
+    if (e.abandoned) return RP_STATUS_OK;
+    struct rp_metric metrics[] = {{"loss", e.loss}, {"accuracy", e.accuracy}, {"top5_accuracy", e.top5}};
+    int n = !e.classification ? 1 : e.top5 >= 0 ? 3 : 2;
+    RP_TRY(rp_record_metrics(loop->record, loop->state.step, "valid", metrics, n, err));
+    if (e.classification)
+        rp_log_info("step %llu: valid loss %.4f, accuracy %.2f %%", (unsigned long long)loop->state.step, e.loss, 100 * e.accuracy);
+    else
+        rp_log_info("step %llu: valid loss %.6g", (unsigned long long)loop->state.step, e.loss);
+    loop->state.evaluated_step = loop->state.step;
+    *best = note_best(loop, &e);
+    note_watched(loop, &e);
+    return RP_STATUS_OK;
+}
+
+/* ---- saves -------------------------------------------------------------------------------------------- */
+
+static bool time_due(const struct rp_loop *loop, const struct clock_state *clock)
+{
+    const struct rp_spans *spans = &loop->trainer->spec->checkpoint.every;
+    for (int i = 0; i < spans->n; i++)
+        if (spans->item[i].unit == RP_UNIT_SECONDS && rp_sys_clock() - clock->last_save >= spans->item[i].value) return true;
+    return false;
+}
+
+static enum rp_status save(struct rp_loop *loop, struct clock_state *clock, struct rp_error *err)
+{
+    loop->state.t = loop->trainer->optim.t;
+    loop->state.beta1_power = loop->trainer->optim.beta1_power;
+    loop->state.beta2_power = loop->trainer->optim.beta2_power;
+    loop->state.seconds = clock->seconds_before + rp_sys_clock() - clock->start;
+    clock->last_save = rp_sys_clock();
+    RP_TRY(rp_record_sync(loop->record, &loop->state.metrics_bytes, &loop->state.digests_bytes, err));
+    return rp_saver_save(loop->saver, &loop->state, err);
+}
+
+/* ---- the loop ------------------------------------------------------------------------------------------ */
+
+static enum rp_status one_step(struct rp_loop *loop, struct clock_state *clock, struct rp_error *err)
+{
+    struct rp_trainer *t = loop->trainer;
+    struct rp_step_result result;
+    uint64_t done = loop->state.step + 1;
+    RP_TRY(rp_step(t, loop->state.step, &result, err));
+    if (!result.applied && t->spec->train.on_nonfinite == RP_NONFINITE_STOP)
+        return rp_error_set(err, RP_STATUS_NONFINITE,
+                            "step %llu: the loss is %g, the gradient norm %g; nothing was written. Lower the learning rate, set "
+                            "train.clip_norm, or `on_nonfinite: skip_step`",
+                            (unsigned long long)done, (double)result.loss, result.norm);
+    if (!result.applied) rp_log_warning("step %llu skipped: loss %g, gradient norm %g", (unsigned long long)done, (double)result.loss, result.norm);
+    RP_TRY(record_step(loop, done, &result, err));
+    loop->state.step = done;
+    clock->steps_timed++;
+    return log_step(loop, clock, done, &result, err);
+}
+
+/* What asked the run to stop, or NULL. */
+static const char *stop_reason(struct rp_loop *loop, bool *save_asked)
+{
+    enum rp_request request = rp_signals_request(&loop->signal);
+    *save_asked = request == RP_REQUEST_SAVE;
+    if (request == RP_REQUEST_STOP) return "signal";
+    if (loop->stop_at > 0 && rp_sys_clock() >= loop->stop_at) return "stop-after";
+    return NULL;
+}
+
+enum rp_status rp_loop_run(struct rp_loop *loop, struct rp_error *err)
+{
+    const struct rp_trainer *t = loop->trainer;
+    struct clock_state clock = {.start = rp_sys_clock(), .seconds_before = loop->state.seconds};
+    clock.last_save = clock.last_line = clock.start;
+    uint64_t saved = loop->state.step;
+    loop->first_step = loop->state.step;
+    for (;;) {
+        bool best = false, save_asked = false;
+        RP_TRY(evaluate_if_due(loop, &best, err));
+        bool over = loop->state.step >= t->plan->n_steps || stop_early(loop);
+        loop->stopped_why = over && !eval_due(loop) ? NULL : stop_reason(loop, &save_asked);
+        bool due = best || save_asked || over || loop->stopped_why || time_due(loop, &clock) ||
+                   rp_plan_due(t->plan, &t->spec->checkpoint.every, loop->state.step);
+        if (due && (loop->state.step != saved || best) && loop->state.step > 0) {
+            RP_TRY(save(loop, &clock, err));
+            saved = loop->state.step;
+        }
+        if (over || loop->stopped_why) break;
+        RP_TRY(one_step(loop, &clock, err));
+    }
+    rp_log_progress_clear();
+    loop->state.seconds = clock.seconds_before + rp_sys_clock() - clock.start;
+    return RP_STATUS_OK;
+}

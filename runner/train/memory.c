@@ -1,0 +1,133 @@
+/* memory.c - one block per lifetime, as the plan counted them; nothing is allocated inside the loop. */
+#include "train/train_int.h"
+
+#include "base/mem.h"
+
+#include <string.h>
+
+enum { ALIGN = 256, CHUNK = 4096 };
+
+static uint64_t aligned(uint64_t bytes) { return (bytes + ALIGN - 1) / ALIGN * ALIGN; }
+
+static bool trained(const struct rp_model_tensor *tensor) { return !tensor->statistic && !tensor->frozen; }
+
+static enum rp_status take(struct rp_trainer *t, uint64_t bytes, void *block, struct rp_error *err)
+{
+    void *got = NULL;
+    RP_TRY(t->device->table->alloc(t->device, bytes ? bytes : ALIGN, &got, err));
+    memcpy(block, &got, sizeof got);
+    return RP_STATUS_OK;
+}
+
+static enum rp_status allocate_kept(struct rp_trainer *t, struct rp_error *err)
+{
+    const struct rp_model *model = t->model;
+    uint64_t bytes = 0, state_bytes = 0;
+    for (int i = 0; i < model->n_kept; i++) bytes += aligned(rp_tensor_bytes(&model->kept[i].shape));
+    RP_TRY(take(t, bytes, &t->kept_block, err));
+    t->kept = RP_NEW_ARRAY(void *, model->n_kept);
+    t->n_states = rp_optim_states(t->spec, t->state_name);
+    for (int s = 0; s < 2; s++) t->state[s] = RP_NEW_ARRAY(void *, model->n_kept);
+    for (int i = 0; i < model->n_kept; i++)
+        if (trained(&model->kept[i])) state_bytes += (uint64_t)t->n_states * aligned(rp_tensor_bytes(&model->kept[i].shape));
+    RP_TRY(take(t, state_bytes, &t->state_block, err));
+    RP_TRY(t->device->table->zero(t->device, t->state_block, state_bytes, err));
+    uint64_t at = 0, state_at = 0;
+    for (int i = 0; i < model->n_kept; i++) {
+        uint64_t size = aligned(rp_tensor_bytes(&model->kept[i].shape));
+        t->kept[i] = t->kept_block + at;
+        at += size;
+        for (int s = 0; s < t->n_states && trained(&model->kept[i]); s++, state_at += size)
+            t->state[s][i] = t->state_block + state_at;
+    }
+    return RP_STATUS_OK;
+}
+
+static enum rp_status allocate_sums(struct rp_trainer *t, struct rp_error *err)
+{
+    const struct rp_graph *graph = &t->model->train;
+    uint64_t at = 0;
+    t->sum_offset = RP_NEW_ARRAY(uint64_t, graph->n_tensors);
+    for (int i = 0; i < graph->n_tensors; i++) {
+        if (graph->tensor[i].role != RP_ROLE_SUM) continue;
+        t->sum_offset[i] = at;
+        at += aligned(rp_tensor_bytes(&graph->tensor[i].shape));
+    }
+    if (at != t->plan->sum_bytes)
+        return rp_error_set(err, RP_STATUS_INTERNAL, "the plan counts %llu bytes of sums, the graph has %llu",
+                            (unsigned long long)t->plan->sum_bytes, (unsigned long long)at);
+    uint64_t bytes = at * (uint64_t)(t->plan->n_levels + (t->plan->partial ? 1 : 0));
+    RP_TRY(take(t, bytes, &t->sums, err));
+    return t->device->table->zero(t->device, t->sums, bytes, err); /* the gaps between tensors are added too */
+}
+
+static uint64_t io_bytes(const struct rp_graph *graph)
+{
+    return aligned(rp_tensor_bytes(&graph->tensor[graph->input].shape)) +
+           aligned(rp_tensor_bytes(&graph->tensor[graph->target].shape));
+}
+
+static void place_io(struct rp_trainer *t, struct rp_bound *bound)
+{
+    bound->input = t->io;
+    bound->target = t->io + aligned(rp_tensor_bytes(&bound->graph->tensor[bound->graph->input].shape));
+}
+
+enum rp_status rp_trainer_allocate(struct rp_trainer *t, struct rp_error *err)
+{
+    const struct rp_model *model = t->model;
+    uint64_t arena = t->plan->train_place.bytes, io = io_bytes(&model->train), n_chunks = 0;
+    if (t->plan->eval_place.bytes > arena) arena = t->plan->eval_place.bytes;
+    if (io_bytes(&model->eval) > io) io = io_bytes(&model->eval);
+    for (int i = 0; i < model->n_kept; i++)
+        n_chunks += (uint64_t)((rp_tensor_elements(&model->kept[i].shape) + CHUNK - 1) / CHUNK);
+    RP_TRY(allocate_kept(t, err));
+    RP_TRY(allocate_sums(t, err));
+    RP_TRY(take(t, arena, &t->arena, err));
+    RP_TRY(take(t, io, &t->io, err));
+    RP_TRY(take(t, n_chunks * sizeof(double), &t->chunks, err));
+    RP_TRY(take(t, sizeof *t->control, &t->control, err));
+    RP_TRY(take(t, (uint64_t)model->n_kept * sizeof(uint64_t), &t->digests, err));
+    t->host_digests = RP_NEW_ARRAY(uint64_t, model->n_kept);
+    place_io(t, &t->train);
+    place_io(t, &t->eval);
+    return RP_STATUS_OK;
+}
+
+enum rp_status rp_trainer_open(const struct rp_spec *spec, const struct rp_plan *plan, const struct rp_data *data,
+                               struct rp_device *device, struct rp_trainer **trainer, struct rp_error *err)
+{
+    struct rp_trainer *t = RP_NEW(struct rp_trainer);
+    enum rp_status status = RP_STATUS_OK;
+    *t = (struct rp_trainer){.spec = spec, .plan = plan, .model = plan->model, .device = device, .data = data};
+    t->train.graph = &plan->model->train;
+    t->eval.graph = &plan->model->eval;
+    t->optim = (struct rp_optim_state){.t = 0, .beta1_power = 1.0, .beta2_power = 1.0};
+    rp_comm_open_one(&t->comm);
+    RP_TRY_GOTO(status, rp_trainer_allocate(t, err), out);
+    RP_TRY_GOTO(status, rp_trainer_bind(t, err), out);
+    RP_TRY_GOTO(status, rp_loader_open(data, plan->pass_samples, 2, &t->loader, err), out);
+    *trainer = t;
+    t = NULL;
+out:
+    rp_trainer_close(t);
+    return status;
+}
+
+void rp_trainer_close(struct rp_trainer *t)
+{
+    if (!t) return;
+    void *blocks[] = {t->kept_block, t->state_block, t->sums, t->arena, t->io, t->chunks, t->control, t->digests};
+    rp_loader_close(t->loader);
+    for (size_t i = RP_COUNT(blocks); i-- > 0;) t->device->table->free(t->device, blocks[i]);
+    t->comm.table->close(&t->comm);
+    rp_mem_free(t->update_call);
+    rp_mem_free(t->norm_call);
+    rp_mem_free(t->eval.call);
+    rp_mem_free(t->train.call);
+    rp_mem_free(t->host_digests);
+    rp_mem_free(t->sum_offset);
+    for (int s = 0; s < 2; s++) rp_mem_free(t->state[s]);
+    rp_mem_free(t->kept);
+    rp_mem_free(t);
+}

@@ -1,0 +1,154 @@
+/* save.c - a save copies the state between two updates; a thread writes and commits the copy. One save at a time. */
+#include "train/train_int.h"
+
+#include "base/mem.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+
+struct rp_saver {
+    struct rp_trainer *trainer;
+    const char *run;
+    float *copy;                 /* every tensor in the file's layout */
+    float *scratch;              /* one tensor in memory layout */
+    struct rp_st_tensor *tensor; /* model, then optimizer */
+    const struct rp_model_tensor **kept; /* whose layout each has */
+    const void **source;         /* where each lies on the device */
+    int n_model, n_optimizer;
+
+    struct rp_checkpoint_content content;
+    struct rp_sha256 tensors_hash;
+    pthread_t thread;
+    bool running;
+    enum rp_status status; /* of the save under way, once joined */
+    struct rp_error error;
+};
+
+static void list_tensor(struct rp_saver *s, int n, const char *name, const struct rp_model_tensor *kept, const void *source)
+{
+    struct rp_st_tensor *tensor = &s->tensor[n];
+    snprintf(tensor->name, sizeof tensor->name, "%s", name);
+    tensor->shape.dtype = RP_DTYPE_F32;
+    tensor->shape.n_dims = rp_model_file_dims(kept, tensor->shape.dims);
+    s->kept[n] = kept;
+    s->source[n] = source;
+}
+
+static void list_tensors(struct rp_saver *s)
+{
+    const struct rp_trainer *t = s->trainer;
+    const struct rp_model *model = t->model;
+    int most = model->n_kept * (1 + t->n_states), n = 0;
+    s->tensor = RP_NEW_ARRAY(struct rp_st_tensor, most);
+    s->kept = RP_NEW_ARRAY(const struct rp_model_tensor *, most);
+    s->source = RP_NEW_ARRAY(const void *, most);
+    for (int i = 0; i < model->n_kept; i++) list_tensor(s, n++, model->kept[i].name, &model->kept[i], t->kept[i]);
+    s->n_model = n;
+    for (int i = 0; i < model->n_parameters; i++) {
+        for (int k = 0; k < t->n_states; k++) {
+            if (!t->state[k][i]) continue;
+            char name[112];
+            snprintf(name, sizeof name, "%s.%s", model->kept[i].name, t->state_name[k]);
+            list_tensor(s, n++, name, &model->kept[i], t->state[k][i]);
+        }
+    }
+    s->n_optimizer = n - s->n_model;
+}
+
+/* The block that the copies lie in. */
+static enum rp_status place_copies(struct rp_saver *s, struct rp_error *err)
+{
+    int64_t total = 0, most = 0;
+    int n = s->n_model + s->n_optimizer;
+    for (int i = 0; i < n; i++) {
+        int64_t elements = rp_tensor_elements(&s->tensor[i].shape);
+        total += elements;
+        if (elements > most) most = elements;
+    }
+    s->copy = rp_mem_try((size_t)total * sizeof(float));
+    s->scratch = rp_mem_try((size_t)most * sizeof(float));
+    if (!s->copy || !s->scratch) return rp_error_set(err, RP_STATUS_MEMORY, "no memory for the copy that a checkpoint is written from");
+    float *at = s->copy;
+    for (int i = 0; i < n; i++) {
+        s->tensor[i].shape.data = at;
+        at += rp_tensor_elements(&s->tensor[i].shape);
+    }
+    return RP_STATUS_OK;
+}
+
+enum rp_status rp_saver_open(struct rp_trainer *trainer, const char *run, struct rp_saver **saver, struct rp_error *err)
+{
+    struct rp_saver *s = RP_NEW(struct rp_saver);
+    s->trainer = trainer;
+    s->run = run;
+    list_tensors(s);
+    enum rp_status status = place_copies(s, err);
+    if (status == RP_STATUS_OK) *saver = s;
+    else rp_saver_close(s);
+    return status;
+}
+
+static enum rp_status prune(const struct rp_saver *s, struct rp_error *err)
+{
+    const struct rp_spec_checkpoint *policy = &s->trainer->spec->checkpoint;
+    const struct rp_checkpoint_state *state = &s->content.state;
+    return rp_checkpoint_prune(s->run, policy->keep_last, rp_plan_steps(s->trainer->plan, &policy->keep_every),
+                               policy->keep_best && state->has_best, state->best_step, err);
+}
+
+static void *write_copy(void *arg)
+{
+    struct rp_saver *s = arg;
+    s->status = rp_checkpoint_save(s->run, &s->content, &s->tensors_hash, &s->error);
+    if (s->status == RP_STATUS_OK) s->status = prune(s, &s->error);
+    return NULL;
+}
+
+enum rp_status rp_saver_wait(struct rp_saver *s, struct rp_sha256 *tensors_hash, struct rp_error *err)
+{
+    if (s->running) pthread_join(s->thread, NULL);
+    s->running = false;
+    if (tensors_hash) *tensors_hash = s->tensors_hash;
+    if (s->status == RP_STATUS_OK) return RP_STATUS_OK;
+    enum rp_status status = s->status;
+    s->status = RP_STATUS_OK;
+    return rp_error_set(err, status, "%s", s->error.text);
+}
+
+static enum rp_status take_copy(struct rp_saver *s, struct rp_error *err)
+{
+    struct rp_device *device = s->trainer->device;
+    for (int i = 0; i < s->n_model + s->n_optimizer; i++) {
+        struct rp_st_tensor *tensor = &s->tensor[i];
+        bool plain = s->kept[i]->layout == RP_LAYOUT_PLAIN;
+        void *to = plain ? tensor->shape.data : s->scratch;
+        RP_TRY(device->table->copy_out(device, to, s->source[i], rp_tensor_bytes(&tensor->shape), err));
+        if (!plain) rp_model_to_file(s->kept[i], s->scratch, tensor->shape.data);
+    }
+    return RP_STATUS_OK;
+}
+
+enum rp_status rp_saver_save(struct rp_saver *s, const struct rp_checkpoint_state *state, struct rp_error *err)
+{
+    RP_TRY(rp_saver_wait(s, NULL, err));
+    RP_TRY(take_copy(s, err));
+    rp_error_clear(&s->error);
+    s->content = (struct rp_checkpoint_content){.state = *state, .model = s->tensor, .n_model = s->n_model,
+                                                .optimizer = s->tensor + s->n_model, .n_optimizer = s->n_optimizer};
+    if (pthread_create(&s->thread, NULL, write_copy, s) == 0) s->running = true;
+    else write_copy(s); /* no thread to be had: the step waits, the save does not fail */
+    return RP_STATUS_OK;
+}
+
+void rp_saver_close(struct rp_saver *s)
+{
+    if (!s) return;
+    if (s->running) pthread_join(s->thread, NULL);
+    rp_mem_free(s->source);
+    rp_mem_free(s->kept);
+    rp_mem_free(s->tensor);
+    rp_mem_free(s->scratch);
+    rp_mem_free(s->copy);
+    rp_mem_free(s);
+}
