@@ -37,6 +37,11 @@ struct rp_cpu_kernels {
 #define RP_OP(name, ...) RP_CPU_KERNEL(name);
 #include "ops.def"
 #undef RP_OP
+/* Scratch functions: a line in scratch.def for each op that has one. */
+#define RP_SCRATCH(op) size_t RP_ISA_NAME(rp_cpu_scratch_##op)(const struct rp_op_call *call, int n_threads);
+#include "cpu/scratch.def"
+#undef RP_SCRATCH
+extern const struct rp_cpu_kernels RP_ISA_NAME(rp_cpu_kernels); /* table.c */
 #endif
 
 #endif
