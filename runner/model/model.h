@@ -24,8 +24,11 @@ struct rp_graph_tensor {
     char name[96];  /* "layers.0.weight", "layers.3", "layers.0.weight.grad" */
     enum rp_role role;
     struct rp_tensor shape; /* data is NULL */
-    int alias_of;   /* a view of this tensor (flatten), or in place on it; else NO_TENSOR */
-    int first_node, last_node; /* life within a pass, in node order; -1 when no node touches it */
+    int alias_of;   /* a view of this tensor (flatten), or in place on it: always one that has its
+                     * own memory, never another alias; else NO_TENSOR */
+    int first_node, last_node; /* first and last node that touch it, -1 when none does; of a tensor
+                                * with its own memory: that touch it or an alias of it. A RESULT
+                                * lives until the last node of the pass */
     int of;         /* SUM: the parameter or statistic it belongs to, NO_TENSOR for the loss */
     struct rp_spec_place at;
 };
@@ -46,7 +49,10 @@ struct rp_model_tensor {
     char name[96];      /* the field's name: "layers.0.weight", "layer1.0.bn1.running_mean" */
     int train_tensor, eval_tensor; /* its number in each graph */
     int grad_tensor;    /* SUM tensor in the train graph, NO_TENSOR when frozen or a statistic */
-    bool statistic, frozen;
+    int seen_tensor;    /* a statistic: SUM tensor in the train graph of what this step saw; else NO_TENSOR */
+    float momentum;     /* a statistic: of running_update */
+    bool statistic;
+    bool frozen;        /* keeps its value: no gradient, no update; a frozen statistic is not moved either */
     bool decays;        /* weight decay applies under the spec's rule */
     enum rp_layout layout;
     int64_t hwc[3];     /* LINEAR_HWC */
@@ -62,11 +68,20 @@ struct rp_graph {
     struct rp_graph_tensor *tensor;
     int n_tensors;
     struct rp_graph_node *node; /* forward, then loss, then backward */
-    int n_nodes, n_forward;
+    int n_nodes, n_forward;     /* nodes [0, n_forward) are forward and loss, the rest backward */
     int input, target;          /* tensor numbers */
     int loss_rows, rank_rows;   /* per-sample results; rank_rows NO_TENSOR for regression */
     int loss_sum;               /* SUM tensor (1): train graph only */
     int logits;                 /* output of the last layer */
+};
+
+/* One line of the summary, in the order built; its index is the site of a dropout's draws. */
+struct rp_model_layer {
+    char name[96]; /* "layers.3", "layer1.0.conv1" */
+    const char *kind; /* "conv2d" */
+    int n_dims;
+    int64_t dims[RP_MAX_DIMS]; /* of one sample */
+    int64_t parameters;
 };
 
 struct rp_model {
@@ -74,7 +89,9 @@ struct rp_model {
     struct rp_graph eval;  /* for a pass of `eval_samples`: no dropout, running statistics, no backward */
     struct rp_model_tensor *kept;
     int n_kept, n_parameters; /* the first n_parameters are parameters */
-    int64_t parameter_elements;
+    int64_t parameter_elements; /* frozen ones included */
+    struct rp_model_layer *layer;
+    int n_layers;
     bool has_batch_norm;
     int64_t train_samples, eval_samples;
     int samples_per_loss_value; /* the mean loss is over batch * this many values (mse: width of y) */
@@ -85,7 +102,11 @@ struct rp_model {
 RP_NODISCARD enum rp_status rp_model_build(const struct rp_spec *spec, const struct rp_data_shape *data,
                                            const struct rp_rows *pass, int64_t eval_samples,
                                            struct rp_model **model, struct rp_error *err);
-void rp_model_free(struct rp_model *model);
+void rp_model_free(struct rp_model *model); /* NULL is fine */
+
+/* The call of a node with every shape filled in. Pointers are NULL for what is not given and a
+ * meaningless non-NULL value for the rest: enough for rp_op_shape, rp_op_cost and scratch_bytes. */
+void rp_graph_call(const struct rp_graph *graph, int node, struct rp_op_call *call);
 
 /* Initial values of kept tensor i, a pure function of seed and i; `values` holds its elements. */
 void rp_model_init_tensor(const struct rp_model *model, uint64_t seed, int i, float *values);
