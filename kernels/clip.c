@@ -1,4 +1,5 @@
-/* clip.c - global norm, clip factor and finite flag from the chunks of all gradients. README.md 11. */
+/* clip.c - global norm, clip factor and finite flag from the chunks of all gradients. README.md 11.
+ */
 #include "op_int.h"
 
 _Static_assert(sizeof(struct rp_control) == 16, "the control block is 16 bytes on every device");

@@ -1,7 +1,8 @@
 /* digest.h - the 64-bit digest of tensors, as pure scalar functions for C and CUDA.
  *
- * README.md chapter 12 defines it. A tensor is cut into chunks of RP_DIGEST_CHUNK elements; each chunk
- * gives one 64-bit value, and the digest is their sum mod 2^64, so it may be added in any order. */
+ * README.md chapter 12 defines it. A tensor is cut into chunks of RP_DIGEST_CHUNK elements; each
+ * chunk gives one 64-bit value, and the digest is their sum mod 2^64, so it may be added in any
+ * order. */
 #ifndef RP_DIGEST_H
 #define RP_DIGEST_H
 
@@ -15,8 +16,8 @@
 
 enum { RP_DIGEST_CHUNK = 4096 };
 
-/* Key of place i (0 .. RP_DIGEST_CHUNK-1) in a chunk: a bijection of 32-bit words (multiply by an odd
- * number, xor with a right shift), so all keys differ. */
+/* Key of place i (0 .. RP_DIGEST_CHUNK-1) in a chunk: a bijection of 32-bit words (multiply by an
+ * odd number, xor with a right shift), so all keys differ. */
 RP_DIGEST_FN uint32_t rp_digest_key(uint32_t i)
 {
     uint32_t k = i + 0x9e3779b9u;

@@ -1,7 +1,8 @@
 /* op.c - the table of ops, made from ops.def, and what holds for every op: sizes and costs. */
 #include "op_int.h"
 
-/* ---- dtypes and tensors ----------------------------------------------------------------------- */
+/* ---- dtypes and tensors -----------------------------------------------------------------------
+ */
 
 size_t rp_dtype_bytes(enum rp_dtype dtype)
 {
@@ -31,7 +32,8 @@ int64_t rp_tensor_rows(const struct rp_tensor *tensor)
     return n;
 }
 
-/* ---- the table -------------------------------------------------------------------------------- */
+/* ---- the table --------------------------------------------------------------------------------
+ */
 
 /* A later row of ops.def cannot outgrow a call. */
 #define RP_OP(row, in, out, sums, place, text)                                                     \
@@ -70,14 +72,18 @@ static const struct rp_op_info op_infos[RP_OP_COUNT] = {
     [RP_OP_mse].rules = rp_mse_rules,
 };
 
-const struct rp_op_info *rp_op_info(enum rp_op op) { return &op_infos[op]; }
+const struct rp_op_info *rp_op_info(enum rp_op op)
+{
+    return &op_infos[op];
+}
 
 enum rp_status rp_op_shape(struct rp_op_call *call, struct rp_error *err)
 {
     return op_infos[call->op].shape(call, err);
 }
 
-/* ---- costs ------------------------------------------------------------------------------------- */
+/* ---- costs -------------------------------------------------------------------------------------
+ */
 
 /* Operations per element of the largest tensor for the ops that are not products. Elementary
  * functions are counted by their schedule, so the figures are a guide and not a promise. */
@@ -90,27 +96,38 @@ static double flops_per_element(enum rp_op op)
     case RP_OP_sigmoid:
     case RP_OP_tanh:
     case RP_OP_cross_entropy:
-    case RP_OP_cross_entropy_dx: return 30;
+    case RP_OP_cross_entropy_dx:
+        return 30;
     case RP_OP_gelu_dx:
     case RP_OP_gelu_tanh_dx:
-    case RP_OP_silu_dx: return 40;
+    case RP_OP_silu_dx:
+        return 40;
     case RP_OP_dropout:
-    case RP_OP_dropout_dx: return 25;
+    case RP_OP_dropout_dx:
+        return 25;
     case RP_OP_batch_norm:
-    case RP_OP_layer_norm: return 7;
+    case RP_OP_layer_norm:
+        return 7;
     case RP_OP_batch_norm_dx:
-    case RP_OP_layer_norm_dx: return 10;
+    case RP_OP_layer_norm_dx:
+        return 10;
     case RP_OP_batch_norm_eval:
     case RP_OP_layer_norm_dgb:
-    case RP_OP_mse: return 4;
-    case RP_OP_adam: return 16;
+    case RP_OP_mse:
+        return 4;
+    case RP_OP_adam:
+        return 16;
     case RP_OP_sgd:
-    case RP_OP_lion: return 10;
+    case RP_OP_lion:
+        return 10;
     case RP_OP_grad_norm:
     case RP_OP_sigmoid_dx:
-    case RP_OP_tanh_dx: return 3;
-    case RP_OP_digest: return 2;
-    default: return 1;
+    case RP_OP_tanh_dx:
+        return 3;
+    case RP_OP_digest:
+        return 2;
+    default:
+        return 1;
     }
 }
 
@@ -143,16 +160,20 @@ void rp_op_cost(const struct rp_op_call *call, double *flops, double *bytes)
     case RP_OP_linear_dw:
     case RP_OP_conv2d:
     case RP_OP_conv2d_dx:
-    case RP_OP_conv2d_dw: *flops = product_flops(call); break;
+    case RP_OP_conv2d_dw:
+        *flops = product_flops(call);
+        break;
     case RP_OP_avgpool2d:
     case RP_OP_avgpool2d_dx:
     case RP_OP_maxpool2d:
     case RP_OP_maxpool2d_dx:
-        *flops = (double)rp_tensor_elements(call->op == RP_OP_avgpool2d || call->op == RP_OP_maxpool2d
-                                                ? &call->out[0]
-                                                : &call->in[0]) *
+        *flops = (double)rp_tensor_elements(
+                     call->op == RP_OP_avgpool2d || call->op == RP_OP_maxpool2d ? &call->out[0]
+                                                                                : &call->in[0]) *
                  call->params.pool2d.kernel_h * call->params.pool2d.kernel_w;
         break;
-    default: *flops = most * flops_per_element(call->op); break;
+    default:
+        *flops = most * flops_per_element(call->op);
+        break;
     }
 }

@@ -1,0 +1,46 @@
+/* clip.c - norm, clip factor and finite flag, on one thread: it reads 8 bytes for 4096 gradients.
+ * README.md chapter 11. */
+#include <string.h>
+
+#include "cpu/cpu_int.h"
+
+enum { LANES = 32, BLOCK = 4096 };
+
+/* The row sum of chapter 2 over one block. */
+static double block_sum(const double *x, int64_t n)
+{
+    double lane[LANES] = {0};
+    for (int64_t i = 0; i < n; i++) lane[i % LANES] += x[i];
+    for (int half = LANES / 2; half > 0; half /= 2)
+        for (int j = 0; j < half; j++) lane[j] += lane[j + half];
+    return lane[0];
+}
+
+/* Any length: blocks, and the same over the sums of blocks. Two levels are 2^24 chunks, 2^36
+ * elements; the sums of blocks beyond that stand in a second level, and so on. */
+static double row_sum(const double *x, int64_t n)
+{
+    if (n <= BLOCK) return block_sum(x, n);
+    double sums[BLOCK];
+    int64_t size = BLOCK;
+    while ((n + size - 1) / size > BLOCK) size *= BLOCK;
+    int64_t count = 0;
+    for (int64_t at = 0; at < n; at += size)
+        sums[count++] = row_sum(x + at, n - at < size ? n - at : size);
+    return block_sum(sums, count);
+}
+
+RP_CPU_KERNEL(clip)
+{
+    (void)cpu;
+    (void)pass;
+    (void)err;
+    double max_norm = call->params.clip.max_norm;
+    double norm = __builtin_sqrt(row_sum(call->in[0].data, rp_tensor_elements(&call->in[0])));
+    bool finite = __builtin_isfinite(norm);
+    struct rp_control control = {
+        .norm = norm == norm ? norm : (double)__builtin_nan(""), .factor = 1, .apply = finite};
+    if (finite && max_norm > 0 && norm > max_norm) control.factor = (float)(max_norm / norm);
+    memcpy(call->out[0].data, &control, sizeof(control));
+    return RP_STATUS_OK;
+}

@@ -1,0 +1,52 @@
+/* grad_norm.c - the fp64 sum of squares of each chunk of 4096 elements. README.md chapter 11. */
+#include "cpu/cpu_int.h"
+#include "cpu/digest.h"
+
+enum { LANES = 32 };
+
+static double chunk_squares(const float *x, int64_t n)
+{
+    double lane[LANES] = {0};
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        for (int j = 0; j < LANES; j++) lane[j] += (double)x[i + j] * (double)x[i + j];
+    for (int j = 0; i + j < n; j++) lane[j] += (double)x[i + j] * (double)x[i + j];
+    for (int half = LANES / 2; half > 0; half /= 2)
+        for (int j = 0; j < half; j++) lane[j] += lane[j + half];
+    return lane[0] == lane[0] ? lane[0] : (double)__builtin_nan("");
+}
+
+struct grad_norm_job {
+    const float *g;
+    double *chunks;
+    int64_t n;
+    int n_threads;
+};
+
+static void grad_norm_work(void *arg, int thread)
+{
+    const struct grad_norm_job *job = arg;
+    int64_t begin, end;
+    rp_pool_cut(job->n, RP_DIGEST_CHUNK, thread, job->n_threads, &begin, &end);
+    for (int64_t at = begin; at < end; at += RP_DIGEST_CHUNK) {
+        int64_t n = end - at < RP_DIGEST_CHUNK ? end - at : RP_DIGEST_CHUNK;
+        job->chunks[at / RP_DIGEST_CHUNK] = chunk_squares(job->g + at, n);
+    }
+}
+
+RP_CPU_KERNEL(grad_norm)
+{
+    (void)pass;
+    (void)err;
+    struct grad_norm_job job = {.g = call->in[0].data,
+                                .chunks = call->out[0].data,
+                                .n = rp_tensor_elements(&call->in[0]),
+                                .n_threads = 1};
+    /* Waking the threads costs as much as some 20,000 elements. */
+    if (job.n > 8 * RP_DIGEST_CHUNK) job.n_threads = rp_pool_threads(cpu->pool);
+    if (job.n_threads > 1)
+        rp_pool_run(cpu->pool, grad_norm_work, &job);
+    else
+        grad_norm_work(&job, 0);
+    return RP_STATUS_OK;
+}
