@@ -1,0 +1,84 @@
+/* optim.c - what each optimizer keeps, and the scalars of one update. kernels/README.md chapter 11.
+ */
+#include "optim/optim.h"
+
+int rp_optim_states(const struct rp_spec *spec, const char *names[2])
+{
+    names[0] = names[1] = NULL;
+    switch (spec->train.optimizer.kind) {
+    case RP_OPTIMIZER_SGD:
+        if (spec->train.optimizer.momentum == 0) return 0;
+        names[0] = "momentum";
+        return 1;
+    case RP_OPTIMIZER_LION:
+        names[0] = "m";
+        return 1;
+    case RP_OPTIMIZER_ADAM:
+    case RP_OPTIMIZER_ADAMW:
+        break;
+    }
+    names[0] = "m";
+    names[1] = "v";
+    return 2;
+}
+
+void rp_optim_advance(const struct rp_spec *spec, struct rp_optim_state *state)
+{
+    if (state->t == 0) state->beta1_power = state->beta2_power = 1; /* all zero is a fresh state */
+    state->t++;
+    state->beta1_power *= spec->train.optimizer.beta1;
+    state->beta2_power *= spec->train.optimizer.beta2;
+}
+
+/* 1 / (1 - power), and 1 where an optimizer without moments has power 1. */
+static float bias_correction(double power)
+{
+    return power < 1 ? (float)(1.0 / (1.0 - power)) : 1.0f;
+}
+
+void rp_optim_update(const struct rp_spec *spec, const struct rp_optim_schedule *schedule,
+                     uint64_t step, const struct rp_optim_state *state, bool decays,
+                     struct rp_update *update)
+{
+    double lr = rp_optim_lr(spec, schedule, step);
+    double beta1 = spec->train.optimizer.beta1, beta2 = spec->train.optimizer.beta2;
+    *update = (struct rp_update){
+        .lr = (float)lr,
+        .lr_decay = decays ? (float)(lr * spec->train.optimizer.weight_decay) : 0.0f,
+        .one_over_c1 = bias_correction(state->beta1_power),
+        .one_over_c2 = bias_correction(state->beta2_power),
+        .first = state->t == 1,
+        .beta1 = (float)beta1,
+        .one_minus_beta1 = (float)(1.0 - beta1),
+        .beta2 = (float)beta2,
+        .one_minus_beta2 = (float)(1.0 - beta2),
+    };
+}
+
+enum rp_op rp_optim_op(const struct rp_spec *spec)
+{
+    switch (spec->train.optimizer.kind) {
+    case RP_OPTIMIZER_SGD:
+        return RP_OP_sgd;
+    case RP_OPTIMIZER_LION:
+        return RP_OP_lion;
+    case RP_OPTIMIZER_ADAM:
+    case RP_OPTIMIZER_ADAMW:
+        break;
+    }
+    return RP_OP_adam;
+}
+
+void rp_optim_params(const struct rp_spec *spec, bool decays, uint32_t tensor_number,
+                     struct rp_optim_params *params)
+{
+    *params = (struct rp_optim_params){
+        .momentum = (float)spec->train.optimizer.momentum,
+        .dampening = (float)spec->train.optimizer.dampening,
+        .nesterov = spec->train.optimizer.nesterov,
+        .decoupled = spec->train.optimizer.kind == RP_OPTIMIZER_ADAMW,
+        .weight_decay = decays ? (float)spec->train.optimizer.weight_decay : 0.0f,
+        .eps = (float)spec->train.optimizer.eps,
+        .tensor_number = tensor_number,
+    };
+}
