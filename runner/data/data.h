@@ -1,7 +1,7 @@
 /* data.h - samples as pure functions of position: open a data set, fill a batch, prefetch.
  *
- * A position p (64 bits) is step * batch + slot; epoch = p div N; the sample is perm(seed, epoch)(p mod N).
- * There is no loader state: the cursor is the step (DESIGN 1.1). */
+ * A position p (64 bits) is step * batch + slot; epoch = p div N; the sample is perm(seed, epoch)(p
+ * mod N). There is no loader state: the cursor is the step (DESIGN 1.1). */
 #ifndef RP_DATA_H
 #define RP_DATA_H
 
@@ -11,11 +11,11 @@ enum rp_split { RP_SPLIT_TRAIN, RP_SPLIT_VALID, RP_SPLIT_TEST };
 
 /* The shape of a data set; all that model/ and plan/ need. */
 struct rp_data_shape {
-    int n_dims;         /* of one sample: 3 (H, W, C) for images, 1 (features) for rows */
+    int n_dims; /* of one sample: 3 (H, W, C) for images, 1 (features) for rows */
     int64_t dims[3];
     enum rp_target target;
-    int64_t n_classes;  /* classification */
-    int64_t n_values;   /* regression: width of y */
+    int64_t n_classes;        /* classification */
+    int64_t n_values;         /* regression: width of y */
     int64_t n_train, n_valid; /* samples in each split, after valid.fraction */
 };
 
@@ -29,13 +29,14 @@ struct rp_data_file {
 
 struct rp_data;
 
-/* Reads headers only (whole text for csv when `deep`): enough for `validate` and `plan`. Any mismatch
- * is an error at its line of the spec. csv without `deep` leaves n_classes, n_train, n_valid at -1. */
+/* Reads headers only (whole text for csv when `deep`): enough for `validate` and `plan`. Any
+ * mismatch is an error at its line of the spec. csv without `deep` leaves n_classes, n_train,
+ * n_valid at -1. */
 RP_NODISCARD enum rp_status rp_data_describe(const struct rp_spec *spec, bool deep,
                                              struct rp_data_shape *shape, struct rp_error *err);
 
-/* Known hashes of earlier starts (from the manifest): a file whose size, mtime and inode still agree is
- * not hashed again. Not owned. */
+/* Known hashes of earlier starts (from the manifest): a file whose size, mtime and inode still
+ * agree is not hashed again. Not owned. */
 struct rp_data_known {
     const char *path;
     uint64_t size, inode;
@@ -49,21 +50,25 @@ struct rp_data_options {
     bool with_test; /* also open data.test; only `eval --split test` does */
     void (*progress)(const char *what, double fraction); /* NULL: none */
 };
-/* Loads train and valid into memory, hashes every file, checks sha256 keys. free with rp_data_free. */
-RP_NODISCARD enum rp_status rp_data_open(const struct rp_spec *spec, const struct rp_data_options *options,
+/* Loads train and valid into memory, hashes every file, checks sha256 keys. free with rp_data_free.
+ */
+RP_NODISCARD enum rp_status rp_data_open(const struct rp_spec *spec,
+                                         const struct rp_data_options *options,
                                          struct rp_data **data, struct rp_error *err);
 void rp_data_free(struct rp_data *data); /* NULL is fine */
 const struct rp_data_shape *rp_data_shape(const struct rp_data *data);
 int rp_data_files(const struct rp_data *data, const struct rp_data_file **files);
 /* Class names in order, or NULL (csv with words has them). */
 const char *const *rp_data_class_names(const struct rp_data *data);
-/* What enters the numeric digest: one line per file (key, size, sha256), and per synthetic set nothing. */
+/* What enters the numeric digest: one line per file (key, size, sha256), and per synthetic set
+ * nothing. */
 void rp_data_canonical(const struct rp_data *data, struct rp_text *text);
 uint64_t rp_data_bytes(const struct rp_data *data); /* memory held */
 
 /* Samples of positions [position, position + n) of the training order, transformed:
  * x (n, dims...) f32, y (n) i32 class or (n, n_values) f32. Thread-safe, pure. */
-void rp_data_fill_train(const struct rp_data *data, uint64_t position, int64_t n, float *x, void *y);
+void rp_data_fill_train(const struct rp_data *data, uint64_t position, int64_t n, float *x,
+                        void *y);
 /* Samples [first, first + n) of a split in file order, with the fixed transforms only. */
 void rp_data_fill_eval(const struct rp_data *data, enum rp_split split, int64_t first, int64_t n,
                        float *x, void *y);
@@ -79,6 +84,7 @@ RP_NODISCARD enum rp_status rp_loader_open(const struct rp_data *data, int64_t n
 /* The batch at `position` (n_samples of them); x and y stay valid until the next call. */
 void rp_loader_take(struct rp_loader *loader, uint64_t position, const float **x, const void **y);
 void rp_loader_close(struct rp_loader *loader); /* NULL is fine */
-uint64_t rp_loader_bytes(const struct rp_data_shape *shape, int64_t n_samples, int depth); /* for plan */
+uint64_t rp_loader_bytes(const struct rp_data_shape *shape, int64_t n_samples,
+                         int depth); /* for plan */
 
 #endif

@@ -1,0 +1,135 @@
+/* data_int.h - private to runner/data: a data set in memory, its readers, and the compiled
+ * transforms. */
+#ifndef RP_DATA_INT_H
+#define RP_DATA_INT_H
+
+#include "data/data.h"
+
+enum { RP_DATA_MAX_CHANNELS = 16, RP_DATA_MAX_CLASSES = 1 << 20 };
+
+/* ---- a data set in memory -------------------------------------------------------------------- */
+
+/* n samples, each a dense row-major block of dims; u8 where the source is u8 (its value is x/255),
+ * else f32. Every array is owned; release is safe twice. */
+struct rp_data_set {
+    int n_dims;
+    int64_t dims[3];
+    int64_t n;   /* samples; -1: not known from the headers alone */
+    int64_t row; /* elements of one sample */
+    bool is_u8;
+    uint8_t *u8; /* (n, dims...) or NULL */
+    float *f32;  /* (n, dims...) or NULL */
+    enum rp_target target;
+    int64_t n_classes;  /* classes: highest label + 1, or as the format says; -1: not known */
+    int64_t n_values;   /* values: width of y */
+    int32_t *labels;    /* (n) */
+    float *values;      /* (n, n_values) */
+    char **class_names; /* (n_classes) or NULL */
+};
+void rp_data_set_release(struct rp_data_set *set);
+uint64_t rp_data_set_bytes(const struct rp_data_set *set);
+/* Sets the shape of a sample and row; n_dims 1 or 3. */
+void rp_data_set_shape(struct rp_data_set *set, int n_dims, int64_t h, int64_t w, int64_t c);
+
+/* One data set of the spec on its way into memory: what a reader needs, and what it reports to. */
+struct rp_data_source {
+    const struct rp_spec *spec;
+    const struct rp_spec_dataset *dataset;
+    const char *key;                       /* "data.train" */
+    const struct rp_data_options *options; /* NULL when only describing */
+    bool describe;              /* headers and labels only: x is neither read nor allocated */
+    bool deep;                  /* describe: csv reads the whole text */
+    struct rp_data_file *files; /* files found so far, appended to; owned by rp_data */
+    int n_files;
+    const char *const *class_names; /* csv: words that already have a number (of train), or NULL */
+    int64_t n_class_names;
+};
+
+/* A failure of file `index` of the source: "path: message", at the file's place in the spec, status
+ * DATA. */
+RP_NODISCARD enum rp_status rp_data_fail(const struct rp_data_source *source, int index,
+                                         struct rp_error *err, const char *format, ...)
+    RP_PRINTF(4, 5);
+
+/* Readers, one per format: fill a zeroed set, or leave it releasable. */
+RP_NODISCARD enum rp_status rp_data_read_idx(struct rp_data_source *source, struct rp_data_set *set,
+                                             struct rp_error *err);
+RP_NODISCARD enum rp_status rp_data_read_cifar(struct rp_data_source *source,
+                                               struct rp_data_set *set, struct rp_error *err);
+RP_NODISCARD enum rp_status rp_data_read_csv(struct rp_data_source *source, struct rp_data_set *set,
+                                             struct rp_error *err);
+RP_NODISCARD enum rp_status rp_data_read_npy(struct rp_data_source *source, struct rp_data_set *set,
+                                             struct rp_error *err);
+RP_NODISCARD enum rp_status rp_data_read_npz(struct rp_data_source *source, struct rp_data_set *set,
+                                             struct rp_error *err);
+RP_NODISCARD enum rp_status rp_data_make_synthetic(struct rp_data_source *source,
+                                                   struct rp_data_set *set, struct rp_error *err);
+
+/* Allocates x (and y) of a set whose shape and n are known; refuses what cannot be held, in words.
+ */
+RP_NODISCARD enum rp_status rp_data_allocate(const struct rp_data_source *source, int index,
+                                             struct rp_data_set *set, struct rp_error *err);
+
+/* ---- made samples and chosen samples -----------------------------------------------------------
+ */
+
+/* One digit of 28 x 28 pixels, white on black, for sample number `sample` (digits.c); returns its
+ * class. */
+int rp_data_draw_digit(uint64_t seed, uint64_t sample, float noise, uint8_t pixels[28 * 28]);
+
+/* The samples of valid.fraction: `n_valid` of n, chosen by the tail of perm(seed, split). Both
+ * lists are in file order. train (n - n_valid), valid (n_valid). */
+void rp_data_split(uint64_t seed, int64_t n, int64_t n_valid, uint32_t *train, uint32_t *valid);
+
+/* ---- transforms
+ * ---------------------------------------------------------------------------------- */
+
+/* A random transform, with the value that a pixel from outside the image has after the list's end.
+ */
+struct rp_data_geometry {
+    enum rp_transform_kind kind; /* RANDOM_CROP or RANDOM_FLIP */
+    uint32_t site;               /* its place in the list of the spec */
+    int64_t padding;
+    float p;
+    float outside[RP_DATA_MAX_CHANNELS];
+};
+/* The list of the spec made ready for one shape. Everything elementwise is folded into `table` for
+ * u8 sources (the very same float operations, done once per byte value), and done once at opening
+ * for f32 sources; what is left per sample are the geometric ones. */
+struct rp_data_transforms {
+    int64_t channels; /* 1 when one table serves all */
+    struct rp_data_geometry geometry[RP_SPEC_MAX_TRANSFORMS];
+    int n_geometry;
+    float table[RP_DATA_MAX_CHANNELS][256];
+};
+/* Checks the list against the shape of the set: USAGE at the transform's place. */
+RP_NODISCARD enum rp_status rp_data_transforms_check(const struct rp_spec *spec,
+                                                     const struct rp_data_set *set,
+                                                     struct rp_error *err);
+void rp_data_transforms_init(struct rp_data_transforms *transforms, const struct rp_spec *spec,
+                             const struct rp_data_set *set);
+/* The fixed transforms in place, for a set of f32. */
+void rp_data_transforms_apply(const struct rp_spec *spec, struct rp_data_set *set);
+/* Sample `sample` of the set, fixed transforms only: out (dims...). */
+void rp_data_sample_fixed(const struct rp_data_transforms *transforms,
+                          const struct rp_data_set *set, int64_t sample, float *out);
+/* Sample `sample` as it appears at training position `position`: out (dims...). */
+void rp_data_sample_random(const struct rp_data_transforms *transforms,
+                           const struct rp_data_set *set, int64_t sample, uint64_t seed,
+                           uint64_t position, float *out);
+
+/* ---- an open data set
+ * ----------------------------------------------------------------------------- */
+
+struct rp_data {
+    uint64_t seed;
+    struct rp_data_shape shape;
+    struct rp_data_set train, valid, test; /* n == 0: absent */
+    bool split;                            /* train and valid are both part of `train` */
+    uint32_t *train_index, *valid_index;   /* split: sample numbers in file order */
+    struct rp_data_transforms transforms;
+    struct rp_data_file *files;
+    int n_files;
+};
+
+#endif
