@@ -95,7 +95,8 @@ RP_NODISCARD enum rp_status rp_checkpoint_read_state(const char *run, uint64_t s
                                                      struct rp_checkpoint_state *state, struct rp_error *err);
 
 /* keep: removes what the policy does not keep (never the newest, never `best_step`) and leftovers of
- * interrupted saves. keep_every in steps, 0: none; keep_last negative: all. */
+ * interrupted saves. keep_every in steps, 0: none; keep_last negative: all.
+ * Not while a save is under way. */
 RP_NODISCARD enum rp_status rp_checkpoint_prune(const char *run, int64_t keep_last, uint64_t keep_every,
                                                 bool has_best, uint64_t best_step, struct rp_error *err);
 /* Every hash of every committed checkpoint; one line per damaged file into `report`. */
