@@ -30,6 +30,12 @@ static double row_sum(const double *x, int64_t n)
     return block_sum(sums, count);
 }
 
+/* x - x is 0 unless x is infinite or NaN. */
+static bool is_finite(double x)
+{
+    return x - x == 0;
+}
+
 RP_CPU_KERNEL(clip)
 {
     (void)cpu;
@@ -37,10 +43,11 @@ RP_CPU_KERNEL(clip)
     (void)err;
     double max_norm = call->params.clip.max_norm;
     double norm = __builtin_sqrt(row_sum(call->in[0].data, rp_tensor_elements(&call->in[0])));
-    bool finite = __builtin_isfinite(norm);
+    const float *loss = call->in[1].data;
+    bool apply = is_finite(norm) && (!loss || is_finite((double)loss[0]));
     struct rp_control control = {
-        .norm = norm == norm ? norm : (double)__builtin_nan(""), .factor = 1, .apply = finite};
-    if (finite && max_norm > 0 && norm > max_norm) control.factor = (float)(max_norm / norm);
+        .norm = norm == norm ? norm : (double)__builtin_nan(""), .factor = 1, .apply = apply};
+    if (apply && max_norm > 0 && norm > max_norm) control.factor = (float)(max_norm / norm);
     memcpy(call->out[0].data, &control, sizeof(control));
     return RP_STATUS_OK;
 }
