@@ -1,4 +1,8 @@
-/* env.h - the environment: probed, compared with a lock, recorded before step 0. */
+/* env.h - the environment: probed, compared with a lock, recorded before step 0.
+ *
+ * An environment is a JSON object (`reprise env --json` prints one). It holds no
+ * secret: of the process environment a fixed list of variables is read, and their values are taken
+ * over only where they have a form that no secret has. */
 #ifndef RP_ENV_H
 #define RP_ENV_H
 
@@ -6,20 +10,63 @@
 
 struct json_t;
 
-/* Everything that could matter, as a JSON object: code, binary and library hashes, compiler and flags,
- * CPU and path, kernel, libc, threads, container. No secret: a fixed list of variables. `threads` is as
- * resolved. Caller decref's. */
+/* Starts hashing the program and its libraries on a thread of its own (some 10 MB), so that the
+ * hashes are there when rp_env_probe() asks for them. Not needed; calling it early hides their
+ * cost. Call it after the last module has been opened. */
+void rp_env_begin(void);
+
+/* Everything that could matter: code, binary and library hashes, compiler and flags, device and
+ * path, kernel, libc, threads, container, variables. `threads` is as resolved. `spec` may be NULL
+ * (`reprise env` without one). Caller decref's. */
 struct json_t *rp_env_probe(const struct rp_spec *spec, int threads);
+/* For people: sections with aligned names and values. */
 void rp_env_print(const struct json_t *environment, struct rp_text *text);
 
 /* resources.threads: a number, else OMP_NUM_THREADS, else affinity mask and cgroup quota. */
 int rp_env_threads(const struct rp_spec *spec);
 
-/* Which variables change a bit or a speed at a tier are refused or recorded: ENVIRONMENT with a table of
- * expected and found, each row saying whether it can touch bits, unless `allow_drift`. `drift` (may be NULL)
- * gets a JSON array of what differed, for the manifest. */
-struct rp_data_file;
-RP_NODISCARD enum rp_status rp_env_check(const struct rp_spec *spec, const struct json_t *environment,
-                                         bool allow_drift, struct json_t **drift, struct rp_error *err);
+/* ---- the lock ---------------------------------------------------------------------------------
+ */
+
+/* A data file as the lock names it. Not owned. */
+struct rp_env_file {
+    const char *key; /* "data.train.images" */
+    uint64_t size;
+    struct rp_sha256 sha256;
+};
+
+/* What `reprise lock` writes. Caller decref's. */
+struct json_t *rp_env_lock_new(const struct rp_spec *spec, const struct json_t *environment,
+                               const struct rp_env_file *files, int n_files);
+/* Reads and checks the form of a lock; ENVIRONMENT when it is missing or is none. Caller decref's.
+ */
+RP_NODISCARD enum rp_status rp_env_lock_read(const char *path, struct json_t **lock,
+                                             struct rp_error *err);
+
+/* What differs between a lock and an environment: an array of {"what", "expected", "found",
+ * "touches_bits"}; touches_bits is true where the difference can change a bit at the tier. Caller
+ * decref's. */
+struct json_t *rp_env_compare(const struct json_t *lock, const struct json_t *environment,
+                              enum rp_tier tier);
+/* The same for data files: every difference can touch bits. */
+struct json_t *rp_env_compare_data(const struct json_t *lock, const struct rp_env_file *files,
+                                   int n_files);
+/* How many of these rows can touch bits. */
+int rp_env_count_touching(const struct json_t *rows);
+/* The rows as a table: what, expected, found, can touch bits. */
+void rp_env_print_rows(const struct json_t *rows, struct rp_text *text);
+
+/* Compares with the lock that the spec names, if it names one. ENVIRONMENT with the table when a
+ * difference can touch a bit at the spec's tier and `allow_drift` is not given; other differences
+ * are only recorded. `drift` (may be NULL) gets the rows for the manifest, an empty array when
+ * nothing differed; caller decref's. */
+RP_NODISCARD enum rp_status rp_env_check(const struct rp_spec *spec,
+                                         const struct json_t *environment, bool allow_drift,
+                                         struct json_t **drift, struct rp_error *err);
+/* The data of the run against the same lock: DATA with the table when a file has another hash. A
+ * spec without a lock is fine. */
+RP_NODISCARD enum rp_status rp_env_check_data(const struct rp_spec *spec,
+                                              const struct rp_env_file *files, int n_files,
+                                              struct rp_error *err);
 
 #endif

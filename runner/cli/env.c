@@ -1,0 +1,35 @@
+/* env.c - `reprise env`: the environment as it would be recorded. */
+#include "cli/cli.h"
+
+#include "env/env.h"
+
+#include <jansson.h>
+#include <stdio.h>
+
+static enum rp_status run(const struct rp_cli_args *args, json_t *result, struct rp_error *err)
+{
+    (void)err;
+    json_t *environment = rp_env_probe(NULL, rp_env_threads(NULL));
+    if (args->json) {
+        json_object_set(result, "environment", environment);
+    } else {
+        struct rp_text text = {0};
+        rp_env_print(environment, &text);
+        fputs(rp_text_get(&text), stdout);
+        rp_text_release(&text);
+    }
+    json_decref(environment);
+    return RP_STATUS_OK;
+}
+
+static const struct rp_cli_option options[] = {{NULL, RP_CLI_FLAG, NULL, NULL}};
+
+const struct rp_command rp_command_env = {
+    .name = "env",
+    .usage = "",
+    .summary = "prints what of this machine and program could matter",
+    .min_words = 0,
+    .max_words = 0,
+    .options = options,
+    .run = run,
+};
