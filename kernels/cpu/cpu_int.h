@@ -25,6 +25,9 @@ struct rp_cpu_kernels {
     size_t (*scratch[RP_OP_COUNT])(const struct rp_op_call *call, int n_threads);
 };
 
+/* The device's self_test (self_test.c). */
+RP_NODISCARD enum rp_status rp_cpu_self_test(struct rp_device *device, struct rp_error *err);
+
 #define RP_ISA_JOIN2(name, isa) name##_##isa
 #define RP_ISA_JOIN(name, isa) RP_ISA_JOIN2(name, isa)
 #define RP_ISA_NAME(name) RP_ISA_JOIN(name, RP_ISA)

@@ -1,0 +1,37 @@
+/* linear.c - y = x W^T + b on the CPU. */
+#include "cpu/gemm.h"
+
+static struct rp_gemm describe(const struct rp_op_call *call)
+{
+    const struct rp_tensor *x = &call->in[0], *w = &call->in[1];
+    int64_t k = w->dims[1], o = w->dims[0];
+    return (struct rp_gemm){
+        .m = rp_tensor_rows(x),
+        .n = o,
+        .sum = rp_gemm_whole(k),
+        .a = x->data,
+        .b = w->data,
+        .c = call->out[0].data,
+        .a_m = rp_gemm_plain(k),
+        .a_k = rp_gemm_plain(1),
+        .b_n = rp_gemm_plain(k),
+        .b_k = rp_gemm_plain(1),
+        .c_m = rp_gemm_plain(o),
+        .c_n = rp_gemm_plain(1),
+        .bias = call->in[2].data,
+    };
+}
+
+RP_CPU_KERNEL(linear)
+{
+    (void)pass, (void)err;
+    struct rp_gemm gemm = describe(call);
+    RP_ISA_NAME(rp_gemm_run)(cpu, &gemm, cpu->scratch);
+    return RP_STATUS_OK;
+}
+
+size_t RP_ISA_NAME(rp_cpu_scratch_linear)(const struct rp_op_call *call, int n_threads)
+{
+    (void)call;
+    return RP_ISA_NAME(rp_gemm_scratch)(n_threads);
+}
