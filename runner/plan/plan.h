@@ -7,9 +7,16 @@
 #include "model/model.h"
 #include "optim/optim.h"
 
-/* Where each tensor of a graph lies: a byte offset in its arena, or in the arena of what it aliases. */
+enum {
+    RP_PLAN_ALIGN = 256,       /* of every tensor in a block */
+    RP_PLAN_LOADER_DEPTH = 2,  /* batches read ahead */
+    RP_PLAN_EVAL_SAMPLES = 1024 /* the largest evaluation pass */
+};
+
+/* Where each tensor of a graph lies: a byte offset in its arena. */
 struct rp_plan_place {
-    uint64_t *offset; /* per tensor number; UINT64_MAX for parameters, sums, inputs: elsewhere */
+    uint64_t *offset; /* per tensor number, aliases where their owner is; UINT64_MAX: not in the
+                       * arena (parameters, sums, inputs) or touched by no node */
     uint64_t bytes;   /* of the arena */
 };
 
@@ -41,10 +48,15 @@ struct rp_plan {
     double flops_per_step;
 };
 
-/* `threads` is resolved by the caller (env/). free with rp_plan_free. */
+/* `threads` is resolved by the caller (env/). `data` must be complete: n_train and the classes known.
+ * Pure: looks at nothing of this machine. USAGE with the place in the spec when the numbers do not fit
+ * together. free with rp_plan_free. */
 RP_NODISCARD enum rp_status rp_plan_make(const struct rp_spec *spec, const struct rp_data_shape *data,
                                          int threads, struct rp_plan **plan, struct rp_error *err);
-void rp_plan_free(struct rp_plan *plan);
+void rp_plan_free(struct rp_plan *plan); /* NULL is fine */
+
+/* MEMORY, with the table, when the plan asks for more than this machine or cgroup gives. */
+RP_NODISCARD enum rp_status rp_plan_check_memory(const struct rp_plan *plan, struct rp_error *err);
 
 /* The pass number i of a step: rows, and the slot of its first sample. */
 void rp_plan_pass(const struct rp_plan *plan, int i, struct rp_rows *rows, uint64_t *first_slot);
@@ -57,6 +69,9 @@ bool rp_plan_due(const struct rp_plan *plan, const struct rp_spans *spans, uint6
 /* Digests with data and initial weights bound by content. */
 struct rp_sha256 rp_plan_numeric_digest(const struct rp_spec *spec, const struct rp_data *data,
                                         const struct rp_sha256 *init_from);
+
+/* The memory table alone: a line per purpose, then the sum. */
+void rp_plan_print_memory(const struct rp_plan *plan, struct rp_text *text);
 
 /* What `plan` prints, and the same as JSON (a jansson object; caller decref's). */
 void rp_plan_print(const struct rp_spec *spec, const struct rp_plan *plan, struct rp_text *text);

@@ -1,0 +1,250 @@
+/* memory.c - what a rank will hold, row by row, as train/ allocates it; and what a step computes.
+ */
+#include "plan/plan_int.h"
+
+#include "base/sys.h"
+
+#include <stdio.h>
+
+/* What the process holds before the first tensor: heap, stacks, libraries' data. Measured. */
+static const uint64_t program_bytes = (uint64_t)2 << 20;
+enum { CHUNK = 4096 }; /* elements of a chunk of the gradient norm */
+
+static void add_row(struct rp_plan *plan, const char *what, uint64_t bytes)
+{
+    if (bytes == 0) return;
+    plan->memory[plan->n_memory++] = (struct rp_plan_memory){what, bytes};
+    plan->memory_bytes += bytes;
+}
+
+static uint64_t aligned_tensor(const struct rp_tensor *shape)
+{
+    return rp_plan_align(rp_tensor_bytes(shape));
+}
+
+static bool is_trained(const struct rp_model_tensor *tensor)
+{
+    return !tensor->statistic && !tensor->frozen;
+}
+
+/* Aligned bytes of the kept tensors that `which` takes. */
+static uint64_t kept_bytes(const struct rp_model *model,
+                           bool (*which)(const struct rp_model_tensor *))
+{
+    uint64_t bytes = 0;
+    for (int i = 0; i < model->n_kept; i++)
+        if (which(&model->kept[i])) bytes += aligned_tensor(&model->kept[i].shape);
+    return bytes;
+}
+
+static bool is_parameter(const struct rp_model_tensor *tensor)
+{
+    return !tensor->statistic;
+}
+
+static bool is_statistic(const struct rp_model_tensor *tensor)
+{
+    return tensor->statistic;
+}
+
+static uint64_t sums_of(const struct rp_graph *graph)
+{
+    uint64_t bytes = 0;
+    for (int t = 0; t < graph->n_tensors; t++)
+        if (graph->tensor[t].role == RP_ROLE_SUM) bytes += aligned_tensor(&graph->tensor[t].shape);
+    return bytes;
+}
+
+static uint64_t io_bytes(const struct rp_graph *graph)
+{
+    return aligned_tensor(&graph->tensor[graph->input].shape) +
+           aligned_tensor(&graph->tensor[graph->target].shape);
+}
+
+static uint64_t larger(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+/* ---- the update -------------------------------------------------------------------------------
+ */
+
+/* The update call of a kept tensor, for its cost and scratch. */
+static void update_call(const struct rp_spec *spec, const struct rp_model_tensor *kept,
+                        struct rp_op_call *call)
+{
+    static char given;
+    *call = (struct rp_op_call){.op = rp_optim_op(spec)};
+    struct rp_tensor value = kept->shape;
+    value.data = &given;
+    const char *names[2];
+    int states = rp_optim_states(spec, names);
+    for (int i = 0; i < 2 + states; i++) call->in[i] = value; /* p, g, states */
+    for (int i = 0; i < 1 + states; i++) call->out[i] = value;
+}
+
+static uint64_t scratch_of(const struct rp_device_config *config, const struct rp_graph *graph)
+{
+    uint64_t most = 0;
+    for (int i = 0; i < graph->n_nodes; i++) {
+        struct rp_op_call call;
+        rp_graph_call(graph, i, &call);
+        most = larger(most, rp_device_cpu.scratch_bytes(config, &call));
+    }
+    return most;
+}
+
+static uint64_t scratch_bytes(const struct rp_plan *plan, const struct rp_spec *spec)
+{
+    struct rp_device_config config = {.threads = plan->threads};
+    uint64_t most =
+        larger(scratch_of(&config, &plan->model->train), scratch_of(&config, &plan->model->eval));
+    for (int i = 0; i < plan->model->n_parameters; i++) {
+        struct rp_op_call call;
+        update_call(spec, &plan->model->kept[i], &call);
+        most = larger(most, rp_device_cpu.scratch_bytes(&config, &call));
+    }
+    return most;
+}
+
+static void set_flops(struct rp_plan *plan, const struct rp_spec *spec)
+{
+    const struct rp_graph *graph = &plan->model->train;
+    double flops, bytes, pass = 0, update = 0;
+    struct rp_op_call call;
+    for (int i = 0; i < graph->n_nodes; i++) {
+        rp_graph_call(graph, i, &call);
+        rp_op_cost(&call, &flops, &bytes);
+        pass += flops;
+    }
+    for (int i = 0; i < plan->model->n_kept; i++) {
+        if (!is_trained(&plan->model->kept[i])) continue;
+        update_call(spec, &plan->model->kept[i], &call);
+        rp_op_cost(&call, &flops, &bytes);
+        update += flops;
+    }
+    plan->flops_per_step = pass * plan->n_passes * plan->ranks + update;
+}
+
+/* ---- data and checkpoint ----------------------------------------------------------------------
+ */
+
+/* Pictures stay bytes in memory; everything else becomes fp32 when it is read. */
+static bool is_bytes(const struct rp_spec_dataset *set)
+{
+    return set->format == RP_FORMAT_IDX || set->format == RP_FORMAT_CIFAR ||
+           (set->format == RP_FORMAT_SYNTHETIC && set->synthetic == RP_SYNTHETIC_DIGITS);
+}
+
+static uint64_t data_bytes(const struct rp_plan *plan, const struct rp_spec *spec)
+{
+    const struct rp_data_shape *data = &plan->data;
+    uint64_t row = 1;
+    for (int i = 0; i < data->n_dims; i++) row *= (uint64_t)data->dims[i];
+    uint64_t y = data->target == RP_TARGET_CLASSES ? 4 : 4 * (uint64_t)data->n_values;
+    uint64_t n_train = (uint64_t)data->n_train;
+    uint64_t n_valid = data->n_valid > 0 ? (uint64_t)data->n_valid : 0;
+    uint64_t train = row * (is_bytes(&spec->train_data) ? 1 : 4) + y;
+    bool split = spec->valid_data.format == RP_FORMAT_NONE;
+    if (split) return (n_train + n_valid) * (train + (n_valid ? 4 : 0)); /* and the list of which */
+    return n_train * train + n_valid * (row * (is_bytes(&spec->valid_data) ? 1 : 4) + y);
+}
+
+/* fp32 numbers in a checkpoint, and the largest tensor among them. */
+static uint64_t checkpoint_numbers(const struct rp_plan *plan, const struct rp_spec *spec,
+                                   uint64_t *largest, uint64_t *names)
+{
+    const char *state[2];
+    uint64_t states = (uint64_t)rp_optim_states(spec, state), numbers = 0;
+    *largest = *names = 0;
+    for (int i = 0; i < plan->model->n_kept; i++) {
+        const struct rp_model_tensor *kept = &plan->model->kept[i];
+        uint64_t n = (uint64_t)rp_tensor_elements(&kept->shape);
+        uint64_t copies = 1 + (is_trained(kept) ? states : 0);
+        numbers += n * copies;
+        *names += copies;
+        *largest = larger(*largest, n);
+    }
+    return numbers;
+}
+
+static uint64_t norm_bytes(const struct rp_model *model)
+{
+    uint64_t chunks = 0;
+    for (int i = 0; i < model->n_kept; i++)
+        chunks += ((uint64_t)rp_tensor_elements(&model->kept[i].shape) + CHUNK - 1) / CHUNK;
+    return chunks * sizeof(double);
+}
+
+/* ---- the table --------------------------------------------------------------------------------
+ */
+
+void rp_plan_set_memory(struct rp_plan *plan, const struct rp_spec *spec)
+{
+    const struct rp_model *model = plan->model;
+    const char *names[2];
+    uint64_t largest, tensors;
+    uint64_t numbers = checkpoint_numbers(plan, spec, &largest, &tensors);
+    uint64_t levels = (uint64_t)plan->n_levels;
+    plan->sum_bytes = sums_of(&model->train);
+    plan->checkpoint_bytes = numbers * 4 + tensors * 160 + 2048; /* a header line a tensor, state */
+    plan->n_memory = 0;
+    plan->memory_bytes = 0;
+    add_row(plan, "parameters", kept_bytes(model, is_parameter));
+    add_row(plan, "running statistics", kept_bytes(model, is_statistic));
+    add_row(plan, "gradients", plan->sum_bytes);
+    add_row(plan, "gradients, tree over passes", (levels - 1) * plan->sum_bytes);
+    add_row(plan, "gradients, open chains", plan->partial ? plan->sum_bytes : 0);
+    add_row(plan, "optimizer state",
+            (uint64_t)rp_optim_states(spec, names) * kept_bytes(model, is_trained));
+    add_row(plan, "activations", larger(plan->train_place.bytes, plan->eval_place.bytes));
+    add_row(plan, "input and target of a pass",
+            larger(io_bytes(&model->train), io_bytes(&model->eval)));
+    add_row(plan, "kernel scratch", scratch_bytes(plan, spec) + norm_bytes(model));
+    add_row(plan, "data set", data_bytes(plan, spec));
+    add_row(plan, "batches read ahead",
+            rp_loader_bytes(&plan->data, plan->pass_samples, RP_PLAN_LOADER_DEPTH));
+    add_row(plan, "evaluation batch", io_bytes(&model->eval));
+    add_row(plan, "checkpoint copy", (numbers + largest) * 4);
+    add_row(plan, "program", program_bytes);
+    set_flops(plan, spec);
+}
+
+/* "12.3 MiB", at least 7 columns. */
+static void size_text(uint64_t bytes, char text[32])
+{
+    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+    double value = (double)bytes;
+    size_t unit = 0;
+    for (; value >= 1024.0 && unit + 1 < RP_COUNT(units); unit++) value /= 1024.0;
+    snprintf(text, 32, unit ? "%.1f %s" : "%.0f %s", value, units[unit]);
+}
+
+void rp_plan_print_memory(const struct rp_plan *plan, struct rp_text *text)
+{
+    char size[32];
+    for (int i = 0; i < plan->n_memory; i++) {
+        size_text(plan->memory[i].bytes, size);
+        rp_text_add(text, "  %-30s %12s\n", plan->memory[i].what, size);
+    }
+    size_text(plan->memory_bytes, size);
+    rp_text_add(text, "  %-30s %12s\n", "in all, on a rank", size);
+}
+
+enum rp_status rp_plan_check_memory(const struct rp_plan *plan, struct rp_error *err)
+{
+    uint64_t limit = rp_sys_memory_limit();
+    if (plan->memory_bytes <= limit) return RP_STATUS_OK;
+    char need[32], have[32];
+    struct rp_text table = {0};
+    size_text(plan->memory_bytes, need);
+    size_text(limit, have);
+    rp_plan_print_memory(plan, &table);
+    enum rp_status status = rp_error_set(
+        err, RP_STATUS_MEMORY,
+        "the job needs %s and this machine gives %s; lower train.micro_batch (it changes no bit at "
+        "determinism: portable), train.batch or the model\n%.*s",
+        need, have, (int)(table.length ? table.length - 1 : 0), rp_text_get(&table));
+    rp_text_release(&table);
+    return status;
+}

@@ -1,0 +1,25 @@
+/* plan_int.h - private to plan/: the steps of making a plan. */
+#ifndef RP_PLAN_INT_H
+#define RP_PLAN_INT_H
+
+#include "plan/plan.h"
+
+static inline uint64_t rp_plan_align(uint64_t bytes)
+{
+    return (bytes + RP_PLAN_ALIGN - 1) / RP_PLAN_ALIGN * RP_PLAN_ALIGN;
+}
+
+/* steps.c: batch, shards, ranks and passes, then the length of training and the schedule. */
+RP_NODISCARD enum rp_status rp_plan_set_passes(struct rp_plan *plan, const struct rp_spec *spec,
+                                               struct rp_error *err);
+RP_NODISCARD enum rp_status rp_plan_set_steps(struct rp_plan *plan, const struct rp_spec *spec,
+                                              struct rp_error *err);
+
+/* place.c: no two tensors that are alive together share a byte, but aliases. */
+void rp_plan_place_init(struct rp_plan_place *place, const struct rp_graph *graph);
+void rp_plan_place_release(struct rp_plan_place *place);
+
+/* memory.c: sum_bytes, the table, checkpoint_bytes, flops_per_step. */
+void rp_plan_set_memory(struct rp_plan *plan, const struct rp_spec *spec);
+
+#endif
