@@ -1,0 +1,57 @@
+/* plan.c - `reprise plan SPEC`: everything that can be known without a device, from headers alone.
+ */
+#include "cli/cli.h"
+
+#include "env/env.h"
+#include "plan/plan.h"
+
+#include <jansson.h>
+#include <stdio.h>
+
+static enum rp_status show(const struct rp_spec *spec, const struct rp_plan *plan,
+                           const struct rp_cli_args *args, json_t *result, struct rp_error *err)
+{
+    if (args->json) {
+        json_t *json = rp_plan_json(spec, plan);
+        json_object_update(result, json);
+        json_decref(json);
+    } else {
+        struct rp_text text = {0};
+        rp_plan_print(spec, plan, &text);
+        fputs(rp_text_get(&text), stdout);
+        rp_text_release(&text);
+    }
+    return rp_plan_check_memory(plan, err);
+}
+
+static enum rp_status run(const struct rp_cli_args *args, json_t *result, struct rp_error *err)
+{
+    struct rp_spec_options options = {.data_folder = rp_cli_text(args, "--data"),
+                                      .set = rp_cli_list(args, "--set")};
+    struct rp_spec *spec = NULL;
+    struct rp_plan *plan = NULL;
+    struct rp_data_shape data;
+    enum rp_status status;
+    RP_TRY_GOTO(status, rp_spec_load(args->word[0], &options, &spec, err), done);
+    RP_TRY_GOTO(status, rp_data_describe(spec, true, &data, err), done);
+    RP_TRY_GOTO(status, rp_plan_make(spec, &data, rp_env_threads(spec), &plan, err), done);
+    status = show(spec, plan, args, result, err);
+done:
+    rp_plan_free(plan);
+    rp_spec_free(spec);
+    return status;
+}
+
+static const struct rp_cli_option options[] = {
+    {"--data", RP_CLI_TEXT, "DIR", "where relative paths of the spec start"},
+    {"--set", RP_CLI_LIST, "KEY=VALUE", "changes one key of the spec"},
+    {NULL, RP_CLI_FLAG, NULL, NULL}};
+
+const struct rp_command rp_command_plan = {
+    .name = "plan",
+    .usage = "SPEC",
+    .summary = "prints model, memory, steps, checkpoint size, arithmetic, digests; needs no GPU",
+    .min_words = 1,
+    .max_words = 1,
+    .options = options,
+    .run = run};
