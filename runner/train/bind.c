@@ -18,20 +18,27 @@ static void *place_of(const struct rp_trainer *t, const struct rp_bound *bound, 
     const struct rp_graph *graph = bound->graph;
     bool eval = bound == &t->eval;
     const struct rp_plan_place *place = eval ? &t->plan->eval_place : &t->plan->train_place;
-    while (graph->tensor[tensor].alias_of != RP_GRAPH_NO_TENSOR) tensor = graph->tensor[tensor].alias_of;
+    while (graph->tensor[tensor].alias_of != RP_GRAPH_NO_TENSOR)
+        tensor = graph->tensor[tensor].alias_of;
     switch (graph->tensor[tensor].role) {
-    case RP_ROLE_INPUT: return bound->input;
-    case RP_ROLE_TARGET: return bound->target;
+    case RP_ROLE_INPUT:
+        return bound->input;
+    case RP_ROLE_TARGET:
+        return bound->target;
     case RP_ROLE_PARAMETER:
-    case RP_ROLE_STATISTIC: return t->kept[kept_number(t->model, eval, tensor)];
-    case RP_ROLE_SUM: return t->sums + t->sum_offset[tensor];
+    case RP_ROLE_STATISTIC:
+        return t->kept[kept_number(t->model, eval, tensor)];
+    case RP_ROLE_SUM:
+        return t->sums + t->sum_offset[tensor];
     case RP_ROLE_ACTIVATION:
-    case RP_ROLE_RESULT: break;
+    case RP_ROLE_RESULT:
+        break;
     }
     return t->arena + place->offset[tensor];
 }
 
-static struct rp_tensor tensor_at(const struct rp_trainer *t, const struct rp_bound *bound, int tensor)
+static struct rp_tensor tensor_at(const struct rp_trainer *t, const struct rp_bound *bound,
+                                  int tensor)
 {
     if (tensor == RP_GRAPH_NO_TENSOR) return (struct rp_tensor){0};
     struct rp_tensor view = bound->graph->tensor[tensor].shape;
@@ -53,7 +60,8 @@ static void bind_node(const struct rp_trainer *t, const struct rp_bound *bound, 
     uint64_t open_chains = (uint64_t)t->plan->n_levels * t->plan->sum_bytes;
     for (int i = info->n_out - info->n_sums; i < info->n_out; i++) {
         call->out[i + info->n_sums] = call->out[i];
-        if (call->out[i].data) call->out[i + info->n_sums].data = (unsigned char *)call->out[i].data + open_chains;
+        if (call->out[i].data)
+            call->out[i + info->n_sums].data = (unsigned char *)call->out[i].data + open_chains;
     }
 }
 
@@ -150,8 +158,10 @@ static void bind_updates(struct rp_trainer *t)
     for (int i = 0; i < model->n_kept; i++) {
         if (model->kept[i].frozen) continue;
         struct rp_op_call *call = &t->update_call[t->n_update_calls++];
-        if (model->kept[i].statistic) bind_statistic_update(t, call, i);
-        else bind_parameter_update(t, call, i);
+        if (model->kept[i].statistic)
+            bind_statistic_update(t, call, i);
+        else
+            bind_parameter_update(t, call, i);
     }
 }
 
@@ -165,8 +175,8 @@ enum rp_status rp_trainer_bind(struct rp_trainer *t, struct rp_error *err)
     return RP_STATUS_OK;
 }
 
-enum rp_status rp_trainer_run(struct rp_trainer *t, const struct rp_op_call *call, const struct rp_pass *pass,
-                              struct rp_error *err)
+enum rp_status rp_trainer_run(struct rp_trainer *t, const struct rp_op_call *call,
+                              const struct rp_pass *pass, struct rp_error *err)
 {
     return t->device->table->run(t->device, call, pass, err);
 }

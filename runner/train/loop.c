@@ -1,4 +1,5 @@
-/* loop.c - steps and what happens between them: digests, logs, evaluation, saves, requests to stop. */
+/* loop.c - steps and what happens between them: digests, logs, evaluation, saves, requests to stop.
+ */
 #include "train/train_int.h"
 
 #include "base/log.h"
@@ -17,9 +18,11 @@ struct clock_state {
     uint64_t steps_timed;
 };
 
-/* ---- after a step: digest and comparison --------------------------------------------------------- */
+/* ---- after a step: digest and comparison
+ * --------------------------------------------------------- */
 
-static enum rp_status compare_step(struct rp_loop *loop, const struct rp_digest_line *line, struct rp_error *err)
+static enum rp_status compare_step(struct rp_loop *loop, const struct rp_digest_line *line,
+                                   struct rp_error *err)
 {
     const struct rp_digests *against = loop->against;
     if (!against) return RP_STATUS_OK;
@@ -31,9 +34,11 @@ static enum rp_status compare_step(struct rp_loop *loop, const struct rp_digest_
             rp_hex64(other->params, a);
             rp_hex64(line->params, b);
             return rp_error_set(err, RP_STATUS_DIFFERENT,
-                                "step %llu is the first that differs: params digest %s expected, %s computed (loss bits %08x and %08x); "
+                                "step %llu is the first that differs: params digest %s expected, "
+                                "%s computed (loss bits %08x and %08x); "
                                 "`reprise compare` names the tensor",
-                                (unsigned long long)line->step, a, b, other->loss_bits, line->loss_bits);
+                                (unsigned long long)line->step, a, b, other->loss_bits,
+                                line->loss_bits);
         }
         loop->n_compared = (uint64_t)i + 1;
         return RP_STATUS_OK;
@@ -47,7 +52,8 @@ static bool log_due(const struct rp_loop *loop, uint64_t done)
     return (every && done % every == 0) || done == loop->trainer->plan->n_steps;
 }
 
-static enum rp_status record_step(struct rp_loop *loop, uint64_t done, const struct rp_step_result *result, struct rp_error *err)
+static enum rp_status record_step(struct rp_loop *loop, uint64_t done,
+                                  const struct rp_step_result *result, struct rp_error *err)
 {
     const struct rp_trainer *t = loop->trainer;
     struct rp_digest_line line = {.step = done, .params = result->params};
@@ -59,7 +65,9 @@ static enum rp_status record_step(struct rp_loop *loop, uint64_t done, const str
         for (; n < t->model->n_kept; n++)
             tensors[n] = (struct rp_digest_tensor){t->model->kept[n].name, t->host_digests[n]};
     }
+    loop->last = *result;
     enum rp_status status = rp_record_digest(loop->record, &line, tensors, n, err);
+    loop->record_differs = status == RP_STATUS_DIFFERENT;
     if (status == RP_STATUS_OK) status = compare_step(loop, &line, err);
     if (status == RP_STATUS_OK) {
         loop->state.chain = line.chain;
@@ -69,9 +77,11 @@ static enum rp_status record_step(struct rp_loop *loop, uint64_t done, const str
     return status;
 }
 
-/* ---- logs ------------------------------------------------------------------------------------------- */
+/* ---- logs
+ * ------------------------------------------------------------------------------------------- */
 
-static void say_progress(struct rp_loop *loop, struct clock_state *clock, uint64_t done, const struct rp_step_result *result)
+static void say_progress(struct rp_loop *loop, struct clock_state *clock, uint64_t done,
+                         const struct rp_step_result *result)
 {
     double now = rp_sys_clock(), rate = (double)clock->steps_timed / (now - clock->start + 1e-9);
     uint64_t total = loop->trainer->plan->n_steps;
@@ -79,18 +89,19 @@ static void say_progress(struct rp_loop *loop, struct clock_state *clock, uint64
     if (rp_log_is_terminal()) {
         if (now - clock->last_progress < 0.1 && done != total) return;
         clock->last_progress = now;
-        rp_log_progress("step %llu/%llu  loss %.4f  %.0f samples/s  %d:%02d left", (unsigned long long)done,
-                        (unsigned long long)total, (double)result->loss, rate * (double)loop->trainer->plan->batch,
-                        (int)left / 60, (int)left % 60);
+        rp_log_progress("step %llu/%llu  loss %.4f  %.0f samples/s  %d:%02d left",
+                        (unsigned long long)done, (unsigned long long)total, (double)result->loss,
+                        rate * (double)loop->trainer->plan->batch, (int)left / 60, (int)left % 60);
     } else if (now - clock->last_line >= SECONDS_BETWEEN_LINES && log_due(loop, done)) {
         clock->last_line = now;
-        rp_log_info("step %llu of %llu, loss %.4f, %.0f samples/s", (unsigned long long)done, (unsigned long long)total,
-                    (double)result->loss, rate * (double)loop->trainer->plan->batch);
+        rp_log_info("step %llu of %llu, loss %.4f, %.0f samples/s", (unsigned long long)done,
+                    (unsigned long long)total, (double)result->loss,
+                    rate * (double)loop->trainer->plan->batch);
     }
 }
 
-static enum rp_status log_step(struct rp_loop *loop, struct clock_state *clock, uint64_t done, const struct rp_step_result *result,
-                               struct rp_error *err)
+static enum rp_status log_step(struct rp_loop *loop, struct clock_state *clock, uint64_t done,
+                               const struct rp_step_result *result, struct rp_error *err)
 {
     const struct rp_trainer *t = loop->trainer;
     say_progress(loop, clock, done, result);
@@ -100,12 +111,14 @@ static enum rp_status log_step(struct rp_loop *loop, struct clock_state *clock, 
         {"loss", (double)result->loss},
         {"lr", rp_optim_lr(t->spec, &t->plan->schedule, done - 1)},
         {"grad_norm", result->norm},
-        {"samples_per_second", (double)clock->steps_timed * (double)t->plan->batch / (elapsed > 0 ? elapsed : 1)},
+        {"samples_per_second",
+         (double)clock->steps_timed * (double)t->plan->batch / (elapsed > 0 ? elapsed : 1)},
     };
     return rp_record_metrics(loop->record, done, "train", metrics, (int)RP_COUNT(metrics), err);
 }
 
-/* ---- evaluation -------------------------------------------------------------------------------------- */
+/* ---- evaluation
+ * -------------------------------------------------------------------------------------- */
 
 static bool better(double value, double best, double margin, bool larger)
 {
@@ -131,8 +144,11 @@ static void note_watched(struct rp_loop *loop, const struct rp_evaluation *e)
     const struct rp_spec_eval *eval = &loop->trainer->spec->eval;
     double value;
     bool larger;
-    if (!eval->early_stop.given || !rp_evaluation_metric(e, eval->early_stop.metric, &value, &larger)) return;
-    if (!loop->state.has_watched || better(value, loop->state.watched_value, eval->early_stop.min_delta, larger)) {
+    if (!eval->early_stop.given ||
+        !rp_evaluation_metric(e, eval->early_stop.metric, &value, &larger))
+        return;
+    if (!loop->state.has_watched ||
+        better(value, loop->state.watched_value, eval->early_stop.min_delta, larger)) {
         loop->state.has_watched = true;
         loop->state.watched_value = value;
         loop->state.bad_evals = 0;
@@ -144,17 +160,22 @@ static void note_watched(struct rp_loop *loop, const struct rp_evaluation *e)
 static bool stop_early(const struct rp_loop *loop)
 {
     const struct rp_spec_eval *eval = &loop->trainer->spec->eval;
-    return eval->early_stop.given && loop->state.has_watched && loop->state.bad_evals >= (uint64_t)eval->early_stop.patience;
+    return eval->early_stop.given && loop->state.has_watched &&
+           loop->state.bad_evals >= (uint64_t)eval->early_stop.patience;
 }
 
 static bool eval_due(const struct rp_loop *loop)
 {
     const struct rp_trainer *t = loop->trainer;
-    if (t->plan->data.n_valid <= 0 || loop->state.step == 0 || loop->state.evaluated_step == loop->state.step) return false;
-    return loop->state.step == t->plan->n_steps || rp_plan_due(t->plan, &t->spec->eval.every, loop->state.step);
+    if (t->plan->data.n_valid <= 0 || loop->state.step == 0 ||
+        loop->state.evaluated_step == loop->state.step)
+        return false;
+    return loop->state.step == t->plan->n_steps ||
+           rp_plan_due(t->plan, &t->spec->eval.every, loop->state.step);
 }
 
-/* `best` tells whether this state is to be kept as the best. A stop request leaves the evaluation to the next start. */
+/* `best` tells whether this state is to be kept as the best. A stop request leaves the evaluation
+ * to the next start. */
 static enum rp_status evaluate_if_due(struct rp_loop *loop, bool *best, struct rp_error *err)
 {
     struct rp_evaluation e;
@@ -162,11 +183,13 @@ static enum rp_status evaluate_if_due(struct rp_loop *loop, bool *best, struct r
     if (!eval_due(loop)) return RP_STATUS_OK;
     RP_TRY(rp_evaluate(loop->trainer, RP_SPLIT_VALID, &e, err));
     if (e.abandoned) return RP_STATUS_OK;
-    struct rp_metric metrics[] = {{"loss", e.loss}, {"accuracy", e.accuracy}, {"top5_accuracy", e.top5}};
+    struct rp_metric metrics[] = {
+        {"loss", e.loss}, {"accuracy", e.accuracy}, {"top5_accuracy", e.top5}};
     int n = !e.classification ? 1 : e.top5 >= 0 ? 3 : 2;
     RP_TRY(rp_record_metrics(loop->record, loop->state.step, "valid", metrics, n, err));
     if (e.classification)
-        rp_log_info("step %llu: valid loss %.4f, accuracy %.2f %%", (unsigned long long)loop->state.step, e.loss, 100 * e.accuracy);
+        rp_log_info("step %llu: valid loss %.4f, accuracy %.2f %%",
+                    (unsigned long long)loop->state.step, e.loss, 100 * e.accuracy);
     else
         rp_log_info("step %llu: valid loss %.6g", (unsigned long long)loop->state.step, e.loss);
     loop->state.evaluated_step = loop->state.step;
@@ -175,13 +198,16 @@ static enum rp_status evaluate_if_due(struct rp_loop *loop, bool *best, struct r
     return RP_STATUS_OK;
 }
 
-/* ---- saves -------------------------------------------------------------------------------------------- */
+/* ---- saves
+ * -------------------------------------------------------------------------------------------- */
 
 static bool time_due(const struct rp_loop *loop, const struct clock_state *clock)
 {
     const struct rp_spans *spans = &loop->trainer->spec->checkpoint.every;
     for (int i = 0; i < spans->n; i++)
-        if (spans->item[i].unit == RP_UNIT_SECONDS && rp_sys_clock() - clock->last_save >= spans->item[i].value) return true;
+        if (spans->item[i].unit == RP_UNIT_SECONDS &&
+            rp_sys_clock() - clock->last_save >= spans->item[i].value)
+            return true;
     return false;
 }
 
@@ -192,13 +218,16 @@ static enum rp_status save(struct rp_loop *loop, struct clock_state *clock, stru
     loop->state.beta2_power = loop->trainer->optim.beta2_power;
     loop->state.seconds = clock->seconds_before + rp_sys_clock() - clock->start;
     clock->last_save = rp_sys_clock();
-    RP_TRY(rp_record_sync(loop->record, &loop->state.metrics_bytes, &loop->state.digests_bytes, err));
+    RP_TRY(
+        rp_record_sync(loop->record, &loop->state.metrics_bytes, &loop->state.digests_bytes, err));
     return rp_saver_save(loop->saver, &loop->state, err);
 }
 
-/* ---- the loop ------------------------------------------------------------------------------------------ */
+/* ---- the loop
+ * ------------------------------------------------------------------------------------------ */
 
-static enum rp_status one_step(struct rp_loop *loop, struct clock_state *clock, struct rp_error *err)
+static enum rp_status one_step(struct rp_loop *loop, struct clock_state *clock,
+                               struct rp_error *err)
 {
     struct rp_trainer *t = loop->trainer;
     struct rp_step_result result;
@@ -206,10 +235,13 @@ static enum rp_status one_step(struct rp_loop *loop, struct clock_state *clock, 
     RP_TRY(rp_step(t, loop->state.step, &result, err));
     if (!result.applied && t->spec->train.on_nonfinite == RP_NONFINITE_STOP)
         return rp_error_set(err, RP_STATUS_NONFINITE,
-                            "step %llu: the loss is %g, the gradient norm %g; nothing was written. Lower the learning rate, set "
+                            "step %llu: the loss is %g, the gradient norm %g; nothing was written. "
+                            "Lower the learning rate, set "
                             "train.clip_norm, or `on_nonfinite: skip_step`",
                             (unsigned long long)done, (double)result.loss, result.norm);
-    if (!result.applied) rp_log_warning("step %llu skipped: loss %g, gradient norm %g", (unsigned long long)done, (double)result.loss, result.norm);
+    if (!result.applied)
+        rp_log_warning("step %llu skipped: loss %g, gradient norm %g", (unsigned long long)done,
+                       (double)result.loss, result.norm);
     RP_TRY(record_step(loop, done, &result, err));
     loop->state.step = done;
     clock->steps_timed++;

@@ -1,4 +1,5 @@
-/* memory.c - one block per lifetime, as the plan counted them; nothing is allocated inside the loop. */
+/* memory.c - one block per lifetime, as the plan counted them; nothing is allocated inside the
+ * loop. */
 #include "train/train_int.h"
 
 #include "base/mem.h"
@@ -7,9 +8,15 @@
 
 enum { ALIGN = 256, CHUNK = 4096 };
 
-static uint64_t aligned(uint64_t bytes) { return (bytes + ALIGN - 1) / ALIGN * ALIGN; }
+static uint64_t aligned(uint64_t bytes)
+{
+    return (bytes + ALIGN - 1) / ALIGN * ALIGN;
+}
 
-static bool trained(const struct rp_model_tensor *tensor) { return !tensor->statistic && !tensor->frozen; }
+static bool trained(const struct rp_model_tensor *tensor)
+{
+    return !tensor->statistic && !tensor->frozen;
+}
 
 static enum rp_status take(struct rp_trainer *t, uint64_t bytes, void *block, struct rp_error *err)
 {
@@ -23,13 +30,16 @@ static enum rp_status allocate_kept(struct rp_trainer *t, struct rp_error *err)
 {
     const struct rp_model *model = t->model;
     uint64_t bytes = 0, state_bytes = 0;
-    for (int i = 0; i < model->n_kept; i++) bytes += aligned(rp_tensor_bytes(&model->kept[i].shape));
+    for (int i = 0; i < model->n_kept; i++)
+        bytes += aligned(rp_tensor_bytes(&model->kept[i].shape));
     RP_TRY(take(t, bytes, &t->kept_block, err));
     t->kept = RP_NEW_ARRAY(void *, model->n_kept);
     t->n_states = rp_optim_states(t->spec, t->state_name);
     for (int s = 0; s < 2; s++) t->state[s] = RP_NEW_ARRAY(void *, model->n_kept);
     for (int i = 0; i < model->n_kept; i++)
-        if (trained(&model->kept[i])) state_bytes += (uint64_t)t->n_states * aligned(rp_tensor_bytes(&model->kept[i].shape));
+        if (trained(&model->kept[i]))
+            state_bytes += (uint64_t)t->n_states * aligned(rp_tensor_bytes(&model->kept[i].shape));
+    t->state_bytes = state_bytes;
     RP_TRY(take(t, state_bytes, &t->state_block, err));
     RP_TRY(t->device->table->zero(t->device, t->state_block, state_bytes, err));
     uint64_t at = 0, state_at = 0;
@@ -54,11 +64,13 @@ static enum rp_status allocate_sums(struct rp_trainer *t, struct rp_error *err)
         at += aligned(rp_tensor_bytes(&graph->tensor[i].shape));
     }
     if (at != t->plan->sum_bytes)
-        return rp_error_set(err, RP_STATUS_INTERNAL, "the plan counts %llu bytes of sums, the graph has %llu",
+        return rp_error_set(err, RP_STATUS_INTERNAL,
+                            "the plan counts %llu bytes of sums, the graph has %llu",
                             (unsigned long long)t->plan->sum_bytes, (unsigned long long)at);
     uint64_t bytes = at * (uint64_t)(t->plan->n_levels + (t->plan->partial ? 1 : 0));
     RP_TRY(take(t, bytes, &t->sums, err));
-    return t->device->table->zero(t->device, t->sums, bytes, err); /* the gaps between tensors are added too */
+    return t->device->table->zero(t->device, t->sums, bytes,
+                                  err); /* the gaps between tensors are added too */
 }
 
 static uint64_t io_bytes(const struct rp_graph *graph)
@@ -70,7 +82,8 @@ static uint64_t io_bytes(const struct rp_graph *graph)
 static void place_io(struct rp_trainer *t, struct rp_bound *bound)
 {
     bound->input = t->io;
-    bound->target = t->io + aligned(rp_tensor_bytes(&bound->graph->tensor[bound->graph->input].shape));
+    bound->target =
+        t->io + aligned(rp_tensor_bytes(&bound->graph->tensor[bound->graph->input].shape));
 }
 
 enum rp_status rp_trainer_allocate(struct rp_trainer *t, struct rp_error *err)
@@ -94,12 +107,14 @@ enum rp_status rp_trainer_allocate(struct rp_trainer *t, struct rp_error *err)
     return RP_STATUS_OK;
 }
 
-enum rp_status rp_trainer_open(const struct rp_spec *spec, const struct rp_plan *plan, const struct rp_data *data,
-                               struct rp_device *device, struct rp_trainer **trainer, struct rp_error *err)
+enum rp_status rp_trainer_open(const struct rp_spec *spec, const struct rp_plan *plan,
+                               const struct rp_data *data, struct rp_device *device,
+                               struct rp_trainer **trainer, struct rp_error *err)
 {
     struct rp_trainer *t = RP_NEW(struct rp_trainer);
     enum rp_status status = RP_STATUS_OK;
-    *t = (struct rp_trainer){.spec = spec, .plan = plan, .model = plan->model, .device = device, .data = data};
+    *t = (struct rp_trainer){
+        .spec = spec, .plan = plan, .model = plan->model, .device = device, .data = data};
     t->train.graph = &plan->model->train;
     t->eval.graph = &plan->model->eval;
     t->optim = (struct rp_optim_state){.t = 0, .beta1_power = 1.0, .beta2_power = 1.0};
@@ -117,7 +132,8 @@ out:
 void rp_trainer_close(struct rp_trainer *t)
 {
     if (!t) return;
-    void *blocks[] = {t->kept_block, t->state_block, t->sums, t->arena, t->io, t->chunks, t->control, t->digests};
+    void *blocks[] = {t->kept_block, t->state_block, t->sums,    t->arena,
+                      t->io,         t->chunks,      t->control, t->digests};
     rp_loader_close(t->loader);
     for (size_t i = RP_COUNT(blocks); i-- > 0;) t->device->table->free(t->device, blocks[i]);
     t->comm.table->close(&t->comm);

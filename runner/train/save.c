@@ -1,4 +1,5 @@
-/* save.c - a save copies the state between two updates; a thread writes and commits the copy. One save at a time. */
+/* save.c - a save copies the state between two updates; a thread writes and commits the copy. One
+ * save at a time. */
 #include "train/train_int.h"
 
 #include "base/mem.h"
@@ -10,11 +11,11 @@
 struct rp_saver {
     struct rp_trainer *trainer;
     const char *run;
-    float *copy;                 /* every tensor in the file's layout */
-    float *scratch;              /* one tensor in memory layout */
-    struct rp_st_tensor *tensor; /* model, then optimizer */
+    float *copy;                         /* every tensor in the file's layout */
+    float *scratch;                      /* one tensor in memory layout */
+    struct rp_st_tensor *tensor;         /* model, then optimizer */
     const struct rp_model_tensor **kept; /* whose layout each has */
-    const void **source;         /* where each lies on the device */
+    const void **source;                 /* where each lies on the device */
     int n_model, n_optimizer;
 
     struct rp_checkpoint_content content;
@@ -25,7 +26,8 @@ struct rp_saver {
     struct rp_error error;
 };
 
-static void list_tensor(struct rp_saver *s, int n, const char *name, const struct rp_model_tensor *kept, const void *source)
+static void list_tensor(struct rp_saver *s, int n, const char *name,
+                        const struct rp_model_tensor *kept, const void *source)
 {
     struct rp_st_tensor *tensor = &s->tensor[n];
     snprintf(tensor->name, sizeof tensor->name, "%s", name);
@@ -43,7 +45,8 @@ static void list_tensors(struct rp_saver *s)
     s->tensor = RP_NEW_ARRAY(struct rp_st_tensor, most);
     s->kept = RP_NEW_ARRAY(const struct rp_model_tensor *, most);
     s->source = RP_NEW_ARRAY(const void *, most);
-    for (int i = 0; i < model->n_kept; i++) list_tensor(s, n++, model->kept[i].name, &model->kept[i], t->kept[i]);
+    for (int i = 0; i < model->n_kept; i++)
+        list_tensor(s, n++, model->kept[i].name, &model->kept[i], t->kept[i]);
     s->n_model = n;
     for (int i = 0; i < model->n_parameters; i++) {
         for (int k = 0; k < t->n_states; k++) {
@@ -68,7 +71,9 @@ static enum rp_status place_copies(struct rp_saver *s, struct rp_error *err)
     }
     s->copy = rp_mem_try((size_t)total * sizeof(float));
     s->scratch = rp_mem_try((size_t)most * sizeof(float));
-    if (!s->copy || !s->scratch) return rp_error_set(err, RP_STATUS_MEMORY, "no memory for the copy that a checkpoint is written from");
+    if (!s->copy || !s->scratch)
+        return rp_error_set(err, RP_STATUS_MEMORY,
+                            "no memory for the copy that a checkpoint is written from");
     float *at = s->copy;
     for (int i = 0; i < n; i++) {
         s->tensor[i].shape.data = at;
@@ -77,15 +82,18 @@ static enum rp_status place_copies(struct rp_saver *s, struct rp_error *err)
     return RP_STATUS_OK;
 }
 
-enum rp_status rp_saver_open(struct rp_trainer *trainer, const char *run, struct rp_saver **saver, struct rp_error *err)
+enum rp_status rp_saver_open(struct rp_trainer *trainer, const char *run, struct rp_saver **saver,
+                             struct rp_error *err)
 {
     struct rp_saver *s = RP_NEW(struct rp_saver);
     s->trainer = trainer;
     s->run = run;
     list_tensors(s);
     enum rp_status status = place_copies(s, err);
-    if (status == RP_STATUS_OK) *saver = s;
-    else rp_saver_close(s);
+    if (status == RP_STATUS_OK)
+        *saver = s;
+    else
+        rp_saver_close(s);
     return status;
 }
 
@@ -93,7 +101,8 @@ static enum rp_status prune(const struct rp_saver *s, struct rp_error *err)
 {
     const struct rp_spec_checkpoint *policy = &s->trainer->spec->checkpoint;
     const struct rp_checkpoint_state *state = &s->content.state;
-    return rp_checkpoint_prune(s->run, policy->keep_last, rp_plan_steps(s->trainer->plan, &policy->keep_every),
+    return rp_checkpoint_prune(s->run, policy->keep_last,
+                               rp_plan_steps(s->trainer->plan, &policy->keep_every),
                                policy->keep_best && state->has_best, state->best_step, err);
 }
 
@@ -105,7 +114,8 @@ static void *write_copy(void *arg)
     return NULL;
 }
 
-enum rp_status rp_saver_wait(struct rp_saver *s, struct rp_sha256 *tensors_hash, struct rp_error *err)
+enum rp_status rp_saver_wait(struct rp_saver *s, struct rp_sha256 *tensors_hash,
+                             struct rp_error *err)
 {
     if (s->running) pthread_join(s->thread, NULL);
     s->running = false;
@@ -123,21 +133,28 @@ static enum rp_status take_copy(struct rp_saver *s, struct rp_error *err)
         struct rp_st_tensor *tensor = &s->tensor[i];
         bool plain = s->kept[i]->layout == RP_LAYOUT_PLAIN;
         void *to = plain ? tensor->shape.data : s->scratch;
-        RP_TRY(device->table->copy_out(device, to, s->source[i], rp_tensor_bytes(&tensor->shape), err));
+        RP_TRY(device->table->copy_out(device, to, s->source[i], rp_tensor_bytes(&tensor->shape),
+                                       err));
         if (!plain) rp_model_to_file(s->kept[i], s->scratch, tensor->shape.data);
     }
     return RP_STATUS_OK;
 }
 
-enum rp_status rp_saver_save(struct rp_saver *s, const struct rp_checkpoint_state *state, struct rp_error *err)
+enum rp_status rp_saver_save(struct rp_saver *s, const struct rp_checkpoint_state *state,
+                             struct rp_error *err)
 {
     RP_TRY(rp_saver_wait(s, NULL, err));
     RP_TRY(take_copy(s, err));
     rp_error_clear(&s->error);
-    s->content = (struct rp_checkpoint_content){.state = *state, .model = s->tensor, .n_model = s->n_model,
-                                                .optimizer = s->tensor + s->n_model, .n_optimizer = s->n_optimizer};
-    if (pthread_create(&s->thread, NULL, write_copy, s) == 0) s->running = true;
-    else write_copy(s); /* no thread to be had: the step waits, the save does not fail */
+    s->content = (struct rp_checkpoint_content){.state = *state,
+                                                .model = s->tensor,
+                                                .n_model = s->n_model,
+                                                .optimizer = s->tensor + s->n_model,
+                                                .n_optimizer = s->n_optimizer};
+    if (pthread_create(&s->thread, NULL, write_copy, s) == 0)
+        s->running = true;
+    else
+        write_copy(s); /* no thread to be had: the step waits, the save does not fail */
     return RP_STATUS_OK;
 }
 

@@ -1,4 +1,5 @@
-/* signals.c - SIGTERM, SIGUSR1, SIGHUP: save and stop. SIGINT: the same, twice: at once. SIGUSR2: save and go on. */
+/* signals.c - SIGTERM, SIGUSR1, SIGHUP: save and stop. SIGINT: the same, twice: at once. SIGUSR2:
+ * save and go on. */
 #include "train/train_int.h"
 
 #include <signal.h>
@@ -10,7 +11,8 @@ static atomic_int stop_signal, save_asked;
 static void on_stop(int number)
 {
     int nobody = 0;
-    if (!atomic_compare_exchange_strong(&stop_signal, &nobody, number) && number == SIGINT && nobody == SIGINT) {
+    if (!atomic_compare_exchange_strong(&stop_signal, &nobody, number) && number == SIGINT &&
+        nobody == SIGINT) {
         signal(SIGINT, SIG_DFL); /* the second Ctrl-C ends the process here and now */
         raise(SIGINT);
     }
@@ -40,10 +42,14 @@ void rp_train_catch_signals(void)
     catch_signal(SIGINT, on_stop);
     catch_signal(SIGUSR2, on_save);
     /* nohup says "go on when the terminal closes": whoever ignored SIGHUP before us is obeyed. */
-    if (sigaction(SIGHUP, NULL, &before) == 0 && before.sa_handler != SIG_IGN) catch_signal(SIGHUP, on_stop);
+    if (sigaction(SIGHUP, NULL, &before) == 0 && before.sa_handler != SIG_IGN)
+        catch_signal(SIGHUP, on_stop);
 }
 
-bool rp_signals_stop_asked(void) { return atomic_load(&stop_signal) != 0; }
+bool rp_signals_stop_asked(void)
+{
+    return atomic_load(&stop_signal) != 0;
+}
 
 enum rp_request rp_signals_request(int *number)
 {

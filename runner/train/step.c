@@ -1,4 +1,5 @@
-/* step.c - one step: spec -> data -> model (forward, backward) -> comm (reduce) -> optim (update). */
+/* step.c - one step: spec -> data -> model (forward, backward) -> comm (reduce) -> optim (update).
+ */
 #include "train/train_int.h"
 
 #include <math.h>
@@ -10,25 +11,31 @@ static enum rp_status take_batch(struct rp_trainer *t, uint64_t position, struct
     const void *y = NULL;
     const struct rp_graph *graph = &t->model->train;
     rp_loader_take(t->loader, position, &x, &y);
-    RP_TRY(t->device->table->copy_in(t->device, t->train.input, x, rp_tensor_bytes(&graph->tensor[graph->input].shape), err));
-    return t->device->table->copy_in(t->device, t->train.target, y, rp_tensor_bytes(&graph->tensor[graph->target].shape), err);
+    RP_TRY(t->device->table->copy_in(t->device, t->train.input, x,
+                                     rp_tensor_bytes(&graph->tensor[graph->input].shape), err));
+    return t->device->table->copy_in(t->device, t->train.target, y,
+                                     rp_tensor_bytes(&graph->tensor[graph->target].shape), err);
 }
 
 /* model: forward, loss, backward. The sums over samples go into buffer `level` of the tree. */
-static enum rp_status run_graph(struct rp_trainer *t, const struct rp_pass *pass, int level, struct rp_error *err)
+static enum rp_status run_graph(struct rp_trainer *t, const struct rp_pass *pass, int level,
+                                struct rp_error *err)
 {
     rp_trainer_point_sums(t, level);
-    for (int i = 0; i < t->model->train.n_nodes; i++) RP_TRY(rp_trainer_run(t, &t->train.call[i], pass, err));
+    for (int i = 0; i < t->model->train.n_nodes; i++)
+        RP_TRY(rp_trainer_run(t, &t->train.call[i], pass, err));
     return RP_STATUS_OK;
 }
 
-/* The tree over shards, as a binary counter: node `n` (from 0) has just been written into buffer *level; while it is
- * a right child, it is added to its left sibling, one buffer below. */
-static enum rp_status join_nodes(struct rp_trainer *t, int n, int *level, const struct rp_pass *pass, struct rp_error *err)
+/* The tree over shards, as a binary counter: node `n` (from 0) has just been written into buffer
+ * *level; while it is a right child, it is added to its left sibling, one buffer below. */
+static enum rp_status join_nodes(struct rp_trainer *t, int n, int *level,
+                                 const struct rp_pass *pass, struct rp_error *err)
 {
     for (; n & 1; n >>= 1, --*level) {
         struct rp_op_call add = {.op = RP_OP_add};
-        struct rp_tensor all = {.dtype = RP_DTYPE_F32, .n_dims = 1, .dims = {(int64_t)(t->plan->sum_bytes / 4)}};
+        struct rp_tensor all = {
+            .dtype = RP_DTYPE_F32, .n_dims = 1, .dims = {(int64_t)(t->plan->sum_bytes / 4)}};
         add.in[0] = add.in[1] = add.out[0] = all;
         add.in[0].data = add.out[0].data = t->sums + (uint64_t)(*level - 1) * t->plan->sum_bytes;
         add.in[1].data = t->sums + (uint64_t)*level * t->plan->sum_bytes;
@@ -37,7 +44,8 @@ static enum rp_status join_nodes(struct rp_trainer *t, int n, int *level, const 
     return RP_STATUS_OK;
 }
 
-static enum rp_status run_passes(struct rp_trainer *t, uint64_t step, struct rp_pass *pass, struct rp_error *err)
+static enum rp_status run_passes(struct rp_trainer *t, uint64_t step, struct rp_pass *pass,
+                                 struct rp_error *err)
 {
     const struct rp_plan *plan = t->plan;
     int level = 0, node = 0;
@@ -57,29 +65,37 @@ static enum rp_status run_passes(struct rp_trainer *t, uint64_t step, struct rp_
     return RP_STATUS_OK;
 }
 
-/* optim: norm and clip factor on the device, then every update, each of which digests what it writes. */
-static enum rp_status update(struct rp_trainer *t, uint64_t step, const struct rp_pass *pass, struct rp_error *err)
+/* optim: norm and clip factor on the device, then every update, each of which digests what it
+ * writes. */
+static enum rp_status update(struct rp_trainer *t, uint64_t step, const struct rp_pass *pass,
+                             struct rp_error *err)
 {
     struct rp_optim_state after = t->optim;
     rp_optim_advance(t->spec, &after);
     for (int decays = 0; decays < 2; decays++)
         rp_optim_update(t->spec, &t->plan->schedule, step, &after, decays, &t->update[decays]);
-    RP_TRY(t->device->table->zero(t->device, t->digests, (size_t)t->model->n_kept * sizeof(uint64_t), err));
-    for (int i = 0; i < t->n_norm_calls; i++) RP_TRY(rp_trainer_run(t, &t->norm_call[i], pass, err));
+    RP_TRY(t->device->table->zero(t->device, t->digests,
+                                  (size_t)t->model->n_kept * sizeof(uint64_t), err));
+    for (int i = 0; i < t->n_norm_calls; i++)
+        RP_TRY(rp_trainer_run(t, &t->norm_call[i], pass, err));
     RP_TRY(rp_trainer_run(t, &t->clip_call, pass, err));
-    for (int i = 0; i < t->n_update_calls; i++) RP_TRY(rp_trainer_run(t, &t->update_call[i], pass, err));
+    for (int i = 0; i < t->n_update_calls; i++)
+        RP_TRY(rp_trainer_run(t, &t->update_call[i], pass, err));
     return RP_STATUS_OK;
 }
 
-static enum rp_status read_result(struct rp_trainer *t, struct rp_step_result *result, struct rp_error *err)
+static enum rp_status read_result(struct rp_trainer *t, struct rp_step_result *result,
+                                  struct rp_error *err)
 {
     const struct rp_device_table *device = t->device->table;
     struct rp_control control;
     float sum = 0;
     RP_TRY(device->sync(t->device, err));
-    RP_TRY(device->copy_out(t->device, &sum, t->sums + t->sum_offset[t->model->train.loss_sum], sizeof sum, err));
+    RP_TRY(device->copy_out(t->device, &sum, t->sums + t->sum_offset[t->model->train.loss_sum],
+                            sizeof sum, err));
     RP_TRY(device->copy_out(t->device, &control, t->control, sizeof control, err));
-    RP_TRY(device->copy_out(t->device, t->host_digests, t->digests, (size_t)t->model->n_kept * sizeof(uint64_t), err));
+    RP_TRY(device->copy_out(t->device, t->host_digests, t->digests,
+                            (size_t)t->model->n_kept * sizeof(uint64_t), err));
     result->loss = sum / (float)((double)t->plan->batch * t->model->samples_per_loss_value);
     result->norm = control.norm;
     result->applied = control.apply != 0;
@@ -88,7 +104,8 @@ static enum rp_status read_result(struct rp_trainer *t, struct rp_step_result *r
     return RP_STATUS_OK;
 }
 
-enum rp_status rp_step(struct rp_trainer *t, uint64_t step, struct rp_step_result *result, struct rp_error *err)
+enum rp_status rp_step(struct rp_trainer *t, uint64_t step, struct rp_step_result *result,
+                       struct rp_error *err)
 {
     struct rp_pass pass = {0};
     RP_TRY(run_passes(t, step, &pass, err));

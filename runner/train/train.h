@@ -1,4 +1,5 @@
-/* train.h - "make it so": start, continue or recognise as finished the run that a spec describes. */
+/* train.h - "make it so": start, continue or recognise as finished the run that a spec describes.
+ */
 #ifndef RP_TRAIN_H
 #define RP_TRAIN_H
 
@@ -6,14 +7,15 @@
 #include "spec/spec.h"
 
 struct rp_train_options {
-    const char *out;         /* run folder; NULL: <runs>/<name>-<digest> */
-    const char *const *set;  /* overrides, recorded; NULL: none */
-    bool fresh;              /* remove what is in the folder and start again */
-    bool allow_drift;        /* go on where the environment or a recomputed step differs, and record it */
-    bool rehash;             /* hash every data file again */
-    double stop_after;       /* seconds; 0: never */
-    const char *profile;     /* write a trace here and print times; NULL: no */
-    const struct rp_digests *against; /* stop with DIFFERENT at the first step that differs; NULL: no */
+    const char *out;        /* run folder; NULL: <runs>/<name>-<digest> */
+    const char *const *set; /* overrides, recorded; NULL: none */
+    bool fresh;             /* remove what is in the folder and start again */
+    bool allow_drift;  /* go on where the environment or a recomputed step differs, and record it */
+    bool rehash;       /* hash every data file again */
+    double stop_after; /* seconds; 0: never */
+    const char *profile; /* write a trace here and print times; NULL: no */
+    const struct rp_digests
+        *against; /* stop with DIFFERENT at the first step that differs; NULL: no */
 };
 
 struct rp_train_result {
@@ -23,17 +25,19 @@ struct rp_train_result {
     uint64_t step;
     char final[RP_SHA256_HEX]; /* "" unless finished */
     char numeric[RP_SHA256_HEX];
-    int signal;         /* that ended it, 0: none */
+    int signal;          /* that ended it, 0: none */
     uint64_t n_compared; /* steps found equal to `against` */
 };
 
-RP_NODISCARD enum rp_status rp_train_run(const struct rp_spec *spec, const struct rp_train_options *options,
+RP_NODISCARD enum rp_status rp_train_run(const struct rp_spec *spec,
+                                         const struct rp_train_options *options,
                                          struct rp_train_result *result, struct rp_error *err);
 void rp_train_result_release(struct rp_train_result *result);
 
-/* rerun --steps A:B: loads the newest checkpoint of RUN at or before step A - 1 into memory, computes steps up
- * to B and compares each with the record. Writes nothing. */
-RP_NODISCARD enum rp_status rp_train_replay(const struct rp_spec *spec, const char *run, uint64_t first, uint64_t last,
+/* rerun --steps A:B: loads the newest checkpoint of RUN at or before step A - 1 into memory,
+ * computes steps up to B and compares each with the record. Writes nothing. */
+RP_NODISCARD enum rp_status rp_train_replay(const struct rp_spec *spec, const char *run,
+                                            uint64_t first, uint64_t last,
                                             struct rp_train_result *result, struct rp_error *err);
 
 /* runs/<name>-<first 8 digits of the spec's numeric digest>; caller frees. */

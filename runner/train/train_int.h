@@ -19,7 +19,8 @@ struct rp_bound {
 
 struct rp_profile;
 
-/* Everything on the device, and what reads it. The blocks are allocated once, before the first step. */
+/* Everything on the device, and what reads it. The blocks are allocated once, before the first
+ * step. */
 struct rp_trainer {
     const struct rp_spec *spec;
     const struct rp_plan *plan;
@@ -32,24 +33,25 @@ struct rp_trainer {
     unsigned char *kept_block;  /* parameters, then statistics */
     void **kept;                /* (n_kept) into it */
     unsigned char *state_block; /* optimizer states */
-    void **state[2];            /* (n_parameters) into it; NULL entries for frozen ones */
+    uint64_t state_bytes;
+    void **state[2]; /* (n_parameters) into it; NULL entries for frozen ones */
     int n_states;
     const char *state_name[2];
-    unsigned char *sums;        /* n_levels of sum_bytes, then the open chains when passes are partial */
-    uint64_t *sum_offset;       /* (train graph tensors) within a level */
-    unsigned char *arena;       /* activations of train and eval, never alive together */
-    unsigned char *io;          /* input and target */
-    double *chunks;             /* sums of squares for the gradient norm, all parameters */
+    unsigned char *sums;  /* n_levels of sum_bytes, then the open chains when passes are partial */
+    uint64_t *sum_offset; /* (train graph tensors) within a level */
+    unsigned char *arena; /* activations of train and eval, never alive together */
+    unsigned char *io;    /* input and target */
+    double *chunks;       /* sums of squares for the gradient norm, all parameters */
     struct rp_control *control;
-    uint64_t *digests;          /* (n_kept) digest of each kept tensor after the update */
+    uint64_t *digests; /* (n_kept) digest of each kept tensor after the update */
 
     struct rp_bound train, eval;
-    struct rp_op_call *norm_call;   /* grad_norm per trained parameter */
+    struct rp_op_call *norm_call; /* grad_norm per trained parameter */
     int n_norm_calls;
     struct rp_op_call clip_call;
     struct rp_op_call *update_call; /* per trained parameter, then per statistic */
     int n_update_calls;
-    struct rp_update update[2];     /* without, with weight decay */
+    struct rp_update update[2]; /* without, with weight decay */
     struct rp_optim_state optim;
 
     uint64_t *host_digests;     /* (n_kept) */
@@ -57,7 +59,8 @@ struct rp_trainer {
     struct rp_profile *profile; /* NULL: off */
 };
 
-/* ---- memory.c, bind.c: from a plan to memory and calls -------------------------------------------- */
+/* ---- memory.c, bind.c: from a plan to memory and calls
+ * -------------------------------------------- */
 
 RP_NODISCARD enum rp_status rp_trainer_open(const struct rp_spec *spec, const struct rp_plan *plan,
                                             const struct rp_data *data, struct rp_device *device,
@@ -68,10 +71,12 @@ RP_NODISCARD enum rp_status rp_trainer_bind(struct rp_trainer *trainer, struct r
 /* Lets every sum of the training graph be written into buffer `level` of the tree. */
 void rp_trainer_point_sums(struct rp_trainer *trainer, int level);
 /* One call on the device, timed when profiling. */
-RP_NODISCARD enum rp_status rp_trainer_run(struct rp_trainer *trainer, const struct rp_op_call *call,
+RP_NODISCARD enum rp_status rp_trainer_run(struct rp_trainer *trainer,
+                                           const struct rp_op_call *call,
                                            const struct rp_pass *pass, struct rp_error *err);
 
-/* ---- step.c ---------------------------------------------------------------------------------------- */
+/* ---- step.c
+ * ---------------------------------------------------------------------------------------- */
 
 struct rp_step_result {
     float loss;      /* mean over the batch */
@@ -79,56 +84,71 @@ struct rp_step_result {
     bool applied;    /* false: not finite, nothing was written */
     uint64_t params; /* digest over every kept tensor */
 };
-/* Step number `step` (from 0): one update of the model. Per-tensor digests are in trainer->host_digests. */
-RP_NODISCARD enum rp_status rp_step(struct rp_trainer *trainer, uint64_t step, struct rp_step_result *result,
-                                    struct rp_error *err);
+/* Step number `step` (from 0): one update of the model. Per-tensor digests are in
+ * trainer->host_digests. */
+RP_NODISCARD enum rp_status rp_step(struct rp_trainer *trainer, uint64_t step,
+                                    struct rp_step_result *result, struct rp_error *err);
 
-/* ---- evaluate.c -------------------------------------------------------------------------------------- */
+/* ---- evaluate.c
+ * -------------------------------------------------------------------------------------- */
 
 struct rp_evaluation {
     int64_t samples;
-    double loss;               /* mean */
-    double accuracy, top5;     /* classification; top5 below zero when there are at most 5 classes */
+    double loss;           /* mean */
+    double accuracy, top5; /* classification; top5 below zero when there are at most 5 classes */
     bool classification, abandoned; /* abandoned: a stop request came first */
 };
 RP_NODISCARD enum rp_status rp_evaluate(struct rp_trainer *trainer, enum rp_split split,
                                         struct rp_evaluation *evaluation, struct rp_error *err);
 /* "valid/loss", "valid/accuracy": false when there is no such metric. */
-bool rp_evaluation_metric(const struct rp_evaluation *evaluation, const char *name, double *value, bool *larger_is_better);
+bool rp_evaluation_metric(const struct rp_evaluation *evaluation, const char *name, double *value,
+                          bool *larger_is_better);
 
-/* ---- weights.c: initial values and restored ones -------------------------------------------------- */
+/* ---- weights.c: initial values and restored ones
+ * -------------------------------------------------- */
 
 RP_NODISCARD enum rp_status rp_weights_initial(struct rp_trainer *trainer, struct rp_error *err);
-RP_NODISCARD enum rp_status rp_weights_init_from(struct rp_trainer *trainer, struct rp_sha256 *hash, struct rp_error *err);
-RP_NODISCARD enum rp_status rp_weights_restore(struct rp_trainer *trainer, const struct rp_checkpoint *checkpoint,
+RP_NODISCARD enum rp_status rp_weights_init_from(struct rp_trainer *trainer, struct rp_error *err);
+/* Stored tensor `name`, which belongs to kept tensor i, to the device; `bad` when missing or of
+ * another shape. */
+RP_NODISCARD enum rp_status rp_weights_load(struct rp_trainer *trainer,
+                                            const struct rp_st_file *file, const char *name, int i,
+                                            void *to, enum rp_status bad, struct rp_error *err);
+RP_NODISCARD enum rp_status rp_weights_restore(struct rp_trainer *trainer,
+                                               const struct rp_checkpoint *checkpoint,
                                                struct rp_error *err);
 /* Hash of the file that model.init_from names, found and read; `found` false when there is none. */
-RP_NODISCARD enum rp_status rp_weights_hash(const struct rp_spec *spec, bool *found, struct rp_sha256 *hash,
-                                            struct rp_error *err);
+RP_NODISCARD enum rp_status rp_weights_hash(const struct rp_spec *spec, bool *found,
+                                            struct rp_sha256 *hash, struct rp_error *err);
 /* Digest of the kept tensors as they are, for those that no update writes. */
 RP_NODISCARD enum rp_status rp_weights_digest(struct rp_trainer *trainer, struct rp_error *err);
 
-/* ---- save.c: a copy of the state, written by a thread --------------------------------------------- */
+/* ---- save.c: a copy of the state, written by a thread
+ * --------------------------------------------- */
 
 struct rp_saver;
-RP_NODISCARD enum rp_status rp_saver_open(struct rp_trainer *trainer, const char *run, struct rp_saver **saver,
-                                          struct rp_error *err);
-/* Copies the state and lets the writer commit it; waits for an earlier save first and reports its failure.
- * `prune` runs after the commit. */
-RP_NODISCARD enum rp_status rp_saver_save(struct rp_saver *saver, const struct rp_checkpoint_state *state,
+RP_NODISCARD enum rp_status rp_saver_open(struct rp_trainer *trainer, const char *run,
+                                          struct rp_saver **saver, struct rp_error *err);
+/* Copies the state and lets the writer commit it; waits for an earlier save first and reports its
+ * failure. `prune` runs after the commit. */
+RP_NODISCARD enum rp_status rp_saver_save(struct rp_saver *saver,
+                                          const struct rp_checkpoint_state *state,
                                           struct rp_error *err);
 /* Waits for the save under way; `tensors_hash` (may be NULL) is of the last one. */
-RP_NODISCARD enum rp_status rp_saver_wait(struct rp_saver *saver, struct rp_sha256 *tensors_hash, struct rp_error *err);
+RP_NODISCARD enum rp_status rp_saver_wait(struct rp_saver *saver, struct rp_sha256 *tensors_hash,
+                                          struct rp_error *err);
 void rp_saver_close(struct rp_saver *saver); /* waits; NULL is fine */
 
-/* ---- signals.c ------------------------------------------------------------------------------------- */
+/* ---- signals.c
+ * ------------------------------------------------------------------------------------- */
 
 enum rp_request { RP_REQUEST_NONE, RP_REQUEST_SAVE, RP_REQUEST_STOP };
 /* What the signals so far ask for; SAVE is given once. */
 enum rp_request rp_signals_request(int *signal);
 bool rp_signals_stop_asked(void);
 
-/* ---- loop.c: steps, events, the end ----------------------------------------------------------------- */
+/* ---- loop.c: steps, events, the end
+ * ----------------------------------------------------------------- */
 
 struct rp_loop {
     struct rp_trainer *trainer;
@@ -137,11 +157,13 @@ struct rp_loop {
     struct rp_manifest *manifest; /* NULL in a replay */
     const struct rp_digests *against;
     uint64_t n_compared;
-    double stop_at;               /* rp_sys_clock; 0: never */
+    double stop_at; /* rp_sys_clock; 0: never */
     struct rp_checkpoint_state state;
-    uint64_t first_step;          /* where this segment began */
+    uint64_t first_step; /* where this segment began */
+    bool record_differs; /* a recomputed step differs from the record: `last` is it */
+    struct rp_step_result last;
     int signal;
-    const char *stopped_why;      /* NULL: ran to the end */
+    const char *stopped_why; /* NULL: ran to the end */
 };
 /* Steps from state.step to the end, or until asked to stop (STOPPED). */
 RP_NODISCARD enum rp_status rp_loop_run(struct rp_loop *loop, struct rp_error *err);

@@ -1,4 +1,5 @@
-/* weights.c - the values that a run begins with: drawn, taken from elsewhere, or restored from a checkpoint. */
+/* weights.c - the values that a run begins with: drawn, taken from elsewhere, or restored from a
+ * checkpoint. */
 #include "train/train_int.h"
 
 #include "base/mem.h"
@@ -6,7 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
-static enum rp_status put(struct rp_trainer *t, void *to, const float *values, const struct rp_tensor *shape, struct rp_error *err)
+static enum rp_status put(struct rp_trainer *t, void *to, const float *values,
+                          const struct rp_tensor *shape, struct rp_error *err)
 {
     return t->device->table->copy_in(t->device, to, values, rp_tensor_bytes(shape), err);
 }
@@ -15,7 +17,8 @@ static int64_t largest(const struct rp_model *model)
 {
     int64_t most = 1;
     for (int i = 0; i < model->n_kept; i++)
-        if (rp_tensor_elements(&model->kept[i].shape) > most) most = rp_tensor_elements(&model->kept[i].shape);
+        if (rp_tensor_elements(&model->kept[i].shape) > most)
+            most = rp_tensor_elements(&model->kept[i].shape);
     return most;
 }
 
@@ -31,47 +34,55 @@ enum rp_status rp_weights_initial(struct rp_trainer *t, struct rp_error *err)
     return status;
 }
 
-/* Copies one stored tensor to the device, out of the file's layout. `scratch` holds the largest tensor. */
-static enum rp_status load_tensor(struct rp_trainer *t, const struct rp_st_file *file, const char *name,
-                                  const struct rp_model_tensor *kept, void *to, float *scratch, enum rp_status bad,
-                                  struct rp_error *err)
+enum rp_status rp_weights_load(struct rp_trainer *t, const struct rp_st_file *file,
+                               const char *name, int i, void *to, enum rp_status bad,
+                               struct rp_error *err)
 {
+    const struct rp_model_tensor *kept = &t->model->kept[i];
     const struct rp_st_tensor *stored = rp_st_find(file, name);
     int64_t dims[RP_MAX_DIMS];
     int n_dims = rp_model_file_dims(kept, dims);
-    if (!stored) return rp_error_set(err, bad, "tensor %s is missing; the file belongs to another model", name);
+    if (!stored)
+        return rp_error_set(err, bad, "tensor %s is missing; the file belongs to another model",
+                            name);
     bool fits = stored->shape.n_dims == n_dims;
     for (int d = 0; fits && d < n_dims; d++) fits = stored->shape.dims[d] == dims[d];
-    if (!fits) return rp_error_set(err, bad, "tensor %s has another shape in the file than in the model", name);
-    rp_model_from_file(kept, stored->shape.data, scratch);
-    return put(t, to, scratch, &kept->shape, err);
+    if (!fits)
+        return rp_error_set(err, bad, "tensor %s has another shape in the file than in the model",
+                            name);
+    if (kept->layout == RP_LAYOUT_PLAIN) return put(t, to, stored->shape.data, &kept->shape, err);
+    float *permuted = RP_NEW_ARRAY(float, rp_tensor_elements(&kept->shape));
+    rp_model_from_file(kept, stored->shape.data, permuted);
+    enum rp_status status = put(t, to, permuted, &kept->shape, err);
+    rp_mem_free(permuted);
+    return status;
 }
 
-static enum rp_status load_states(struct rp_trainer *t, const struct rp_st_file *file, int i, float *scratch, struct rp_error *err)
+static enum rp_status load_states(struct rp_trainer *t, const struct rp_st_file *file, int i,
+                                  struct rp_error *err)
 {
     const struct rp_model_tensor *kept = &t->model->kept[i];
     for (int s = 0; s < t->n_states; s++) {
         if (!t->state[s][i]) continue;
         char name[112];
         snprintf(name, sizeof name, "%s.%s", kept->name, t->state_name[s]);
-        RP_TRY(load_tensor(t, file, name, kept, t->state[s][i], scratch, RP_STATUS_NO_CHECKPOINT, err));
+        RP_TRY(rp_weights_load(t, file, name, i, t->state[s][i], RP_STATUS_NO_CHECKPOINT, err));
     }
     return RP_STATUS_OK;
 }
 
-enum rp_status rp_weights_restore(struct rp_trainer *t, const struct rp_checkpoint *checkpoint, struct rp_error *err)
+enum rp_status rp_weights_restore(struct rp_trainer *t, const struct rp_checkpoint *checkpoint,
+                                  struct rp_error *err)
 {
-    enum rp_status status = RP_STATUS_OK;
-    float *scratch = RP_NEW_ARRAY(float, largest(t->model));
-    for (int i = 0; status == RP_STATUS_OK && i < t->model->n_kept; i++) {
-        const struct rp_model_tensor *kept = &t->model->kept[i];
-        status = load_tensor(t, &checkpoint->model, kept->name, kept, t->kept[i], scratch, RP_STATUS_NO_CHECKPOINT, err);
-        if (status == RP_STATUS_OK) status = load_states(t, &checkpoint->optimizer, i, scratch, err);
+    for (int i = 0; i < t->model->n_kept; i++) {
+        RP_TRY(rp_weights_load(t, &checkpoint->model, t->model->kept[i].name, i, t->kept[i],
+                               RP_STATUS_NO_CHECKPOINT, err));
+        RP_TRY(load_states(t, &checkpoint->optimizer, i, err));
     }
-    t->optim = (struct rp_optim_state){.t = checkpoint->state.t, .beta1_power = checkpoint->state.beta1_power,
+    t->optim = (struct rp_optim_state){.t = checkpoint->state.t,
+                                       .beta1_power = checkpoint->state.beta1_power,
                                        .beta2_power = checkpoint->state.beta2_power};
-    rp_mem_free(scratch);
-    return status;
+    return RP_STATUS_OK;
 }
 
 enum rp_status rp_weights_digest(struct rp_trainer *t, struct rp_error *err)
@@ -84,7 +95,8 @@ enum rp_status rp_weights_digest(struct rp_trainer *t, struct rp_error *err)
         struct rp_op_call call = {.op = RP_OP_digest};
         call.in[0] = t->model->kept[i].shape;
         call.in[0].data = t->kept[i];
-        call.out[0] = (struct rp_tensor){.data = t->digests, .dtype = RP_DTYPE_U64, .n_dims = 1, .dims = {1}};
+        call.out[0] =
+            (struct rp_tensor){.data = t->digests, .dtype = RP_DTYPE_U64, .n_dims = 1, .dims = {1}};
         call.params.digest.tensor_number = (uint32_t)i;
         RP_TRY(t->device->table->zero(t->device, t->digests, sizeof digest, err));
         RP_TRY(t->device->table->run(t->device, &call, &pass, err));

@@ -1,0 +1,157 @@
+/* rerun.c - `reprise rerun RUN`: the same spec once more, compared step by step with what RUN
+ * recorded. */
+#include "base/log.h"
+#include "base/sys.h"
+#include "cli/run_int.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const struct rp_cli_option options[] = {
+    {"--out", RP_CLI_TEXT, "DIR", "folder of the new run (default: RUN-rerun)"},
+    {"--data", RP_CLI_TEXT, "DIR",
+     "where relative data paths start (default: where RUN found its data)"},
+    {"--steps", RP_CLI_TEXT, "A:B",
+     "only these steps, from the checkpoint before A; writes nothing"},
+    {"--set", RP_CLI_LIST, "KEY=VALUE", "change a key, for example resources.threads=1"},
+    {"--allow-drift", RP_CLI_FLAG, NULL, "go on in another environment; recorded"},
+    {NULL, RP_CLI_FLAG, NULL, NULL},
+};
+
+static bool parse_steps(const char *text, uint64_t *first, uint64_t *last)
+{
+    char *end;
+    *first = strtoull(text, &end, 10);
+    if (end == text || *end != ':') return false;
+    text = end + 1;
+    *last = strtoull(text, &end, 10);
+    return end != text && !*end && *first >= 1 && *first <= *last;
+}
+
+/* The spec as RUN resolved it, its data where RUN found it or where --data says. */
+static enum rp_status load_spec(const struct rp_cli_args *args, const char *run,
+                                struct rp_spec **spec, struct rp_error *err)
+{
+    struct rp_manifest manifest = {.segment = -1};
+    bool found = false;
+    RP_TRY(rp_manifest_read(run, &found, &manifest, err));
+    if (!found)
+        return rp_error_set(err, RP_STATUS_USAGE, "%s holds no run (no manifest.json)", run);
+    const char *folder = rp_cli_text(args, "--data");
+    if (!folder) folder = json_string_value(json_object_get(manifest.root, "data_folder"));
+    char *path = rp_sys_join(run, "resolved.yaml");
+    enum rp_status status = rp_spec_load(
+        path, &(struct rp_spec_options){.data_folder = folder, .set = rp_cli_list(args, "--set")},
+        spec, err);
+    rp_mem_free(path);
+    rp_manifest_release(&manifest);
+    return status;
+}
+
+static enum rp_status recorded_final(const char *run, char final[RP_SHA256_HEX],
+                                     struct rp_error *err)
+{
+    struct rp_manifest manifest = {.segment = -1};
+    bool found = false;
+    RP_TRY(rp_manifest_read(run, &found, &manifest, err));
+    const char *text =
+        json_string_value(json_object_get(json_object_get(manifest.root, "digests"), "final"));
+    snprintf(final, RP_SHA256_HEX, "%s", text ? text : "");
+    rp_manifest_release(&manifest);
+    return RP_STATUS_OK;
+}
+
+/* Both are finished: the digests of everything must agree, the optimizer's state included. */
+static enum rp_status compare_final(const char *run, const struct rp_train_result *result,
+                                    json_t *json, struct rp_error *err)
+{
+    char final[RP_SHA256_HEX];
+    RP_TRY(recorded_final(run, final, err));
+    json_object_set_new(json, "of", json_string(run));
+    json_object_set_new(json, "equal", json_boolean(strcmp(final, result->final) == 0));
+    if (!final[0]) {
+        rp_log_info("%s has not finished: %llu steps compared, all equal", run,
+                    (unsigned long long)result->n_compared);
+        return RP_STATUS_OK;
+    }
+    if (strcmp(final, result->final) != 0)
+        return rp_error_set(err, RP_STATUS_DIFFERENT,
+                            "final digest %s of %s, but %s of %s: `reprise compare %s %s`", final,
+                            run, result->final, result->run, run, result->run);
+    return RP_STATUS_OK;
+}
+
+static enum rp_status rerun_all(const struct rp_cli_args *args, const struct rp_spec *spec,
+                                const char *run, json_t *json, struct rp_error *err)
+{
+    struct rp_digests against = {0};
+    struct rp_train_result result = {.status = "failed"};
+    char *out = rp_cli_has(args, "--out") ? rp_mem_copy_text(rp_cli_text(args, "--out"))
+                                          : rp_mem_text("%s-rerun", run);
+    char *path = rp_sys_join(run, "digests.jsonl");
+    struct rp_train_options train = {.out = out,
+                                     .set = rp_cli_list(args, "--set"),
+                                     .allow_drift = rp_cli_has(args, "--allow-drift"),
+                                     .against = &against};
+    enum rp_status status = rp_digests_read(path, &against, err);
+    if (status == RP_STATUS_OK) status = rp_train_run(spec, &train, &result, err);
+    rp_cli_run_json(&result, json);
+    if (status == RP_STATUS_OK) status = compare_final(run, &result, json, err);
+    if (status == RP_STATUS_OK && !args->json)
+        printf("equal: the same bits as %s\nrun    %s\nsteps  %llu, %llu compared\nfinal  %s\n",
+               run, result.run, (unsigned long long)result.step,
+               (unsigned long long)(result.was_finished ? result.step : result.n_compared),
+               result.final);
+    rp_train_result_release(&result);
+    rp_digests_release(&against);
+    rp_mem_free(path);
+    rp_mem_free(out);
+    return status;
+}
+
+static enum rp_status rerun_steps(const struct rp_cli_args *args, const struct rp_spec *spec,
+                                  const char *run, json_t *json, struct rp_error *err)
+{
+    const char *text = rp_cli_text(args, "--steps");
+    struct rp_train_result result = {.status = "failed"};
+    uint64_t first, last;
+    if (!parse_steps(text, &first, &last))
+        return rp_error_set(
+            err, RP_STATUS_USAGE,
+            "--steps %s: expected A:B with 1 <= A <= B, for example --steps 100:200", text);
+    enum rp_status status = rp_train_replay(spec, run, first, last, &result, err);
+    rp_cli_run_json(&result, json);
+    json_object_set_new(json, "compared", json_integer((json_int_t)result.n_compared));
+    if (status == RP_STATUS_OK && !args->json)
+        printf("equal: steps %llu to %llu of %s give the same bits\n", (unsigned long long)first,
+               (unsigned long long)last, run);
+    rp_train_result_release(&result);
+    return status;
+}
+
+static enum rp_status rerun(const struct rp_cli_args *args, json_t *json, struct rp_error *err)
+{
+    char *run = NULL;
+    struct rp_spec *spec = NULL;
+    rp_train_catch_signals();
+    enum rp_status status = rp_run_find(args->n_words ? args->word[0] : NULL, &run, err);
+    if (status == RP_STATUS_OK) status = load_spec(args, run, &spec, err);
+    if (status == RP_STATUS_OK)
+        status = rp_cli_has(args, "--steps") ? rerun_steps(args, spec, run, json, err)
+                                             : rerun_all(args, spec, run, json, err);
+    rp_spec_free(spec);
+    rp_mem_free(run);
+    return status;
+}
+
+const struct rp_command rp_command_rerun = {
+    .name = "rerun",
+    .usage = "[RUN]",
+    .summary =
+        "runs a run's spec again and compares every step: same bits, or the first difference",
+    .min_words = 0,
+    .max_words = 1,
+    .options = options,
+    .run = rerun};

@@ -1,0 +1,154 @@
+/* facts.c - what a run's manifest says, beyond what record/ keeps of its form. */
+#include "base/hash.h"
+#include "base/mem.h"
+#include "base/sys.h"
+#include "env/env.h"
+#include "train/start_int.h"
+
+#include <string.h>
+
+const char *rp_facts_text(const struct rp_manifest *manifest, const char *group, const char *key)
+{
+    const json_t *object = group ? json_object_get(manifest->root, group) : manifest->root;
+    return json_string_value(json_object_get(object, key));
+}
+
+static json_t *hex_of(const struct rp_sha256 *hash)
+{
+    char hex[RP_SHA256_HEX];
+    rp_sha256_hex(hash, hex);
+    return json_string(hex);
+}
+
+static json_t *section_digest(const struct rp_spec *spec, enum rp_section section)
+{
+    struct rp_sha256 hash = rp_spec_digest(spec, section);
+    return hex_of(&hash);
+}
+
+/* Two specs that differ in nothing but the seed are one experiment: `list` groups by this. */
+static json_t *digest_without_seed(const struct rp_spec *spec)
+{
+    struct rp_text canonical = {0}, kept = {0};
+    rp_spec_canonical(spec, RP_SECTION_NUMERIC, &canonical);
+    for (const char *line = rp_text_get(&canonical); *line;) {
+        size_t length = strcspn(line, "\n") + 1;
+        if (strncmp(line, "seed=", 5) != 0) rp_text_add_bytes(&kept, line, length);
+        line += length;
+    }
+    struct rp_sha256 hash = rp_sha256_of(rp_text_get(&kept), kept.length);
+    rp_text_release(&kept);
+    rp_text_release(&canonical);
+    return hex_of(&hash);
+}
+
+static json_t *data_files(const struct rp_data *data)
+{
+    const struct rp_data_file *files = NULL;
+    int n = rp_data_files(data, &files);
+    json_t *list = json_array();
+    for (int i = 0; i < n; i++) {
+        struct rp_sys_stat stat;
+        struct rp_error ignored = {0};
+        if (rp_sys_stat(files[i].path, &stat, &ignored) != RP_STATUS_OK) continue;
+        json_array_append_new(
+            list,
+            json_pack("{s:s, s:s, s:I, s:o, s:I, s:I}", "key", files[i].key, "path", files[i].path,
+                      "size", (json_int_t)files[i].size, "sha256", hex_of(&files[i].sha256),
+                      "mtime_ns", (json_int_t)stat.mtime_ns, "inode", (json_int_t)stat.inode));
+    }
+    return list;
+}
+
+static json_t *class_names(const struct rp_data *data)
+{
+    const char *const *names = rp_data_class_names(data);
+    json_t *list = json_array();
+    for (int64_t i = 0; names && i < rp_data_shape(data)->n_classes; i++)
+        json_array_append_new(list, json_string(names[i]));
+    return list;
+}
+
+void rp_facts_describe(struct rp_start *start)
+{
+    json_t *root = start->manifest.root;
+    char *folder = rp_sys_absolute(start->spec->folder);
+    json_object_set_new(root, "format", json_integer(1));
+    json_object_set_new(root, "name", json_string(start->spec->name));
+    json_object_set_new(root, "status", json_string("running"));
+    json_object_set_new(root, "exit_code", json_null());
+    json_object_set_new(root, "digests",
+                        json_pack("{s:o, s:o, s:o, s:o, s:o, s:n}", "numeric",
+                                  hex_of(&start->numeric), "numeric_unbound",
+                                  hex_of(&start->spec_digest), "numeric_without_seed",
+                                  digest_without_seed(start->spec), "policy",
+                                  section_digest(start->spec, RP_SECTION_POLICY), "place",
+                                  section_digest(start->spec, RP_SECTION_PLACE), "final"));
+    json_object_set_new(root, "steps", json_integer((json_int_t)start->plan->n_steps));
+    json_object_set_new(root, "step", json_integer(0));
+    json_object_set_new(root, "data_folder", json_string(folder));
+    json_object_set_new(root, "data", data_files(start->data));
+    json_object_set_new(root, "classes", class_names(start->data));
+    rp_mem_free(folder);
+}
+
+void rp_facts_begin(struct rp_start *start, uint64_t step)
+{
+    json_t *root = start->manifest.root, *overrides = json_array();
+    char device[256];
+    start->device->table->describe(start->device, device);
+    for (const char *const *set = start->options->set; set && *set; set++)
+        json_array_append_new(overrides, json_string(*set));
+    json_object_set_new(root, "status", json_string("running"));
+    json_object_set_new(root, "exit_code", json_null());
+    json_object_del(root, "error");
+    json_object_set(root, "environment", start->environment);
+    json_object_set_new(root, "data", data_files(start->data));
+    rp_manifest_add_segment(
+        &start->manifest,
+        json_pack("{s:I, s:i, s:i, s:s, s:o, s:o, s:o, s:o}", "step_first", (json_int_t)step,
+                  "ranks", start->plan->ranks, "threads", start->plan->threads, "device", device,
+                  "policy", section_digest(start->spec, RP_SECTION_POLICY), "place",
+                  section_digest(start->spec, RP_SECTION_PLACE), "overrides", overrides, "drift",
+                  start->drift ? json_incref(start->drift) : json_array()));
+}
+
+void rp_facts_end(struct rp_start *start, enum rp_status status, const char *run_status,
+                  const char *why, const struct rp_checkpoint_state *state,
+                  const struct rp_sha256 *final, const struct rp_error *err)
+{
+    json_t *root = start->manifest.root, *digests = json_object_get(root, "digests");
+    json_object_set_new(root, "status", json_string(run_status));
+    json_object_set_new(root, "exit_code", json_integer(status));
+    json_object_set_new(root, "step", json_integer((json_int_t)state->step));
+    json_object_set_new(root, "seconds", json_real(state->seconds));
+    json_object_set_new(digests, "chain", hex_of(&state->chain));
+    if (final) json_object_set_new(digests, "final", hex_of(final));
+    if (state->has_best)
+        json_object_set_new(root, "best",
+                            json_pack("{s:s, s:f, s:I}", "metric",
+                                      start->spec->checkpoint.keep_best, "value", state->best_value,
+                                      "step", (json_int_t)state->best_step));
+    if (err && err->text[0]) json_object_set_new(root, "error", json_string(err->text));
+    rp_manifest_end_segment(&start->manifest, why, state->step);
+}
+
+int rp_facts_known_data(const struct rp_manifest *manifest, struct rp_data_known **known)
+{
+    json_t *list = json_object_get(manifest->root, "data"), *file = NULL;
+    struct rp_data_known *rows = RP_NEW_ARRAY(struct rp_data_known, json_array_size(list) + 1);
+    size_t i = 0;
+    int n = 0;
+    json_array_foreach(list, i, file)
+    {
+        const char *hex = json_string_value(json_object_get(file, "sha256"));
+        struct rp_data_known *row = &rows[n];
+        row->path = json_string_value(json_object_get(file, "path"));
+        row->size = (uint64_t)json_integer_value(json_object_get(file, "size"));
+        row->inode = (uint64_t)json_integer_value(json_object_get(file, "inode"));
+        row->mtime_ns = json_integer_value(json_object_get(file, "mtime_ns"));
+        if (row->path && hex && rp_sha256_from_hex(hex, &row->sha256)) n++;
+    }
+    *known = rows;
+    return n;
+}

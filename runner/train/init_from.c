@@ -1,0 +1,161 @@
+/* init_from.c - initial values from another run's checkpoint or from a safetensors file. */
+#include "base/hash.h"
+#include "base/mem.h"
+#include "base/sys.h"
+#include "train/train_int.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static enum rp_status pick_step(const struct rp_spec *spec, const char *run, uint64_t *step,
+                                struct rp_error *err)
+{
+    const char *at = spec->model.init_from.checkpoint ? spec->model.init_from.checkpoint : "last";
+    uint64_t *steps = NULL;
+    int n = 0;
+    enum rp_status status = rp_checkpoint_list(run, &steps, &n, err);
+    if (status == RP_STATUS_OK && n == 0)
+        status = rp_spec_fail(spec, spec->model.init_from.at, RP_STATUS_DATA, err,
+                              "%s has no checkpoint", run);
+    if (status == RP_STATUS_OK) {
+        *step = steps[n - 1];
+        if (strcmp(at, "best") == 0) {
+            struct rp_checkpoint_state state;
+            status = rp_checkpoint_read_state(run, *step, &state, err);
+            if (status == RP_STATUS_OK && state.has_best) *step = state.best_step;
+        } else if (strcmp(at, "last") != 0) {
+            *step = strtoull(at, NULL, 10);
+        }
+    }
+    rp_mem_free(steps);
+    return status;
+}
+
+/* The model file (and optimizer file, or NULL) that the spec names; caller frees both. */
+static enum rp_status find_files(const struct rp_spec *spec, char **model, char **optimizer,
+                                 struct rp_error *err)
+{
+    *model = *optimizer = NULL;
+    if (spec->model.init_from.path) {
+        *model = rp_spec_path(spec, spec->model.init_from.path);
+        return RP_STATUS_OK;
+    }
+    uint64_t step = 0;
+    char *local = rp_spec_path(spec, spec->model.init_from.run), *run = NULL;
+    struct rp_sys_stat stat;
+    enum rp_status status = rp_sys_stat(local, &stat, err);
+    if (status == RP_STATUS_OK && stat.is_folder)
+        run = rp_mem_copy_text(local);
+    else if (status == RP_STATUS_OK)
+        status = rp_run_find(spec->model.init_from.run, &run, err);
+    if (status == RP_STATUS_OK) status = pick_step(spec, run, &step, err);
+    if (status == RP_STATUS_OK) {
+        *model = rp_mem_text("%s/checkpoints/step-%08llu/model.safetensors", run,
+                             (unsigned long long)step);
+        *optimizer = rp_mem_text("%s/checkpoints/step-%08llu/optimizer.safetensors", run,
+                                 (unsigned long long)step);
+    }
+    rp_mem_free(run);
+    rp_mem_free(local);
+    return status;
+}
+
+enum rp_status rp_weights_hash(const struct rp_spec *spec, bool *found, struct rp_sha256 *hash,
+                               struct rp_error *err)
+{
+    char *model = NULL, *optimizer = NULL;
+    *found = spec->model.init_from.given;
+    if (!*found) return RP_STATUS_OK;
+    enum rp_status status = find_files(spec, &model, &optimizer, err);
+    if (status == RP_STATUS_OK) status = rp_sha256_of_file(model, hash, NULL, err);
+    if (status == RP_STATUS_OK && spec->model.init_from.has_sha256 &&
+        !rp_sha256_equal(hash, &spec->model.init_from.sha256)) {
+        char found_hex[RP_SHA256_HEX];
+        rp_sha256_hex(hash, found_hex);
+        status = rp_spec_fail(spec, spec->model.init_from.at, RP_STATUS_DATA, err,
+                              "%s has SHA-256 %s, not the one in the spec", model, found_hex);
+    }
+    if (status == RP_STATUS_OK && spec->model.init_from.load == RP_INIT_LOAD_ALL && optimizer) {
+        /* The optimizer's state changes bits too: both files enter the digest. */
+        struct rp_sha256 both[2] = {*hash, {{0}}};
+        status = rp_sha256_of_file(optimizer, &both[1], NULL, err);
+        if (status == RP_STATUS_OK) *hash = rp_sha256_of(both, sizeof both);
+    }
+    rp_mem_free(optimizer);
+    rp_mem_free(model);
+    return status;
+}
+
+static bool skipped(const struct rp_spec *spec, const char *name)
+{
+    for (int i = 0; i < spec->model.init_from.n_skip; i++)
+        if (rp_model_name_matches(spec->model.init_from.skip[i], name)) return true;
+    return false;
+}
+
+static enum rp_status load_model(struct rp_trainer *t, const struct rp_st_file *file,
+                                 struct rp_error *err)
+{
+    for (int i = 0; i < t->model->n_kept; i++)
+        if (!skipped(t->spec, t->model->kept[i].name))
+            RP_TRY(rp_weights_load(t, file, t->model->kept[i].name, i, t->kept[i], RP_STATUS_DATA,
+                                   err));
+    return RP_STATUS_OK;
+}
+
+static enum rp_status load_optimizer(struct rp_trainer *t, const char *path, struct rp_error *err)
+{
+    struct rp_st_file file = {0};
+    enum rp_status status = rp_st_read(path, RP_STATUS_DATA, &file, err);
+    for (int i = 0; status == RP_STATUS_OK && i < t->model->n_parameters; i++) {
+        for (int s = 0; status == RP_STATUS_OK && s < t->n_states; s++) {
+            char name[112];
+            if (!t->state[s][i] || skipped(t->spec, t->model->kept[i].name)) continue;
+            snprintf(name, sizeof name, "%s.%s", t->model->kept[i].name, t->state_name[s]);
+            status = rp_weights_load(t, &file, name, i, t->state[s][i], RP_STATUS_DATA, err);
+        }
+    }
+    rp_st_release(&file);
+    return status;
+}
+
+/* load: all goes on with the optimizer's time too, from the state beside its file. */
+static enum rp_status load_time(struct rp_trainer *t, const char *optimizer, struct rp_error *err)
+{
+    char *folder = rp_sys_folder_of(optimizer), *checkpoints = rp_sys_folder_of(folder),
+         *run = rp_sys_folder_of(checkpoints);
+    struct rp_checkpoint_state state;
+    uint64_t step = strtoull(strrchr(folder, '-') + 1, NULL, 10);
+    enum rp_status status = rp_checkpoint_read_state(run, step, &state, err);
+    if (status == RP_STATUS_OK)
+        t->optim = (struct rp_optim_state){
+            .t = state.t, .beta1_power = state.beta1_power, .beta2_power = state.beta2_power};
+    rp_mem_free(run);
+    rp_mem_free(checkpoints);
+    rp_mem_free(folder);
+    return status;
+}
+
+enum rp_status rp_weights_init_from(struct rp_trainer *t, struct rp_error *err)
+{
+    const struct rp_spec *spec = t->spec;
+    char *model = NULL, *optimizer = NULL;
+    struct rp_st_file file = {0};
+    if (!spec->model.init_from.given) return RP_STATUS_OK;
+    enum rp_status status = find_files(spec, &model, &optimizer, err);
+    if (status == RP_STATUS_OK) status = rp_st_read(model, RP_STATUS_DATA, &file, err);
+    if (status == RP_STATUS_OK) status = load_model(t, &file, err);
+    if (status == RP_STATUS_OK && spec->model.init_from.load == RP_INIT_LOAD_ALL) {
+        if (!optimizer)
+            status =
+                rp_spec_fail(spec, spec->model.init_from.at, RP_STATUS_USAGE, err,
+                             "load: all needs `run`, not `path`: a file has no optimizer state");
+        if (status == RP_STATUS_OK) status = load_optimizer(t, optimizer, err);
+        if (status == RP_STATUS_OK) status = load_time(t, optimizer, err);
+    }
+    rp_st_release(&file);
+    rp_mem_free(optimizer);
+    rp_mem_free(model);
+    return status;
+}

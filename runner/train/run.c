@@ -1,0 +1,168 @@
+/* run.c - "make it so": look, prepare, take the folder, run the loop, say how it ended. */
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/sys.h"
+#include "train/start_int.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static void say_start(const struct rp_start *start)
+{
+    char device[256];
+    start->device->table->describe(start->device, device);
+    rp_log_info("%s: %lld parameters, %llu steps of %lld samples on %s", start->run,
+                (long long)start->plan->model->parameter_elements,
+                (unsigned long long)start->plan->n_steps, (long long)start->plan->batch, device);
+    if (start->restored)
+        rp_log_info("goes on from step %llu", (unsigned long long)start->checkpoint.state.step);
+}
+
+/* The loop has ended well: what the run is called now, and the digest that proves it. */
+static enum rp_status conclude(struct rp_start *start, struct rp_loop *loop,
+                               struct rp_train_result *result, struct rp_error *err)
+{
+    struct rp_sha256 tensors_hash, final;
+    RP_TRY(rp_saver_wait(start->saver, &tensors_hash, err));
+    if (loop->stopped_why) {
+        rp_facts_end(start, RP_STATUS_STOPPED, "stopped", loop->stopped_why, &loop->state, NULL,
+                     NULL);
+        result->status = "stopped";
+        return rp_manifest_write(&start->manifest, err);
+    }
+    /* Nothing was left to do but this line: the last checkpoint was already there. */
+    if (loop->first_step == loop->state.step && start->restored)
+        tensors_hash = start->checkpoint.tensors_hash;
+    final = rp_record_final(&loop->state.chain, &tensors_hash);
+    rp_sha256_hex(&final, result->final);
+    result->status = "finished";
+    rp_facts_end(start, RP_STATUS_OK, "finished",
+                 loop->state.step < start->plan->n_steps ? "early stop" : "end", &loop->state,
+                 &final, NULL);
+    return rp_manifest_write(&start->manifest, err);
+}
+
+/* A recomputed step differs from the record: computed once more from the same checkpoint, on the
+ * quiet. Two computations that differ from each other point at the machine; two that agree point at
+ * the record. */
+static enum rp_status judge_difference(struct rp_start *start, const struct rp_loop *loop,
+                                       struct rp_error *err)
+{
+    struct rp_trainer *t = start->trainer;
+    struct rp_step_result again = {0};
+    char first_text[RP_ERROR_TEXT_BYTES];
+    snprintf(first_text, sizeof first_text, "%s", err->text);
+    rp_error_clear(err);
+    if (start->restored)
+        RP_TRY(rp_weights_restore(t, &start->checkpoint, err));
+    else {
+        t->optim = (struct rp_optim_state){.t = 0, .beta1_power = 1.0, .beta2_power = 1.0};
+        RP_TRY(rp_weights_initial(t, err));
+        RP_TRY(rp_weights_init_from(t, err));
+        RP_TRY(t->device->table->zero(t->device, t->state_block, t->state_bytes, err));
+    }
+    for (uint64_t step = loop->first_step; step <= loop->state.step; step++)
+        RP_TRY(rp_step(t, step, &again, err));
+    if (again.params == loop->last.params &&
+        memcmp(&again.loss, &loop->last.loss, sizeof again.loss) == 0)
+        return rp_error_set(
+            err, RP_STATUS_DIFFERENT,
+            "%s. Computed twice from step %llu with the same result, so the record or the "
+            "environment is "
+            "another: nothing recorded was overwritten. --allow-drift goes on uncompared",
+            first_text, (unsigned long long)loop->first_step);
+    return rp_error_set(err, RP_STATUS_HARDWARE,
+                        "%s. Computed once more it gave a third result: suspect this machine",
+                        first_text);
+}
+
+/* The failure is told in the manifest as far as the storage still takes it. */
+static void note_failure(struct rp_start *start, const struct rp_loop *loop, enum rp_status status,
+                         const struct rp_error *err)
+{
+    struct rp_error ignored = {0};
+    if (start->saver && rp_saver_wait(start->saver, NULL, &ignored) != RP_STATUS_OK)
+        rp_error_clear(&ignored);
+    if (!start->manifest.root || start->manifest.segment < 0) return;
+    rp_facts_end(start, status, "failed", rp_status_name(status), &loop->state, NULL, err);
+    if (rp_manifest_write(&start->manifest, &ignored) != RP_STATUS_OK)
+        rp_log_warning("the manifest could not be updated: %s", ignored.text);
+    rp_log_to_file(-1);
+}
+
+static enum rp_status run_loop(struct rp_start *start, struct rp_train_result *result,
+                               struct rp_error *err)
+{
+    struct rp_loop loop = {.trainer = start->trainer,
+                           .record = start->record,
+                           .saver = start->saver,
+                           .manifest = &start->manifest,
+                           .against = start->options->against,
+                           .state = start->checkpoint.state};
+    if (start->options->stop_after > 0) loop.stop_at = rp_sys_clock() + start->options->stop_after;
+    say_start(start);
+    enum rp_status status = rp_loop_run(&loop, err);
+    if (status == RP_STATUS_DIFFERENT && loop.record_differs)
+        status = judge_difference(start, &loop, err);
+    if (status == RP_STATUS_OK) status = conclude(start, &loop, result, err);
+    result->step = loop.state.step;
+    result->signal = loop.signal;
+    result->n_compared = loop.n_compared;
+    if (status != RP_STATUS_OK) {
+        result->status = "failed";
+        note_failure(start, &loop, status, err);
+    }
+    return status;
+}
+
+static enum rp_status finish_result(const struct rp_start *start, struct rp_train_result *result,
+                                    struct rp_error *err)
+{
+    if (result->signal || strcmp(result->status, "stopped") == 0)
+        return rp_error_set(
+            err, RP_STATUS_STOPPED,
+            "stopped at step %llu of %llu, state saved in %s; run the same command again to go on",
+            (unsigned long long)result->step, (unsigned long long)start->plan->n_steps, start->run);
+    return RP_STATUS_OK;
+}
+
+enum rp_status rp_train_run(const struct rp_spec *spec, const struct rp_train_options *options,
+                            struct rp_train_result *result, struct rp_error *err)
+{
+    struct rp_start start = {
+        .spec = spec, .options = options, .log_fd = -1, .manifest = {.segment = -1}};
+    enum rp_status status = RP_STATUS_OK;
+    *result = (struct rp_train_result){.status = "failed"};
+    start.run = options->out ? rp_mem_copy_text(options->out) : rp_train_folder(spec);
+    result->run = rp_mem_copy_text(start.run);
+    RP_TRY_GOTO(status, rp_start_look(&start, &result->was_finished, err), out);
+    if (result->was_finished) {
+        const char *final = rp_facts_text(&start.manifest, "digests", "final"),
+                   *numeric = rp_facts_text(&start.manifest, "digests", "numeric");
+        result->status = "finished";
+        result->step = (uint64_t)json_integer_value(json_object_get(start.manifest.root, "step"));
+        snprintf(result->final, sizeof result->final, "%s", final ? final : "");
+        snprintf(result->numeric, sizeof result->numeric, "%s", numeric ? numeric : "");
+        goto out;
+    }
+    if (rp_hold_is_held(start.run)) {
+        RP_TRY_GOTO(status, rp_hold_take(start.run, &start.hold, err),
+                    out); /* says who; or it has just ended */
+        rp_hold_release(start.hold);
+        start.hold = NULL;
+    }
+    RP_TRY_GOTO(status, rp_start_prepare(&start, err), out);
+    rp_sha256_hex(&start.numeric, result->numeric);
+    RP_TRY_GOTO(status, rp_start_take(&start, err), out);
+    RP_TRY_GOTO(status, run_loop(&start, result, err), out);
+    status = finish_result(&start, result, err);
+out:
+    rp_start_close(&start);
+    return status;
+}
+
+void rp_train_result_release(struct rp_train_result *result)
+{
+    rp_mem_free(result->run);
+    result->run = NULL;
+}

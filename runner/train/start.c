@@ -1,0 +1,250 @@
+/* start.c - from a spec to a state that the loop can go on from. Everything that can be refused is
+ * refused before the run folder is touched. */
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/sys.h"
+#include "env/env.h"
+#include "train/start_int.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+char *rp_train_folder(const struct rp_spec *spec)
+{
+    const char *runs = rp_sys_env("REPRISE_RUNS");
+    struct rp_sha256 digest = rp_spec_digest(spec, RP_SECTION_NUMERIC);
+    char hex[RP_SHA256_HEX];
+    rp_sha256_hex(&digest, hex);
+    return rp_mem_text("%s/%s-%.8s", runs && runs[0] ? runs : "runs", spec->name, hex);
+}
+
+/* ---- what is in the folder
+ * --------------------------------------------------------------------------- */
+
+static enum rp_status refuse_other_spec(const struct rp_start *start, struct rp_error *err)
+{
+    char *path = rp_sys_join(start->run, "resolved.yaml");
+    struct rp_spec *before = NULL;
+    struct rp_text lines = {0};
+    struct rp_error ignored = {0};
+    if (rp_spec_load(path, &(struct rp_spec_options){0}, &before, &ignored) == RP_STATUS_OK)
+        rp_spec_differences(before, start->spec, RP_SECTION_NUMERIC, &lines);
+    enum rp_status status = rp_error_set(err, RP_STATUS_USAGE,
+                                         "%s holds a run of another spec:\n%sgive this one its own "
+                                         "folder (--out DIR), replace that run (--fresh), or "
+                                         "go on from its weights in a new spec with\n"
+                                         "  model:\n    init_from: {run: %s, load: all}",
+                                         start->run, rp_text_get(&lines), start->run);
+    rp_text_release(&lines);
+    rp_spec_free(before);
+    rp_mem_free(path);
+    return status;
+}
+
+enum rp_status rp_start_look(struct rp_start *start, bool *finished, struct rp_error *err)
+{
+    char hex[RP_SHA256_HEX];
+    *finished = false;
+    start->spec_digest = rp_spec_digest(start->spec, RP_SECTION_NUMERIC);
+    rp_sha256_hex(&start->spec_digest, hex);
+    RP_TRY(rp_manifest_read(start->run, &start->found, &start->manifest, err));
+    if (start->options->fresh) start->found = false;
+    if (!start->found) return RP_STATUS_OK;
+    const char *before = rp_facts_text(&start->manifest, "digests", "numeric_unbound");
+    if (!before || strcmp(before, hex) != 0) return refuse_other_spec(start, err);
+    const char *status = rp_facts_text(&start->manifest, NULL, "status");
+    *finished = status && strcmp(status, "finished") == 0;
+    return RP_STATUS_OK;
+}
+
+/* ---- what needs no folder
+ * ---------------------------------------------------------------------------- */
+
+static void show_hashing(const char *what, double fraction)
+{
+    rp_log_progress("%s: %.0f %%", what, 100 * fraction);
+}
+
+static enum rp_status check_numeric(const struct rp_start *start, struct rp_error *err)
+{
+    char hex[RP_SHA256_HEX];
+    const char *before = rp_facts_text(&start->manifest, "digests", "numeric");
+    rp_sha256_hex(&start->numeric, hex);
+    if (!start->found || (before && strcmp(before, hex) == 0)) return RP_STATUS_OK;
+    return rp_error_set(err, RP_STATUS_DATA,
+                        "the data or initial weights are not those that the run in %s began with "
+                        "(numeric digest %.16s then, %.16s now); "
+                        "`reprise show %s --json` has the hashes. Restore the files, or start anew "
+                        "with --out DIR or --fresh",
+                        start->run, before ? before : "?", hex, start->run);
+}
+
+static enum rp_status open_data(struct rp_start *start, struct rp_error *err)
+{
+    struct rp_data_known *known = NULL;
+    int n_known = start->found ? rp_facts_known_data(&start->manifest, &known) : 0;
+    struct rp_data_options options = {.known = known,
+                                      .n_known = n_known,
+                                      .rehash = start->options->rehash,
+                                      .progress = show_hashing};
+    enum rp_status status = rp_data_open(start->spec, &options, &start->data, err);
+    rp_log_progress_clear();
+    rp_mem_free(known);
+    return status;
+}
+
+static enum rp_status open_device(struct rp_start *start, int threads, struct rp_error *err)
+{
+    const char *wanted = start->spec->resources.device;
+    if (strcmp(wanted, "cuda") == 0)
+        return rp_error_set(
+            err, RP_STATUS_ENVIRONMENT,
+            "resources.device: cuda: this build has no CUDA module; use `device: auto` or `cpu`");
+    const char *path = rp_sys_env("REPRISE_CPU_PATH");
+    struct rp_device_config config = {.threads = threads, .path = path && path[0] ? path : NULL};
+    RP_TRY(rp_device_cpu.open(&config, &start->device, err));
+    return start->device->table->self_test(start->device, err);
+}
+
+enum rp_status rp_start_prepare(struct rp_start *start, struct rp_error *err)
+{
+    int threads = rp_env_threads(start->spec);
+    bool has_init = false;
+    struct rp_sha256 init = {0};
+    RP_TRY(open_data(start, err));
+    RP_TRY(rp_plan_make(start->spec, rp_data_shape(start->data), threads, &start->plan, err));
+    RP_TRY(rp_weights_hash(start->spec, &has_init, &init, err));
+    start->numeric = rp_plan_numeric_digest(start->spec, start->data, has_init ? &init : NULL);
+    RP_TRY(check_numeric(start, err));
+    RP_TRY(open_device(start, threads, err));
+    start->environment = rp_env_probe(start->spec, threads);
+    return rp_env_check(start->spec, start->environment, start->options->allow_drift, &start->drift,
+                        err);
+}
+
+/* ---- the folder
+ * ------------------------------------------------------------------------------------------ */
+
+static enum rp_status clear_folder(const struct rp_start *start, struct rp_error *err)
+{
+    static const char *const ours[] = {"manifest.json", "spec.yaml",     "overrides.txt",
+                                       "resolved.yaml", "metrics.jsonl", "digests.jsonl",
+                                       "checkpoints",   "logs"};
+    for (size_t i = 0; i < RP_COUNT(ours); i++) {
+        char *path = rp_sys_join(start->run, ours[i]);
+        enum rp_status status = rp_sys_remove(path, err);
+        rp_mem_free(path);
+        RP_TRY(status);
+    }
+    return RP_STATUS_OK;
+}
+
+static enum rp_status write_text(const struct rp_start *start, const char *name, const char *bytes,
+                                 size_t length, struct rp_error *err)
+{
+    char *path = rp_sys_join(start->run, name);
+    enum rp_status status = rp_sys_write_file(path, bytes, length, err);
+    rp_mem_free(path);
+    return status;
+}
+
+static enum rp_status write_spec(const struct rp_start *start, struct rp_error *err)
+{
+    struct rp_text resolved = {0}, overrides = {0};
+    enum rp_status status = RP_STATUS_OK;
+    rp_spec_resolved(start->spec, &resolved);
+    for (const char *const *set = start->options->set; set && *set; set++)
+        rp_text_add(&overrides, "%s\n", *set);
+    RP_TRY_GOTO(status,
+                write_text(start, "spec.yaml", start->spec->bytes, start->spec->n_bytes, err), out);
+    if (overrides.length)
+        RP_TRY_GOTO(status,
+                    write_text(start, "overrides.txt", overrides.bytes, overrides.length, err),
+                    out);
+    status = write_text(start, "resolved.yaml", rp_text_get(&resolved), resolved.length, err);
+out:
+    rp_text_release(&overrides);
+    rp_text_release(&resolved);
+    return status;
+}
+
+static enum rp_status open_log(struct rp_start *start, struct rp_error *err)
+{
+    char *folder = rp_sys_join(start->run, "logs"), *path = rp_sys_join(folder, "rank-00000.txt");
+    enum rp_status status = rp_sys_make_folder(folder, err);
+    if (status == RP_STATUS_OK) status = rp_sys_open_append(path, &start->log_fd, err);
+    if (status == RP_STATUS_OK) rp_log_to_file(start->log_fd);
+    rp_mem_free(path);
+    rp_mem_free(folder);
+    return status;
+}
+
+static enum rp_status load_state(struct rp_start *start, struct rp_error *err)
+{
+    RP_TRY(rp_checkpoint_load(start->run, UINT64_MAX, &start->restored, &start->checkpoint, err));
+    if (start->restored)
+        RP_TRY(rp_weights_restore(start->trainer, &start->checkpoint, err));
+    else {
+        RP_TRY(rp_weights_initial(start->trainer, err));
+        RP_TRY(rp_weights_init_from(start->trainer, err));
+    }
+    return rp_weights_digest(start->trainer, err);
+}
+
+/* With drift allowed, what was recorded beyond the checkpoint is not compared with: it is cut. */
+static enum rp_status open_record(struct rp_start *start, struct rp_error *err)
+{
+    const struct rp_checkpoint_state *state = &start->checkpoint.state;
+    if (start->options->allow_drift || start->spec->determinism == RP_TIER_FAST) {
+        char *path = rp_sys_join(start->run, "digests.jsonl");
+        struct rp_sys_stat stat;
+        enum rp_status status = rp_sys_stat(path, &stat, err);
+        if (status == RP_STATUS_OK && stat.exists && stat.size > state->digests_bytes)
+            status = rp_sys_truncate(path, state->digests_bytes, err);
+        rp_mem_free(path);
+        RP_TRY(status);
+    }
+    return rp_record_open(start->run, state->metrics_bytes, state->digests_bytes,
+                          start->restored ? &state->chain : NULL, &start->record, err);
+}
+
+enum rp_status rp_start_take(struct rp_start *start, struct rp_error *err)
+{
+    bool finished = false;
+    RP_TRY(rp_hold_take(start->run, &start->hold, err));
+    if (start->options->fresh) RP_TRY(clear_folder(start, err));
+    rp_manifest_release(&start->manifest); /* somebody may have gone on with it before we took it */
+    RP_TRY(rp_start_look(start, &finished, err));
+    if (!start->found) rp_manifest_begin(start->run, &start->manifest);
+    RP_TRY(open_log(start, err));
+    RP_TRY(rp_trainer_open(start->spec, start->plan, start->data, start->device, &start->trainer,
+                           err));
+    RP_TRY(load_state(start, err));
+    if (!start->found) {
+        rp_facts_describe(start);
+        RP_TRY(write_spec(start, err));
+    }
+    rp_facts_begin(start, start->restored ? start->checkpoint.state.step : 0);
+    RP_TRY(rp_manifest_write(&start->manifest, err));
+    RP_TRY(open_record(start, err));
+    return rp_saver_open(start->trainer, start->run, &start->saver, err);
+}
+
+void rp_start_close(struct rp_start *start)
+{
+    rp_saver_close(start->saver);
+    rp_record_close(start->record);
+    rp_checkpoint_release(&start->checkpoint);
+    rp_trainer_close(start->trainer);
+    rp_log_to_file(-1);
+    rp_sys_close(start->log_fd);
+    rp_hold_release(start->hold);
+    if (start->device) start->device->table->close(start->device);
+    rp_plan_free(start->plan);
+    rp_data_free(start->data);
+    json_decref(start->drift);
+    json_decref(start->environment);
+    rp_manifest_release(&start->manifest);
+    rp_mem_free(start->run);
+}
