@@ -16,7 +16,7 @@
 #ifndef RP_SUM_ROWS_H
 #define RP_SUM_ROWS_H
 
-#include "cpu/cpu_int.h"
+#include "cpu/parallel.h"
 #include "cpu/vec.h"
 
 enum { RP_PANEL = 1024, RP_SUM_BLOCK = 8 };
@@ -52,19 +52,6 @@ static inline size_t rp_sum_rows_scratch(const struct rp_tensor *x, int n_sums)
 static inline int64_t rp_min(int64_t a, int64_t b)
 {
     return a < b ? a : b;
-}
-
-/* Below some 16,000 elements waking the threads costs more than they save. */
-static inline int rp_threads_for(struct rp_cpu *cpu, int64_t elements)
-{
-    return elements < 16384 ? 1 : rp_pool_threads(cpu->pool);
-}
-static inline void rp_threads_run(struct rp_cpu *cpu, int n_threads, rp_pool_work work, void *arg)
-{
-    if (n_threads == 1)
-        work(arg, 0);
-    else
-        rp_pool_run(cpu->pool, work, arg);
 }
 
 static inline void rp_sum_rows_begin(struct rp_sum_job *job, struct rp_cpu *cpu,
