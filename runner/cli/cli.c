@@ -13,10 +13,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#ifndef RP_VERSION
-#define RP_VERSION "0.1.0"
-#endif
-
 static void print_options(const struct rp_cli_option *option)
 {
     for (; option && option->name; option++) {
