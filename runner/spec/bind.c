@@ -1,0 +1,442 @@
+/* bind.c - nodes against the schema table: which keys may stand where, which are missing, and every
+ * default. Scalars are in bind_scalar.c. */
+#include "spec/spec_int.h"
+
+#include <string.h>
+
+static void bind_value(struct rp_bind *bind, const struct rp_key *key, const struct rp_node *node,
+                       const struct rp_value *map, struct rp_value *value);
+
+struct rp_value *rp_value_get(const struct rp_value *map, const char *name)
+{
+    for (int i = 0; i < map->n; i++)
+        if (map->item[i].name && strcmp(map->item[i].name, name) == 0) return &map->item[i];
+    return NULL;
+}
+
+struct rp_value *rp_value_find(const struct rp_value *root, const char *path)
+{
+    const struct rp_value *value = root;
+    while (value && *path) {
+        char name[64];
+        size_t length = strcspn(path, ".");
+        if (length >= sizeof name) return NULL;
+        memcpy(name, path, length);
+        name[length] = '\0';
+        value = value->present ? rp_value_get(value, name) : NULL;
+        path += length + (path[length] == '.');
+    }
+    return (struct rp_value *)value;
+}
+
+const char *rp_key_display(const char *path)
+{
+    const char *dot = *path == '<' ? strchr(path, '.') : NULL;
+    return dot ? dot + 1 : path;
+}
+
+/* ---- which rows apply ------------------------------------------------------------------------------ */
+
+enum applies { APPLIES_NO, APPLIES_YES, APPLIES_UNKNOWN };
+
+/* `when` of a row, "kind=adam|adamw", against the keys beside it that are bound already. */
+static enum applies applies(const struct rp_key *key, const struct rp_value *map)
+{
+    if (!*key->when) return APPLIES_YES;
+    char name[32];
+    const char *equals = strchr(key->when, '=');
+    size_t length = (size_t)(equals - key->when);
+    memcpy(name, key->when, length);
+    name[length] = '\0';
+    const struct rp_value *other = rp_value_get(map, name);
+    if (!other) return APPLIES_NO;
+    if (other->bad || !other->present) return APPLIES_UNKNOWN;
+    for (const char *choice = equals + 1; *choice;) {
+        size_t n = strcspn(choice, "|");
+        if (strlen(other->text) == n && strncmp(choice, other->text, n) == 0) return APPLIES_YES;
+        choice += n + (choice[n] == '|');
+    }
+    return APPLIES_NO;
+}
+
+/* `valid: {fraction: ...}` takes no data set beside it. */
+static bool is_row_of(const struct rp_key *key, const struct rp_value *map,
+                      const struct rp_node *node)
+{
+    if (rp_key_is_child(key, map->key ? map->key->path : "")) return true;
+    char group[160] = "";
+    if (map->key && map->key->type == RP_TYPE_MAP) rp_key_group(map->key, group);
+    if (!*group || !rp_key_is_child(key, group)) return false;
+    return !(strcmp(map->key->path, "data.valid") == 0 && rp_node_get(node, "fraction"));
+}
+
+/* ---- problems -------------------------------------------------------------------------------------- */
+
+static void complain_of_missing(struct rp_bind *bind, const struct rp_key *key,
+                                const struct rp_value *map)
+{
+    const char *where = map->key ? rp_key_display(map->key->path) : "";
+    struct rp_spec_place at = map->key ? map->key_at : map->at;
+    if (map->key && strcmp(map->key->path, "data.valid") == 0)
+        rp_problems_add(bind->problems, at, map->set,
+                        "`data.valid` lacks `fraction` or `format`: write `{fraction: 0.1}`, or a "
+                        "data set like train");
+    else
+        rp_problems_add(bind->problems, at, map->set, "%s%s%s lacks `%s`, %s: write `%s: %s`",
+                        *where ? "`" : "", *where ? where : "the spec", *where ? "`" : "",
+                        rp_key_name(key), key->help, rp_key_name(key), key->example);
+}
+
+/* A key that belongs to another kind of the same thing. */
+static void complain_of_kind(struct rp_bind *bind, const struct rp_key *key,
+                             const struct rp_value *map, const struct rp_node_entry *entry)
+{
+    char name[32], choices[96] = "";
+    size_t length = strcspn(key->when, "=");
+    memcpy(name, key->when, length);
+    name[length] = '\0';
+    struct rp_text text = {0};
+    for (const char *c = key->when + length; *c; c++) {
+        if (*c == '=') continue;
+        if (*c == '|')
+            rp_text_add(&text, " or ");
+        else
+            rp_text_add_bytes(&text, c, 1);
+    }
+    strncpy(choices, rp_text_get(&text), sizeof choices - 1);
+    rp_text_release(&text);
+    const struct rp_value *other = rp_value_get(map, name);
+    if (other)
+        rp_problems_add(bind->problems, entry->key_at, entry->value->set,
+                        "`%s` is for `%s: %s`; here it is `%s: %s`", entry->key, name, choices, name,
+                        other->text);
+    else
+        rp_problems_add(bind->problems, entry->key_at, entry->value->set, "`%s` is for `%s: %s`",
+                        entry->key, name, choices);
+}
+
+static void complain_of_unknown(struct rp_bind *bind, const struct rp_value *map,
+                                const struct rp_node_entry *entry)
+{
+    struct rp_text text = {0};
+    rp_suggest_key(map->key ? map->key->path : "", map, entry->key, &text);
+    rp_problems_add(bind->problems, entry->key_at, entry->value->set, "%s", rp_text_get(&text));
+    rp_text_release(&text);
+}
+
+/* Every key of the node that no applying row has taken. */
+static void check_unknown(struct rp_bind *bind, const struct rp_node *node,
+                          const struct rp_value *map)
+{
+    bool fraction = map->key && strcmp(map->key->path, "data.valid") == 0 &&
+                    rp_node_get(node, "fraction");
+    for (int i = 0; i < node->n; i++) {
+        const struct rp_node_entry *entry = &node->entry[i];
+        if (rp_value_get(map, entry->key)) continue;
+        const struct rp_key *other_kind = NULL;
+        bool unknown_kind = false;
+        for (int row = 0; row < rp_schema_rows; row++) {
+            const struct rp_key *key = &rp_schema[row];
+            if (!is_row_of(key, map, node) || strcmp(rp_key_name(key), entry->key) != 0) continue;
+            other_kind = key;
+            unknown_kind = unknown_kind || applies(key, map) == APPLIES_UNKNOWN;
+        }
+        if (unknown_kind) continue;
+        if (fraction && strcmp(entry->key, "format") == 0)
+            rp_problems_add(bind->problems, entry->key_at, entry->value->set,
+                            "`fraction` and `format` exclude each other: a part of train, or a "
+                            "data set of its own");
+        else if (other_kind)
+            complain_of_kind(bind, other_kind, map, entry);
+        else if (!fraction)
+            complain_of_unknown(bind, map, entry);
+    }
+}
+
+/* ---- defaults --------------------------------------------------------------------------------------- */
+
+/* A default's text as a node: {}, [a, b], "quoted" or a plain scalar. */
+static struct rp_node *default_node(struct rp_arena *arena, const char *text)
+{
+    size_t length = strlen(text);
+    if (strcmp(text, "{}") == 0 || *text == '[') {
+        struct rp_node *node = rp_arena_new(arena, sizeof *node);
+        node->kind = *text == '[' ? RP_NODE_LIST : RP_NODE_MAP;
+        for (const char *at = text + 1; *text == '[' && *at != ']';) {
+            size_t n = strcspn(at, ",]");
+            rp_node_add(arena, node, NULL, node->at,
+                        rp_node_scalar(arena, rp_arena_text(arena, at, n), true));
+            at += n;
+            at += strspn(at, ", ");
+        }
+        return node;
+    }
+    if (*text == '"')
+        return rp_node_scalar(arena, rp_arena_text(arena, text + 1, length - 2), false);
+    return rp_node_scalar(arena, text, true);
+}
+
+/* The largest power of two up to 8 that divides the batch: always a number, never a choice by
+ * machine. */
+static int64_t default_shards(int64_t batch)
+{
+    int64_t shards = 8;
+    while (batch % shards) shards /= 2;
+    return shards;
+}
+
+static void computed_default(const struct rp_key *key, const struct rp_value *map,
+                             struct rp_value *value)
+{
+    if (strcmp(key->fallback, "=shards") == 0) {
+        const struct rp_value *batch = rp_value_get(map, "batch");
+        value->present = batch && batch->present && !batch->bad;
+        if (value->present) value->whole = default_shards(batch->whole);
+        return;
+    }
+    const struct rp_value *other = rp_value_get(map, key->fallback + 1);
+    if (!other || !other->present || other->bad) return;
+    value->present = true;
+    value->list = other->list;
+    value->item = other->item;
+    value->n = other->n;
+}
+
+static void bind_default(struct rp_bind *bind, const struct rp_key *key, struct rp_value *map,
+                         struct rp_value *value)
+{
+    value->key = key;
+    value->name = rp_key_name(key);
+    value->set = map->set;
+    value->at = value->key_at = map->key ? map->key_at : map->at;
+    if (rp_key_required(key)) {
+        value->bad = true;
+        complain_of_missing(bind, key, map);
+    } else if (key->fallback[0] == '=') {
+        computed_default(key, map, value);
+    } else if (strcmp(key->fallback, "-") != 0) {
+        bind_value(bind, key, default_node(bind->arena, key->fallback), map, value);
+        value->at = value->key_at = (struct rp_spec_place){0, 0};
+        value->given = false;
+    }
+}
+
+/* ---- maps, variants, lists ------------------------------------------------------------------------- */
+
+static void bind_map(struct rp_bind *bind, const struct rp_node *node, struct rp_value *map)
+{
+    int capacity = 0;
+    for (int row = 0; row < rp_schema_rows; row++)
+        if (is_row_of(&rp_schema[row], map, node)) capacity++;
+    map->item = rp_arena_new(bind->arena, sizeof *map->item * (size_t)(capacity ? capacity : 1));
+    for (int row = 0; row < rp_schema_rows; row++) {
+        const struct rp_key *key = &rp_schema[row];
+        if (!is_row_of(key, map, node) || applies(key, map) != APPLIES_YES) continue;
+        struct rp_value *value = &map->item[map->n++];
+        value->key = key;
+        value->name = rp_key_name(key);
+        const struct rp_node_entry *entry = NULL;
+        for (int i = 0; i < node->n; i++)
+            if (strcmp(node->entry[i].key, value->name) == 0) entry = &node->entry[i];
+        if (entry) {
+            value->key_at = entry->key_at;
+            bind_value(bind, key, entry->value, map, value);
+        } else {
+            bind_default(bind, key, map, value);
+        }
+    }
+    check_unknown(bind, node, map);
+}
+
+void rp_bind_mismatch(struct rp_bind *bind, const struct rp_key *key, const struct rp_node *node,
+                      struct rp_value *value, const char *advice)
+{
+    struct rp_text text = {0};
+    rp_text_add(&text, "`%s` must be ", rp_key_display(key->path));
+    rp_key_expected(key, &text);
+    if (key->type == RP_TYPE_MAP || (key->form == RP_FORM_LIST && node->kind != RP_NODE_LIST) ||
+        (key->type == RP_TYPE_SPAN && !*advice))
+        rp_text_add(&text, ", such as `%s`", key->example);
+    rp_text_add(&text, "; found ");
+    if (node->kind == RP_NODE_LIST) {
+        rp_text_add(&text, "a list");
+    } else if (node->kind == RP_NODE_MAP) {
+        rp_text_add(&text, "a map");
+    } else {
+        enum rp_scalar kind = rp_scalar_kind(node);
+        rp_text_add(&text, "%s", kind == RP_SCALAR_NULL               ? "nothing"
+                                 : kind == RP_SCALAR_TEXT && !node->plain ? "the text `"
+                                                                      : "`");
+        rp_spec_quote(&text, node->text, kind == RP_SCALAR_NULL ? 0 : node->length, 60);
+        if (kind != RP_SCALAR_NULL) rp_text_add(&text, "`");
+    }
+    rp_text_add(&text, "%s", advice);
+    rp_problems_add(bind->problems, node->at, node->set, "%s", rp_text_get(&text));
+    rp_text_release(&text);
+    value->bad = true;
+}
+
+static const struct rp_key *find_variant(const char *group, const char *name)
+{
+    for (int row = 0; row < rp_schema_rows; row++)
+        if (rp_key_is_child(&rp_schema[row], group) &&
+            strcmp(rp_key_name(&rp_schema[row]), name) == 0)
+            return &rp_schema[row];
+    return NULL;
+}
+
+static void complain_of_variant(struct rp_bind *bind, const struct rp_key *key,
+                                const struct rp_node *at, struct rp_spec_place place,
+                                const char *name, size_t length)
+{
+    char group[160];
+    const char *names[64];
+    int n = 0;
+    rp_key_group(key, group);
+    for (int row = 0; row < rp_schema_rows && n < 64; row++)
+        if (rp_key_is_child(&rp_schema[row], group)) names[n++] = rp_key_name(&rp_schema[row]);
+    const char *foreign = rp_suggest_foreign(name, group);
+    const char *near = foreign ? NULL : rp_suggest_nearest(name, names, n);
+    struct rp_text text = {0};
+    rp_text_add(&text, "no `");
+    rp_spec_quote(&text, name, length, 60);
+    rp_text_add(&text, "` in `%s`", rp_key_display(key->path));
+    if (foreign) rp_text_add(&text, "; %s", foreign);
+    else if (near) rp_text_add(&text, "; did you mean `%s`?", near);
+    else {
+        rp_text_add(&text, "; ");
+        for (int i = 0; i < n; i++) rp_text_add(&text, "%s%s", i ? ", " : "one of: ", names[i]);
+    }
+    rp_problems_add(bind->problems, place, at->set, "%s", rp_text_get(&text));
+    rp_text_release(&text);
+}
+
+/* `relu`, or `conv2d: {out: 32, kernel: 3}`: a map with one key. */
+static void bind_variant(struct rp_bind *bind, const struct rp_key *key, const struct rp_node *node,
+                         struct rp_value *value)
+{
+    char group[160];
+    rp_key_group(key, group);
+    bool scalar = node->kind == RP_NODE_SCALAR && rp_scalar_kind(node) == RP_SCALAR_TEXT;
+    if (!scalar && !(node->kind == RP_NODE_MAP && node->n == 1)) {
+        rp_bind_mismatch(bind, key, node, value,
+                         node->kind == RP_NODE_MAP && node->n > 1
+                             ? " of several keys; does each start with its own `-`, and are its "
+                               "options indented below it?"
+                             : "");
+        return;
+    }
+    const char *name = scalar ? node->text : node->entry[0].key;
+    const struct rp_key *row = find_variant(group, name);
+    if (!row) {
+        complain_of_variant(bind, key, node, scalar ? node->at : node->entry[0].key_at, name,
+                            strlen(name));
+        value->bad = true;
+        return;
+    }
+    struct rp_node *empty = default_node(bind->arena, "{}");
+    empty->at = node->at;
+    empty->set = node->set;
+    const struct rp_node *body = scalar ? empty : node->entry[0].value;
+    if (body->kind == RP_NODE_SCALAR && rp_scalar_kind(body) == RP_SCALAR_NULL) body = empty;
+    value->text = rp_key_name(row);
+    value->item = rp_arena_new(bind->arena, sizeof *value->item);
+    value->n = 1;
+    struct rp_value *map = value->item;
+    map->key = row;
+    map->name = value->text;
+    map->key_at = scalar ? node->at : node->entry[0].key_at;
+    bind_value(bind, row, body, NULL, map);
+    value->bad = map->bad;
+}
+
+static void bind_one(struct rp_bind *bind, const struct rp_key *key, const struct rp_node *node,
+                     struct rp_value *value)
+{
+    value->key = key;
+    value->at = node->at;
+    value->set = node->set;
+    value->present = value->given = true;
+    if (node->kind == RP_NODE_BAD) {
+        value->bad = true;
+    } else if (key->type == RP_TYPE_VARIANT) {
+        bind_variant(bind, key, node, value);
+    } else if (key->type != RP_TYPE_MAP) {
+        rp_bind_scalar(bind, key, node, value);
+    } else if (node->kind != RP_NODE_MAP) {
+        rp_bind_mismatch(bind, key, node, value, "");
+    } else {
+        bind_map(bind, node, value);
+    }
+}
+
+static void bind_list(struct rp_bind *bind, const struct rp_key *key, const struct rp_node *node,
+                      struct rp_value *value)
+{
+    int low = 0, high = 0;
+    rp_key_counts(key, &low, &high);
+    if (key->form == RP_FORM_PAIR) low = high = 2;
+    if (node->n < low || node->n > high) {
+        struct rp_text text = {0};
+        if (low == high)
+            rp_text_add(&text, "exactly %d", low);
+        else if (node->n < low)
+            rp_text_add(&text, "at least %d", low);
+        else
+            rp_text_add(&text, "at most %d", high);
+        rp_problems_add(bind->problems, node->at, node->set,
+                        "`%s` must have %s items; found %d", rp_key_display(key->path),
+                        rp_text_get(&text), node->n);
+        rp_text_release(&text);
+        value->bad = true;
+        return;
+    }
+    value->n = node->n;
+    value->item = rp_arena_new(bind->arena, sizeof *value->item * (size_t)(node->n ? node->n : 1));
+    for (int i = 0; i < node->n; i++) {
+        value->item[i].key_at = node->entry[i].value->at;
+        bind_one(bind, key, node->entry[i].value, &value->item[i]);
+        value->bad = value->bad || value->item[i].bad;
+    }
+}
+
+static void bind_value(struct rp_bind *bind, const struct rp_key *key, const struct rp_node *node,
+                       const struct rp_value *map, struct rp_value *value)
+{
+    (void)map;
+    value->key = key;
+    value->at = node->at;
+    value->set = node->set;
+    value->present = value->given = true;
+    value->list = key->form != RP_FORM_ONE;
+    if (node->kind == RP_NODE_BAD) {
+        value->bad = true;
+    } else if (node->kind == RP_NODE_SCALAR && rp_scalar_kind(node) == RP_SCALAR_NULL) {
+        rp_problems_add(bind->problems, value->key_at.line ? value->key_at : node->at, node->set,
+                        "`%s` has no value: write `%s: %s`, or leave it out",
+                        rp_key_display(key->path), rp_key_name(key), key->example);
+        value->bad = true;
+    } else if (key->form == RP_FORM_ONE) {
+        bind_one(bind, key, node, value);
+    } else if (node->kind == RP_NODE_LIST) {
+        bind_list(bind, key, node, value);
+    } else if (key->form == RP_FORM_LIST) {
+        rp_bind_mismatch(bind, key, node, value, "");
+    } else {
+        value->n = key->form == RP_FORM_PAIR ? 2 : 1;
+        value->item = rp_arena_new(bind->arena, sizeof *value->item * 2);
+        bind_one(bind, key, node, &value->item[0]);
+        value->item[1] = value->item[0];
+        value->bad = value->item[0].bad;
+    }
+}
+
+struct rp_value *rp_bind_root(struct rp_bind *bind, const struct rp_node *root)
+{
+    struct rp_value *value = rp_arena_new(bind->arena, sizeof *value);
+    value->at = root->at;
+    value->present = value->given = true;
+    bind->root = root;
+    bind_map(bind, root, value);
+    return value;
+}

@@ -1,0 +1,167 @@
+/* suggest.c - what somebody meant by a key or word that the schema does not have: the same key
+ * elsewhere, another framework's name, a slip of the keys. */
+#include "spec/spec_int.h"
+
+#include <ctype.h>
+#include <string.h>
+
+enum { MAX_WORD = 40 };
+
+static size_t least(size_t a, size_t b, size_t c)
+{
+    size_t m = a < b ? a : b;
+    return m < c ? m : c;
+}
+
+/* Edits between two words: insert, delete, replace, swap of neighbours (optimal string alignment);
+ * case does not count. */
+static size_t distance(const char *a, const char *b)
+{
+    size_t n = strlen(a), m = strlen(b);
+    if (n > MAX_WORD || m > MAX_WORD) return MAX_WORD;
+    size_t row[3][MAX_WORD + 1];
+    for (size_t j = 0; j <= m; j++) row[0][j] = j;
+    for (size_t i = 1; i <= n; i++) {
+        size_t *now = row[i % 3], *before = row[(i + 2) % 3], *earlier = row[(i + 1) % 3];
+        now[0] = i;
+        for (size_t j = 1; j <= m; j++) {
+            int x = tolower((unsigned char)a[i - 1]), y = tolower((unsigned char)b[j - 1]);
+            now[j] = least(before[j] + 1, now[j - 1] + 1, before[j - 1] + (x != y));
+            if (i > 1 && j > 1 && x == tolower((unsigned char)b[j - 2]) &&
+                tolower((unsigned char)a[i - 2]) == y && earlier[j - 2] + 1 < now[j])
+                now[j] = earlier[j - 2] + 1;
+        }
+    }
+    return row[n % 3][m];
+}
+
+const char *rp_suggest_nearest(const char *name, const char *const *names, int n)
+{
+    const char *best = NULL;
+    size_t length = strlen(name), limit = length <= 2 ? 0 : length <= 4 ? 1 : length <= 7 ? 2 : 3;
+    size_t best_distance = limit + 1;
+    for (int i = 0; i < n; i++) {
+        size_t d = distance(name, names[i]);
+        if (d < best_distance) {
+            best_distance = d;
+            best = names[i];
+        }
+    }
+    return best;
+}
+
+/* ---- names of other frameworks ---------------------------------------------------------------------- */
+
+static const struct {
+    const char *where; /* start of the parent's path, "" anywhere, "<layer>" for layers */
+    const char *name;
+    const char *advice;
+} foreign[] = {
+#define RP_FOREIGN(where, name, advice) {where, name, advice},
+#include "spec/foreign.def"
+#undef RP_FOREIGN
+};
+
+/* Letters and digits only, in lower case: BatchNorm2d, batch_norm_2d and nn.BatchNorm2d are one. */
+static void fold(const char *name, char folded[MAX_WORD + 1])
+{
+    size_t n = 0;
+    const char *dot = strrchr(name, '.');
+    for (const char *c = dot ? dot + 1 : name; *c && n < MAX_WORD; c++)
+        if (isalnum((unsigned char)*c)) folded[n++] = (char)tolower((unsigned char)*c);
+    folded[n] = '\0';
+}
+
+const char *rp_suggest_foreign(const char *name, const char *parent)
+{
+    char folded[MAX_WORD + 1], other[MAX_WORD + 1];
+    const char *general = NULL;
+    fold(name, folded);
+    if (!*folded) return NULL;
+    for (size_t i = 0; i < RP_COUNT(foreign); i++) {
+        fold(foreign[i].name, other);
+        if (strcmp(folded, other) != 0) continue;
+        if (*foreign[i].where && strncmp(parent, foreign[i].where, strlen(foreign[i].where)) == 0)
+            return foreign[i].advice;
+        if (!*foreign[i].where && !general) general = foreign[i].advice;
+    }
+    return general;
+}
+
+/* ---- unknown keys ------------------------------------------------------------------------------------ */
+
+/* Where in the schema a key of this name stands: up to four places, "`eval`, `log`". */
+static int find_elsewhere(const char *name, struct rp_text *places)
+{
+    const char *seen[4];
+    int n = 0;
+    for (int row = 0; row < rp_schema_rows; row++) {
+        const struct rp_key *key = &rp_schema[row];
+        const char *path = rp_key_display(key->path);
+        if (strcmp(rp_key_name(key), name) != 0 || strncmp(key->path, "<init>", 6) == 0) continue;
+        if (strncmp(key->path, "<dataset>", 9) == 0) path = "data.train.x";
+        size_t length = strlen(path) - strlen(strrchr(path, '.') ? strrchr(path, '.') : path);
+        bool again = false;
+        for (int i = 0; i < n; i++)
+            again = again || (strncmp(seen[i], path, length) == 0 &&
+                              (seen[i][length] == '.' || seen[i][length] == '\0'));
+        if (again) continue;
+        if (n == 4) return 5;
+        seen[n] = path;
+        if (n++) rp_text_add(places, " or ");
+        if (length)
+            rp_text_add(places, "under `%.*s`", (int)length, path);
+        else
+            rp_text_add(places, "at the top level");
+    }
+    return n;
+}
+
+static int names_of(const struct rp_value *map, const char **names, int limit)
+{
+    int n = 0;
+    for (int i = 0; i < map->n && n < limit; i++) names[n++] = map->item[i].name;
+    return n;
+}
+
+/* A near name anywhere in the schema, as its path. */
+static const char *nearest_anywhere(const char *name)
+{
+    const char *names[512];
+    int n = 0;
+    for (int row = 0; row < rp_schema_rows && n < 512; row++)
+        if (rp_schema[row].path[0] != '<') names[n++] = rp_key_name(&rp_schema[row]);
+    const char *near = strlen(name) >= 5 ? rp_suggest_nearest(name, names, n) : NULL;
+    for (int row = 0; near && row < rp_schema_rows; row++)
+        if (rp_schema[row].path[0] != '<' && rp_key_name(&rp_schema[row]) == near)
+            return rp_schema[row].path;
+    return NULL;
+}
+
+void rp_suggest_key(const char *parent, const struct rp_value *map, const char *name,
+                    struct rp_text *text)
+{
+    const char *names[64], *foreign_advice = rp_suggest_foreign(name, parent);
+    int n = names_of(map, names, 64);
+    const char *near = rp_suggest_nearest(name, names, n);
+    const char *far = near ? NULL : nearest_anywhere(name);
+    struct rp_text places = {0};
+    int n_places = find_elsewhere(name, &places);
+    rp_text_add(text, "no key `");
+    rp_spec_quote(text, name, strlen(name), 60);
+    rp_text_add(text, *parent ? "` in `%s`; " : "` at the top level%s; ",
+                *parent ? rp_key_display(parent) : "");
+    if (n_places > 0 && n_places <= 4 && !foreign_advice) {
+        rp_text_add(text, "`%s` belongs %s", name, rp_text_get(&places));
+    } else if (foreign_advice) {
+        rp_text_add(text, "%s", foreign_advice);
+    } else if (near) {
+        rp_text_add(text, "did you mean `%s`?", near);
+    } else if (far) {
+        rp_text_add(text, "did you mean `%s`?", far);
+    } else {
+        rp_text_add(text, n ? "its keys: " : "it has no keys");
+        for (int i = 0; i < n; i++) rp_text_add(text, "%s%s", i ? ", " : "", names[i]);
+    }
+    rp_text_release(&places);
+}
