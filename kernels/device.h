@@ -29,6 +29,9 @@ struct rp_device_table {
     enum rp_status (*self_test)(struct rp_device *device, struct rp_error *err);
     /* What a person wants to know: "AMD EPYC, avx2, 2 threads". */
     void (*describe)(struct rp_device *device, char text[256]);
+    /* The most that this device can do, measured in about 0.1 s: fp32 operations (a fma is two) and bytes read
+     * and written, a second. For floors. */
+    void (*peak)(struct rp_device *device, double *flops, double *bytes);
     /* Bytes of scratch that run() needs for this call beyond its tensors: counted by plan. */
     size_t (*scratch_bytes)(const struct rp_device_config *config, const struct rp_op_call *call);
 };

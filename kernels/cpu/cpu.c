@@ -251,6 +251,12 @@ static void cpu_describe(struct rp_device *device, char text[256])
              threads == 1 ? "" : "s");
 }
 
+static void cpu_peak(struct rp_device *device, double *flops, double *bytes)
+{
+    struct rp_cpu *cpu = (struct rp_cpu *)device;
+    cpu->kernels->peak(cpu->pool, flops, bytes);
+}
+
 static size_t cpu_scratch_bytes(const struct rp_device_config *config,
                                 const struct rp_op_call *call)
 {
@@ -272,5 +278,6 @@ const struct rp_device_table rp_device_cpu = {
     .sync = cpu_sync,
     .self_test = rp_cpu_self_test,
     .describe = cpu_describe,
+    .peak = cpu_peak,
     .scratch_bytes = cpu_scratch_bytes,
 };

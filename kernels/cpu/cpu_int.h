@@ -23,6 +23,7 @@ struct rp_cpu_kernels {
     rp_cpu_kernel run[RP_OP_COUNT];
     /* Scratch bytes of a call with n threads; NULL: none. */
     size_t (*scratch[RP_OP_COUNT])(const struct rp_op_call *call, int n_threads);
+    void (*peak)(struct rp_pool *pool, double *flops, double *bytes);
 };
 
 /* The device's self_test (self_test.c). */
@@ -37,6 +38,7 @@ RP_NODISCARD enum rp_status rp_cpu_self_test(struct rp_device *device, struct rp
                                             const struct rp_pass *pass, struct rp_error *err)
 
 #ifdef RP_ISA
+void RP_ISA_NAME(rp_cpu_peak)(struct rp_pool *pool, double *flops, double *bytes);
 #define RP_OP(name, ...) RP_CPU_KERNEL(name);
 #include "ops.def"
 #undef RP_OP

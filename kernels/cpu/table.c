@@ -13,6 +13,7 @@ const struct rp_cpu_kernels RP_ISA_NAME(rp_cpu_kernels) = {
 #include "ops.def"
 #undef RP_OP
         },
+    .peak = RP_ISA_NAME(rp_cpu_peak),
     .scratch =
         {
 #define RP_SCRATCH(name) [RP_OP_##name] = RP_ISA_NAME(rp_cpu_scratch_##name),

@@ -19,7 +19,7 @@ static const struct rp_cli_option options[] = {
     {"--allow-drift", RP_CLI_FLAG, NULL,
      "go on in another environment or after a difference; recorded"},
     {"--rehash", RP_CLI_FLAG, NULL, "hash every data file again"},
-    {"--profile", RP_CLI_TEXT, "FILE", "print time per phase and op, write a trace for Perfetto"},
+    {"--profile", RP_CLI_FLAG, NULL, "print time per phase and op; write trace.json for Perfetto"},
     {NULL, RP_CLI_FLAG, NULL, NULL},
 };
 
@@ -80,7 +80,7 @@ static enum rp_status run(const struct rp_cli_args *args, json_t *json, struct r
                                      .fresh = rp_cli_has(args, "--fresh"),
                                      .allow_drift = rp_cli_has(args, "--allow-drift"),
                                      .rehash = rp_cli_has(args, "--rehash"),
-                                     .profile = rp_cli_text(args, "--profile")};
+                                     .profile = rp_cli_has(args, "--profile")};
     const char *stop_after = rp_cli_text(args, "--stop-after");
     rp_train_catch_signals();
     if (stop_after && (train.stop_after = parse_time(stop_after)) < 0)

@@ -178,5 +178,8 @@ enum rp_status rp_trainer_bind(struct rp_trainer *t, struct rp_error *err)
 enum rp_status rp_trainer_run(struct rp_trainer *t, const struct rp_op_call *call,
                               const struct rp_pass *pass, struct rp_error *err)
 {
-    return t->device->table->run(t->device, call, pass, err);
+    double began = rp_profile_begin(t->profile);
+    enum rp_status status = t->device->table->run(t->device, call, pass, err);
+    rp_profile_end(t->profile, call, began);
+    return status;
 }

@@ -181,6 +181,7 @@ static enum rp_status evaluate_if_due(struct rp_loop *loop, bool *best, struct r
     struct rp_evaluation e;
     *best = false;
     if (!eval_due(loop)) return RP_STATUS_OK;
+    rp_profile_phase(loop->trainer->profile, RP_PHASE_EVALUATE);
     RP_TRY(rp_evaluate(loop->trainer, RP_SPLIT_VALID, &e, err));
     if (e.abandoned) return RP_STATUS_OK;
     struct rp_metric metrics[] = {
@@ -213,6 +214,7 @@ static bool time_due(const struct rp_loop *loop, const struct clock_state *clock
 
 static enum rp_status save(struct rp_loop *loop, struct clock_state *clock, struct rp_error *err)
 {
+    rp_profile_phase(loop->trainer->profile, RP_PHASE_SAVE);
     loop->state.t = loop->trainer->optim.t;
     loop->state.beta1_power = loop->trainer->optim.beta1_power;
     loop->state.beta2_power = loop->trainer->optim.beta2_power;

@@ -90,6 +90,20 @@ static void note_failure(struct rp_start *start, const struct rp_loop *loop, enu
     rp_log_to_file(-1);
 }
 
+static enum rp_status print_profile(const struct rp_start *start, struct rp_error *err)
+{
+    double flops = 1, bytes = 1;
+    struct rp_text text = {0};
+    char *path = rp_sys_join(start->run, "trace.json");
+    start->device->table->peak(start->device, &flops, &bytes);
+    rp_profile_print(start->profile, flops, bytes, &text);
+    printf("%s\ntrace: %s\n", rp_text_get(&text), path);
+    enum rp_status status = rp_profile_write(start->profile, path, err);
+    rp_mem_free(path);
+    rp_text_release(&text);
+    return status;
+}
+
 static enum rp_status run_loop(struct rp_start *start, struct rp_train_result *result,
                                struct rp_error *err)
 {
@@ -101,7 +115,9 @@ static enum rp_status run_loop(struct rp_start *start, struct rp_train_result *r
                            .state = start->checkpoint.state};
     if (start->options->stop_after > 0) loop.stop_at = rp_sys_clock() + start->options->stop_after;
     say_start(start);
+    if (start->options->profile) start->profile = start->trainer->profile = rp_profile_new();
     enum rp_status status = rp_loop_run(&loop, err);
+    if (status == RP_STATUS_OK && start->profile) status = print_profile(start, err);
     if (status == RP_STATUS_DIFFERENT && loop.record_differs)
         status = judge_difference(start, &loop, err);
     if (status == RP_STATUS_OK) status = conclude(start, &loop, result, err);

@@ -234,6 +234,7 @@ enum rp_status rp_start_take(struct rp_start *start, struct rp_error *err)
 void rp_start_close(struct rp_start *start)
 {
     rp_saver_close(start->saver);
+    rp_profile_free(start->profile);
     rp_record_close(start->record);
     rp_checkpoint_release(&start->checkpoint);
     rp_trainer_close(start->trainer);

@@ -23,6 +23,7 @@ struct rp_start {
     struct rp_checkpoint checkpoint;
     struct rp_record *record;
     struct rp_saver *saver;
+    struct rp_profile *profile; /* NULL: off */
 };
 
 /* ---- start.c

@@ -10,6 +10,7 @@ static enum rp_status take_batch(struct rp_trainer *t, uint64_t position, struct
     const float *x = NULL;
     const void *y = NULL;
     const struct rp_graph *graph = &t->model->train;
+    rp_profile_phase(t->profile, RP_PHASE_DATA);
     rp_loader_take(t->loader, position, &x, &y);
     RP_TRY(t->device->table->copy_in(t->device, t->train.input, x,
                                      rp_tensor_bytes(&graph->tensor[graph->input].shape), err));
@@ -21,6 +22,7 @@ static enum rp_status take_batch(struct rp_trainer *t, uint64_t position, struct
 static enum rp_status run_graph(struct rp_trainer *t, const struct rp_pass *pass, int level,
                                 struct rp_error *err)
 {
+    rp_profile_phase(t->profile, RP_PHASE_MODEL);
     rp_trainer_point_sums(t, level);
     for (int i = 0; i < t->model->train.n_nodes; i++)
         RP_TRY(rp_trainer_run(t, &t->train.call[i], pass, err));
@@ -71,6 +73,7 @@ static enum rp_status update(struct rp_trainer *t, uint64_t step, const struct r
                              struct rp_error *err)
 {
     struct rp_optim_state after = t->optim;
+    rp_profile_phase(t->profile, RP_PHASE_UPDATE);
     rp_optim_advance(t->spec, &after);
     for (int decays = 0; decays < 2; decays++)
         rp_optim_update(t->spec, &t->plan->schedule, step, &after, decays, &t->update[decays]);
@@ -109,10 +112,12 @@ enum rp_status rp_step(struct rp_trainer *t, uint64_t step, struct rp_step_resul
 {
     struct rp_pass pass = {0};
     RP_TRY(run_passes(t, step, &pass, err));
+    rp_profile_phase(t->profile, RP_PHASE_REDUCE);
     RP_TRY(rp_comm_reduce(&t->comm, t->sums, t->plan->sum_bytes, err));
     RP_TRY(update(t, step, &pass, err));
     RP_TRY(rp_comm_gather(&t->comm, t->kept_block, 0, err));
     RP_TRY(read_result(t, result, err));
+    rp_profile_phase(t->profile, RP_PHASE_RECORD);
     if (result->applied) rp_optim_advance(t->spec, &t->optim);
     return RP_STATUS_OK;
 }

@@ -13,7 +13,7 @@ struct rp_train_options {
     bool allow_drift;  /* go on where the environment or a recomputed step differs, and record it */
     bool rehash;       /* hash every data file again */
     double stop_after; /* seconds; 0: never */
-    const char *profile; /* write a trace here and print times; NULL: no */
+    bool profile;      /* print time per phase and op, write RUN/trace.json */
     const struct rp_digests
         *against; /* stop with DIFFERENT at the first step that differs; NULL: no */
 };

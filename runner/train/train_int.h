@@ -6,6 +6,7 @@
 #include "comm/comm.h"
 #include "plan/plan.h"
 #include "record/record.h"
+#include "train/profile.h"
 #include "train/train.h"
 
 #include <jansson.h>
@@ -16,8 +17,6 @@ struct rp_bound {
     struct rp_op_call *call; /* one per node */
     void *input, *target;
 };
-
-struct rp_profile;
 
 /* Everything on the device, and what reads it. The blocks are allocated once, before the first
  * step. */
