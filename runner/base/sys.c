@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <time.h>
@@ -113,6 +114,13 @@ void rp_sys_host(char name[256])
 {
     if (gethostname(name, 256) != 0) snprintf(name, 256, "unknown");
     name[255] = '\0';
+}
+
+int rp_sys_columns(void)
+{
+    struct winsize size;
+    if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_col == 0) return 80;
+    return size.ws_col;
 }
 
 char *rp_sys_self(void)

@@ -22,6 +22,7 @@ uint64_t rp_sys_random(void); /* never enters a bit of a model */
 
 int rp_sys_cpus(void); /* affinity mask and cgroup quota, at least 1 */
 void rp_sys_host(char name[256]);
+int rp_sys_columns(void);                 /* width of the terminal on standard output; 80 when it is none */
 char *rp_sys_self(void);            /* absolute path of this program; caller frees */
 uint64_t rp_sys_peak_memory(void);  /* peak resident anonymous bytes of this process */
 uint64_t rp_sys_memory_limit(void); /* bytes available: smaller of machine and cgroup */

@@ -94,6 +94,11 @@ RP_NODISCARD enum rp_status rp_checkpoint_list(const char *run, uint64_t **steps
 RP_NODISCARD enum rp_status rp_checkpoint_read_state(const char *run, uint64_t step,
                                                      struct rp_checkpoint_state *state, struct rp_error *err);
 
+/* The hash over every tensor that state.json gives: rp_checkpoint_save's `tensors_hash`. */
+RP_NODISCARD enum rp_status rp_checkpoint_read_tensors_hash(const char *run, uint64_t step,
+                                                            struct rp_sha256 *tensors_hash,
+                                                            struct rp_error *err);
+
 /* keep: removes what the policy does not keep (never the newest, never `best_step`) and leftovers of
  * interrupted saves. keep_every in steps, 0: none; keep_last negative: all.
  * Not while a save is under way. */

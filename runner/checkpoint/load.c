@@ -60,6 +60,18 @@ enum rp_status rp_checkpoint_read_state(const char *run, uint64_t step,
     return status;
 }
 
+enum rp_status rp_checkpoint_read_tensors_hash(const char *run, uint64_t step,
+                                               struct rp_sha256 *tensors_hash, struct rp_error *err)
+{
+    struct rp_checkpoint_hashes hashes;
+    struct rp_checkpoint_state state;
+    char *folder = rp_checkpoint_folder(run, step);
+    enum rp_status status = rp_checkpoint_open_state(folder, &state, &hashes, err);
+    if (status == RP_STATUS_OK) *tensors_hash = hashes.tensors;
+    rp_mem_free(folder);
+    return status;
+}
+
 /* ---- loading -----------------------------------------------------------------------------------
  */
 

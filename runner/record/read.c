@@ -8,6 +8,8 @@
 #include <jansson.h>
 #include <string.h>
 
+enum { TAIL_BYTES = 1 << 20 };
+
 /* Reads a log that may be missing. Caller frees. */
 static enum rp_status read_log(const char *path, char **bytes, size_t *length, struct rp_error *err)
 {
@@ -28,6 +30,33 @@ static const char *next_line(const char *bytes, size_t length, size_t *at, size_
     *line_length = (size_t)(newline - line);
     *at += *line_length + 1;
     return line;
+}
+
+/* The last `most` bytes of a log, from the beginning of a line on. Caller frees. */
+static enum rp_status read_tail(const char *path, uint64_t most, char **bytes, size_t *length,
+                                struct rp_error *err)
+{
+    struct rp_sys_stat stat;
+    int fd = -1;
+    size_t got = 0, skip = 0;
+    *bytes = NULL;
+    *length = 0;
+    RP_TRY(rp_sys_stat(path, &stat, err));
+    if (!stat.exists) return RP_STATUS_OK;
+    RP_TRY(rp_sys_open_read(path, RP_STATUS_DATA, &fd, err));
+    uint64_t start = stat.size > most ? stat.size - most : 0;
+    char *block = rp_mem_new((size_t)(stat.size - start) + 1);
+    enum rp_status status = rp_sys_read_at(fd, start, block, (size_t)(stat.size - start), &got,
+                                           path, RP_STATUS_DATA, err);
+    rp_sys_close(fd);
+    if (status == RP_STATUS_OK && start > 0) {
+        const char *newline = memchr(block, '\n', got);
+        skip = newline ? (size_t)(newline - block) + 1 : got;
+    }
+    memmove(block, block + skip, got - skip);
+    *bytes = block;
+    *length = got - skip;
+    return status;
 }
 
 /* ---- digests ------------------------------------------------------------------------------------
@@ -57,6 +86,27 @@ enum rp_status rp_digests_read(const char *path, struct rp_digests *digests, str
     }
     rp_mem_free(bytes);
     if (status != RP_STATUS_OK) rp_digests_release(digests);
+    return status;
+}
+
+enum rp_status rp_digests_last(const char *path, bool *found, struct rp_digest_line *line,
+                               struct rp_error *err)
+{
+    char *bytes = NULL;
+    size_t length = 0;
+    *found = false;
+    enum rp_status status = read_tail(path, TAIL_BYTES, &bytes, &length, err);
+    size_t end = length;
+    while (end > 0 && bytes[end - 1] != '\n') end--;
+    if (status == RP_STATUS_OK && end > 0) {
+        size_t start = end - 1;
+        while (start > 0 && bytes[start - 1] != '\n') start--;
+        *found = rp_digest_line_parse(bytes + start, end - 1 - start, line, NULL);
+        if (!*found)
+            status =
+                rp_error_set(err, RP_STATUS_DATA, "%s: the last line is no line of digests", path);
+    }
+    rp_mem_free(bytes);
     return status;
 }
 
@@ -122,18 +172,37 @@ static bool add_line(struct rp_metrics *metrics, const char *text, size_t length
     return good;
 }
 
+static enum rp_status add_lines(struct rp_metrics *metrics, const char *path, const char *bytes,
+                                size_t length, struct rp_error *err)
+{
+    size_t at = 0, line_length = 0;
+    const char *text;
+    for (uint64_t n = 1; (text = next_line(bytes, length, &at, &line_length)) != NULL; n++)
+        if (!add_line(metrics, text, line_length))
+            return rp_error_set(err, RP_STATUS_DATA, "%s:%" PRIu64 ": no line of metrics", path, n);
+    return RP_STATUS_OK;
+}
+
 enum rp_status rp_metrics_read(const char *path, struct rp_metrics *metrics, struct rp_error *err)
 {
     char *bytes = NULL;
-    size_t length = 0, at = 0, line_length = 0;
-    const char *text;
+    size_t length = 0;
     *metrics = (struct rp_metrics){0};
     enum rp_status status = read_log(path, &bytes, &length, err);
-    for (uint64_t n = 1;
-         status == RP_STATUS_OK && (text = next_line(bytes, length, &at, &line_length)); n++)
-        if (!add_line(metrics, text, line_length))
-            status =
-                rp_error_set(err, RP_STATUS_DATA, "%s:%" PRIu64 ": no line of metrics", path, n);
+    if (status == RP_STATUS_OK) status = add_lines(metrics, path, bytes, length, err);
+    rp_mem_free(bytes);
+    if (status != RP_STATUS_OK) rp_metrics_release(metrics);
+    return status;
+}
+
+enum rp_status rp_metrics_read_newest(const char *path, struct rp_metrics *metrics,
+                                      struct rp_error *err)
+{
+    char *bytes = NULL;
+    size_t length = 0;
+    *metrics = (struct rp_metrics){0};
+    enum rp_status status = read_tail(path, TAIL_BYTES / 4, &bytes, &length, err);
+    if (status == RP_STATUS_OK) status = add_lines(metrics, path, bytes, length, err);
     rp_mem_free(bytes);
     if (status != RP_STATUS_OK) rp_metrics_release(metrics);
     return status;

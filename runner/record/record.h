@@ -121,6 +121,9 @@ struct rp_digests {
  * missing file has no lines. */
 RP_NODISCARD enum rp_status rp_digests_read(const char *path, struct rp_digests *digests, struct rp_error *err);
 void rp_digests_release(struct rp_digests *digests);
+/* The last whole line alone, without reading what is before it. */
+RP_NODISCARD enum rp_status rp_digests_last(const char *path, bool *found, struct rp_digest_line *line,
+                                            struct rp_error *err);
 
 struct rp_series {
     char *split, *name;
@@ -133,6 +136,10 @@ struct rp_metrics {
     int n;
 };
 RP_NODISCARD enum rp_status rp_metrics_read(const char *path, struct rp_metrics *metrics, struct rp_error *err);
+/* The same from the last lines alone (about 256 KiB of them): the newest values of every series that is still
+ * being written. */
+RP_NODISCARD enum rp_status rp_metrics_read_newest(const char *path, struct rp_metrics *metrics,
+                                                   struct rp_error *err);
 const struct rp_series *rp_metrics_find(const struct rp_metrics *metrics, const char *split_and_name);
 void rp_metrics_release(struct rp_metrics *metrics);
 
