@@ -1,10 +1,10 @@
 /* probe.c - the environment as one JSON object. */
-#include "env/build_info.h"
 #include "env/env_int.h"
 
 #include "base/host.h"
 #include "base/sys.h"
 #include "device.h"
+#include "rp_build_info.h"
 
 #include <stdlib.h>
 #include <string.h>
