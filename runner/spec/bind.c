@@ -5,7 +5,7 @@
 #include <string.h>
 
 static void bind_value(struct rp_bind *bind, const struct rp_key *key, const struct rp_node *node,
-                       const struct rp_value *map, struct rp_value *value);
+                       struct rp_value *value);
 
 struct rp_value *rp_value_get(const struct rp_value *map, const char *name)
 {
@@ -35,19 +35,27 @@ const char *rp_key_display(const char *path)
     return dot ? dot + 1 : path;
 }
 
-/* ---- which rows apply ------------------------------------------------------------------------------ */
+/* ---- which rows apply
+ * ------------------------------------------------------------------------------ */
 
 enum applies { APPLIES_NO, APPLIES_YES, APPLIES_UNKNOWN };
+
+/* The key that `when` asks about; returns the place of the `=`. */
+static const char *when_name(const struct rp_key *key, char name[32])
+{
+    size_t length = strcspn(key->when, "=");
+    if (length > 31) length = 31;
+    memcpy(name, key->when, length);
+    name[length] = '\0';
+    return key->when + length;
+}
 
 /* `when` of a row, "kind=adam|adamw", against the keys beside it that are bound already. */
 static enum applies applies(const struct rp_key *key, const struct rp_value *map)
 {
     if (!*key->when) return APPLIES_YES;
     char name[32];
-    const char *equals = strchr(key->when, '=');
-    size_t length = (size_t)(equals - key->when);
-    memcpy(name, key->when, length);
-    name[length] = '\0';
+    const char *equals = when_name(key, name);
     const struct rp_value *other = rp_value_get(map, name);
     if (!other) return APPLIES_NO;
     if (other->bad || !other->present) return APPLIES_UNKNOWN;
@@ -70,7 +78,25 @@ static bool is_row_of(const struct rp_key *key, const struct rp_value *map,
     return !(strcmp(map->key->path, "data.valid") == 0 && rp_node_get(node, "fraction"));
 }
 
-/* ---- problems -------------------------------------------------------------------------------------- */
+/* ---- problems
+ * -------------------------------------------------------------------------------------- */
+
+/* Has the map an unknown key whose message already says to write this one? */
+static bool is_misspelt(const struct rp_key *key, const struct rp_value *map,
+                        const struct rp_node *node)
+{
+    const char *name = rp_key_name(key), *parent = map->key ? map->key->path : "";
+    char *line = rp_mem_text("`%s:", name);
+    bool found = false;
+    for (int i = 0; i < node->n && !found; i++) {
+        const char *given = node->entry[i].key;
+        const char *advice = rp_suggest_foreign(given, parent);
+        found = (advice && strstr(advice, line)) ||
+                (!rp_schema_has(parent, given) && rp_suggest_nearest(given, &name, 1));
+    }
+    rp_mem_free(line);
+    return found;
+}
 
 static void complain_of_missing(struct rp_bind *bind, const struct rp_key *key,
                                 const struct rp_value *map)
@@ -87,32 +113,41 @@ static void complain_of_missing(struct rp_bind *bind, const struct rp_key *key,
                         rp_key_name(key), key->help, rp_key_name(key), key->example);
 }
 
-/* A key that belongs to another kind of the same thing. */
-static void complain_of_kind(struct rp_bind *bind, const struct rp_key *key,
+/* Adds "`kind: adam` or `kind: adamw`" of one row; counts them in `n`. */
+static void add_kinds(const struct rp_key *key, const char *name, struct rp_text *text, int *n)
+{
+    for (const char *choice = strchr(key->when, '=') + 1; *choice;) {
+        size_t length = strcspn(choice, "|");
+        rp_text_add(text, "%s`%s: %.*s`", (*n)++ ? " or " : "", name, (int)length, choice);
+        choice += length + (choice[length] == '|');
+    }
+}
+
+/* A key that belongs to another kind of the same thing: which, and which kind this one is. */
+static void complain_of_kind(struct rp_bind *bind, const struct rp_node *node,
                              const struct rp_value *map, const struct rp_node_entry *entry)
 {
-    char name[32], choices[96] = "";
-    size_t length = strcspn(key->when, "=");
-    memcpy(name, key->when, length);
-    name[length] = '\0';
-    struct rp_text text = {0};
-    for (const char *c = key->when + length; *c; c++) {
-        if (*c == '=') continue;
-        if (*c == '|')
-            rp_text_add(&text, " or ");
-        else
-            rp_text_add_bytes(&text, c, 1);
-    }
-    strncpy(choices, rp_text_get(&text), sizeof choices - 1);
-    rp_text_release(&text);
-    const struct rp_value *other = rp_value_get(map, name);
-    if (other)
-        rp_problems_add(bind->problems, entry->key_at, entry->value->set,
-                        "`%s` is for `%s: %s`; here it is `%s: %s`", entry->key, name, choices, name,
-                        other->text);
-    else
-        rp_problems_add(bind->problems, entry->key_at, entry->value->set, "`%s` is for `%s: %s`",
-                        entry->key, name, choices);
+    struct rp_text kinds = {0}, here = {0};
+    int n_kinds = 0, n_here = 0;
+    char last[32] = "";
+    for (int pass = 0; pass < 2 && n_kinds == 0; pass++)
+        for (int row = 0; row < rp_schema_rows; row++) {
+            const struct rp_key *key = &rp_schema[row];
+            char name[32];
+            if (!is_row_of(key, map, node) || strcmp(rp_key_name(key), entry->key) != 0) continue;
+            when_name(key, name);
+            const struct rp_value *other = rp_value_get(map, name);
+            if (pass == 0 && !other) continue;
+            add_kinds(key, name, &kinds, &n_kinds);
+            if (other && strcmp(name, last) != 0)
+                rp_text_add(&here, "%s`%s: %s`", n_here++ ? ", " : "; here it is ", name,
+                            other->text);
+            memcpy(last, name, sizeof last);
+        }
+    rp_problems_add(bind->problems, entry->key_at, entry->value->set, "`%s` is for %s%s",
+                    entry->key, rp_text_get(&kinds), rp_text_get(&here));
+    rp_text_release(&kinds);
+    rp_text_release(&here);
 }
 
 static void complain_of_unknown(struct rp_bind *bind, const struct rp_value *map,
@@ -128,8 +163,8 @@ static void complain_of_unknown(struct rp_bind *bind, const struct rp_value *map
 static void check_unknown(struct rp_bind *bind, const struct rp_node *node,
                           const struct rp_value *map)
 {
-    bool fraction = map->key && strcmp(map->key->path, "data.valid") == 0 &&
-                    rp_node_get(node, "fraction");
+    bool fraction =
+        map->key && strcmp(map->key->path, "data.valid") == 0 && rp_node_get(node, "fraction");
     for (int i = 0; i < node->n; i++) {
         const struct rp_node_entry *entry = &node->entry[i];
         if (rp_value_get(map, entry->key)) continue;
@@ -147,13 +182,14 @@ static void check_unknown(struct rp_bind *bind, const struct rp_node *node,
                             "`fraction` and `format` exclude each other: a part of train, or a "
                             "data set of its own");
         else if (other_kind)
-            complain_of_kind(bind, other_kind, map, entry);
+            complain_of_kind(bind, node, map, entry);
         else if (!fraction)
             complain_of_unknown(bind, map, entry);
     }
 }
 
-/* ---- defaults --------------------------------------------------------------------------------------- */
+/* ---- defaults
+ * --------------------------------------------------------------------------------------- */
 
 /* A default's text as a node: {}, [a, b], "quoted" or a plain scalar. */
 static struct rp_node *default_node(struct rp_arena *arena, const char *text)
@@ -202,8 +238,8 @@ static void computed_default(const struct rp_key *key, const struct rp_value *ma
     value->n = other->n;
 }
 
-static void bind_default(struct rp_bind *bind, const struct rp_key *key, struct rp_value *map,
-                         struct rp_value *value)
+static void bind_default(struct rp_bind *bind, const struct rp_key *key, const struct rp_node *node,
+                         struct rp_value *map, struct rp_value *value)
 {
     value->key = key;
     value->name = rp_key_name(key);
@@ -211,17 +247,28 @@ static void bind_default(struct rp_bind *bind, const struct rp_key *key, struct 
     value->at = value->key_at = map->key ? map->key_at : map->at;
     if (rp_key_required(key)) {
         value->bad = true;
-        complain_of_missing(bind, key, map);
+        if (!is_misspelt(key, map, node)) complain_of_missing(bind, key, map);
     } else if (key->fallback[0] == '=') {
         computed_default(key, map, value);
     } else if (strcmp(key->fallback, "-") != 0) {
-        bind_value(bind, key, default_node(bind->arena, key->fallback), map, value);
+        bind_value(bind, key, default_node(bind->arena, key->fallback), value);
         value->at = value->key_at = (struct rp_spec_place){0, 0};
         value->given = false;
     }
 }
 
-/* ---- maps, variants, lists ------------------------------------------------------------------------- */
+/* What a given value would be if it were left out: digests leave values that are equal to it out.
+ */
+static void bind_standard(struct rp_bind *bind, const struct rp_key *key, struct rp_value *map,
+                          struct rp_value *value)
+{
+    if (value->bad || key->type == RP_TYPE_MAP || rp_key_required(key)) return;
+    value->standard = rp_arena_new(bind->arena, sizeof *value->standard);
+    bind_default(bind, key, NULL, map, value->standard);
+}
+
+/* ---- maps, variants, lists
+ * ------------------------------------------------------------------------- */
 
 static void bind_map(struct rp_bind *bind, const struct rp_node *node, struct rp_value *map)
 {
@@ -240,9 +287,10 @@ static void bind_map(struct rp_bind *bind, const struct rp_node *node, struct rp
             if (strcmp(node->entry[i].key, value->name) == 0) entry = &node->entry[i];
         if (entry) {
             value->key_at = entry->key_at;
-            bind_value(bind, key, entry->value, map, value);
+            bind_value(bind, key, entry->value, value);
+            bind_standard(bind, key, map, value);
         } else {
-            bind_default(bind, key, map, value);
+            bind_default(bind, key, node, map, value);
         }
     }
     check_unknown(bind, node, map);
@@ -264,9 +312,10 @@ void rp_bind_mismatch(struct rp_bind *bind, const struct rp_key *key, const stru
         rp_text_add(&text, "a map");
     } else {
         enum rp_scalar kind = rp_scalar_kind(node);
-        rp_text_add(&text, "%s", kind == RP_SCALAR_NULL               ? "nothing"
-                                 : kind == RP_SCALAR_TEXT && !node->plain ? "the text `"
-                                                                      : "`");
+        rp_text_add(&text, "%s",
+                    kind == RP_SCALAR_NULL                   ? "nothing"
+                    : kind == RP_SCALAR_TEXT && !node->plain ? "the text `"
+                                                             : "`");
         rp_spec_quote(&text, node->text, kind == RP_SCALAR_NULL ? 0 : node->length, 60);
         if (kind != RP_SCALAR_NULL) rp_text_add(&text, "`");
     }
@@ -301,8 +350,10 @@ static void complain_of_variant(struct rp_bind *bind, const struct rp_key *key,
     rp_text_add(&text, "no `");
     rp_spec_quote(&text, name, length, 60);
     rp_text_add(&text, "` in `%s`", rp_key_display(key->path));
-    if (foreign) rp_text_add(&text, "; %s", foreign);
-    else if (near) rp_text_add(&text, "; did you mean `%s`?", near);
+    if (foreign)
+        rp_text_add(&text, "; %s", foreign);
+    else if (near)
+        rp_text_add(&text, "; did you mean `%s`?", near);
     else {
         rp_text_add(&text, "; ");
         for (int i = 0; i < n; i++) rp_text_add(&text, "%s%s", i ? ", " : "one of: ", names[i]);
@@ -346,7 +397,7 @@ static void bind_variant(struct rp_bind *bind, const struct rp_key *key, const s
     map->key = row;
     map->name = value->text;
     map->key_at = scalar ? node->at : node->entry[0].key_at;
-    bind_value(bind, row, body, NULL, map);
+    bind_value(bind, row, body, map);
     value->bad = map->bad;
 }
 
@@ -384,9 +435,8 @@ static void bind_list(struct rp_bind *bind, const struct rp_key *key, const stru
             rp_text_add(&text, "at least %d", low);
         else
             rp_text_add(&text, "at most %d", high);
-        rp_problems_add(bind->problems, node->at, node->set,
-                        "`%s` must have %s items; found %d", rp_key_display(key->path),
-                        rp_text_get(&text), node->n);
+        rp_problems_add(bind->problems, node->at, node->set, "`%s` must have %s items; found %d",
+                        rp_key_display(key->path), rp_text_get(&text), node->n);
         rp_text_release(&text);
         value->bad = true;
         return;
@@ -401,9 +451,8 @@ static void bind_list(struct rp_bind *bind, const struct rp_key *key, const stru
 }
 
 static void bind_value(struct rp_bind *bind, const struct rp_key *key, const struct rp_node *node,
-                       const struct rp_value *map, struct rp_value *value)
+                       struct rp_value *value)
 {
-    (void)map;
     value->key = key;
     value->at = node->at;
     value->set = node->set;

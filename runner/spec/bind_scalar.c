@@ -25,8 +25,8 @@ static const char *number_advice(const struct rp_node *node, char advice[80])
     plain.plain = true;
     advice[0] = '\0';
     if (node->kind != RP_NODE_SCALAR || node->length >= sizeof digits) return advice;
-    if (!node->plain && (rp_scalar_kind(&plain) == RP_SCALAR_INT ||
-                         rp_scalar_kind(&plain) == RP_SCALAR_FLOAT))
+    if (!node->plain &&
+        (rp_scalar_kind(&plain) == RP_SCALAR_INT || rp_scalar_kind(&plain) == RP_SCALAR_FLOAT))
         return "; remove the quotes";
     for (const char *c = node->text; *c; c++) {
         if (*c == '_' || *c == ',')
@@ -120,8 +120,7 @@ static const char *check_path(const struct rp_node *node)
 {
     for (size_t i = 0; i < node->length; i++)
         if ((unsigned char)node->text[i] < 0x20) return "; no control characters in a path";
-    if (strstr(node->text, "://"))
-        return "; files are local: fetch it first, then name the file";
+    if (strstr(node->text, "://")) return "; files are local: fetch it first, then name the file";
     return NULL;
 }
 
@@ -154,7 +153,8 @@ static void bind_text(struct rp_bind *bind, const struct rp_key *key, const stru
         return;
     }
     if (kind != RP_SCALAR_TEXT) {
-        rp_bind_mismatch(bind, key, node, value, ", which YAML reads as another type; put it in quotes");
+        rp_bind_mismatch(bind, key, node, value,
+                         ", which YAML reads as another type; put it in quotes");
         return;
     }
     const char *wrong = check_text(key, node);

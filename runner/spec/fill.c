@@ -3,7 +3,8 @@
 
 #include <string.h>
 
-/* ---- reading values: absent or bad ones give nought, rules.c is not run then -------------------- */
+/* ---- reading values: absent or bad ones give nought, rules.c is not run then --------------------
+ */
 
 static const struct rp_value *get(const struct rp_value *map, const char *name)
 {
@@ -70,7 +71,8 @@ static void get_pair(const struct rp_value *map, const char *name, int pair[2])
     for (int i = 0; value && i < value->n && i < 2; i++) pair[i] = (int)value->item[i].whole;
 }
 
-/* ---- data ------------------------------------------------------------------------------------------ */
+/* ---- data
+ * ------------------------------------------------------------------------------------------ */
 
 static void add_file(struct rp_spec_dataset *data, const struct rp_value *value)
 {
@@ -157,12 +159,13 @@ static void fill_data(struct rp_spec *spec, const struct rp_value *map)
     }
 }
 
-/* ---- model ------------------------------------------------------------------------------------------ */
+/* ---- model
+ * ------------------------------------------------------------------------------------------ */
 
-static const char *const layer_names[] = {
-    "linear",    "conv2d", "maxpool2d", "avgpool2d", "global_avgpool", "relu",
-    "gelu",      "gelu_tanh", "silu",   "sigmoid",   "tanh",           "batch_norm",
-    "layer_norm", "dropout", "flatten", "residual"};
+static const char *const layer_names[] = {"linear",         "conv2d",  "maxpool2d", "avgpool2d",
+                                          "global_avgpool", "relu",    "gelu",      "gelu_tanh",
+                                          "silu",           "sigmoid", "tanh",      "batch_norm",
+                                          "layer_norm",     "dropout", "flatten",   "residual"};
 
 static void fill_layers(struct rp_arena *arena, const struct rp_value *list,
                         struct rp_spec_layers *layers);
@@ -180,8 +183,7 @@ static void fill_layer(struct rp_arena *arena, const struct rp_value *item,
                        struct rp_spec_layer *layer)
 {
     const struct rp_value *map = item->item;
-    layer->kind =
-        (enum rp_layer_kind)index_of(item->text, layer_names, (int)RP_COUNT(layer_names));
+    layer->kind = (enum rp_layer_kind)index_of(item->text, layer_names, (int)RP_COUNT(layer_names));
     layer->at = item->at;
     layer->out = get_int(map, "out");
     get_pair(map, "kernel", layer->kernel);
@@ -247,7 +249,8 @@ static void fill_model(struct rp_spec_model *model, struct rp_arena *arena,
     }
 }
 
-/* ---- train, policy, place --------------------------------------------------------------------------- */
+/* ---- train, policy, place
+ * --------------------------------------------------------------------------- */
 
 static void fill_optimizer(struct rp_spec_train *train, const struct rp_value *map)
 {

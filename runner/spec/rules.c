@@ -1,5 +1,283 @@
+/* rules.c - what must be true of several keys together. Each rule looks only at values that are
+ * right by themselves, so that one mistake gives one error. */
 #include "spec/spec_int.h"
-void rp_rules_check(struct rp_spec *spec, const struct rp_value *root, struct rp_problems *problems)
+
+#include <string.h>
+
+struct rules {
+    const struct rp_spec *spec;
+    const struct rp_value *root;
+    struct rp_problems *problems;
+};
+
+/* The value at a path, when it is there and right. */
+static const struct rp_value *good(const struct rules *rules, const char *path)
 {
-    (void)spec; (void)root; (void)problems;
+    const struct rp_value *value = rp_value_find(rules->root, path);
+    return value && value->present && !value->bad ? value : NULL;
+}
+
+#define COMPLAIN(rules, value, ...)                                                                \
+    rp_problems_add((rules)->problems, (value)->at, (value)->set, __VA_ARGS__)
+
+static bool is_power_of_two(int64_t n)
+{
+    return n > 0 && (n & (n - 1)) == 0;
+}
+
+/* ---- batch, shards, micro_batch
+ * ------------------------------------------------------------------- */
+
+static const struct rp_spec_layer *find_batch_norm(const struct rp_spec_layers *layers)
+{
+    for (int i = 0; i < layers->n; i++) {
+        const struct rp_spec_layer *layer = &layers->layer[i];
+        if (layer->kind == RP_LAYER_BATCH_NORM) return layer;
+        const struct rp_spec_layer *inner = find_batch_norm(&layer->body);
+        if (!inner) inner = find_batch_norm(&layer->shortcut);
+        if (inner) return inner;
+    }
+    return NULL;
+}
+
+static bool has_batch_norm(const struct rules *rules)
+{
+    const struct rp_spec_model *model = &rules->spec->model;
+    if (!good(rules, "model")) return false;
+    return model->kind == RP_MODEL_RESNET || find_batch_norm(&model->layers) != NULL;
+}
+
+static void check_micro_batch(const struct rules *rules, int64_t batch, int64_t per_shard)
+{
+    const struct rp_value *value = good(rules, "train.micro_batch");
+    if (!value) return;
+    int64_t micro = value->whole;
+    if (micro > batch)
+        COMPLAIN(rules, value, "`micro_batch` %lld is more than the batch of %lld",
+                 (long long)micro, (long long)batch);
+    else if (has_batch_norm(rules) && micro % per_shard != 0)
+        COMPLAIN(rules, value,
+                 "`micro_batch` must be a multiple of batch / shards = %lld, because batch norm "
+                 "takes its statistics over a whole shard; found `%lld`",
+                 (long long)per_shard, (long long)micro);
+    else if (per_shard % micro != 0 && micro % per_shard != 0)
+        COMPLAIN(rules, value,
+                 "`micro_batch` must divide batch / shards = %lld, or be a multiple of it; found "
+                 "`%lld`",
+                 (long long)per_shard, (long long)micro);
+}
+
+static void check_batch(const struct rules *rules)
+{
+    const struct rp_value *batch = good(rules, "train.batch");
+    const struct rp_value *shards = good(rules, "train.shards");
+    if (!batch || !shards) return;
+    if (!is_power_of_two(shards->whole)) {
+        int64_t lower = 1;
+        while (2 * lower < shards->whole) lower *= 2;
+        COMPLAIN(rules, shards,
+                 "`shards` must be a power of two, such as `%lld` or `%lld`; found `%lld`",
+                 (long long)lower, (long long)(2 * lower), (long long)shards->whole);
+    } else if (batch->whole % shards->whole != 0) {
+        COMPLAIN(rules, shards,
+                 "`shards` must divide the batch of %lld; found `%lld`: the nearest batch is %lld",
+                 (long long)batch->whole, (long long)shards->whole,
+                 (long long)((batch->whole / shards->whole + 1) * shards->whole));
+    } else {
+        check_micro_batch(rules, batch->whole, batch->whole / shards->whole);
+    }
+}
+
+static void check_ranks(const struct rules *rules)
+{
+    const struct rp_value *ranks = good(rules, "resources.ranks");
+    const struct rp_value *shards = good(rules, "train.shards");
+    if (!ranks || ranks->automatic || !shards || !is_power_of_two(shards->whole)) return;
+    int64_t lower = 1;
+    while (2 * lower <= ranks->whole && 2 * lower <= shards->whole) lower *= 2;
+    if (lower != ranks->whole)
+        COMPLAIN(rules, ranks,
+                 "`ranks` must be a power of two up to `shards`, which is %lld; found `%lld`: the "
+                 "next lower one is %lld",
+                 (long long)shards->whole, (long long)ranks->whole, (long long)lower);
+}
+
+/* ---- lengths
+ * ------------------------------------------------------------------------------------------ */
+
+static const struct rp_value *token_span(const struct rp_value *value)
+{
+    for (int i = 0; value && value->list && i < value->n; i++)
+        if (value->item[i].span.unit == RP_UNIT_TOKENS) return &value->item[i];
+    return value && !value->list && value->span.unit == RP_UNIT_TOKENS ? value : NULL;
+}
+
+static void check_lengths(const struct rules *rules)
+{
+    static const char *const paths[] = {
+        "train.for",  "train.schedule.warmup", "train.schedule.every",  "train.schedule.decay",
+        "eval.every", "checkpoint.every",      "checkpoint.keep.every", "log.every"};
+    for (size_t i = 0; i < RP_COUNT(paths); i++) {
+        const struct rp_value *value = token_span(good(rules, paths[i]));
+        if (value)
+            COMPLAIN(rules, value,
+                     "tokens are counted in text only, and this data has none; write steps, epochs "
+                     "or samples");
+    }
+    const struct rp_value *length = good(rules, "train.for");
+    for (size_t i = 1; length && i < 4; i++) {
+        const struct rp_value *part = good(rules, paths[i]);
+        if (part && part->span.unit == length->span.unit && part->span.value > length->span.value)
+            COMPLAIN(rules, part, "`%s` is longer than the training, which is for %.0f %s",
+                     part->name, length->span.value,
+                     rp_unit_name(length->span.unit, length->span.value != 1));
+    }
+}
+
+/* ---- data
+ * --------------------------------------------------------------------------------------------- */
+
+static int count_files(const struct rp_value *data)
+{
+    static const char *const names[] = {"images", "labels", "file", "files", "x", "y"};
+    int n = 0;
+    for (size_t i = 0; i < RP_COUNT(names); i++) {
+        const struct rp_value *value = rp_value_get(data, names[i]);
+        if (value && value->bad) return -1;
+        if (value && value->present && value->key->type == RP_TYPE_PATH)
+            n += value->list ? value->n : 1;
+    }
+    return n;
+}
+
+static void check_dataset(const struct rules *rules, const char *path)
+{
+    const struct rp_value *data = rp_value_find(rules->root, path);
+    if (!data || !data->present || data->bad) return;
+    const struct rp_value *hashes = rp_value_get(data, "sha256");
+    const struct rp_value *format = rp_value_get(data, "format");
+    if (!format || format->bad || !format->present) return;
+    int n_files = count_files(data);
+    if (hashes && hashes->present && !hashes->bad && n_files >= 0 && hashes->n != n_files)
+        COMPLAIN(rules, hashes, "`sha256` has %d hashes for %d files", hashes->n, n_files);
+    const struct rp_value *train = good(rules, "data.train");
+    if (!train || train == data || strcmp(format->text, "synthetic") != 0) return;
+    const struct rp_value *train_task = rp_value_get(train, "task");
+    const struct rp_value *task = rp_value_get(data, "task");
+    const struct rp_value *train_seed = rp_value_get(train, "seed");
+    const struct rp_value *seed = rp_value_get(data, "seed");
+    if (train_task && task && train_seed && seed && train_task->text && task->text && !seed->bad &&
+        !train_seed->bad && strcmp(train_task->text, task->text) == 0 &&
+        train_seed->seed == seed->seed)
+        COMPLAIN(rules, format,
+                 "the same samples as data.train: give this data set another `seed`, or write "
+                 "`valid: {fraction: 0.1}`");
+}
+
+static void check_normalize(const struct rules *rules)
+{
+    const struct rp_value *list = good(rules, "data.transform");
+    for (int i = 0; list && i < list->n; i++) {
+        const struct rp_value *map = list->item[i].item;
+        if (strcmp(list->item[i].text, "normalize") != 0) continue;
+        const struct rp_value *mean = rp_value_get(map, "mean"), *std = rp_value_get(map, "std");
+        if (!mean->bad && !std->bad && mean->n != std->n && mean->n != 1 && std->n != 1)
+            COMPLAIN(rules, std, "`std` has %d numbers, `mean` %d; one, or one per channel", std->n,
+                     mean->n);
+    }
+}
+
+static void check_loss(const struct rules *rules)
+{
+    const struct rp_value *loss = good(rules, "train.loss");
+    const struct rp_value *format = good(rules, "data.train.format");
+    const struct rp_value *target = good(rules, "data.train.target");
+    if (!loss || !format) return;
+    bool values = target && strcmp(target->text, "values") == 0;
+    bool mse = strcmp(loss->text, "mse") == 0;
+    if (values && !mse)
+        COMPLAIN(rules, loss->given ? loss : target,
+                 "`loss: cross_entropy` is for classes; with `target: values` write `loss: mse`");
+    else if (mse && !values)
+        COMPLAIN(rules, loss, "`loss: mse` is for `target: values`; classes take `cross_entropy`");
+}
+
+/* ---- evaluation
+ * ------------------------------------------------------------------------------------- */
+
+static void check_metrics(const struct rules *rules)
+{
+    static const char *const paths[] = {"eval.early_stop.metric", "checkpoint.keep.best"};
+    const struct rp_value *loss = good(rules, "train.loss");
+    const struct rp_value *valid = rp_value_find(rules->root, "data.valid");
+    const struct rp_value *stop = good(rules, "eval.early_stop");
+    bool has_valid = valid && (valid->present || valid->bad);
+    for (size_t i = 0; i < RP_COUNT(paths); i++) {
+        const struct rp_value *metric = good(rules, paths[i]);
+        if (!metric) continue;
+        if (!metric->given) metric = stop ? stop : metric;
+        if (!has_valid && good(rules, "data"))
+            COMPLAIN(
+                rules, metric,
+                "there is nothing to evaluate on: write `valid: {fraction: 0.1}` under `data`");
+        else if (metric->text && loss && strcmp(loss->text, "mse") == 0 &&
+                 strcmp(metric->text, "valid/loss") != 0)
+            COMPLAIN(rules, metric, "`%s` is for classes; with `loss: mse` write `valid/loss`",
+                     metric->text);
+    }
+    const struct rp_value *every = rp_value_find(rules->root, "eval.every");
+    if (stop && every && !every->present && !every->bad)
+        COMPLAIN(
+            rules, stop,
+            "`early_stop` needs evaluations during the run: write `every: 1 epoch` under `eval`");
+    if (every && every->given && !every->bad && !has_valid && good(rules, "data"))
+        COMPLAIN(rules, every,
+                 "there is nothing to evaluate on: write `valid: {fraction: 0.1}` under `data`");
+}
+
+/* ---- optimizer, initial weights
+ * --------------------------------------------------------------------- */
+
+static void check_optimizer(const struct rules *rules)
+{
+    const struct rp_value *nesterov = good(rules, "train.optimizer.nesterov");
+    const struct rp_value *momentum = good(rules, "train.optimizer.momentum");
+    const struct rp_value *dampening = good(rules, "train.optimizer.dampening");
+    if (nesterov && nesterov->yes && momentum && dampening &&
+        (momentum->number == 0 || dampening->number != 0))
+        COMPLAIN(rules, nesterov, "`nesterov` needs `momentum` above 0 and `dampening` 0");
+}
+
+static void check_init_from(const struct rules *rules)
+{
+    const struct rp_value *map = good(rules, "model.init_from");
+    if (!map) return;
+    const struct rp_value *run = rp_value_get(map, "run"), *path = rp_value_get(map, "path");
+    const struct rp_value *at = rp_value_get(map, "at"), *load = rp_value_get(map, "load");
+    if (run->bad || path->bad) return;
+    if (!run->present && !path->present)
+        COMPLAIN(rules, map, "`init_from` needs `run: FOLDER` or `path: FILE`");
+    else if (run->present && path->present)
+        COMPLAIN(rules, path, "`run` and `path` exclude each other");
+    else if (path->present && at->given)
+        COMPLAIN(rules, at, "`at` is for `run`; a file has one set of weights");
+    else if (path->present && load->given && !load->bad && strcmp(load->text, "all") == 0)
+        COMPLAIN(rules, load, "`load: all` is for `run`; a file has weights only");
+}
+
+void rp_rules_check(const struct rp_spec *spec, const struct rp_value *root,
+                    struct rp_problems *problems)
+{
+    struct rules rules = {spec, root, problems};
+    check_batch(&rules);
+    check_ranks(&rules);
+    check_lengths(&rules);
+    check_dataset(&rules, "data.train");
+    check_dataset(&rules, "data.valid");
+    check_dataset(&rules, "data.test");
+    check_normalize(&rules);
+    check_loss(&rules);
+    check_metrics(&rules);
+    check_optimizer(&rules);
+    check_init_from(&rules);
 }

@@ -26,7 +26,8 @@ static bool is_int(const char *text)
     return *text && *skip_digits(text) == '\0';
 }
 
-/* [-+]? ( \.[0-9]+ | [0-9]+ ( \.[0-9]* )? ) ( [eE] [-+]? [0-9]+ )?, and the names of what is no number */
+/* [-+]? ( \.[0-9]+ | [0-9]+ ( \.[0-9]* )? ) ( [eE] [-+]? [0-9]+ )?, and the names of what is no
+ * number */
 static bool is_float(const char *text)
 {
     if (strcmp(text, ".nan") == 0 || strcmp(text, ".NaN") == 0 || strcmp(text, ".NAN") == 0)
@@ -115,24 +116,25 @@ double rp_scalar_number(const struct rp_node *node)
     return rp_number_parse(text, &number) ? number : NAN;
 }
 
-/* ---- units ------------------------------------------------------------------------------------------ */
+/* ---- units
+ * ------------------------------------------------------------------------------------------ */
 
 static const struct {
     const char *name;
     enum rp_unit unit;
     double factor;
 } units[] = {
-    {"steps", RP_UNIT_STEPS, 1},     {"step", RP_UNIT_STEPS, 1},
-    {"epochs", RP_UNIT_EPOCHS, 1},   {"epoch", RP_UNIT_EPOCHS, 1},
-    {"samples", RP_UNIT_SAMPLES, 1}, {"sample", RP_UNIT_SAMPLES, 1},
-    {"tokens", RP_UNIT_TOKENS, 1},   {"token", RP_UNIT_TOKENS, 1},
-    {"%", RP_UNIT_PERCENT, 1},       {"percent", RP_UNIT_PERCENT, 1},
-    {"s", RP_UNIT_SECONDS, 1},       {"sec", RP_UNIT_SECONDS, 1},
-    {"second", RP_UNIT_SECONDS, 1},  {"seconds", RP_UNIT_SECONDS, 1},
-    {"min", RP_UNIT_SECONDS, 60},    {"minute", RP_UNIT_SECONDS, 60},
+    {"steps", RP_UNIT_STEPS, 1},      {"step", RP_UNIT_STEPS, 1},
+    {"epochs", RP_UNIT_EPOCHS, 1},    {"epoch", RP_UNIT_EPOCHS, 1},
+    {"samples", RP_UNIT_SAMPLES, 1},  {"sample", RP_UNIT_SAMPLES, 1},
+    {"tokens", RP_UNIT_TOKENS, 1},    {"token", RP_UNIT_TOKENS, 1},
+    {"%", RP_UNIT_PERCENT, 1},        {"percent", RP_UNIT_PERCENT, 1},
+    {"s", RP_UNIT_SECONDS, 1},        {"sec", RP_UNIT_SECONDS, 1},
+    {"second", RP_UNIT_SECONDS, 1},   {"seconds", RP_UNIT_SECONDS, 1},
+    {"min", RP_UNIT_SECONDS, 60},     {"minute", RP_UNIT_SECONDS, 60},
     {"minutes", RP_UNIT_SECONDS, 60}, {"h", RP_UNIT_SECONDS, 3600},
-    {"hour", RP_UNIT_SECONDS, 3600}, {"hours", RP_UNIT_SECONDS, 3600},
-    {"day", RP_UNIT_SECONDS, 86400}, {"days", RP_UNIT_SECONDS, 86400},
+    {"hour", RP_UNIT_SECONDS, 3600},  {"hours", RP_UNIT_SECONDS, 3600},
+    {"day", RP_UNIT_SECONDS, 86400},  {"days", RP_UNIT_SECONDS, 86400},
 };
 
 bool rp_unit_from_name(const char *name, size_t length, enum rp_unit *unit, double *factor)

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #define RP_KEY(path, type, form, when, domain, fallback, rule, since, example, help)               \
-    {path,     RP_TYPE_##type,  RP_FORM_##form, when,    domain,                                    \
+    {path,     RP_TYPE_##type, RP_FORM_##form, when,    domain,                                    \
      fallback, RP_RULE_##rule, since,          example, help},
 const struct rp_key rp_schema[] = {
 #include "spec/schema_v1.def"
@@ -29,12 +29,27 @@ bool rp_key_is_child(const struct rp_key *key, const char *parent)
            !strchr(key->path + length + 1, '.');
 }
 
+bool rp_schema_has(const char *parent, const char *name)
+{
+    char group[160] = "";
+    for (int row = 0; row < rp_schema_rows; row++)
+        if (strcmp(rp_schema[row].path, parent) == 0 && rp_schema[row].type == RP_TYPE_MAP)
+            rp_key_group(&rp_schema[row], group);
+    for (int row = 0; row < rp_schema_rows; row++)
+        if ((rp_key_is_child(&rp_schema[row], parent) ||
+             (*group && rp_key_is_child(&rp_schema[row], group))) &&
+            strcmp(rp_key_name(&rp_schema[row]), name) == 0)
+            return true;
+    return false;
+}
+
 bool rp_key_required(const struct rp_key *key)
 {
     return strcmp(key->fallback, "!") == 0;
 }
 
-/* ---- domains ------------------------------------------------------------------------------------------ */
+/* ---- domains
+ * ------------------------------------------------------------------------------------------ */
 
 /* The element's part of a domain; how many items a list may have stands behind it. */
 static void split_domain(const char *domain, char element[160], int *low, int *high)
@@ -108,7 +123,8 @@ bool rp_key_allows_auto(const struct rp_key *key)
 
 bool rp_key_allows_unit(const struct rp_key *key, enum rp_unit unit)
 {
-    static const char *const words[] = {"none", "steps", "epochs", "samples", "tokens", "%", "time"};
+    static const char *const words[] = {"none",   "steps", "epochs", "samples",
+                                        "tokens", "%",     "time"};
     char element[160];
     int low = 0, high = 0;
     split_domain(key->domain, element, &low, &high);
@@ -116,7 +132,8 @@ bool rp_key_allows_unit(const struct rp_key *key, enum rp_unit unit)
     return at && (at == element || at[-1] == ' ');
 }
 
-/* ---- what is expected, in words --------------------------------------------------------------------- */
+/* ---- what is expected, in words
+ * --------------------------------------------------------------------- */
 
 static void add_range(struct rp_text *text, const char *what, const struct rp_range *range)
 {
@@ -131,8 +148,7 @@ static void add_range(struct rp_text *text, const char *what, const struct rp_ra
             rp_text_add(text, " from %s to %s", low, high);
         return;
     }
-    if (isfinite(range->low))
-        rp_text_add(text, " %s %s", range->low_open ? "above" : "from", low);
+    if (isfinite(range->low)) rp_text_add(text, " %s %s", range->low_open ? "above" : "from", low);
     if (isfinite(range->low) && isfinite(range->high)) rp_text_add(text, " and");
     if (isfinite(range->high))
         rp_text_add(text, " %s %s", range->high_open ? "below" : "up to", high);
@@ -163,8 +179,9 @@ static void add_units(struct rp_text *text, const struct rp_key *key)
     static const struct {
         enum rp_unit unit;
         const char *words;
-    } list[] = {{RP_UNIT_STEPS, "steps"},   {RP_UNIT_EPOCHS, "epochs"},  {RP_UNIT_SAMPLES, "samples"},
-                {RP_UNIT_TOKENS, "tokens"}, {RP_UNIT_PERCENT, "%"}, {RP_UNIT_SECONDS, "s, min, h"}};
+    } list[] = {{RP_UNIT_STEPS, "steps"},     {RP_UNIT_EPOCHS, "epochs"},
+                {RP_UNIT_SAMPLES, "samples"}, {RP_UNIT_TOKENS, "tokens"},
+                {RP_UNIT_PERCENT, "%"},       {RP_UNIT_SECONDS, "s, min, h"}};
     int n = 0;
     for (size_t i = 0; i < RP_COUNT(list); i++)
         if (rp_key_allows_unit(key, list[i].unit))

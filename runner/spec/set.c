@@ -1,5 +1,5 @@
-/* set.c - `--set train.optimizer.lr=3e-4`: one value of the tree replaced before the schema sees it,
- * so that it is checked like the rest. A number in the path is an item of a list. */
+/* set.c - `--set train.optimizer.lr=3e-4`: one value of the tree replaced before the schema sees
+ * it, so that it is checked like the rest. A number in the path is an item of a list. */
 #include "spec/spec_int.h"
 
 #include <stdlib.h>

@@ -52,7 +52,8 @@ static struct rp_node *read_tree(struct rp_spec *spec, const struct rp_spec_opti
     if (problems->stop) return NULL;
     if (!root || root->kind != RP_NODE_MAP) {
         struct rp_spec_place at = root ? root->at : (struct rp_spec_place){0, 0};
-        rp_problems_add(problems, at, NULL, "%s; a spec is a map of keys that starts with `reprise: 1`",
+        rp_problems_add(problems, at, NULL,
+                        "%s; a spec is a map of keys that starts with `reprise: 1`",
                         !root ? "nothing in the file" : "not a map of keys");
         return NULL;
     }

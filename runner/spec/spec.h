@@ -9,10 +9,17 @@
 #include "base/hash.h"
 #include "base/mem.h"
 
-enum { RP_SPEC_VERSION = 1, RP_SPEC_MAX_FILES = 64, RP_SPEC_MAX_TRANSFORMS = 16, RP_SPEC_MAX_SPANS = 8,
-       RP_SPEC_MAX_HIDDEN = 64, RP_SPEC_NAME_BYTES = 41 };
+enum {
+    RP_SPEC_VERSION = 1,
+    RP_SPEC_MAX_FILES = 64,
+    RP_SPEC_MAX_TRANSFORMS = 16,
+    RP_SPEC_MAX_SPANS = 8,
+    RP_SPEC_MAX_HIDDEN = 64,
+    RP_SPEC_NAME_BYTES = 41
+};
 
-/* Line and column (from 1, in characters) of a key or value; line 0: not in the file (a default or --set). */
+/* Line and column (from 1, in characters) of a key or value; line 0: not in the file (a default or
+ * --set). */
 struct rp_spec_place {
     int line, column;
 };
@@ -20,10 +27,17 @@ struct rp_spec_place {
 enum rp_tier { RP_TIER_PORTABLE, RP_TIER_PINNED, RP_TIER_FAST };
 
 /* A length of training or time: "10k steps", "3 %", "10 min". */
-enum rp_unit { RP_UNIT_NONE, RP_UNIT_STEPS, RP_UNIT_EPOCHS, RP_UNIT_SAMPLES, RP_UNIT_TOKENS, RP_UNIT_PERCENT,
-               RP_UNIT_SECONDS };
+enum rp_unit {
+    RP_UNIT_NONE,
+    RP_UNIT_STEPS,
+    RP_UNIT_EPOCHS,
+    RP_UNIT_SAMPLES,
+    RP_UNIT_TOKENS,
+    RP_UNIT_PERCENT,
+    RP_UNIT_SECONDS
+};
 struct rp_span {
-    double value; /* whole for all but percent and seconds; exact below 2^53 */
+    double value;      /* whole for all but percent and seconds; exact below 2^53 */
     enum rp_unit unit; /* NONE: not given */
     struct rp_spec_place at;
 };
@@ -32,15 +46,23 @@ struct rp_spans {
     int n;
 };
 
-/* ---- data ------------------------------------------------------------------------------------- */
+/* ---- data -------------------------------------------------------------------------------------
+ */
 
-enum rp_format { RP_FORMAT_NONE, RP_FORMAT_IDX, RP_FORMAT_CIFAR, RP_FORMAT_CSV, RP_FORMAT_NPY, RP_FORMAT_NPZ,
-                 RP_FORMAT_SYNTHETIC };
+enum rp_format {
+    RP_FORMAT_NONE,
+    RP_FORMAT_IDX,
+    RP_FORMAT_CIFAR,
+    RP_FORMAT_CSV,
+    RP_FORMAT_NPY,
+    RP_FORMAT_NPZ,
+    RP_FORMAT_SYNTHETIC
+};
 enum rp_synthetic { RP_SYNTHETIC_DIGITS, RP_SYNTHETIC_BLOBS, RP_SYNTHETIC_SPIRALS };
 enum rp_target { RP_TARGET_CLASSES, RP_TARGET_VALUES }; /* classification, regression */
 
 struct rp_spec_file {
-    char *path;                 /* as written */
+    char *path; /* as written */
     struct rp_spec_place at;
     bool has_sha256;
     struct rp_sha256 sha256;
@@ -51,11 +73,11 @@ struct rp_spec_dataset {
     /* idx: images, labels. cifar: the files in order. csv: one. npy: x, y. npz: one. */
     struct rp_spec_file files[RP_SPEC_MAX_FILES];
     int n_files;
-    enum rp_target target;      /* csv, npy, npz: `target: classes | values` */
-    int cifar_classes;          /* cifar: 10 or 100 */
-    char *csv_label;            /* csv: name of the label column */
+    enum rp_target target; /* csv, npy, npz: `target: classes | values` */
+    int cifar_classes;     /* cifar: 10 or 100 */
+    char *csv_label;       /* csv: name of the label column */
     char csv_delimiter;
-    char *npz_x, *npz_y;        /* npz: names of the arrays */
+    char *npz_x, *npz_y;         /* npz: names of the arrays */
     enum rp_synthetic synthetic; /* synthetic: the task */
     int64_t synthetic_samples;
     int64_t synthetic_classes;  /* blobs, spirals */
@@ -64,23 +86,41 @@ struct rp_spec_dataset {
     uint64_t synthetic_seed;
 };
 
-enum rp_transform_kind { RP_TRANSFORM_NORMALIZE, RP_TRANSFORM_RANDOM_CROP, RP_TRANSFORM_RANDOM_FLIP };
+enum rp_transform_kind {
+    RP_TRANSFORM_NORMALIZE,
+    RP_TRANSFORM_RANDOM_CROP,
+    RP_TRANSFORM_RANDOM_FLIP
+};
 struct rp_spec_transform {
     enum rp_transform_kind kind;
     struct rp_spec_place at;
     float mean[16], std[16]; /* normalize: n_channels of them, 1 or one per channel */
     int n_channels;
-    int padding;             /* random_crop: zero padding on each side, crop back to the size */
-    float p;                 /* random_flip: probability of a horizontal flip */
+    int padding; /* random_crop: zero padding on each side, crop back to the size */
+    float p;     /* random_flip: probability of a horizontal flip */
 };
 
-/* ---- model ------------------------------------------------------------------------------------- */
+/* ---- model -------------------------------------------------------------------------------------
+ */
 
 enum rp_model_kind { RP_MODEL_SEQUENTIAL, RP_MODEL_MLP, RP_MODEL_RESNET };
 enum rp_layer_kind {
-    RP_LAYER_LINEAR, RP_LAYER_CONV2D, RP_LAYER_MAXPOOL2D, RP_LAYER_AVGPOOL2D, RP_LAYER_GLOBAL_AVGPOOL,
-    RP_LAYER_RELU, RP_LAYER_GELU, RP_LAYER_GELU_TANH, RP_LAYER_SILU, RP_LAYER_SIGMOID, RP_LAYER_TANH,
-    RP_LAYER_BATCH_NORM, RP_LAYER_LAYER_NORM, RP_LAYER_DROPOUT, RP_LAYER_FLATTEN, RP_LAYER_RESIDUAL
+    RP_LAYER_LINEAR,
+    RP_LAYER_CONV2D,
+    RP_LAYER_MAXPOOL2D,
+    RP_LAYER_AVGPOOL2D,
+    RP_LAYER_GLOBAL_AVGPOOL,
+    RP_LAYER_RELU,
+    RP_LAYER_GELU,
+    RP_LAYER_GELU_TANH,
+    RP_LAYER_SILU,
+    RP_LAYER_SIGMOID,
+    RP_LAYER_TANH,
+    RP_LAYER_BATCH_NORM,
+    RP_LAYER_LAYER_NORM,
+    RP_LAYER_DROPOUT,
+    RP_LAYER_FLATTEN,
+    RP_LAYER_RESIDUAL
 };
 enum rp_init_kind { RP_INIT_KAIMING, RP_INIT_XAVIER, RP_INIT_NORMAL, RP_INIT_ZEROS };
 struct rp_spec_init {
@@ -94,11 +134,11 @@ struct rp_spec_layers {
 struct rp_spec_layer {
     enum rp_layer_kind kind;
     struct rp_spec_place at;
-    int64_t out;             /* linear, conv2d */
+    int64_t out;                                  /* linear, conv2d */
     int kernel[2], stride[2], padding[2], groups; /* conv2d, pools; [h, w] */
-    bool bias;               /* linear, conv2d */
-    float p;                 /* dropout */
-    float eps, momentum;     /* norms */
+    bool bias;                                    /* linear, conv2d */
+    float p;                                      /* dropout */
+    float eps, momentum;                          /* norms */
     struct rp_spec_init init;
     struct rp_spec_layers body, shortcut; /* residual; an empty shortcut is the identity */
 };
@@ -106,23 +146,23 @@ enum rp_init_load { RP_INIT_LOAD_WEIGHTS, RP_INIT_LOAD_ALL };
 struct rp_spec_model {
     enum rp_model_kind kind;
     struct rp_spec_place at;
-    struct rp_spec_layers layers; /* sequential */
+    struct rp_spec_layers layers;       /* sequential */
     int64_t hidden[RP_SPEC_MAX_HIDDEN]; /* mlp: widths of the hidden layers */
     int n_hidden;
-    enum rp_layer_kind activation;      /* mlp: RELU ... TANH */
-    float dropout;                      /* mlp */
-    int depth;                          /* resnet: 18 34 50 (imagenet stem or cifar), 20 32 56 (cifar) */
-    bool cifar_stem;                    /* resnet: 3x3 stride 1 stem, no pooling */
-    int64_t out;                        /* mlp, resnet: 0 = classes of the data (1 or the width of y for regression) */
+    enum rp_layer_kind activation; /* mlp: RELU ... TANH */
+    float dropout;                 /* mlp */
+    int depth;                     /* resnet: 18 34 50 (imagenet stem or cifar), 20 32 56 (cifar) */
+    bool cifar_stem;               /* resnet: 3x3 stride 1 stem, no pooling */
+    int64_t out; /* mlp, resnet: 0 = classes of the data (1 or the width of y for regression) */
     struct {
         bool given;
         struct rp_spec_place at;
-        char *run, *path;               /* one of them */
-        char *checkpoint;               /* at: best | last | STEP, as text */
+        char *run, *path; /* one of them */
+        char *checkpoint; /* at: best | last | STEP, as text */
         enum rp_init_load load;
         bool has_sha256;
         struct rp_sha256 sha256;
-        char *skip[16];                 /* patterns with a trailing * */
+        char *skip[16]; /* patterns with a trailing * */
         int n_skip;
     } init_from;
     char *freeze[16]; /* patterns */
@@ -130,23 +170,30 @@ struct rp_spec_model {
     int n_freeze;
 };
 
-/* ---- train --------------------------------------------------------------------------------------- */
+/* ---- train
+ * --------------------------------------------------------------------------------------- */
 
 enum rp_loss { RP_LOSS_CROSS_ENTROPY, RP_LOSS_MSE };
 enum rp_optimizer { RP_OPTIMIZER_SGD, RP_OPTIMIZER_ADAM, RP_OPTIMIZER_ADAMW, RP_OPTIMIZER_LION };
-enum rp_schedule { RP_SCHEDULE_CONSTANT, RP_SCHEDULE_LINEAR, RP_SCHEDULE_COSINE, RP_SCHEDULE_STEP, RP_SCHEDULE_WSD };
+enum rp_schedule {
+    RP_SCHEDULE_CONSTANT,
+    RP_SCHEDULE_LINEAR,
+    RP_SCHEDULE_COSINE,
+    RP_SCHEDULE_STEP,
+    RP_SCHEDULE_WSD
+};
 enum rp_decay { RP_DECAY_ALL, RP_DECAY_MATRICES }; /* matrices: leave out biases and norms */
 enum rp_precision { RP_PRECISION_FP32, RP_PRECISION_TF32, RP_PRECISION_FP16, RP_PRECISION_BF16 };
 enum rp_nonfinite { RP_NONFINITE_STOP, RP_NONFINITE_SKIP_STEP };
 enum rp_recompute { RP_RECOMPUTE_NONE, RP_RECOMPUTE_BLOCK };
 
 struct rp_spec_train {
-    struct rp_span duration;   /* for: */
+    struct rp_span duration; /* for: */
     int64_t batch;
     struct rp_spec_place batch_at;
-    int64_t shards;            /* resolved: never 0 after load */
+    int64_t shards; /* resolved: never 0 after load */
     struct rp_spec_place shards_at;
-    int64_t micro_batch;       /* 0: all of the rank's samples */
+    int64_t micro_batch; /* 0: all of the rank's samples */
     struct rp_spec_place micro_batch_at;
     enum rp_recompute recompute;
     enum rp_precision precision;
@@ -160,48 +207,53 @@ struct rp_spec_train {
     } optimizer;
     struct {
         enum rp_schedule kind;
-        struct rp_span warmup;      /* NONE: none */
-        double final_ratio;         /* linear, cosine, wsd: lr at the end / lr */
-        struct rp_span every;       /* step: multiply by gamma every so often */
+        struct rp_span warmup; /* NONE: none */
+        double final_ratio;    /* linear, cosine, wsd: lr at the end / lr */
+        struct rp_span every;  /* step: multiply by gamma every so often */
         double gamma;
-        struct rp_span decay;       /* wsd: length of the last phase */
+        struct rp_span decay; /* wsd: length of the last phase */
     } schedule;
-    double clip_norm;          /* 0: off */
+    double clip_norm; /* 0: off */
     enum rp_nonfinite on_nonfinite;
 };
 
-/* ---- policy and place -------------------------------------------------------------------------- */
+/* ---- policy and place --------------------------------------------------------------------------
+ */
 
 struct rp_spec_eval {
-    struct rp_spans every;     /* empty: at the end only */
+    struct rp_spans every; /* empty: at the end only */
     struct {
         bool given;
-        char *metric;          /* "valid/loss", "valid/accuracy" */
+        char *metric; /* "valid/loss", "valid/accuracy" */
         int64_t patience;
         double min_delta;
     } early_stop;
 };
 struct rp_spec_checkpoint {
-    struct rp_spans every;     /* steps, epochs, samples, %, seconds */
+    struct rp_spans every; /* steps, epochs, samples, %, seconds */
     int64_t keep_last;
-    char *keep_best;           /* metric, or NULL */
+    char *keep_best; /* metric, or NULL */
     struct rp_span keep_every;
 };
 struct rp_spec_resources {
-    char *device;              /* auto | cpu | cuda */
-    int64_t ranks, threads;    /* 0: auto */
+    char *device;                      /* auto | cpu | cuda */
+    int64_t ranks, threads;            /* 0: auto */
     double timeout_peer, timeout_step; /* seconds; 0: auto */
 };
-enum rp_tracker_bits { RP_TRACKER_TENSORBOARD = 1, RP_TRACKER_MLFLOW = 2, RP_TRACKER_PROMETHEUS = 4 };
+enum rp_tracker_bits {
+    RP_TRACKER_TENSORBOARD = 1,
+    RP_TRACKER_MLFLOW = 2,
+    RP_TRACKER_PROMETHEUS = 4
+};
 struct rp_spec_log {
     struct rp_span every;
-    unsigned track;            /* of rp_tracker_bits */
+    unsigned track; /* of rp_tracker_bits */
 };
 
 struct rp_spec {
-    char *path;    /* as named; "-" is not a spec */
-    char *folder;  /* where relative paths start: of the spec as named, or --data */
-    char *bytes;   /* the file as given */
+    char *path;   /* as named; "-" is not a spec */
+    char *folder; /* where relative paths start: of the spec as named, or --data */
+    char *bytes;  /* the file as given */
     size_t n_bytes;
 
     int version, numerics;
@@ -210,7 +262,7 @@ struct rp_spec {
     enum rp_tier determinism;
     char *environment_lock; /* path or NULL */
     struct rp_spec_dataset train_data, valid_data, test_data;
-    double valid_fraction;  /* 0: none */
+    double valid_fraction; /* 0: none */
     struct rp_spec_transform transform[RP_SPEC_MAX_TRANSFORMS];
     int n_transforms;
     struct rp_spec_model model;
@@ -224,8 +276,8 @@ struct rp_spec {
 };
 
 struct rp_spec_options {
-    const char *data_folder;   /* --data, or NULL */
-    const char *const *set;    /* "train.optimizer.lr=3e-4", ...; NULL-terminated, or NULL */
+    const char *data_folder; /* --data, or NULL */
+    const char *const *set;  /* "train.optimizer.lr=3e-4", ...; NULL-terminated, or NULL */
 };
 
 /* Reads, checks and completes a spec. USAGE with all errors of the file in `err`, each with
@@ -234,19 +286,20 @@ RP_NODISCARD enum rp_status rp_spec_load(const char *path, const struct rp_spec_
                                          struct rp_spec **spec, struct rp_error *err);
 /* The same from bytes that are already in memory; `path` is only for messages and the folder. */
 RP_NODISCARD enum rp_status rp_spec_parse(const char *path, const char *bytes, size_t n_bytes,
-                                          const struct rp_spec_options *options, struct rp_spec **spec,
-                                          struct rp_error *err);
+                                          const struct rp_spec_options *options,
+                                          struct rp_spec **spec, struct rp_error *err);
 void rp_spec_free(struct rp_spec *spec); /* NULL is fine */
 
 /* A failure that belongs to a place of the spec: the message in the same form as the parser's. */
 RP_NODISCARD enum rp_status rp_spec_fail(const struct rp_spec *spec, struct rp_spec_place at,
-                                         enum rp_status status, struct rp_error *err, const char *format,
-                                         ...) RP_PRINTF(5, 6);
+                                         enum rp_status status, struct rp_error *err,
+                                         const char *format, ...) RP_PRINTF(5, 6);
 
 /* A path of the spec, from where it starts. Caller frees. */
 char *rp_spec_path(const struct rp_spec *spec, const char *path);
 
-/* The spec with every value present, in schema order; a spec with the same digests. `text` is added to. */
+/* The spec with every value present, in schema order; a spec with the same digests. `text` is added
+ * to. */
 void rp_spec_resolved(const struct rp_spec *spec, struct rp_text *text);
 
 /* What enters a digest: one "path=value\n" a line, canonical, only values that differ from their
@@ -256,15 +309,18 @@ void rp_spec_canonical(const struct rp_spec *spec, enum rp_section section, stru
 /* SHA-256 of the canonical text, data unbound. plan/ binds data and initial weights. */
 struct rp_sha256 rp_spec_digest(const struct rp_spec *spec, enum rp_section section);
 
-/* Keys that differ between two specs in any section, one line each: "train.optimizer.lr: 0.1 -> 0.2". */
+/* Keys that differ between two specs in any section, one line each: "train.optimizer.lr: 0.1 ->
+ * 0.2". */
 int rp_spec_differences(const struct rp_spec *a, const struct rp_spec *b, enum rp_section section,
                         struct rp_text *text);
 
 /* Used by `explain`, `schema`, and the generators of docs. */
-RP_NODISCARD enum rp_status rp_spec_explain(const char *key, struct rp_text *text, struct rp_error *err);
+RP_NODISCARD enum rp_status rp_spec_explain(const char *key, struct rp_text *text,
+                                            struct rp_error *err);
 void rp_spec_json_schema(struct rp_text *text);
 void rp_spec_reference(struct rp_text *text); /* specs/README.md */
 /* A commented starting spec by name; NULL lists the names. */
-RP_NODISCARD enum rp_status rp_spec_template(const char *name, struct rp_text *text, struct rp_error *err);
+RP_NODISCARD enum rp_status rp_spec_template(const char *name, struct rp_text *text,
+                                             struct rp_error *err);
 
 #endif

@@ -20,7 +20,8 @@ enum {
     RP_SPEC_MAX_PROBLEMS = 200
 };
 
-/* ---- memory: freed all at once with the spec ---------------------------------------------------- */
+/* ---- memory: freed all at once with the spec ----------------------------------------------------
+ */
 
 struct rp_arena_block;
 struct rp_arena {
@@ -30,7 +31,8 @@ void *rp_arena_new(struct rp_arena *arena, size_t bytes); /* zeroed */
 char *rp_arena_text(struct rp_arena *arena, const char *bytes, size_t length);
 void rp_arena_release(struct rp_arena *arena);
 
-/* ---- problems: every error of a file, printed in the order of the file ------------------------- */
+/* ---- problems: every error of a file, printed in the order of the file -------------------------
+ */
 
 struct rp_problem {
     struct rp_spec_place at;
@@ -51,10 +53,12 @@ RP_NODISCARD enum rp_status rp_problems_report(struct rp_problems *problems, enu
                                                struct rp_error *err);
 void rp_problems_release(struct rp_problems *problems);
 
-/* `text` with control characters, and bytes that are not UTF-8, as escapes; cut to about `limit` characters. */
+/* `text` with control characters, and bytes that are not UTF-8, as escapes; cut to about `limit`
+ * characters. */
 void rp_spec_quote(struct rp_text *out, const char *text, size_t length, int limit);
 
-/* ---- text ------------------------------------------------------------------------------------------ */
+/* ---- text
+ * ------------------------------------------------------------------------------------------ */
 
 /* Bytes of the UTF-8 character at `bytes`; 0 when it is none. */
 int rp_spec_utf8(const char *bytes, size_t left, uint32_t *character);
@@ -62,7 +66,8 @@ int rp_spec_utf8(const char *bytes, size_t left, uint32_t *character);
 struct rp_spec_place rp_spec_place_of(const char *bytes, size_t n_bytes, size_t offset);
 void rp_spec_check_text(struct rp_problems *problems);
 
-/* ---- nodes ------------------------------------------------------------------------------------------ */
+/* ---- nodes
+ * ------------------------------------------------------------------------------------------ */
 
 enum rp_node_kind { RP_NODE_SCALAR, RP_NODE_MAP, RP_NODE_LIST, RP_NODE_BAD };
 struct rp_node;
@@ -74,14 +79,15 @@ struct rp_node_entry {
 struct rp_node {
     enum rp_node_kind kind;
     struct rp_spec_place at;
-    char *text;    /* scalars; may hold NUL when quoted: `length` counts */
+    char *text; /* scalars; may hold NUL when quoted: `length` counts */
     size_t length;
-    bool plain;    /* not quoted: may be a number, a boolean, null */
+    bool plain; /* not quoted: may be a number, a boolean, null */
     struct rp_node_entry *entry;
     int n, capacity;
     const char *set; /* the --set argument that gave it, or NULL */
 };
-/* The one document in `bytes`; NULL after a problem that hides the rest, or for an empty document. */
+/* The one document in `bytes`; NULL after a problem that hides the rest, or for an empty document.
+ */
 struct rp_node *rp_tree_read(const char *bytes, size_t n_bytes, const char *set,
                              struct rp_arena *arena, struct rp_problems *problems);
 struct rp_node *rp_node_get(const struct rp_node *map, const char *key);
@@ -92,7 +98,8 @@ struct rp_node *rp_node_scalar(struct rp_arena *arena, const char *text, bool pl
 void rp_tree_set(struct rp_node *root, const char *argument, struct rp_arena *arena,
                  struct rp_problems *problems);
 
-/* ---- scalars: YAML 1.2 core schema --------------------------------------------------------------- */
+/* ---- scalars: YAML 1.2 core schema
+ * --------------------------------------------------------------- */
 
 enum rp_scalar { RP_SCALAR_NULL, RP_SCALAR_BOOL, RP_SCALAR_INT, RP_SCALAR_FLOAT, RP_SCALAR_TEXT };
 enum rp_scalar rp_scalar_kind(const struct rp_node *node);
@@ -107,20 +114,21 @@ const char *rp_span_parse(const char *text, struct rp_span *span);
 const char *rp_unit_name(enum rp_unit unit, bool plural);
 bool rp_unit_from_name(const char *name, size_t length, enum rp_unit *unit, double *factor);
 
-/* ---- the schema table ------------------------------------------------------------------------------ */
+/* ---- the schema table
+ * ------------------------------------------------------------------------------ */
 
 enum rp_type {
     RP_TYPE_MAP,     /* domain: a group whose rows are its keys too, or "" */
     RP_TYPE_VARIANT, /* `relu` or `conv2d: {...}`; domain: the group */
     RP_TYPE_BOOL,
-    RP_TYPE_INT,     /* domain: range, with "auto | " before it where auto is allowed */
-    RP_TYPE_SEED,    /* 0 to 2^64 - 1 */
-    RP_TYPE_NUMBER,  /* domain: range */
-    RP_TYPE_CHOICE,  /* domain: "a | b | !c"; ! for a value that this build does not have */
-    RP_TYPE_TEXT,    /* domain: "name", "char", "pattern" or "" */
+    RP_TYPE_INT,    /* domain: range, with "auto | " before it where auto is allowed */
+    RP_TYPE_SEED,   /* 0 to 2^64 - 1 */
+    RP_TYPE_NUMBER, /* domain: range */
+    RP_TYPE_CHOICE, /* domain: "a | b | !c"; ! for a value that this build does not have */
+    RP_TYPE_TEXT,   /* domain: "name", "char", "pattern" or "" */
     RP_TYPE_PATH,
     RP_TYPE_SHA256,
-    RP_TYPE_SPAN     /* domain: units; "0+" first where nought is allowed, "auto" where auto is */
+    RP_TYPE_SPAN /* domain: units; "0+" first where nought is allowed, "auto" where auto is */
 };
 enum rp_form {
     RP_FORM_ONE,
@@ -129,19 +137,19 @@ enum rp_form {
     RP_FORM_PAIR    /* one, or [h, w]: kept as a pair */
 };
 enum rp_rule {
-    RP_RULE_NONE,             /* in no digest */
-    RP_RULE_PARENT,           /* as the key above it */
+    RP_RULE_NONE,   /* in no digest */
+    RP_RULE_PARENT, /* as the key above it */
     RP_RULE_NUMERIC,
     RP_RULE_POLICY,
     RP_RULE_PLACE,
-    RP_RULE_PLACE_PORTABLE,   /* place at portable, numeric above */
+    RP_RULE_PLACE_PORTABLE,          /* place at portable, numeric above */
     RP_RULE_POLICY_UNLESS_EARLY_STOP /* numeric with early_stop */
 };
 struct rp_key {
-    const char *path;     /* "train.optimizer.lr", or "<layer>.conv2d.out" for rows of a group */
+    const char *path; /* "train.optimizer.lr", or "<layer>.conv2d.out" for rows of a group */
     enum rp_type type;
     enum rp_form form;
-    const char *when;     /* "kind=adam|adamw", of keys beside it; "" always */
+    const char *when; /* "kind=adam|adamw", of keys beside it; "" always */
     const char *domain;
     const char *fallback; /* "!" required, "-" absent, "=..." computed, else the default as YAML */
     enum rp_rule rule;
@@ -154,10 +162,12 @@ extern const int rp_schema_rows;
 
 /* Is `key` a direct child of `parent` ("" is the top level)? */
 bool rp_key_is_child(const struct rp_key *key, const char *parent);
+/* Is there any row for `name` in `parent`, or in the group that the parent takes its keys from? */
+bool rp_schema_has(const char *parent, const char *name);
 const char *rp_key_name(const struct rp_key *key); /* the last part of its path */
 bool rp_key_required(const struct rp_key *key);
 void rp_key_counts(const struct rp_key *key, int *low, int *high); /* items of a list */
-void rp_key_group(const struct rp_key *key, char group[160]);       /* "<layer>", or "" */
+void rp_key_group(const struct rp_key *key, char group[160]);      /* "<layer>", or "" */
 bool rp_key_allows_unit(const struct rp_key *key, enum rp_unit unit);
 /* The i-th choice of a domain "a | b | !c"; false past the end. `built` is false for !c. */
 bool rp_key_choice(const char *domain, int i, char text[32], bool *built);
@@ -171,26 +181,28 @@ bool rp_key_allows_auto(const struct rp_key *key);
 /* "a number above 0", "one of: adam, sgd", ... */
 void rp_key_expected(const struct rp_key *key, struct rp_text *text);
 
-/* ---- values: what the schema made of the nodes, every default present --------------------------- */
+/* ---- values: what the schema made of the nodes, every default present ---------------------------
+ */
 
 struct rp_value {
     const struct rp_key *key;
-    const char *name;  /* of a map's entry */
+    const char *name; /* of a map's entry */
     struct rp_spec_place at, key_at;
     const char *set;
-    bool given;        /* false: a default */
-    bool present;      /* false: optional, and absent */
-    bool bad;          /* a problem is reported */
-    bool list;         /* item[] is a list, whatever the type of one */
-    bool automatic;    /* auto */
-    const char *text;  /* CHOICE, TEXT, PATH; VARIANT: its name */
+    bool given;       /* false: a default */
+    bool present;     /* false: optional, and absent */
+    bool bad;         /* a problem is reported */
+    bool list;        /* item[] is a list, whatever the type of one */
+    bool automatic;   /* auto */
+    const char *text; /* CHOICE, TEXT, PATH; VARIANT: its name */
     int64_t whole;
     uint64_t seed;
     double number;
     bool yes;
     struct rp_span span;
     struct rp_sha256 sha256;
-    struct rp_value *item; /* MAP: a value per key; VARIANT: one map; list: the items */
+    struct rp_value *standard; /* of a given value that has a default: that default */
+    struct rp_value *item;     /* MAP: a value per key; VARIANT: one map; list: the items */
     int n;
 };
 struct rp_spec_tree {
@@ -226,16 +238,7 @@ const char *rp_suggest_nearest(const char *name, const char *const *names, int n
 const char *rp_suggest_foreign(const char *name, const char *parent);
 
 void rp_fill(struct rp_spec *spec, struct rp_arena *arena, const struct rp_value *root);
-void rp_rules_check(struct rp_spec *spec, const struct rp_value *root, struct rp_problems *problems);
-
-/* ---- writing values ---------------------------------------------------------------------------------- */
-
-/* The section of a value at this place of this spec; NONE is -1. */
-int rp_value_section(const struct rp_value *root, const struct rp_key *key, enum rp_rule parent);
-void rp_value_canonical(const struct rp_value *value, struct rp_text *text); /* scalars, lists of scalars */
-void rp_value_yaml(const struct rp_value *value, struct rp_text *text);      /* the same, for people */
-bool rp_value_is_default(const struct rp_value *map, const struct rp_value *value);
-/* The shortest decimal text that reads back as the same double. */
-void rp_text_add_number(struct rp_text *text, double number);
+void rp_rules_check(struct rp_spec *spec, const struct rp_value *root,
+                    struct rp_problems *problems);
 
 #endif

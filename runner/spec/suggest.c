@@ -50,7 +50,8 @@ const char *rp_suggest_nearest(const char *name, const char *const *names, int n
     return best;
 }
 
-/* ---- names of other frameworks ---------------------------------------------------------------------- */
+/* ---- names of other frameworks
+ * ---------------------------------------------------------------------- */
 
 static const struct {
     const char *where; /* start of the parent's path, "" anywhere, "<layer>" for layers */
@@ -88,7 +89,8 @@ const char *rp_suggest_foreign(const char *name, const char *parent)
     return general;
 }
 
-/* ---- unknown keys ------------------------------------------------------------------------------------ */
+/* ---- unknown keys
+ * ------------------------------------------------------------------------------------ */
 
 /* Where in the schema a key of this name stands: up to four places, "`eval`, `log`". */
 static int find_elsewhere(const char *name, struct rp_text *places)

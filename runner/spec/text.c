@@ -8,7 +8,12 @@ int rp_spec_utf8(const char *bytes, size_t left, uint32_t *character)
 {
     const unsigned char *b = (const unsigned char *)bytes;
     if (left == 0) return 0;
-    int n = b[0] < 0x80 ? 1 : b[0] < 0xc2 ? 0 : b[0] < 0xe0 ? 2 : b[0] < 0xf0 ? 3 : b[0] < 0xf5 ? 4 : 0;
+    int n = b[0] < 0x80   ? 1
+            : b[0] < 0xc2 ? 0
+            : b[0] < 0xe0 ? 2
+            : b[0] < 0xf0 ? 3
+            : b[0] < 0xf5 ? 4
+                          : 0;
     if (n == 0 || (size_t)n > left) return 0;
     static const unsigned char mask[5] = {0, 0x7f, 0x1f, 0x0f, 0x07};
     uint32_t c = b[0] & mask[n];
@@ -49,9 +54,11 @@ static const char *what_is_wrong(const char *bytes, size_t left, int *length)
         return "not UTF-8; save the file as UTF-8";
     }
     if (c == 0) return "a NUL byte; a spec is plain text";
-    if (c == '\r' && (left < 2 || bytes[1] != '\n')) return "a carriage return alone; lines end in LF or CRLF";
+    if (c == '\r' && (left < 2 || bytes[1] != '\n'))
+        return "a carriage return alone; lines end in LF or CRLF";
     if (c == '\n' || c == '\r' || c == '\t') return NULL;
-    if (c < 0x20 || c == 0x7f || (c >= 0x80 && c < 0xa0)) return "a control character; a spec is plain text";
+    if (c < 0x20 || c == 0x7f || (c >= 0x80 && c < 0xa0))
+        return "a control character; a spec is plain text";
     if (c == 0x2028 || c == 0x2029) return "a Unicode line separator; lines end in LF or CRLF";
     if (c == 0xfeff) return "a byte order mark that is not at the start of the file";
     if (c == 0xfffe || c == 0xffff) return "not a character; save the file as UTF-8";
@@ -81,7 +88,8 @@ void rp_spec_check_text(struct rp_problems *problems)
     struct rp_spec_place nowhere = {0, 0};
     problems->stop = true;
     if (n_bytes > RP_SPEC_MAX_BYTES) {
-        rp_problems_add(problems, nowhere, NULL, "larger than %d KiB; a spec is a short text", RP_SPEC_MAX_BYTES / 1024);
+        rp_problems_add(problems, nowhere, NULL, "larger than %d KiB; a spec is a short text",
+                        RP_SPEC_MAX_BYTES / 1024);
         return;
     }
     if (n_bytes >= 2 && (memcmp(bytes, "\xff\xfe", 2) == 0 || memcmp(bytes, "\xfe\xff", 2) == 0)) {
@@ -100,7 +108,8 @@ void rp_spec_check_text(struct rp_problems *problems)
     }
     size_t tab = find_indent_tab(bytes, n_bytes, start);
     if (tab < n_bytes) {
-        rp_problems_add(problems, rp_spec_place_of(bytes, n_bytes, tab), NULL, "a tab in the indentation; YAML is indented with spaces");
+        rp_problems_add(problems, rp_spec_place_of(bytes, n_bytes, tab), NULL,
+                        "a tab in the indentation; YAML is indented with spaces");
         return;
     }
     problems->stop = false;

@@ -46,7 +46,8 @@ static const struct {
     {"found unexpected end of stream", "a quote is opened and never closed"},
     {"block sequence entries are not allowed in this context",
      "a list item `-` cannot be here; start the list on a new line"},
-    {"found unknown escape character", "no such escape in double quotes; write `\\\\` for a backslash"},
+    {"found unknown escape character",
+     "no such escape in double quotes; write `\\\\` for a backslash"},
 };
 
 static void complain_of_syntax(struct reader *reader)
@@ -225,13 +226,14 @@ struct rp_node *rp_tree_read(const char *bytes, size_t n_bytes, const char *set,
     for (yaml_event_t event; !end && next_event(&reader, &event); yaml_event_delete(&event)) {
         end = event.type == YAML_STREAM_END_EVENT;
         if (event.type == YAML_DOCUMENT_START_EVENT) {
-            if (root) complain_of_second_document(&reader, &event);
+            if (root)
+                complain_of_second_document(&reader, &event);
             else if (event.data.document_start.version_directive ||
                      event.data.document_start.tag_directives.start !=
                          event.data.document_start.tag_directives.end)
                 COMPLAIN(&reader, event.start_mark, "a directive (`%%`); a spec needs none");
-        } else if (event.type != YAML_STREAM_START_EVENT &&
-                   event.type != YAML_DOCUMENT_END_EVENT && !end) {
+        } else if (event.type != YAML_STREAM_START_EVENT && event.type != YAML_DOCUMENT_END_EVENT &&
+                   !end) {
             root = read_value(&reader, &event);
         }
     }
