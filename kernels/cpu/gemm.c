@@ -1,58 +1,244 @@
-/* gemm.c - the product behind linear, conv2d and their gradients. */
+/* gemm.c - the product behind linear, conv2d and their gradients: who computes which tiles.
+ *
+ * The outputs are cut among the threads as a grid, and a thread's part into blocks. A block goes
+ * through k in steps (gemm_sum.h); in each step a strip of b is packed into the L1 cache and all
+ * rows of the block pass over it. What a tile must remember between steps lies in the block's
+ * state. No cut can be seen in the result: an output depends on its own row and column only. */
 #include "cpu/gemm.h"
 
-struct job {
-    struct rp_pool *pool;
-    const struct rp_gemm *gemm;
+#include <string.h>
+
+#include "cpu/gemm_pack.h"
+#include "cpu/gemm_sum.h"
+
+enum {
+    BLOCK_TILES = 192 / TILE_M,
+    BLOCK_M = BLOCK_TILES * TILE_M,
+    STATE_TILES = 65536 / TILE_SIZE, /* slots of tiles that fit a thread's state: 256 KiB */
+    PACK_ROWS_FROM = 3,              /* strips over which the packing of rows of a pays */
 };
 
-static float output(const struct rp_gemm *g, int64_t m, int64_t n)
+/* What one thread works in; it lies in scratch. */
+struct workspace {
+    _Alignas(256) float b[STEP_K * TILE_N];
+    float a[BLOCK_M * STEP_K];
+    float state[STATE_TILES * TILE_SIZE];
+    float out[TILE_SIZE], bias[TILE_N];
+    ptrdiff_t a_m[BLOCK_M], c_m[BLOCK_M], b_n[TILE_N], c_n[TILE_N];
+    ptrdiff_t a_k[STEP_K], b_k[STEP_K], packed_k[STEP_K];
+    struct rp_gemm_step step;
+};
+
+struct job {
+    const struct rp_gemm *gemm;
+    const float *bias_m; /* (m): the bias of a product whose sides were exchanged, or NULL */
+    unsigned char *scratch;
+    int grid_m, grid_n;     /* threads along m and n */
+    bool pack_rows, direct; /* direct: rows of c are dense, whole tiles are stored in place */
+};
+
+struct block {
+    int64_t m, n, n_m, n_n; /* outputs [m, m + n_m) x [n, n + n_n) */
+    int tiles_m, slots;
+    bool keeps; /* tiles remember something between steps */
+};
+
+static int64_t smaller(int64_t a, int64_t b)
 {
-    const float *a = g->a + rp_gemm_offset(&g->a_m, m), *b = g->b + rp_gemm_offset(&g->b_n, n);
-    int64_t at = rp_gemm_offset(&g->c_m, m) + rp_gemm_offset(&g->c_n, n), k = 0;
-    float tree[32] = {0}, result = 0;
-    for (int64_t shard = 0; shard < g->sum.shards; shard++) {
-        int64_t row = g->sum.first, end = row + g->sum.count;
-        float chain = row % RP_GEMM_PANEL ? g->chain[at] : 0.0f;
-        float sum = row >= RP_GEMM_PANEL ? g->c[at] : 0.0f;
-        for (; row < end; row++, k++) {
-            chain =
-                __builtin_fmaf(a[rp_gemm_offset(&g->a_k, k)], b[rp_gemm_offset(&g->b_k, k)], chain);
-            if ((row + 1) % RP_GEMM_PANEL == 0 || row + 1 == g->sum.rows) {
-                sum = row < RP_GEMM_PANEL ? chain : sum + chain;
-                chain = 0;
-            }
-        }
-        if (end < g->sum.rows && end % RP_GEMM_PANEL) g->chain[at] = chain;
-        result = sum;
-        int level = 0;
-        for (; shard >> level & 1; level++) result = tree[level] + result;
-        tree[level] = result;
-    }
-    return g->bias ? result + g->bias[n] : result;
+    return a < b ? a : b;
 }
+
+static int64_t divide_up(int64_t a, int64_t b)
+{
+    return (a + b - 1) / b;
+}
+
+/* ---- one tile
+ * ------------------------------------------------------------------------------------ */
+
+/* Copies the valid part of a tile out of ws->out. */
+static void copy_out(const struct job *job, struct workspace *ws, const struct block *block,
+                     int64_t m, int64_t n)
+{
+    const struct rp_gemm *g = job->gemm;
+    int n_m = (int)smaller(TILE_M, block->n_m - m), n_n = (int)smaller(TILE_N, block->n_n - n);
+    for (int j = 0; j < n_n; j++) {
+        float *to = g->c + ws->c_n[j];
+        for (int i = 0; i < n_m; i++) {
+            float x = ws->out[i * TILE_N + j];
+            to[ws->c_m[m + i]] = job->bias_m ? x + job->bias_m[block->m + m + i] : x;
+        }
+    }
+}
+
+static float *state_of(struct workspace *ws, const struct block *block, int64_t m, int64_t n)
+{
+    int64_t tile = block->keeps ? n / TILE_N * block->tiles_m + m / TILE_M : 0;
+    return ws->state + tile * block->slots * TILE_SIZE;
+}
+
+/* A block of rows over one packed strip of b. m and n count from the block's corner. */
+static void run_strip(const struct job *job, struct workspace *ws, const struct block *block,
+                      int64_t n)
+{
+    const struct rp_gemm *g = job->gemm;
+    const struct rp_gemm_step *step = &ws->step;
+    bool whole_strip = n + TILE_N <= block->n_n;
+    struct rp_gemm_tile tile = {.b = ws->b, .piece = step->piece, .n_pieces = step->n_pieces};
+    tile.a_k = job->pack_rows ? ws->packed_k : ws->a_k;
+    tile.bias = g->bias ? ws->bias : NULL;
+    for (int64_t m = 0; m < block->n_m; m += TILE_M) {
+        bool in_place = job->direct && whole_strip && m + TILE_M <= block->n_m;
+        for (int i = 0; i < TILE_M; i++) {
+            tile.a[i] = job->pack_rows ? ws->a + m * step->n_k + i : g->a + ws->a_m[m + i];
+            tile.c[i] = in_place ? g->c + ws->c_m[m + i] + ws->c_n[0] : ws->out + i * TILE_N;
+        }
+        tile.state = state_of(ws, block, m, n);
+        rp_gemm_tile_run(&tile);
+        if (step->last && !in_place) copy_out(job, ws, block, m, n);
+    }
+}
+
+/* ---- parts of a shard
+ * ---------------------------------------------------------------------------- */
+
+/* Moves one slot of every tile of the block between its state and a matrix like c. */
+static void move_slot(const struct job *job, struct workspace *ws, const struct block *block,
+                      int slot, float *c, bool out)
+{
+    for (int64_t n = 0; n < block->n_n; n++) {
+        float *column = c + rp_gemm_offset(&job->gemm->c_n, block->n + n);
+        for (int64_t m = 0; m < block->n_m; m++) {
+            float *at =
+                state_of(ws, block, m, n) + slot * TILE_SIZE + m % TILE_M * TILE_N + n % TILE_N;
+            if (out)
+                column[ws->c_m[m]] = *at;
+            else
+                *at = column[ws->c_m[m]];
+        }
+    }
+}
+
+static void take_up(const struct job *job, struct workspace *ws, const struct block *block)
+{
+    const struct rp_gemm *g = job->gemm;
+    if (rp_gemm_finds_chain(&g->sum)) move_slot(job, ws, block, SLOT_CHAIN, g->chain, false);
+    if (rp_gemm_finds_sum(&g->sum)) move_slot(job, ws, block, SLOT_SUM, g->c, false);
+}
+
+static void leave_open(const struct job *job, struct workspace *ws, const struct block *block)
+{
+    const struct rp_gemm *g = job->gemm;
+    if (rp_gemm_leaves_chain(&g->sum)) move_slot(job, ws, block, SLOT_CHAIN, g->chain, true);
+    if (rp_gemm_leaves_sum(&g->sum)) move_slot(job, ws, block, SLOT_SUM, g->c, true);
+}
+
+/* ---- one block
+ * ----------------------------------------------------------------------------------- */
+
+/* Rows past the last repeat it: their tiles are computed and not stored. */
+static void fill_rows(const struct rp_gemm *g, struct workspace *ws, const struct block *block)
+{
+    int n = (int)block->n_m, padded = block->tiles_m * TILE_M;
+    RP_ISA_NAME(rp_gemm_offsets)(&g->a_m, block->m, n, ws->a_m);
+    RP_ISA_NAME(rp_gemm_offsets)(&g->c_m, block->m, n, ws->c_m);
+    for (int i = n; i < padded; i++) ws->a_m[i] = ws->a_m[n - 1], ws->c_m[i] = ws->c_m[n - 1];
+}
+
+static void run_step(const struct job *job, struct workspace *ws, const struct block *block)
+{
+    const struct rp_gemm *g = job->gemm;
+    const struct rp_gemm_step *step = &ws->step;
+    RP_ISA_NAME(rp_gemm_offsets)(&g->a_k, step->k, step->n_k, ws->a_k);
+    RP_ISA_NAME(rp_gemm_offsets)(&g->b_k, step->k, step->n_k, ws->b_k);
+    if (job->pack_rows) RP_ISA_NAME(rp_gemm_pack_rows)
+    (g->a, ws->a_m, block->tiles_m * TILE_M, ws->a_k, step->n_k, ws->a);
+    for (int64_t n = 0; n < block->n_n; n += TILE_N) {
+        int n_columns = (int)smaller(TILE_N, block->n_n - n);
+        RP_ISA_NAME(rp_gemm_offsets)(&g->b_n, block->n + n, n_columns, ws->b_n);
+        RP_ISA_NAME(rp_gemm_offsets)(&g->c_n, block->n + n, n_columns, ws->c_n);
+        if (g->bias) memcpy(ws->bias, g->bias + block->n + n, (size_t)n_columns * sizeof(float));
+        RP_ISA_NAME(rp_gemm_pack_strip)(g->b, ws->b_n, n_columns, ws->b_k, step->n_k, ws->b);
+        run_strip(job, ws, block, n);
+    }
+}
+
+static void run_block(const struct job *job, struct workspace *ws, struct block *block)
+{
+    const struct rp_gemm *g = job->gemm;
+    block->tiles_m = (int)divide_up(block->n_m, TILE_M);
+    fill_rows(g, ws, block);
+    RP_ISA_NAME(rp_gemm_step_first)(&g->sum, &ws->step);
+    block->keeps = !ws->step.last || g->chain;
+    take_up(job, ws, block);
+    do run_step(job, ws, block);
+    while (RP_ISA_NAME(rp_gemm_step_next)(&g->sum, &ws->step));
+    leave_open(job, ws, block);
+}
+
+/* ---- the cut
+ * ------------------------------------------------------------------------------------- */
 
 static void run_part(void *arg, int thread)
 {
-    struct job *job = arg;
+    const struct job *job = arg;
     const struct rp_gemm *g = job->gemm;
-    int64_t begin, end;
-    rp_pool_cut(g->m, 1, thread, rp_pool_threads(job->pool), &begin, &end);
-    for (int64_t m = begin; m < end; m++)
-        for (int64_t n = 0; n < g->n; n++)
-            g->c[rp_gemm_offset(&g->c_m, m) + rp_gemm_offset(&g->c_n, n)] = output(g, m, n);
+    if (thread >= job->grid_m * job->grid_n) return;
+    struct workspace *ws = (struct workspace *)job->scratch + thread;
+    int64_t m0, m1, n0, n1;
+    rp_pool_cut(g->m, TILE_M, thread / job->grid_n, job->grid_m, &m0, &m1);
+    rp_pool_cut(g->n, TILE_N, thread % job->grid_n, job->grid_n, &n0, &n1);
+    if (m0 == m1 || n0 == n1) return;
+    for (int i = 0; i < STEP_K; i++) ws->packed_k[i] = (ptrdiff_t)i * TILE_M;
+
+    /* Blocks of about equal size, as many tiles as state has room for. */
+    int slots = RP_ISA_NAME(rp_gemm_slots)(&g->sum);
+    int64_t tiles_m = divide_up(m1 - m0, TILE_M), tiles_n = divide_up(n1 - n0, TILE_N);
+    int64_t most_m = smaller(BLOCK_TILES, STATE_TILES / slots);
+    int64_t block_m = divide_up(tiles_m, divide_up(tiles_m, most_m));
+    int64_t room_n = STATE_TILES / slots / block_m;
+    int64_t block_n = divide_up(tiles_n, divide_up(tiles_n, room_n));
+    for (int64_t n = n0; n < n1; n += block_n * TILE_N) {
+        for (int64_t m = m0; m < m1; m += block_m * TILE_M) {
+            struct block block = {.m = m,
+                                  .n = n,
+                                  .n_m = smaller(block_m * TILE_M, m1 - m),
+                                  .n_n = smaller(block_n * TILE_N, n1 - n),
+                                  .slots = slots};
+            run_block(job, ws, &block);
+        }
+    }
+}
+
+/* The grid of threads with the least work for the one that has the most: tiles, and the packing of
+ * b, which every row of the grid repeats. */
+static void choose_grid(struct job *job, int n_threads)
+{
+    int64_t tiles_m = divide_up(job->gemm->m, TILE_M), tiles_n = divide_up(job->gemm->n, TILE_N);
+    int64_t least = INT64_MAX;
+    for (int grid_m = 1; grid_m <= n_threads; grid_m++) {
+        int grid_n = n_threads / grid_m;
+        int64_t part_m = divide_up(tiles_m, grid_m), part_n = divide_up(tiles_n, grid_n);
+        int64_t work = part_m * part_n + part_n;
+        if (work >= least) continue;
+        least = work;
+        job->grid_m = grid_m;
+        job->grid_n = grid_n;
+    }
 }
 
 void RP_ISA_NAME(rp_gemm_run)(struct rp_cpu *cpu, const struct rp_gemm *gemm,
                               unsigned char *scratch)
 {
-    (void)scratch;
-    struct job job = {.pool = cpu->pool, .gemm = gemm};
+    struct job job = {.gemm = gemm, .scratch = scratch};
+    if (gemm->m == 0 || gemm->n == 0) return;
+    job.direct = gemm->c_n.s2 == 1 && gemm->c_n.n2 >= gemm->n;
+    job.pack_rows = gemm->a_k.s2 != 1 && gemm->n > (PACK_ROWS_FROM - 1) * TILE_N;
+    choose_grid(&job, rp_pool_threads(cpu->pool));
     rp_pool_run(cpu->pool, run_part, &job);
 }
 
 size_t RP_ISA_NAME(rp_gemm_scratch)(int n_threads)
 {
-    (void)n_threads;
-    return 0;
+    return sizeof(struct workspace) * (size_t)n_threads;
 }

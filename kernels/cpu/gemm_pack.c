@@ -1,0 +1,113 @@
+/* gemm_pack.c - copies of operands in the order in which a tile reads them. */
+#include "cpu/gemm_pack.h"
+
+#include <string.h>
+
+void RP_ISA_NAME(rp_gemm_offsets)(const struct rp_gemm_axis *axis, int64_t begin, int n,
+                                  ptrdiff_t *offsets)
+{
+    int64_t i2 = begin % axis->n2, i1 = begin / axis->n2 % axis->n1;
+    int64_t at = begin / axis->n2 / axis->n1 * axis->s0 + i1 * axis->s1 + i2 * axis->s2;
+    for (int i = 0; i < n; i++) {
+        offsets[i] = at;
+        at += axis->s2;
+        if (++i2 < axis->n2) continue;
+        i2 = 0;
+        at += axis->s1 - axis->n2 * axis->s2;
+        if (++i1 < axis->n1) continue;
+        i1 = 0;
+        at += axis->s0 - axis->n1 * axis->s1;
+    }
+}
+
+static bool are_adjacent(const ptrdiff_t *offsets, int n)
+{
+    for (int i = 1; i < n; i++)
+        if (offsets[i] != offsets[0] + i) return false;
+    return true;
+}
+
+/* ---- a strip of TILE_N columns ------------------------------------------------------------------
+ */
+
+static void copy_strip(const float *from, const ptrdiff_t *k, int n_k, float *to)
+{
+    for (int i = 0; i < n_k; i++, to += TILE_N) {
+        const float *row = from + k[i];
+        __builtin_prefetch(row + TILE_N); /* the next strip's */
+        for (int v = 0; v < TILE_VECTORS; v++) rp_vstore(to + v * RP_VW, rp_vload(row + v * RP_VW));
+    }
+}
+
+/* Four columns of four adjacent k become four rows. */
+typedef float quad __attribute__((vector_size(16)));
+typedef float quad_mem __attribute__((vector_size(16), aligned(4), may_alias));
+
+static inline void transpose_quad(const float *from, const ptrdiff_t *columns, float *to)
+{
+    quad a = *(const quad_mem *)(from + columns[0]), b = *(const quad_mem *)(from + columns[1]);
+    quad c = *(const quad_mem *)(from + columns[2]), d = *(const quad_mem *)(from + columns[3]);
+    quad ab_low = __builtin_shufflevector(a, b, 0, 4, 1, 5);
+    quad ab_high = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+    quad cd_low = __builtin_shufflevector(c, d, 0, 4, 1, 5);
+    quad cd_high = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+    *(quad_mem *)to = __builtin_shufflevector(ab_low, cd_low, 0, 1, 4, 5);
+    *(quad_mem *)(to + TILE_N) = __builtin_shufflevector(ab_low, cd_low, 2, 3, 6, 7);
+    *(quad_mem *)(to + 2 * TILE_N) = __builtin_shufflevector(ab_high, cd_high, 0, 1, 4, 5);
+    *(quad_mem *)(to + 3 * TILE_N) = __builtin_shufflevector(ab_high, cd_high, 2, 3, 6, 7);
+}
+
+static void gather_row(const float *from, const ptrdiff_t *columns, int n_columns, float *to)
+{
+    for (int j = 0; j < n_columns; j++) to[j] = from[columns[j]];
+    for (int j = n_columns; j < TILE_N; j++) to[j] = 0;
+}
+
+static void transpose_strip(const float *from, const ptrdiff_t *columns, const ptrdiff_t *k,
+                            int n_k, float *to)
+{
+    int i = 0;
+    while (i < n_k) {
+        if (i + 4 > n_k || !are_adjacent(k + i, 4)) {
+            gather_row(from + k[i], columns, TILE_N, to + i * TILE_N);
+            i++;
+            continue;
+        }
+        for (int j = 0; j < TILE_N; j += 4)
+            transpose_quad(from + k[i], columns + j, to + i * TILE_N + j);
+        i += 4;
+    }
+}
+
+void RP_ISA_NAME(rp_gemm_pack_strip)(const float *from, const ptrdiff_t *columns, int n_columns,
+                                     const ptrdiff_t *k, int n_k, float *to)
+{
+    if (n_columns == TILE_N && are_adjacent(columns, TILE_N)) {
+        copy_strip(from + columns[0], k, n_k, to);
+    } else if (n_columns == TILE_N && TILE_N % 4 == 0) {
+        transpose_strip(from, columns, k, n_k, to);
+    } else {
+        for (int i = 0; i < n_k; i++) gather_row(from + k[i], columns, n_columns, to + i * TILE_N);
+    }
+}
+
+/* ---- blocks of TILE_M rows
+ * ----------------------------------------------------------------------- */
+
+static void copy_rows(const float *from, const ptrdiff_t *k, int n_k, float *to)
+{
+    for (int i = 0; i < n_k; i++, to += TILE_M) memcpy(to, from + k[i], TILE_M * sizeof *to);
+}
+
+void RP_ISA_NAME(rp_gemm_pack_rows)(const float *from, const ptrdiff_t *rows, int n_rows,
+                                    const ptrdiff_t *k, int n_k, float *to)
+{
+    for (int r = 0; r < n_rows; r += TILE_M, rows += TILE_M, to += (ptrdiff_t)n_k * TILE_M) {
+        if (are_adjacent(rows, TILE_M)) {
+            copy_rows(from + rows[0], k, n_k, to);
+            continue;
+        }
+        for (int i = 0; i < n_k; i++)
+            for (int j = 0; j < TILE_M; j++) to[i * TILE_M + j] = from[rows[j] + k[i]];
+    }
+}
