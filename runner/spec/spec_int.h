@@ -238,7 +238,7 @@ const char *rp_suggest_nearest(const char *name, const char *const *names, int n
 const char *rp_suggest_foreign(const char *name, const char *parent);
 
 void rp_fill(struct rp_spec *spec, struct rp_arena *arena, const struct rp_value *root);
-void rp_rules_check(struct rp_spec *spec, const struct rp_value *root,
+void rp_rules_check(const struct rp_spec *spec, const struct rp_value *root,
                     struct rp_problems *problems);
 
 #endif
