@@ -6,6 +6,7 @@
 #include "device.h"
 #include "rp_build_info.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -54,15 +55,25 @@ static json_t *probe_build(void)
     return build;
 }
 
-/* The path taken is the widest of those that run here. */
+/* Whether `path` is one of the words of `paths`. */
+static bool is_listed(const char *path, const char *paths)
+{
+    size_t length = strlen(path);
+    for (const char *at = strstr(paths, path); length && at; at = strstr(at + 1, path))
+        if ((at == paths || at[-1] == ' ') && (at[length] == ' ' || at[length] == '\0'))
+            return true;
+    return false;
+}
+
+/* The path taken is the one asked for, else the widest of those that run here. */
 static json_t *probe_device(const struct rp_host_system *system)
 {
-    const char *paths = rp_cpu_paths();
+    const char *paths = rp_cpu_paths(), *wanted = rp_sys_env("REPRISE_CPU_PATH");
     char path[32];
-    size_t length = strcspn(paths, " ");
-    if (length >= sizeof path) length = sizeof path - 1;
-    memcpy(path, paths, length);
-    path[length] = '\0';
+    if (wanted && is_listed(wanted, paths))
+        snprintf(path, sizeof path, "%s", wanted);
+    else
+        snprintf(path, sizeof path, "%.*s", (int)strcspn(paths, " "), paths);
 
     json_t *device = json_object();
     json_object_set_new(device, "kind", json_string(rp_device_cpu.name));

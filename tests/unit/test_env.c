@@ -3,6 +3,7 @@
 #include "test.h"
 
 #include "base/sys.h"
+#include "device.h"
 #include "env/env.h"
 
 #include <jansson.h>
@@ -146,6 +147,25 @@ static void test_no_secret(void)
     rp_text_release(&text);
     free(all);
     for (size_t i = 0; i < RP_COUNT(names); i++) unsetenv(names[i]);
+}
+
+/* The path asked for is recorded when there is such a path; anything else is not taken over. */
+static void test_path(void)
+{
+    static const char *const wanted[] = {"scalar", "scal", canary, ""};
+    for (size_t i = 0; i < RP_COUNT(wanted); i++) {
+        setenv("REPRISE_CPU_PATH", wanted[i], 1);
+        json_t *environment = rp_env_probe(NULL, 1);
+        const char *paths = rp_cpu_paths(), *path = text_at(environment, "device", "path");
+        if (i == 0) {
+            CHECK_TEXT(path, "scalar");
+        } else {
+            CHECK(strncmp(path, paths, strlen(path)) == 0);
+            CHECK_INT(strlen(path), strcspn(paths, " "));
+        }
+        json_decref(environment);
+    }
+    unsetenv("REPRISE_CPU_PATH");
 }
 
 static void test_container_digest(void)
@@ -337,6 +357,7 @@ int main(void)
     test_libraries();
     test_threads();
     test_no_secret();
+    test_path();
     test_container_digest();
     test_tiers();
     test_bad_locks();
