@@ -1,4 +1,5 @@
 #include "base/number.h"
+#include "base/mem.h"
 
 #include <ctype.h>
 #include <locale.h>
@@ -35,6 +36,69 @@ bool rp_number_parse(const char *text, double *value)
     char *end = NULL;
     *value = strtod_l(text, &end, c_locale);
     return *end == '\0';
+}
+
+struct decimal {
+    bool negative;
+    uint64_t digits; /* the first 19 of them, without the point */
+    int n_digits, exponent;
+};
+
+/* [+-] digits [. digits] [e [+-] digits], with a digit before or after the point. */
+static bool scan_decimal(const char *text, size_t length, struct decimal *decimal)
+{
+    const char *at = text, *end = text + length;
+    int n_seen = 0, exponent = 0;
+    *decimal = (struct decimal){0};
+    if (at < end && (*at == '+' || *at == '-')) decimal->negative = *at++ == '-';
+    for (bool point = false; at < end && ((*at >= '0' && *at <= '9') || (*at == '.' && !point));
+         at++) {
+        if (*at == '.') {
+            point = true;
+            continue;
+        }
+        n_seen++;
+        if (decimal->n_digits < 19) {
+            decimal->digits = decimal->digits * 10 + (uint64_t)(*at - '0');
+            if (decimal->digits) decimal->n_digits++;
+            if (point) decimal->exponent--;
+        } else {
+            decimal->n_digits = 20; /* too many for the short way */
+        }
+    }
+    if (n_seen == 0) return false;
+    if (at == end) return true;
+    if (*at != 'e' && *at != 'E') return false;
+    bool down = ++at < end && *at == '-';
+    if (at < end && (*at == '+' || *at == '-')) at++;
+    if (at == end) return false;
+    for (; at < end && *at >= '0' && *at <= '9'; at++)
+        if (exponent < 100000) exponent = exponent * 10 + (*at - '0');
+    decimal->exponent += down ? -exponent : exponent;
+    return at == end;
+}
+
+bool rp_number_parse_float(const char *text, size_t length, float *value)
+{
+    static const float power[] = {1e0f, 1e1f, 1e2f, 1e3f, 1e4f, 1e5f,
+                                  1e6f, 1e7f, 1e8f, 1e9f, 1e10f};
+    struct decimal decimal;
+    if (!scan_decimal(text, length, &decimal)) return false;
+    if (decimal.digits <= 1 << 24 && decimal.n_digits < 20 && decimal.exponent >= -10 &&
+        decimal.exponent <= 10) {
+        /* Both are exact in binary32, so the one operation rounds once. */
+        float digits = (float)decimal.digits;
+        float size = decimal.exponent < 0 ? digits / power[-decimal.exponent]
+                                          : digits * power[decimal.exponent];
+        *value = decimal.negative ? -size : size;
+        return true;
+    }
+    char *copy = rp_mem_new(length + 1);
+    memcpy(copy, text, length);
+    pthread_once(&c_locale_once, make_c_locale);
+    *value = strtof_l(copy, NULL, c_locale);
+    rp_mem_free(copy);
+    return isfinite(*value);
 }
 
 void rp_number_text(double value, char text[RP_NUMBER_BYTES])

@@ -14,5 +14,9 @@ void rp_number_text(double value, char text[RP_NUMBER_BYTES]);
 void rp_number_hex(double value, char text[RP_NUMBER_BYTES]);
 /* Reads either form; all of `text` must be a number. */
 bool rp_number_parse(const char *text, double *value);
+/* A decimal number of a table ("-12.5e3"; no hex, no inf, no nan, no blanks), `length` bytes that
+ * need no NUL after them, rounded once to binary32. False for anything else, and when it is too
+ * large for one. */
+bool rp_number_parse_float(const char *text, size_t length, float *value);
 
 #endif

@@ -23,7 +23,8 @@ struct rp_data_shape {
 struct rp_data_file {
     char *key;  /* "data.train.images" */
     char *path; /* absolute */
-    uint64_t size;
+    uint64_t size, inode;
+    int64_t mtime_ns; /* with size and inode: taken before the file was read */
     struct rp_sha256 sha256;
 };
 

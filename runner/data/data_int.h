@@ -65,10 +65,12 @@ RP_NODISCARD enum rp_status rp_data_read_npz(struct rp_data_source *source, stru
 RP_NODISCARD enum rp_status rp_data_make_synthetic(struct rp_data_source *source,
                                                    struct rp_data_set *set, struct rp_error *err);
 
-/* Allocates x (and y) of a set whose shape and n are known; refuses what cannot be held, in words.
- */
-RP_NODISCARD enum rp_status rp_data_allocate(const struct rp_data_source *source, int index,
-                                             struct rp_data_set *set, struct rp_error *err);
+/* Allocate the arrays of a set whose shape, n and target are known; MEMORY, in words, when they do
+ * not fit. `index`: the file to name, -1 for a set without files. */
+RP_NODISCARD enum rp_status rp_data_allocate_x(const struct rp_data_source *source, int index,
+                                               struct rp_data_set *set, struct rp_error *err);
+RP_NODISCARD enum rp_status rp_data_allocate_y(const struct rp_data_source *source, int index,
+                                               struct rp_data_set *set, struct rp_error *err);
 
 /* ---- made samples and chosen samples -----------------------------------------------------------
  */

@@ -35,31 +35,44 @@ uint64_t rp_data_set_bytes(const struct rp_data_set *set)
     return x + y;
 }
 
-enum rp_status rp_data_allocate(const struct rp_data_source *source, int index,
-                                struct rp_data_set *set, struct rp_error *err)
+/* `n` x `width` bytes, or MEMORY with the sentence. index -1: the data set has no file. */
+static enum rp_status allocate(const struct rp_data_source *source, int index, int64_t n,
+                               int64_t width, const char *what, void **block, struct rp_error *err)
 {
-    size_t n = (size_t)set->n;
-    size_t width = set->is_u8 ? 1 : sizeof(float);
-    void *x = rp_mem_try(n * (size_t)set->row * width);
-    void *y = NULL;
-    if (set->target == RP_TARGET_CLASSES && !set->labels)
-        y = set->labels = rp_mem_try(n * sizeof(int32_t));
-    else if (set->target == RP_TARGET_VALUES && !set->values)
-        y = set->values = rp_mem_try(n * (size_t)set->n_values * sizeof(float));
-    else
-        y = x;
+    if ((uint64_t)width <= SIZE_MAX / 2 / (uint64_t)n) *block = rp_mem_try((size_t)(n * width));
+    if (*block) return RP_STATUS_OK;
+    const struct rp_spec_dataset *dataset = source->dataset;
+    return rp_spec_fail(
+        source->spec, index < 0 ? dataset->at : dataset->files[index].at, RP_STATUS_MEMORY, err,
+        "%s: the %s of %lld samples, %lld bytes each, do not fit into memory",
+        index < 0 ? source->key : dataset->files[index].path, what, (long long)n, (long long)width);
+}
+
+enum rp_status rp_data_allocate_x(const struct rp_data_source *source, int index,
+                                  struct rp_data_set *set, struct rp_error *err)
+{
+    void *block = NULL;
+    int64_t width = set->is_u8 ? set->row : set->row * (int64_t)sizeof(float);
+    RP_TRY(allocate(source, index, set->n, width, "inputs", &block, err));
     if (set->is_u8)
-        set->u8 = x;
+        set->u8 = block;
     else
-        set->f32 = x;
-    if (x && y) return RP_STATUS_OK;
-    if (index < 0)
-        return rp_spec_fail(source->spec, source->dataset->at, RP_STATUS_MEMORY, err,
-                            "%lld samples of %lld numbers do not fit into memory",
-                            (long long)set->n, (long long)set->row);
-    return rp_spec_fail(source->spec, source->dataset->files[index].at, RP_STATUS_MEMORY, err,
-                        "%s: %lld samples of %lld numbers do not fit into memory",
-                        source->dataset->files[index].path, (long long)set->n, (long long)set->row);
+        set->f32 = block;
+    return RP_STATUS_OK;
+}
+
+enum rp_status rp_data_allocate_y(const struct rp_data_source *source, int index,
+                                  struct rp_data_set *set, struct rp_error *err)
+{
+    void *block = NULL;
+    bool classes = set->target == RP_TARGET_CLASSES;
+    int64_t width = classes ? (int64_t)sizeof(int32_t) : set->n_values * (int64_t)sizeof(float);
+    RP_TRY(allocate(source, index, set->n, width, "targets", &block, err));
+    if (classes)
+        set->labels = block;
+    else
+        set->values = block;
+    return RP_STATUS_OK;
 }
 
 enum rp_status rp_data_fail(const struct rp_data_source *source, int index, struct rp_error *err,

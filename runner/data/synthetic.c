@@ -117,7 +117,8 @@ enum rp_status rp_data_make_synthetic(struct rp_data_source *source, struct rp_d
             1);
     }
     if (source->describe) return RP_STATUS_OK;
-    RP_TRY(rp_data_allocate(source, -1, set, err));
+    RP_TRY(rp_data_allocate_x(source, -1, set, err));
+    RP_TRY(rp_data_allocate_y(source, -1, set, err));
     if (dataset->synthetic == RP_SYNTHETIC_DIGITS) make_digits(dataset, set, rp_sys_cpus());
     for (int64_t i = 0; i < set->n && dataset->synthetic == RP_SYNTHETIC_BLOBS; i++)
         make_blob(dataset, set, i);
