@@ -237,6 +237,11 @@ RP_NUM_FN float rp_cos(float x)
 /* ---- random numbers: Philox4x32-10 (Salmon et al., SC 2011) -------------------------------------
  */
 
+#define RP_PHILOX_M0 0xd2511f53u
+#define RP_PHILOX_M1 0xcd9e8d57u
+#define RP_PHILOX_W0 0x9e3779b9u
+#define RP_PHILOX_W1 0xbb67ae85u
+
 /* What a draw is for: the high byte of the counter's last word. Values are for ever. */
 enum rp_purpose {
     RP_PURPOSE_INIT = 1,      /* site: number of the parameter; element: index in the tensor */
@@ -257,10 +262,10 @@ RP_NUM_FN struct rp_draw rp_philox_block(const uint32_t counter[4], uint32_t key
 {
     uint32_t c0 = counter[0], c1 = counter[1], c2 = counter[2], c3 = counter[3];
     for (int round = 0; round < 10; round++) {
-        uint64_t a = (uint64_t)0xd2511f53u * c0, b = (uint64_t)0xcd9e8d57u * c2;
+        uint64_t a = (uint64_t)RP_PHILOX_M0 * c0, b = (uint64_t)RP_PHILOX_M1 * c2;
         uint32_t n0 = (uint32_t)(b >> 32) ^ c1 ^ key0, n2 = (uint32_t)(a >> 32) ^ c3 ^ key1;
         c0 = n0, c1 = (uint32_t)b, c2 = n2, c3 = (uint32_t)a;
-        key0 += 0x9e3779b9u, key1 += 0xbb67ae85u;
+        key0 += RP_PHILOX_W0, key1 += RP_PHILOX_W1;
     }
     struct rp_draw draw = {{c0, c1, c2, c3}};
     return draw;

@@ -159,12 +159,12 @@ static inline void rp_sum_rows_continue(const struct rp_sum_job *job, int sum, f
     for (int64_t panel = 0; panel < job->panels; panel++) {
         const float *chain = rp_sum_rows_panel(job, 0, panel) + sum * job->n_cols;
         bool closed = (first + panel + 1) * RP_PANEL <= end || end == job->rows_per_shard;
-        if (!closed)
-            memcpy(open, chain, bytes);
-        else if (first + panel == 0)
+        if (closed && first + panel == 0)
             memcpy(out, chain, bytes);
-        else
+        else if (closed)
             rp_sum_rows_add(out, chain, job->n_cols);
+        else if (open)
+            memcpy(open, chain, bytes);
     }
 }
 
@@ -183,19 +183,6 @@ static inline void rp_sum_rows_node(const struct rp_sum_job *job, int sum, float
 
 /* ---- chains ------------------------------------------------------------------------------------
  */
-
-/* All lanes or the first `lanes` ones. */
-RP_VEC_FN rp_vf rp_vload_lanes(const float *from, int64_t lanes)
-{
-    return lanes == RP_VW ? rp_vload(from) : rp_vload_first(from, lanes);
-}
-RP_VEC_FN void rp_vstore_lanes(float *to, rp_vf x, int64_t lanes)
-{
-    if (lanes == RP_VW)
-        rp_vstore(to, x);
-    else
-        rp_vstore_first(to, x, lanes);
-}
 
 /* Adds rows [row, row + n_rows) of columns [col, col + lanes), in order, to acc (n_sums). */
 typedef void (*rp_sum_term)(const struct rp_sum_job *job, int shard, int64_t row, int64_t n_rows,

@@ -195,6 +195,19 @@ RP_VEC_FN void rp_vstore_first(float *to, rp_vf x, int64_t n)
 #endif
 }
 
+/* All RP_VW elements, or the first `lanes` of them: a known full width costs no mask. */
+RP_VEC_FN rp_vf rp_vload_lanes(const float *from, int64_t lanes)
+{
+    return lanes == RP_VW ? rp_vload(from) : rp_vload_first(from, lanes);
+}
+RP_VEC_FN void rp_vstore_lanes(float *to, rp_vf x, int64_t lanes)
+{
+    if (lanes == RP_VW)
+        rp_vstore(to, x);
+    else
+        rp_vstore_first(to, x, lanes);
+}
+
 /* The elementary functions over rp_vf: rp_vexp, rp_vsigmoid, rp_vtanh, rp_verf. */
 #define RP_E_FN       RP_VEC_FN
 #define RP_E_NAME(x)  rp_v##x

@@ -1,0 +1,121 @@
+/* dropout.c - dropout and its gradient, which is the same function, on the CPU. README.md chapters
+ * 4 and 8. */
+#include "cpu/parallel.h"
+#include "cpu/vec.h"
+#include "numerics.h"
+
+/* Blocks of Philox drawn side by side, four elements each. */
+enum { BLOCKS = 16, WORDS = 4 * BLOCKS };
+
+struct dropout_job {
+    const float *x;
+    float *y;
+    int64_t elements, per_sample;
+    int n_threads;
+    uint64_t seed, position;
+    uint32_t site, threshold;
+    float scale;
+};
+
+/* The words of elements 4 * block .. 4 * block + WORDS - 1 of the sample at position p. The rounds
+ * of all blocks go together, so that the compiler can put them side by side. */
+static void draw_words(const struct dropout_job *job, uint64_t p, uint32_t block,
+                       uint32_t words[WORDS])
+{
+    uint32_t c0[BLOCKS], c1[BLOCKS], c2[BLOCKS], c3[BLOCKS];
+    uint32_t key0 = (uint32_t)job->seed, key1 = (uint32_t)(job->seed >> 32);
+    for (uint32_t i = 0; i < BLOCKS; i++) {
+        c0[i] = block + i;
+        c1[i] = (uint32_t)p;
+        c2[i] = (uint32_t)(p >> 32);
+        c3[i] = (uint32_t)RP_PURPOSE_DROPOUT << 24 | job->site;
+    }
+    for (int round = 0; round < 10; round++) {
+        for (int i = 0; i < BLOCKS; i++) {
+            uint64_t a = (uint64_t)RP_PHILOX_M0 * c0[i], b = (uint64_t)RP_PHILOX_M1 * c2[i];
+            c0[i] = (uint32_t)(b >> 32) ^ c1[i] ^ key0;
+            c1[i] = (uint32_t)b;
+            c2[i] = (uint32_t)(a >> 32) ^ c3[i] ^ key1;
+            c3[i] = (uint32_t)a;
+        }
+        key0 += RP_PHILOX_W0, key1 += RP_PHILOX_W1;
+    }
+    for (int i = 0; i < BLOCKS; i++) {
+        words[4 * i] = c0[i];
+        words[4 * i + 1] = c1[i];
+        words[4 * i + 2] = c2[i];
+        words[4 * i + 3] = c3[i];
+    }
+}
+
+static void drop_run(const struct dropout_job *job, const float *x, float *y, int64_t n,
+                     const uint32_t *words)
+{
+    rp_vu threshold = rp_vset_u(job->threshold);
+    rp_vf scale = rp_vset(job->scale);
+    int64_t i = 0;
+    for (; i + RP_VW <= n; i += RP_VW) {
+        rp_vu u = (rp_vu)rp_vload_i((const int32_t *)words + i);
+        rp_vstore(y + i, rp_vselect(u >= threshold, rp_vload(x + i) * scale, rp_vzero()));
+    }
+    for (; i < n; i++) y[i] = words[i] >= job->threshold ? x[i] * job->scale : 0.0f;
+}
+
+/* Elements [begin, end) of one sample. */
+static void drop_sample(const struct dropout_job *job, int64_t sample, int64_t begin, int64_t end)
+{
+    const float *x = job->x + sample * job->per_sample;
+    float *y = job->y + sample * job->per_sample;
+    for (int64_t at = begin; at < end;) {
+        uint32_t words[WORDS];
+        int64_t first = at - at % 4;
+        int64_t stop = first + WORDS < end ? first + WORDS : end;
+        draw_words(job, job->position + (uint64_t)sample, (uint32_t)(first / 4), words);
+        drop_run(job, x + at, y + at, stop - at, words + (at - first));
+        at = stop;
+    }
+}
+
+static void drop_work(void *arg, int thread)
+{
+    const struct dropout_job *job = arg;
+    int64_t at, end;
+    rp_pool_cut(job->elements, WORDS, thread, job->n_threads, &at, &end);
+    while (at < end) {
+        int64_t sample = at / job->per_sample, begin = at - sample * job->per_sample;
+        int64_t left = end - sample * job->per_sample;
+        drop_sample(job, sample, begin, left < job->per_sample ? left : job->per_sample);
+        at = (sample + 1) * job->per_sample;
+    }
+}
+
+static void drop(struct rp_cpu *cpu, const struct rp_op_call *call, const struct rp_pass *pass)
+{
+    int64_t n = rp_tensor_elements(&call->in[0]);
+    float p = call->params.dropout.p;
+    struct dropout_job job = {.x = call->in[0].data,
+                              .y = call->out[0].data,
+                              .elements = n,
+                              .per_sample = n / pass->rows.n_samples,
+                              .n_threads = rp_threads_for(cpu, 8 * n),
+                              .seed = pass->seed,
+                              .position = pass->position,
+                              .site = call->params.dropout.site,
+                              .threshold = rp_threshold(p),
+                              .scale = 1.0f / (1.0f - p)};
+    rp_threads_run(cpu, job.n_threads, drop_work, &job);
+}
+
+RP_CPU_KERNEL(dropout)
+{
+    (void)err;
+    drop(cpu, call, pass);
+    return RP_STATUS_OK;
+}
+
+RP_CPU_KERNEL(dropout_dx)
+{
+    (void)err;
+    drop(cpu, call, pass);
+    return RP_STATUS_OK;
+}
