@@ -116,7 +116,15 @@ static double loss_of(const struct rp_digest_line *line)
     return (double)value;
 }
 
-static json_t *pair_of_hex(uint64_t a, uint64_t b)
+static json_t *pair_of_bits(uint32_t a, uint32_t b)
+{
+    char x[16], y[16];
+    snprintf(x, sizeof x, "%08" PRIx32, a);
+    snprintf(y, sizeof y, "%08" PRIx32, b);
+    return json_pack("[s, s]", x, y);
+}
+
+static json_t *pair_of_digests(uint64_t a, uint64_t b)
 {
     char x[RP_HEX64], y[RP_HEX64];
     rp_hex64(a, x);
@@ -133,8 +141,8 @@ static void tell_step(const struct difference *d, struct rp_text *text, json_t *
                 d->a->loss_bits == d->b->loss_bits ? "  equal: forward the same, update not" : "",
                 d->a->params, d->b->params, d->a->params == d->b->params ? "  equal" : "");
     json_object_set_new(result, "first_step", json_integer((json_int_t)d->a->step));
-    json_object_set_new(result, "loss_bits", pair_of_hex(d->a->loss_bits, d->b->loss_bits));
-    json_object_set_new(result, "params", pair_of_hex(d->a->params, d->b->params));
+    json_object_set_new(result, "loss_bits", pair_of_bits(d->a->loss_bits, d->b->loss_bits));
+    json_object_set_new(result, "params", pair_of_digests(d->a->params, d->b->params));
     if (!d->n_names) return;
     json_t *names = json_array();
     rp_text_add(text, "tensors that differ at step %" PRIu64 ":", d->tensors_step);
@@ -177,8 +185,10 @@ static void tell_element(const struct rp_compare_element *e, struct rp_text *tex
     json_object_set_new(result, "checkpoint", json_integer((json_int_t)e->step));
     json_object_set_new(result, "tensor", json_string(e->tensor));
     json_object_set_new(result, "element", index);
-    json_object_set_new(result, "values", json_pack("[f, f]", (double)e->a, (double)e->b));
-    json_object_set_new(result, "value_bits", pair_of_hex(bits_of(e->a), bits_of(e->b)));
+    json_object_set_new(
+        result, "values",
+        json_pack("[o, o]", rp_json_number((double)e->a), rp_json_number((double)e->b)));
+    json_object_set_new(result, "value_bits", pair_of_bits(bits_of(e->a), bits_of(e->b)));
     json_object_set_new(result, "ulps",
                         e->ulps == UINT64_MAX ? json_null() : json_integer((json_int_t)e->ulps));
     rp_text_release(&place);

@@ -2,6 +2,7 @@
 
 #include "base/sys.h"
 
+#include <math.h>
 #include <string.h>
 #include <strings.h>
 
@@ -74,6 +75,13 @@ char *rp_text_for_terminal(const char *text)
             rp_text_add_bytes(&shown, text, 1);
     }
     return shown.bytes;
+}
+
+json_t *rp_json_number(double value)
+{
+    if (isnan(value)) return json_string("NaN");
+    if (isinf(value)) return json_string(value > 0 ? "Infinity" : "-Infinity");
+    return json_real(value);
 }
 
 void rp_text_add_duration(struct rp_text *text, double seconds)

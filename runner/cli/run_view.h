@@ -28,6 +28,8 @@ double rp_run_view_started(const struct rp_run_view *view); /* wall clock of the
 /* What came from a file goes to a terminal this way: control characters become \xNN. Caller frees.
  */
 char *rp_text_for_terminal(const char *text);
+/* A JSON number, or "NaN", "Infinity", "-Infinity". */
+json_t *rp_json_number(double value);
 /* "3.2 s", "12 min", "2.1 h", "5 days". */
 void rp_text_add_duration(struct rp_text *text, double seconds);
 

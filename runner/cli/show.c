@@ -8,7 +8,6 @@
 #include "cli/run_view.h"
 
 #include <inttypes.h>
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -29,20 +28,13 @@ static bool is(const struct show *show, const char *status)
 /* ---- --json
  * ---------------------------------------------------------------------------------------- */
 
-static json_t *number_or_text(double value)
-{
-    if (isnan(value)) return json_string("NaN");
-    if (isinf(value)) return json_string(value > 0 ? "Infinity" : "-Infinity");
-    return json_real(value);
-}
-
 static json_t *newest_metrics(const struct show *show)
 {
     json_t *object = json_object();
     for (int i = 0; i < show->metrics.n; i++) {
         const struct rp_series *series = &show->metrics.series[i];
         char *key = rp_mem_text("%s/%s", series->split, series->name);
-        json_object_set_new(object, key, number_or_text(series->value[series->n - 1]));
+        json_object_set_new(object, key, rp_json_number(series->value[series->n - 1]));
         rp_mem_free(key);
     }
     return object;
