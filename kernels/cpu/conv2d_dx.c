@@ -85,7 +85,10 @@ static void run_phase(struct rp_cpu *cpu, const struct rp_op_call *call,
         .c_n = rp_gemm_plain(1),
     };
     if (gemm.m == 0) return;
-    if (gemm.sum.rows == 0) gemm.b = w->data; /* no tap: nothing of it is read */
+    if (gemm.sum.rows == 0) { /* a phase without a tap: sums of nothing, nothing of b is read */
+        gemm.b = w->data;
+        gemm.a_k.n1 = gemm.b_k.n1 = 1;
+    }
     for (int g = 0; g < p->groups; g++) {
         RP_ISA_NAME(rp_gemm_run)(cpu, &gemm, scratch);
         gemm.a += o;
