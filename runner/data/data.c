@@ -262,6 +262,16 @@ uint64_t rp_data_bytes(const struct rp_data *data)
 /* ---- batches
  * --------------------------------------------------------------------------------------- */
 
+/* Asks for the bytes of a sample that will be read soon: samples lie all over the memory. */
+static void prefetch_sample(const struct rp_data_set *set, int64_t sample)
+{
+    enum { LINE = 64, MOST = 1 << 14 };
+    int64_t bytes = set->row * (set->is_u8 ? 1 : (int64_t)sizeof(float));
+    const char *row = set->is_u8 ? (const char *)(set->u8 + sample * set->row)
+                                 : (const char *)(set->f32 + sample * set->row);
+    for (int64_t at = 0; at < bytes && at < MOST; at += LINE) __builtin_prefetch(row + at);
+}
+
 /* The target of one sample into place `slot` of y. */
 static void copy_target(const struct rp_data_set *set, int64_t sample, int64_t slot, void *y)
 {
@@ -272,14 +282,26 @@ static void copy_target(const struct rp_data_set *set, int64_t sample, int64_t s
                (size_t)set->n_values * sizeof(float));
 }
 
+/* The stored samples at `n` training positions from `position` on. */
+static void find_samples(const struct rp_data *data, uint64_t position, int64_t n,
+                         uint64_t *samples)
+{
+    rp_data_order(data->seed, (uint64_t)data->shape.n_train, position, n, samples);
+    for (int64_t i = 0; data->train_index && i < n; i++) samples[i] = data->train_index[samples[i]];
+}
+
 void rp_data_fill_train(const struct rp_data *data, uint64_t position, int64_t n, float *x, void *y)
 {
+    enum { RUN = 64, AHEAD = 4 };
     const struct rp_data_set *set = &data->train;
-    uint64_t n_train = (uint64_t)data->shape.n_train;
+    uint64_t samples[RUN];
     for (int64_t slot = 0; slot < n; slot++) {
         uint64_t at = position + (uint64_t)slot;
-        int64_t sample = (int64_t)rp_data_permute(data->seed, at / n_train, n_train, at % n_train);
-        if (data->train_index) sample = data->train_index[sample];
+        int64_t left = n - slot < RUN ? n - slot : RUN, in_run = slot % RUN;
+        if (in_run == 0) find_samples(data, at, left, samples);
+        if (in_run + AHEAD < RUN && slot + AHEAD < n)
+            prefetch_sample(set, (int64_t)samples[in_run + AHEAD]);
+        int64_t sample = (int64_t)samples[in_run];
         rp_data_sample_random(&data->transforms, set, sample, data->seed, at, x + slot * set->row);
         copy_target(set, sample, slot, y);
     }

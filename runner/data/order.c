@@ -8,7 +8,7 @@
 #include "data/data_int.h"
 #include "numerics.h"
 
-enum { FEISTEL_ROUNDS = 10 };
+enum { FEISTEL_ROUNDS = 8, LANES = 8, RUN = 64 };
 
 struct feistel {
     uint64_t seed, key; /* key: the epoch, or 0 for the split */
@@ -23,41 +23,88 @@ static struct feistel feistel_init(uint64_t seed, uint32_t purpose, uint64_t key
     return feistel;
 }
 
-static uint64_t feistel_apply(const struct feistel *feistel, uint64_t value)
+/* Sends LANES values through the network side by side: one waits on its multiplications ten rounds
+ * of ten rounds long, several share the wait. */
+static void feistel_apply(const struct feistel *feistel, uint64_t value[LANES])
 {
     uint32_t mask = (uint32_t)((UINT64_C(1) << feistel->half_bits) - 1);
-    uint32_t left = (uint32_t)(value >> feistel->half_bits), right = (uint32_t)value & mask;
-    for (uint32_t round = 0; round < FEISTEL_ROUNDS; round++) {
-        struct rp_draw words =
-            rp_draw_block(feistel->seed, feistel->purpose, round, feistel->key, right);
-        uint32_t next = left ^ (words.u[0] & mask);
-        left = right;
-        right = next;
+    uint32_t left[LANES], right[LANES];
+    for (int lane = 0; lane < LANES; lane++) {
+        left[lane] = (uint32_t)(value[lane] >> feistel->half_bits);
+        right[lane] = (uint32_t)value[lane] & mask;
     }
-    return (uint64_t)left << feistel->half_bits | right;
+    for (uint32_t round = 0; round < FEISTEL_ROUNDS; round++) {
+        for (int lane = 0; lane < LANES; lane++) {
+            struct rp_draw draw =
+                rp_draw_block(feistel->seed, feistel->purpose, round, feistel->key, right[lane]);
+            uint32_t next = left[lane] ^ (draw.u[0] & mask);
+            left[lane] = right[lane];
+            right[lane] = next;
+        }
+    }
+    for (int lane = 0; lane < LANES; lane++)
+        value[lane] = (uint64_t)left[lane] << feistel->half_bits | right[lane];
 }
 
-static uint64_t permute(const struct feistel *feistel, uint64_t n, uint64_t i)
+/* The images of first, first + 1, ..., first + count - 1. A lane whose value falls outside goes
+ * round again while the others take up the next ones. */
+static void permute_run(const struct feistel *feistel, uint64_t n, uint64_t first, int64_t count,
+                        uint64_t *out)
 {
-    do i = feistel_apply(feistel, i);
-    while (i >= n);
-    return i;
+    uint64_t value[LANES] = {0};
+    int64_t place[LANES], next = 0;
+    int n_busy = 0;
+    for (int lane = 0; lane < LANES; lane++) {
+        place[lane] = next < count ? next : -1;
+        if (next >= count) continue;
+        value[lane] = first + (uint64_t)next++;
+        n_busy++;
+    }
+    while (n_busy > 0) {
+        feistel_apply(feistel, value);
+        for (int lane = 0; lane < LANES; lane++) {
+            if (place[lane] < 0 || value[lane] >= n) continue;
+            out[place[lane]] = value[lane];
+            place[lane] = next < count ? next : -1;
+            if (next < count)
+                value[lane] = first + (uint64_t)next++;
+            else
+                n_busy--;
+        }
+    }
 }
 
 uint64_t rp_data_permute(uint64_t seed, uint64_t epoch, uint64_t n, uint64_t i)
 {
+    uint64_t image;
     struct feistel feistel = feistel_init(seed, RP_PURPOSE_ORDER, epoch, n);
-    return permute(&feistel, n, i);
+    permute_run(&feistel, n, i, 1, &image);
+    return image;
+}
+
+void rp_data_order(uint64_t seed, uint64_t n, uint64_t position, int64_t count, uint64_t *samples)
+{
+    while (count > 0) {
+        uint64_t epoch = position / n, within = position % n;
+        int64_t run = n - within < (uint64_t)count ? (int64_t)(n - within) : count;
+        struct feistel feistel = feistel_init(seed, RP_PURPOSE_ORDER, epoch, n);
+        permute_run(&feistel, n, within, run, samples);
+        position += (uint64_t)run;
+        samples += run;
+        count -= run;
+    }
 }
 
 void rp_data_split(uint64_t seed, int64_t n, int64_t n_valid, uint32_t *train, uint32_t *valid)
 {
-    /* A sample is for validation when its place in the permutation, the one that the inverse would
-     * give, is in the tail; walking the tail forwards marks the same samples. */
     struct feistel feistel = feistel_init(seed, RP_PURPOSE_SPLIT, 0, (uint64_t)n);
     uint8_t *is_valid = rp_mem_new((size_t)n);
-    for (int64_t i = n - n_valid; i < n; i++)
-        is_valid[permute(&feistel, (uint64_t)n, (uint64_t)i)] = 1;
+    uint64_t run[RUN];
+    for (int64_t i = n - n_valid; i < n; i += RUN) {
+        int64_t count = n - i < RUN ? n - i : RUN;
+        permute_run(&feistel, (uint64_t)n, (uint64_t)i, count, run);
+        for (int64_t j = 0; j < count; j++) is_valid[run[j]] = 1;
+    }
     for (int64_t i = 0; i < n; i++) {
         if (is_valid[i])
             *valid++ = (uint32_t)i;
