@@ -181,6 +181,14 @@ bool rp_key_allows_auto(const struct rp_key *key);
 /* "a number above 0", "one of: adam, sgd", ... */
 void rp_key_expected(const struct rp_key *key, struct rp_text *text);
 
+/* In words, for `explain` and the key reference. */
+enum rp_rule rp_key_rule(const struct rp_key *key); /* PARENT for rows of groups */
+const char *rp_rule_words(enum rp_rule rule);
+void rp_key_default_words(const struct rp_key *key, struct rp_text *text);
+void rp_key_when_words(const struct rp_key *key, struct rp_text *text);
+const char *rp_template_name(int i); /* NULL past the last */
+void rp_template_summary(int i, struct rp_text *text);
+
 /* ---- values: what the schema made of the nodes, every default present ---------------------------
  */
 
