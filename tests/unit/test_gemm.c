@@ -466,10 +466,9 @@ static void test_controls(void)
     CHECK(right != swapped);
     CHECK(right != one_chain);
 
-    float node[4], tree, chain;
-    for (int i = 0; i < 4; i++) node[i] = random_value();
-    tree = (node[0] + node[1]) + (node[2] + node[3]);
-    chain = ((node[0] + node[1]) + node[2]) + node[3];
+    static const float node[4] = {1.0f, 0x1p-24f, 0x1p-24f, 0x1p-24f};
+    float tree = (node[0] + node[1]) + (node[2] + node[3]);
+    float chain = ((node[0] + node[1]) + node[2]) + node[3];
     CHECK(tree != chain);
 }
 

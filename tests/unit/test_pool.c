@@ -1,0 +1,189 @@
+/* test_pool.c - the parallel for, the cut, and the self-test of the CPU device. */
+#include <fenv.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <time.h>
+#include <unistd.h>
+
+#if defined(__x86_64__)
+#include <xmmintrin.h>
+#endif
+
+#include "cpu/pool.h"
+#include "device.h"
+#include "test.h"
+
+/* ---- every thread once, and all of them before the call returns
+ * ------------------------------------ */
+
+enum { MAX_THREADS = 9, CALLS = 3000 };
+
+struct tally {
+    int calls[MAX_THREADS][16]; /* a row per thread; each writes its own */
+    atomic_int total;
+    pthread_t caller;
+    bool caller_is_first;
+};
+
+static void count(void *arg, int thread)
+{
+    struct tally *tally = arg;
+    tally->calls[thread][0]++;
+    if (thread == 0) tally->caller_is_first = pthread_equal(pthread_self(), tally->caller);
+    atomic_fetch_add(&tally->total, 1);
+}
+
+static void test_run(int n_threads)
+{
+    struct rp_error err = {0};
+    struct rp_pool *pool;
+    struct tally tally = {.caller = pthread_self()};
+    CHECK_OK(rp_pool_open(n_threads, &pool, &err), &err);
+    CHECK_INT(rp_pool_threads(pool), n_threads);
+    for (int i = 1; i <= CALLS; i++) {
+        rp_pool_run(pool, count, &tally);
+        CHECK_INT(atomic_load(&tally.total), i * n_threads);
+        if (i % 1000 == 0) usleep(2000); /* long enough for the workers to fall asleep */
+    }
+    for (int t = 0; t < n_threads; t++) CHECK_INT(tally.calls[t][0], CALLS);
+    CHECK(tally.caller_is_first);
+    rp_pool_close(pool);
+}
+
+static void test_refusals(void)
+{
+    struct rp_error err = {0};
+    struct rp_pool *pool;
+    CHECK_STATUS(rp_pool_open(0, &pool, &err), RP_STATUS_USAGE, &err);
+    CHECK_STATUS(rp_pool_open(100000, &pool, &err), RP_STATUS_USAGE, &err);
+    rp_pool_close(NULL);
+}
+
+static double cpu_seconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+/* Idle workers sleep: 50 ms of nothing cost less than 5 ms of processor time. */
+static void test_idle(void)
+{
+    struct rp_error err = {0};
+    struct rp_pool *pool;
+    struct tally tally = {.caller = pthread_self()};
+    CHECK_OK(rp_pool_open(4, &pool, &err), &err);
+    rp_pool_run(pool, count, &tally);
+    double before = cpu_seconds();
+    usleep(50000);
+    CHECK(cpu_seconds() - before < 0.005);
+    rp_pool_close(pool);
+}
+
+/* ---- the cut
+ * ------------------------------------------------------------------------------------- */
+
+static void test_cut(void)
+{
+    static const int64_t sizes[] = {0, 1, 5, 6, 7, 64, 1000, 1001}, grains[] = {1, 6, 64};
+    for (size_t s = 0; s < RP_COUNT(sizes); s++) {
+        for (size_t g = 0; g < RP_COUNT(grains); g++) {
+            for (int n = 1; n <= MAX_THREADS; n++) {
+                int64_t expected = 0, begin, end;
+                for (int t = 0; t < n; t++) {
+                    rp_pool_cut(sizes[s], grains[g], t, n, &begin, &end);
+                    CHECK_INT(begin, expected);
+                    CHECK(end >= begin);
+                    CHECK(end == sizes[s] || end % grains[g] == 0);
+                    expected = end;
+                }
+                CHECK_INT(expected, sizes[s]);
+            }
+        }
+    }
+}
+
+/* ---- the device and its self-test
+ * ---------------------------------------------------------------- */
+
+static void test_device(void)
+{
+    struct rp_error err = {0};
+    struct rp_device_config config = {.threads = 3, .poison = true};
+    struct rp_device *device;
+    void *block;
+    char text[256];
+    CHECK_OK(rp_device_cpu.open(&config, &device, &err), &err);
+    CHECK_OK(rp_device_cpu.self_test(device, &err), &err);
+    rp_device_cpu.describe(device, text);
+    CHECK(strstr(text, device->config.path) != NULL);
+    CHECK(strstr(text, "3 threads") != NULL);
+    CHECK_OK(rp_device_cpu.alloc(device, 1000, &block, &err), &err);
+    CHECK_INT((uintptr_t)block % 256, 0);
+    float poison = *(float *)block;
+    CHECK(poison != poison);
+    CHECK_OK(rp_device_cpu.zero(device, block, 1000, &err), &err);
+    CHECK_INT(((char *)block)[999], 0);
+    rp_device_cpu.free(device, block);
+    rp_device_cpu.close(device);
+    rp_device_cpu.close(NULL);
+
+    config.path = "mmx";
+    CHECK_STATUS(rp_device_cpu.open(&config, &device, &err), RP_STATUS_USAGE, &err);
+    config.path = NULL;
+    config.threads = 0;
+    CHECK_STATUS(rp_device_cpu.open(&config, &device, &err), RP_STATUS_USAGE, &err);
+}
+
+/* A thread inherits the mode of its maker: a device opened under a wrong mode must be refused, also
+ * when only its workers have it. */
+static void test_wrong_mode(void (*spoil)(void), bool caller_too)
+{
+    struct rp_error err = {0};
+    struct rp_device_config config = {.threads = 2};
+    struct rp_device *device;
+    fenv_t mode;
+    fegetenv(&mode);
+    spoil();
+    CHECK_OK(rp_device_cpu.open(&config, &device, &err), &err);
+    if (!caller_too) fesetenv(&mode);
+    enum rp_status status = rp_device_cpu.self_test(device, &err);
+    fesetenv(&mode);
+    CHECK_INT(status, RP_STATUS_ENVIRONMENT);
+    CHECK(strstr(err.text, caller_too ? "thread 0" : "thread 1") != NULL);
+    rp_device_cpu.close(device);
+}
+
+static void spoil_rounding(void)
+{
+    fesetround(FE_UPWARD);
+}
+
+#if defined(__x86_64__)
+static void flush_results(void)
+{
+    _mm_setcsr(_mm_getcsr() | 0x8000u);
+}
+static void flush_operands(void)
+{
+    _mm_setcsr(_mm_getcsr() | 0x0040u);
+}
+#endif
+
+int main(void)
+{
+    static const int threads[] = {1, 2, 3, MAX_THREADS};
+    for (size_t i = 0; i < RP_COUNT(threads); i++) test_run(threads[i]);
+    test_refusals();
+    test_idle();
+    test_cut();
+    test_device();
+    for (int caller_too = 0; caller_too < 2; caller_too++) {
+        test_wrong_mode(spoil_rounding, caller_too);
+#if defined(__x86_64__)
+        test_wrong_mode(flush_results, caller_too);
+        test_wrong_mode(flush_operands, caller_too);
+#endif
+    }
+    return test_result();
+}
