@@ -25,6 +25,9 @@ extern const struct rp_cpu_kernels rp_cpu_kernels_avx2;
 extern const struct rp_cpu_kernels rp_cpu_kernels_neon;
 #endif
 extern const struct rp_cpu_kernels rp_cpu_kernels_scalar;
+#if defined(RP_HAVE_wide)
+extern const struct rp_cpu_kernels rp_cpu_kernels_wide;
+#endif
 
 #if defined(__x86_64__)
 static bool runs_avx512(void)
@@ -50,7 +53,8 @@ static bool runs_always(void)
 #define runs_scalar runs_always
 #endif
 
-/* Widest first. */
+/* Widest first. `wide` is the 16-float code on AVX2: built with the tests, for machines without
+ * AVX-512. */
 static const struct path {
     const struct rp_cpu_kernels *kernels;
     const char *name;
@@ -66,6 +70,9 @@ static const struct path {
     {&rp_cpu_kernels_neon, "neon", runs_neon},
 #endif
     {&rp_cpu_kernels_scalar, "scalar", runs_scalar},
+#if defined(RP_HAVE_wide)
+    {&rp_cpu_kernels_wide, "wide", runs_avx2}, /* last: never chosen but by name */
+#endif
 };
 
 const char *rp_cpu_paths(void)
@@ -94,8 +101,8 @@ static enum rp_status choose_path(const char *name, const struct rp_cpu_kernels 
 {
     const struct path *path = find_path(name);
     if (!path && name)
-        return rp_error_set(err, RP_STATUS_USAGE, "CPU path '%s': this build and machine have %s",
-                            name, rp_cpu_paths());
+        return rp_error_set(err, RP_STATUS_ENVIRONMENT,
+                            "CPU path '%s': this build and machine have %s", name, rp_cpu_paths());
     if (!path)
         return rp_error_set(err, RP_STATUS_ENVIRONMENT,
                             "this processor has no fused multiply-add (FMA), which every tier "

@@ -379,7 +379,7 @@ static void test_kill(void)
         rp_text_release(&report);
         remove_folder(run);
     }
-    CHECK(seen > 1); /* control: the child did save */
+    CHECK(seen >= 1); /* control: the child did save */
 }
 
 int main(void)
