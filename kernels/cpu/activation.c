@@ -3,9 +3,9 @@
 
 #define SQRT_1_2      0x1.6a09e6p-1f /* 1 / sqrt 2 */
 #define ONE_SQRT_2PI  0x1.988454p-2f /* 1 / sqrt(2 pi) */
-#define SQRT_2_PI     0x1.988454p-1f /* sqrt(2 / pi) */
-#define CUBIC         0x1.2444f2p-5f /* 0.044715 sqrt(2 / pi) */
-#define CUBIC_TIMES_3 0x1.b6676cp-4f /* three times that */
+#define LINEAR        0x1.988454p0f  /* 2 sqrt(2 / pi) */
+#define CUBIC         0x1.2444f2p-4f /* 0.044715 times that */
+#define CUBIC_TIMES_3 0x1.b6676cp-3f
 
 RP_VEC_FN rp_vf relu_term(rp_vf x, rp_vf unused)
 {
@@ -29,21 +29,27 @@ RP_VEC_FN rp_vf gelu_dx_term(rp_vf dy, rp_vf x)
     return dy * rp_vfma(x, d, p);
 }
 
-RP_VEC_FN rp_vf gelu_tanh_of(rp_vf x, rp_vf square)
+/* s = sigmoid(x) and 1 - s, both with a small relative error. */
+RP_VEC_FN rp_vf sigmoid_sides(rp_vf x, rp_vf *rest)
 {
-    return rp_vtanh(x * rp_vfma(rp_vset(CUBIC), square, rp_vset(SQRT_2_PI)));
+    rp_vf e = rp_vexp(-rp_vabs(x)), w = rp_vset(1.0f) / (rp_vset(1.0f) + e), ew = e * w;
+    rp_vi negative = x < rp_vzero();
+    *rest = rp_vselect(negative, w, ew);
+    return rp_vselect(negative, ew, w);
 }
+
+/* (1 + tanh u) / 2 is sigmoid(2 u), which loses nothing where tanh u is near -1. */
 RP_VEC_FN rp_vf gelu_tanh_term(rp_vf x, rp_vf unused)
 {
     (void)unused;
-    return rp_vset(0.5f) * x * (rp_vset(1.0f) + gelu_tanh_of(x, x * x));
+    return x * rp_vsigmoid(x * rp_vfma(rp_vset(CUBIC), x * x, rp_vset(LINEAR)));
 }
 RP_VEC_FN rp_vf gelu_tanh_dx_term(rp_vf dy, rp_vf x)
 {
-    rp_vf square = x * x, t = gelu_tanh_of(x, square);
-    rp_vf s = rp_vfma(-t, t, rp_vset(1.0f));
-    rp_vf d = rp_vfma(rp_vset(CUBIC_TIMES_3), square, rp_vset(SQRT_2_PI));
-    return dy * rp_vfma(rp_vset(0.5f) * x * s, d, rp_vset(0.5f) * (rp_vset(1.0f) + t));
+    rp_vf z = x * x, t;
+    rp_vf s = sigmoid_sides(x * rp_vfma(rp_vset(CUBIC), z, rp_vset(LINEAR)), &t);
+    rp_vf d = rp_vfma(rp_vset(CUBIC_TIMES_3), z, rp_vset(LINEAR));
+    return dy * rp_vfma(x * (s * t), d, s);
 }
 
 RP_VEC_FN rp_vf silu_term(rp_vf x, rp_vf unused)
@@ -53,8 +59,8 @@ RP_VEC_FN rp_vf silu_term(rp_vf x, rp_vf unused)
 }
 RP_VEC_FN rp_vf silu_dx_term(rp_vf dy, rp_vf x)
 {
-    rp_vf s = rp_vsigmoid(x);
-    return dy * (s * rp_vfma(x, rp_vset(1.0f) - s, rp_vset(1.0f)));
+    rp_vf t, s = sigmoid_sides(x, &t);
+    return dy * (s * rp_vfma(x, t, rp_vset(1.0f)));
 }
 
 RP_VEC_FN rp_vf sigmoid_term(rp_vf x, rp_vf unused)

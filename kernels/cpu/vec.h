@@ -195,6 +195,28 @@ RP_VEC_FN void rp_vstore_first(float *to, rp_vf x, int64_t n)
 #endif
 }
 
+/* The low 32 bits of a * b, and the high ones in *high. */
+RP_VEC_FN rp_vu rp_vmul_wide(rp_vu a, rp_vu b, rp_vu *high)
+{
+#if defined(RP_ISA_avx512)
+    __m512i even = _mm512_mul_epu32((__m512i)a, (__m512i)b);
+    __m512i odd =
+        _mm512_mul_epu32(_mm512_srli_epi64((__m512i)a, 32), _mm512_srli_epi64((__m512i)b, 32));
+    *high = (rp_vu)_mm512_mask_mov_epi32(_mm512_srli_epi64(even, 32), 0xaaaa, odd);
+    return (rp_vu)_mm512_mask_mov_epi32(even, 0xaaaa, _mm512_slli_epi64(odd, 32));
+#elif defined(RP_ISA_avx2)
+    __m256i even = _mm256_mul_epu32((__m256i)a, (__m256i)b);
+    __m256i odd =
+        _mm256_mul_epu32(_mm256_srli_epi64((__m256i)a, 32), _mm256_srli_epi64((__m256i)b, 32));
+    *high = (rp_vu)_mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xaa);
+    return (rp_vu)_mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), 0xaa);
+#else
+    rp_vu low = a * b;
+    for (int i = 0; i < RP_VW; i++) (*high)[i] = (uint32_t)(((uint64_t)a[i] * b[i]) >> 32);
+    return low;
+#endif
+}
+
 /* All RP_VW elements, or the first `lanes` of them: a known full width costs no mask. */
 RP_VEC_FN rp_vf rp_vload_lanes(const float *from, int64_t lanes)
 {

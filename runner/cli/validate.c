@@ -10,24 +10,31 @@
 
 #include <jansson.h>
 #include <stdio.h>
-#include <string.h>
 
-static const char *const sections[] = {"numeric", "policy", "place"};
+/* The numeric digest is bound to the content of files, which nobody has read yet. A spec that names
+ * no file has nothing to bind. */
+static bool is_bound(const struct rp_spec *spec)
+{
+    return spec->train_data.n_files == 0 && spec->valid_data.n_files == 0 &&
+           !spec->model.init_from.given;
+}
 
 static void show_digests(const struct rp_spec *spec, bool json, json_t *entry)
 {
-    json_t *digests = json_object();
+    char hex[3][RP_SHA256_HEX];
+    bool bound = is_bound(spec);
     for (int i = 0; i < 3; i++) {
-        char hex[RP_SHA256_HEX];
         struct rp_sha256 digest = rp_spec_digest(spec, (enum rp_section)i);
-        rp_sha256_hex(&digest, hex);
-        json_object_set_new(digests, sections[i], json_string(hex));
-        if (!json)
-            printf("  %-8s %s%s\n", sections[i], hex,
-                   i == 0 ? "  (unbound: without the data)" : "");
+        rp_sha256_hex(&digest, hex[i]);
     }
-    json_object_set_new(entry, "digests", digests);
-    json_object_set_new(entry, "numeric", json_string("unbound"));
+    if (!json && bound) printf("  numeric  %s\n", hex[0]);
+    if (!json && !bound)
+        printf("  numeric: unbound; the data has not been read (of the spec alone: %.16s)\n",
+               hex[0]);
+    if (!json) printf("  policy   %s\n  place    %s\n", hex[1], hex[2]);
+    json_object_set_new(entry, "digests",
+                        json_pack("{s:s, s:s, s:s, s:s}", "numeric", bound ? hex[0] : "unbound",
+                                  "spec", hex[0], "policy", hex[1], "place", hex[2]));
 }
 
 /* The parts that need headers of the data files. A file that is not here is no fault of the spec:

@@ -8,6 +8,8 @@
 
 /* What the process holds before the first tensor: heap, stacks, libraries' data. Measured. */
 static const uint64_t program_bytes = (uint64_t)2 << 20;
+/* Through which a checkpoint's writer hashes and writes (checkpoint/safetensors_write.c). */
+static const uint64_t save_buffer_bytes = (uint64_t)4 << 20;
 enum { CHUNK = 4096 }; /* elements of a chunk of the gradient norm */
 
 static void add_row(struct rp_plan *plan, const char *what, uint64_t bytes)
@@ -205,7 +207,7 @@ void rp_plan_set_memory(struct rp_plan *plan, const struct rp_spec *spec)
     add_row(plan, "batches read ahead",
             rp_loader_bytes(&plan->data, plan->pass_samples, RP_PLAN_LOADER_DEPTH));
     add_row(plan, "evaluation batch", io_bytes(&model->eval));
-    add_row(plan, "checkpoint copy", (numbers + largest) * 4);
+    add_row(plan, "checkpoint copy", (numbers + largest) * 4 + save_buffer_bytes);
     add_row(plan, "program", program_bytes);
     set_flops(plan, spec);
 }

@@ -217,6 +217,23 @@ static enum rp_status try_take(struct rp_hold *hold, bool *again, struct rp_erro
     return RP_STATUS_OK;
 }
 
+/* "manifest.json.tmp.4711": a process was killed between writing and renaming it. The folder is
+ * ours now, so nobody is still at it; what cannot be removed harms nobody. */
+static void remove_leftovers(const char *run)
+{
+    char **names = NULL;
+    if (rp_sys_list(run, &names, NULL) != RP_STATUS_OK) return;
+    for (char **name = names; *name; name++) {
+        const char *mark = strstr(*name, ".tmp.");
+        if (!mark || !mark[5] || strspn(mark + 5, "0123456789") != strlen(mark + 5)) continue;
+        char *path = rp_sys_join(run, *name);
+        enum rp_status ignored = rp_sys_remove(path, NULL);
+        (void)ignored;
+        rp_mem_free(path);
+    }
+    rp_sys_free_names(names);
+}
+
 enum rp_status rp_hold_take(const char *run, struct rp_hold **result, struct rp_error *err)
 {
     struct rp_hold *hold = RP_NEW(struct rp_hold);
@@ -239,6 +256,7 @@ enum rp_status rp_hold_take(const char *run, struct rp_hold **result, struct rp_
             rp_error_set(err, RP_STATUS_BUSY, "%s is being replaced again and again", hold->path);
 out:
     if (status == RP_STATUS_OK) {
+        remove_leftovers(run);
         *result = hold;
     } else {
         rp_sys_close(hold->fd);

@@ -1,0 +1,475 @@
+/* cases.c - the cases of every row of ops.def: odd sizes, lengths beyond a panel of 1024 and not a
+ * multiple of it, groups, strides, padding, 1 to 8 shards, shards cut into several passes. */
+#include <inttypes.h>
+
+#include "ops_test.h"
+
+enum { MAX_CASES = 1024 };
+
+static struct op_case *add_case(struct op_cases *cases, enum rp_op op)
+{
+    if (cases->n == MAX_CASES) {
+        fprintf(stderr, "more than %d cases\n", MAX_CASES);
+        exit(1);
+    }
+    struct op_case *c = &cases->item[cases->n++];
+    *c = (struct op_case){.call.op = op, .parts = 1};
+    c->pass.seed = 0x123456789abcdefu;
+    c->pass.position = 1000;
+    c->pass.grad_scale = 1.0f / 48;
+    return c;
+}
+
+static void set_dims(struct rp_tensor *tensor, enum rp_dtype dtype, int n_dims, const int64_t *dims)
+{
+    tensor->dtype = dtype;
+    tensor->n_dims = n_dims;
+    for (int i = 0; i < n_dims; i++) tensor->dims[i] = dims[i];
+}
+
+static void set_in(struct op_case *c, int i, enum fill fill, int n_dims, const int64_t *dims)
+{
+    static const enum rp_dtype dtypes[] = {[FILL_TARGETS] = RP_DTYPE_I32, [FILL_TAPS] = RP_DTYPE_U8,
+                                           [FILL_CHUNKS] = RP_DTYPE_F64,
+                                           [FILL_CONTROL] = RP_DTYPE_U8};
+    enum rp_dtype dtype = fill < FILL_TARGETS ? RP_DTYPE_F32 : dtypes[fill];
+    set_dims(&c->call.in[i], dtype, n_dims, dims);
+    c->fill[i] = fill;
+}
+
+#define DIMS(...)           (int)RP_COUNT(((int64_t[]){__VA_ARGS__})), (int64_t[]){__VA_ARGS__}
+#define IN(c, i, fill, ...) set_in(c, i, fill, DIMS(__VA_ARGS__))
+#define OUT(c, i, ...)      set_dims(&(c)->call.out[i], RP_DTYPE_F32, DIMS(__VA_ARGS__))
+
+/* All samples in `shards` whole shards; parts > 1: one shard in that many passes. */
+static void set_rows(struct op_case *c, int64_t samples, int shards, int parts)
+{
+    c->pass.rows = (struct rp_rows){.samples_per_shard = samples / shards,
+                                    .n_shards = shards,
+                                    .n_samples = samples};
+    c->parts = parts;
+}
+
+/* ---- products ----------------------------------------------------------------------------------- */
+
+static void add_linear(struct op_cases *cases, int64_t n, int64_t t, int64_t k, int64_t o, int shards,
+                       int parts)
+{
+    for (int bias = 0; bias < 2; bias++) {
+        struct op_case *c = add_case(cases, RP_OP_linear);
+        IN(c, 0, FILL_RANDOM, n, t, k);
+        IN(c, 1, FILL_RANDOM, o, k);
+        if (bias) IN(c, 2, FILL_RANDOM, o);
+        set_rows(c, n, shards, 1);
+    }
+    struct op_case *c = add_case(cases, RP_OP_linear_dx);
+    IN(c, 0, FILL_RANDOM, n, t, o);
+    IN(c, 1, FILL_RANDOM, o, k);
+    set_rows(c, n, shards, 1);
+    for (int cut = 1; cut <= parts; cut += parts > 1 ? parts - 1 : 1) {
+        c = add_case(cases, RP_OP_linear_dw);
+        IN(c, 0, FILL_RANDOM, n, t, o);
+        IN(c, 1, FILL_RANDOM, n, t, k);
+        set_rows(c, n, cut > 1 ? 1 : shards, cut);
+    }
+}
+
+static void add_linear_cases(struct op_cases *cases)
+{
+    static const int64_t shapes[][6] = {
+        /* samples, rows of each, K, O, shards, parts */
+        {1, 1, 1, 1, 1, 1},      {3, 1, 5, 7, 1, 3},        {8, 1, 784, 10, 8, 3},
+        {64, 1, 33, 65, 4, 5},   {4, 3, 1023, 17, 2, 2},    {2, 1, 1024, 31, 2, 2},
+        {6, 1, 1025, 9, 1, 2},   {5, 7, 2500, 130, 1, 5},   {37, 1, 64, 37, 1, 4},
+        {128, 1, 100, 48, 8, 7}, {1100, 1, 13, 19, 1, 3},   {16, 150, 24, 8, 2, 3},
+        {8, 300, 5, 3, 1, 8},    {2, 1, 3000, 2, 1, 1},     {2048, 1, 16, 24, 2, 4},
+        {16, 1, 7, 1100, 16, 1}, {3, 1025, 40, 1, 1, 2},    {1, 4100, 9, 33, 1, 1},
+        {32, 1, 256, 512, 8, 2}, {4, 1, 2049, 1030, 4, 2},
+    };
+    for (size_t i = 0; i < RP_COUNT(shapes); i++)
+        add_linear(cases, shapes[i][0], shapes[i][1], shapes[i][2], shapes[i][3], (int)shapes[i][4],
+                   (int)shapes[i][5]);
+}
+
+struct conv_shape {
+    int n, h, w, c, o, kh, kw, sh, sw, ph, pw, groups, shards, parts;
+};
+
+static void add_conv2d(struct op_cases *cases, const struct conv_shape *s)
+{
+    struct rp_conv2d_params params = {.kernel_h = s->kh, .kernel_w = s->kw, .stride_h = s->sh,
+                                      .stride_w = s->sw, .pad_h = s->ph,    .pad_w = s->pw,
+                                      .groups = s->groups};
+    int64_t oh = (s->h + 2 * s->ph - s->kh) / s->sh + 1, ow = (s->w + 2 * s->pw - s->kw) / s->sw + 1;
+    for (int bias = 0; bias < 2; bias++) {
+        struct op_case *c = add_case(cases, RP_OP_conv2d);
+        IN(c, 0, FILL_RANDOM, s->n, s->h, s->w, s->c);
+        IN(c, 1, FILL_RANDOM, s->o, s->kh, s->kw, s->c / s->groups);
+        if (bias) IN(c, 2, FILL_RANDOM, s->o);
+        set_rows(c, s->n, s->shards, 1);
+        c->call.params.conv2d = params;
+    }
+    struct op_case *c = add_case(cases, RP_OP_conv2d_dx);
+    IN(c, 0, FILL_RANDOM, s->n, oh, ow, s->o);
+    IN(c, 1, FILL_RANDOM, s->o, s->kh, s->kw, s->c / s->groups);
+    OUT(c, 0, s->n, s->h, s->w, s->c);
+    set_rows(c, s->n, s->shards, 1);
+    c->call.params.conv2d = params;
+    for (int cut = 1; cut <= s->parts; cut += s->parts > 1 ? s->parts - 1 : 1) {
+        c = add_case(cases, RP_OP_conv2d_dw);
+        IN(c, 0, FILL_RANDOM, s->n, oh, ow, s->o);
+        IN(c, 1, FILL_RANDOM, s->n, s->h, s->w, s->c);
+        set_rows(c, s->n, cut > 1 ? 1 : s->shards, cut);
+        c->call.params.conv2d = params;
+    }
+}
+
+static void add_conv2d_cases(struct op_cases *cases)
+{
+    static const struct conv_shape shapes[] = {
+        /* n  h   w   c    o   kh kw sh sw ph pw g  S  parts */
+        {1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 1, 1, 1},
+        {2, 5, 5, 3, 8, 3, 3, 1, 1, 1, 1, 1, 2, 2},
+        {4, 28, 28, 1, 20, 5, 5, 1, 1, 2, 2, 1, 4, 3},
+        {3, 7, 9, 5, 7, 3, 3, 2, 2, 1, 1, 1, 1, 3},
+        {2, 8, 8, 16, 32, 1, 1, 2, 2, 0, 0, 1, 2, 2},
+        {8, 6, 6, 12, 18, 3, 3, 1, 1, 1, 1, 3, 8, 4},
+        {2, 9, 8, 8, 8, 3, 3, 1, 1, 1, 1, 8, 1, 2},
+        {2, 4, 4, 150, 33, 3, 3, 1, 1, 1, 1, 1, 1, 2},
+        {2, 11, 6, 4, 6, 5, 3, 3, 2, 4, 2, 2, 2, 1},
+        {2, 3, 3, 2, 3, 5, 5, 1, 1, 4, 4, 1, 2, 2},
+        {3, 20, 21, 3, 16, 7, 7, 2, 2, 3, 3, 1, 1, 3},
+        {2, 13, 13, 6, 5, 2, 4, 3, 1, 0, 1, 1, 2, 1},
+        {1, 6, 6, 260, 20, 2, 2, 1, 1, 0, 0, 1, 1, 1},
+        {16, 8, 8, 64, 64, 3, 3, 1, 1, 1, 1, 1, 4, 2},
+        {2, 10, 10, 4, 300, 3, 3, 1, 1, 1, 1, 1, 2, 1},
+        {1, 40, 60, 2, 4, 3, 3, 1, 1, 1, 1, 1, 1, 1},
+    };
+    for (size_t i = 0; i < RP_COUNT(shapes); i++) add_conv2d(cases, &shapes[i]);
+}
+
+/* ---- sums, pooling, activations ------------------------------------------------------------------ */
+
+static void add_sum_rows_cases(struct op_cases *cases)
+{
+    static const int64_t shapes[][5] = {
+        /* samples, rows of each, columns, shards, parts */
+        {1, 1, 1, 1, 1},      {8, 1, 1, 8, 2},       {128, 1, 10, 8, 5},   {64, 49, 20, 4, 3},
+        {7, 3, 65, 1, 7},     {1024, 1, 3, 1, 2},    {1025, 1, 130, 1, 4}, {4, 1030, 5, 2, 3},
+        {16, 256, 33, 8, 2},  {4096, 1, 1, 4, 9},    {2048, 1, 7, 2, 2},   {2, 5000, 17, 1, 2},
+        {3, 683, 200, 1, 3},  {64, 1, 1000, 64, 1},  {1, 9000, 64, 1, 1},  {256, 1, 4, 256, 1},
+    };
+    for (size_t i = 0; i < RP_COUNT(shapes); i++) {
+        const int64_t *s = shapes[i];
+        for (int cut = 1; cut <= s[4]; cut += s[4] > 1 ? (int)s[4] - 1 : 1) {
+            struct op_case *c = add_case(cases, RP_OP_sum_rows);
+            IN(c, 0, FILL_RANDOM, s[0], s[1], s[2]);
+            set_rows(c, s[0], cut > 1 ? 1 : (int)s[3], cut);
+        }
+    }
+}
+
+static void add_pool(struct op_cases *cases, const struct conv_shape *s)
+{
+    struct rp_pool2d_params params = {.kernel_h = s->kh, .kernel_w = s->kw, .stride_h = s->sh,
+                                      .stride_w = s->sw, .pad_h = s->ph,    .pad_w = s->pw};
+    int64_t oh = (s->h + 2 * s->ph - s->kh) / s->sh + 1, ow = (s->w + 2 * s->pw - s->kw) / s->sw + 1;
+    static const enum rp_op ops[] = {RP_OP_maxpool2d,    RP_OP_avgpool2d,       RP_OP_global_avgpool,
+                                     RP_OP_maxpool2d_dx, RP_OP_avgpool2d_dx, RP_OP_global_avgpool_dx};
+    for (size_t i = 0; i < RP_COUNT(ops); i++) {
+        struct op_case *c = add_case(cases, ops[i]);
+        c->call.params.pool2d = params;
+        set_rows(c, s->n, 1, 1);
+        if (i < 3) {
+            IN(c, 0, FILL_RANDOM, s->n, s->h, s->w, s->c);
+            continue;
+        }
+        OUT(c, 0, s->n, s->h, s->w, s->c);
+        if (ops[i] == RP_OP_global_avgpool_dx)
+            IN(c, 0, FILL_RANDOM, s->n, s->c);
+        else
+            IN(c, 0, FILL_RANDOM, s->n, oh, ow, s->c);
+        if (ops[i] == RP_OP_maxpool2d_dx) IN(c, 1, FILL_TAPS, s->n, oh, ow, s->c);
+    }
+}
+
+static void add_pool_cases(struct op_cases *cases)
+{
+    static const struct conv_shape shapes[] = {
+        {.n = 1, .h = 2, .w = 2, .c = 1, .kh = 2, .kw = 2, .sh = 2, .sw = 2},
+        {.n = 4, .h = 28, .w = 28, .c = 20, .kh = 2, .kw = 2, .sh = 2, .sw = 2},
+        {.n = 3, .h = 9, .w = 7, .c = 5, .kh = 3, .kw = 3, .sh = 2, .sw = 2, .ph = 1, .pw = 1},
+        {.n = 2, .h = 6, .w = 11, .c = 33, .kh = 3, .kw = 2, .sh = 1, .sw = 1, .ph = 1},
+        {.n = 2, .h = 13, .w = 13, .c = 64, .kh = 3, .kw = 3, .sh = 2, .sw = 2},
+        {.n = 2, .h = 5, .w = 5, .c = 3, .kh = 5, .kw = 5, .sh = 1, .sw = 1, .ph = 2, .pw = 2},
+        {.n = 1, .h = 8, .w = 70, .c = 2, .kh = 2, .kw = 3, .sh = 3, .sw = 4, .pw = 1},
+        {.n = 2, .h = 70, .w = 66, .c = 3, .kh = 1, .kw = 1, .sh = 2, .sw = 2},
+    };
+    for (size_t i = 0; i < RP_COUNT(shapes); i++) add_pool(cases, &shapes[i]);
+}
+
+static const int64_t flat_sizes[] = {1, 7, 64, 1003, 4096, 20000};
+
+static void add_activation_cases(struct op_cases *cases)
+{
+    static const enum rp_op ops[] = {
+        RP_OP_relu,    RP_OP_relu_dx, RP_OP_gelu,       RP_OP_gelu_dx, RP_OP_gelu_tanh,
+        RP_OP_gelu_tanh_dx, RP_OP_silu, RP_OP_silu_dx, RP_OP_sigmoid, RP_OP_sigmoid_dx,
+        RP_OP_tanh,    RP_OP_tanh_dx, RP_OP_add,
+    };
+    for (size_t i = 0; i < RP_COUNT(ops); i++)
+        for (size_t j = 0; j < RP_COUNT(flat_sizes); j++) {
+            struct op_case *c = add_case(cases, ops[i]);
+            IN(c, 0, FILL_RANDOM, 1, flat_sizes[j]);
+            if (rp_op_info(ops[i])->n_in == 2) IN(c, 1, FILL_RANDOM, 1, flat_sizes[j]);
+            set_rows(c, 1, 1, 1);
+        }
+    static const int64_t shapes[][3] = {{1, 1, 1}, {3, 5, 7}, {8, 1, 1003}, {64, 2, 33}, {2, 1, 40000}};
+    static const float chances[] = {0, 0.1f, 0.5f, 0.999f};
+    for (size_t i = 0; i < RP_COUNT(shapes); i++)
+        for (size_t j = 0; j < 2 * RP_COUNT(chances); j++) {
+            struct op_case *c = add_case(cases, j % 2 ? RP_OP_dropout_dx : RP_OP_dropout);
+            IN(c, 0, FILL_RANDOM, shapes[i][0], shapes[i][1], shapes[i][2]);
+            set_rows(c, shapes[i][0], 1, 1);
+            c->call.params.dropout = (struct rp_dropout_params){.p = chances[j / 2], .site = 5};
+            if (i == 1) c->pass.position = 0xfffffffeu; /* the count of samples passes 2^32 */
+        }
+}
+
+/* ---- norms ---------------------------------------------------------------------------------------- */
+
+static void add_batch_norm(struct op_cases *cases, int64_t n, int64_t t, int64_t channels, int shards)
+{
+    struct rp_norm_params params = {.eps = 1e-5f};
+    struct op_case *c = add_case(cases, RP_OP_batch_norm);
+    IN(c, 0, FILL_RANDOM, n, t, channels);
+    IN(c, 1, FILL_RANDOM, channels);
+    IN(c, 2, FILL_RANDOM, channels);
+    c->call.params.norm = params;
+    set_rows(c, n, shards, 1);
+
+    c = add_case(cases, RP_OP_batch_norm_dx);
+    IN(c, 0, FILL_RANDOM, n, t, channels);
+    IN(c, 1, FILL_RANDOM, n, t, channels);
+    IN(c, 2, FILL_RANDOM, channels);
+    IN(c, 3, FILL_RANDOM, shards, channels);
+    IN(c, 4, FILL_POSITIVE, shards, channels);
+    c->call.params.norm = params;
+    set_rows(c, n, shards, 1);
+
+    c = add_case(cases, RP_OP_batch_norm_eval);
+    IN(c, 0, FILL_RANDOM, n, t, channels);
+    for (int i = 1; i < 4; i++) IN(c, i, FILL_RANDOM, channels);
+    IN(c, 4, FILL_POSITIVE, channels);
+    c->call.params.norm = params;
+    set_rows(c, n, shards, 1);
+}
+
+static void add_layer_norm(struct op_cases *cases, int64_t n, int64_t t, int64_t width, int parts)
+{
+    struct rp_norm_params params = {.eps = 1e-5f};
+    struct op_case *c = add_case(cases, RP_OP_layer_norm);
+    IN(c, 0, FILL_RANDOM, n, t, width);
+    IN(c, 1, FILL_RANDOM, width);
+    IN(c, 2, FILL_RANDOM, width);
+    c->call.params.norm = params;
+    set_rows(c, n, 1, 1);
+
+    c = add_case(cases, RP_OP_layer_norm_dx);
+    IN(c, 0, FILL_RANDOM, n, t, width);
+    IN(c, 1, FILL_RANDOM, n, t, width);
+    IN(c, 2, FILL_RANDOM, width);
+    IN(c, 3, FILL_RANDOM, n * t);
+    IN(c, 4, FILL_POSITIVE, n * t);
+    c->call.params.norm = params;
+    set_rows(c, n, 1, 1);
+
+    for (int cut = 1; cut <= parts; cut += parts > 1 ? parts - 1 : 1) {
+        c = add_case(cases, RP_OP_layer_norm_dgb);
+        IN(c, 0, FILL_RANDOM, n, t, width);
+        IN(c, 1, FILL_RANDOM, n, t, width);
+        IN(c, 2, FILL_RANDOM, n * t);
+        IN(c, 3, FILL_POSITIVE, n * t);
+        c->call.params.norm = params;
+        set_rows(c, n, cut == 1 && n % 4 == 0 ? 4 : 1, cut);
+    }
+}
+
+static void add_norm_cases(struct op_cases *cases)
+{
+    static const int64_t batch[][4] = {{1, 1, 1, 1},    {8, 1, 5, 2},    {4, 49, 20, 4},
+                                       {3, 700, 7, 1},  {16, 64, 33, 8}, {2, 1024, 16, 2},
+                                       {2, 2500, 3, 1}, {64, 1, 130, 4}, {8, 9, 64, 8}};
+    for (size_t i = 0; i < RP_COUNT(batch); i++)
+        add_batch_norm(cases, batch[i][0], batch[i][1], batch[i][2], (int)batch[i][3]);
+    static const int64_t layer[][4] = {{1, 1, 1, 1},     {4, 3, 31, 2},    {8, 2, 32, 3},
+                                       {5, 1, 33, 5},    {4, 300, 96, 2},  {2, 1, 4096, 1},
+                                       {1, 2, 4097, 1},  {2, 1, 10000, 2}, {1100, 1, 9, 3},
+                                       {16, 7, 768, 2}};
+    for (size_t i = 0; i < RP_COUNT(layer); i++)
+        add_layer_norm(cases, layer[i][0], layer[i][1], layer[i][2], (int)layer[i][3]);
+}
+
+/* ---- losses ---------------------------------------------------------------------------------------- */
+
+static void add_loss_cases(struct op_cases *cases)
+{
+    static const int64_t shapes[][2] = {{1, 1},    {3, 2},     {8, 10},   {5, 31},    {64, 33},
+                                        {7, 1000}, {2, 4096},  {2, 4100}, {1, 12345}, {300, 10}};
+    static const float smoothing[] = {0, 0.1f};
+    for (size_t i = 0; i < RP_COUNT(shapes); i++) {
+        int64_t n = shapes[i][0], width = shapes[i][1];
+        for (int j = 0; j < 8; j++) {
+            static const enum rp_op ops[] = {RP_OP_cross_entropy, RP_OP_cross_entropy_dx, RP_OP_mse,
+                                             RP_OP_mse_dx};
+            enum rp_op op = ops[j % 4];
+            bool classes = j % 4 < 2;
+            if (!classes && j >= 4) continue; /* mse has no smoothing */
+            struct op_case *c = add_case(cases, op);
+            IN(c, 0, FILL_RANDOM, n, width);
+            if (classes)
+                IN(c, 1, FILL_TARGETS, n);
+            else
+                IN(c, 1, FILL_RANDOM, n, width);
+            c->classes = width;
+            c->call.params.loss.label_smoothing = smoothing[j / 4];
+            set_rows(c, n, 1, 1);
+        }
+    }
+}
+
+/* ---- the update ------------------------------------------------------------------------------------ */
+
+static const struct rp_update update_scalars = {.lr = 0.01f,
+                                                .lr_decay = 0.01f * 0.05f,
+                                                .one_over_c1 = 1.9f,
+                                                .one_over_c2 = 31.7f,
+                                                .beta1 = 0.9f,
+                                                .one_minus_beta1 = 0.1f,
+                                                .beta2 = 0.999f,
+                                                .one_minus_beta2 = 0.001f};
+
+/* sgd plain; momentum, first and later; all of it; adam; adamw; lion; each applied and not. */
+static void add_update(struct op_cases *cases, int kind, int64_t n, bool apply)
+{
+    static const enum rp_op ops[] = {RP_OP_sgd,  RP_OP_sgd,  RP_OP_sgd, RP_OP_sgd,
+                                     RP_OP_adam, RP_OP_adam, RP_OP_lion};
+    int states = kind == 4 || kind == 5 ? 2 : 1;
+    struct op_case *c = add_case(cases, ops[kind]);
+    c->update = update_scalars;
+    c->update.first = kind == 1;
+    c->control = (struct rp_control){.norm = 3, .factor = 0.37f, .apply = apply};
+    c->call.params.optim = (struct rp_optim_params){.eps = 1e-8f, .tensor_number = 11};
+    if (kind >= 1 && kind <= 3) c->call.params.optim.momentum = 0.9f;
+    if (kind == 3) c->call.params.optim.nesterov = true;
+    if (kind == 2) c->call.params.optim.dampening = 0.1f;
+    if (kind >= 2 && kind <= 5) c->call.params.optim.weight_decay = 0.05f;
+    if (kind == 5) c->call.params.optim.decoupled = true;
+    IN(c, 0, FILL_RANDOM, n);
+    IN(c, 1, FILL_RANDOM, n);
+    if (kind != 0) IN(c, 2, FILL_RANDOM, n);
+    if (states == 2) IN(c, 3, FILL_POSITIVE, n);
+    IN(c, 2 + states, FILL_CONTROL, 16);
+}
+
+static void add_update_cases(struct op_cases *cases)
+{
+    static const int64_t sizes[] = {1, 2, 13, 4096, 4097, 40001};
+    for (size_t i = 0; i < RP_COUNT(sizes); i++) {
+        for (int kind = 0; kind < 7; kind++) {
+            add_update(cases, kind, sizes[i], true);
+            add_update(cases, kind, sizes[i], false);
+        }
+        struct op_case *c = add_case(cases, RP_OP_digest);
+        IN(c, 0, FILL_RANDOM, sizes[i]);
+        c->call.params.digest.tensor_number = 3;
+        c = add_case(cases, RP_OP_grad_norm);
+        IN(c, 0, FILL_RANDOM, sizes[i]);
+        for (int shards = 1; shards <= 8; shards *= 8) {
+            c = add_case(cases, RP_OP_running_update);
+            IN(c, 0, FILL_RANDOM, sizes[i]);
+            IN(c, 1, FILL_RANDOM, sizes[i]);
+            IN(c, 2, FILL_CONTROL, 16);
+            c->control = (struct rp_control){.norm = 1, .factor = 1, .apply = shards == 8 || i % 2};
+            c->call.params.running = (struct rp_running_params){
+                .momentum = 0.1f, .shards = shards, .tensor_number = 9};
+        }
+    }
+    static const int64_t chunks[] = {1, 31, 33, 1000, 4096, 4097, 9001};
+    static const double norms[] = {0, 1, 1e30};
+    for (size_t i = 0; i < RP_COUNT(chunks); i++)
+        for (size_t j = 0; j < RP_COUNT(norms); j++) {
+            struct op_case *c = add_case(cases, RP_OP_clip);
+            IN(c, 0, FILL_CHUNKS, chunks[i]);
+            if (i % 2) IN(c, 1, FILL_RANDOM, 1);
+            c->call.params.clip.max_norm = norms[j];
+        }
+}
+
+/* ---- all -------------------------------------------------------------------------------------------- */
+
+void cases_make(struct op_cases *cases)
+{
+    cases->item = calloc(MAX_CASES, sizeof(*cases->item));
+    if (!cases->item) exit(1);
+    cases->n = 0;
+    add_linear_cases(cases);
+    add_conv2d_cases(cases);
+    add_sum_rows_cases(cases);
+    add_pool_cases(cases);
+    add_activation_cases(cases);
+    add_norm_cases(cases);
+    add_loss_cases(cases);
+    add_update_cases(cases);
+}
+
+void cases_free(struct op_cases *cases)
+{
+    free(cases->item);
+}
+
+void case_text(const struct op_case *c, char *text, size_t size)
+{
+    size_t at = 0;
+#define PUT(...) at += at < size ? (size_t)snprintf(text + at, size - at, __VA_ARGS__) : 0
+    PUT("%s", rp_op_info(c->call.op)->name);
+    for (int i = 0; i < RP_OP_MAX_IN; i++) {
+        const struct rp_tensor *tensor = &c->call.in[i];
+        if (tensor->n_dims == 0) continue;
+        for (int j = 0; j < tensor->n_dims; j++)
+            PUT("%s%" PRId64, j == 0 ? " (" : ",", tensor->dims[j]);
+        PUT(")");
+    }
+    const struct rp_conv2d_params *w = &c->call.params.conv2d;
+    const struct rp_optim_params *o = &c->call.params.optim;
+    switch (c->call.op) {
+    case RP_OP_conv2d:
+    case RP_OP_conv2d_dx:
+    case RP_OP_conv2d_dw: PUT(" groups %d", w->groups); /* fall through */
+    case RP_OP_maxpool2d:
+    case RP_OP_maxpool2d_dx:
+    case RP_OP_avgpool2d:
+    case RP_OP_avgpool2d_dx:
+        PUT(" kernel %dx%d stride %dx%d pad %dx%d", w->kernel_h, w->kernel_w, w->stride_h,
+            w->stride_w, w->pad_h, w->pad_w);
+        break;
+    case RP_OP_dropout:
+    case RP_OP_dropout_dx: PUT(" p %g", (double)c->call.params.dropout.p); break;
+    case RP_OP_cross_entropy:
+    case RP_OP_cross_entropy_dx:
+        PUT(" smoothing %g", (double)c->call.params.loss.label_smoothing);
+        break;
+    case RP_OP_clip: PUT(" max %g", c->call.params.clip.max_norm); break;
+    case RP_OP_sgd:
+    case RP_OP_adam:
+    case RP_OP_lion:
+        PUT(" momentum %g dampening %g decay %g%s%s%s apply %d", (double)o->momentum,
+            (double)o->dampening, (double)o->weight_decay, o->nesterov ? " nesterov" : "",
+            o->decoupled ? " decoupled" : "", c->update.first ? " first" : "", c->control.apply);
+        break;
+    default: break;
+    }
+    if (c->pass.rows.n_shards > 1) PUT(" shards %d", c->pass.rows.n_shards);
+    if (c->parts > 1) PUT(" parts %d", c->parts);
+#undef PUT
+}

@@ -1,0 +1,205 @@
+/* compare.c - every path and several numbers of threads, bit for bit against the naive references. */
+#include <inttypes.h>
+
+#include "run.h"
+
+enum { MAX_DEVICES = 16, MAX_PRINTED = 4, LEVELS = 3 };
+
+struct devices {
+    struct rp_device *device[MAX_DEVICES];
+    int n;
+};
+
+static void devices_open(struct devices *devices)
+{
+    static const int threads[] = {1, 2, 7};
+    char paths[64];
+    snprintf(paths, sizeof(paths), "%s", rp_cpu_paths());
+    for (char *path = strtok(paths, " "); path; path = strtok(NULL, " "))
+        for (size_t i = 0; i < RP_COUNT(threads); i++)
+            devices->device[devices->n++] = device_open(path, threads[i]);
+}
+
+/* The first element that differs, or -1. A NaN equals a NaN: payloads are not promised. */
+static int64_t first_difference(const struct rp_tensor *tensor, const void *got, const void *want)
+{
+    size_t size = rp_dtype_bytes(tensor->dtype);
+    int64_t n = rp_tensor_elements(tensor);
+    const unsigned char *a = got, *b = want;
+    for (int64_t i = 0; i < n; i++, a += size, b += size) {
+        if (memcmp(a, b, size) == 0) continue;
+        if (tensor->dtype == RP_DTYPE_F32) {
+            float x, y;
+            memcpy(&x, a, sizeof(x));
+            memcpy(&y, b, sizeof(y));
+            if (x != x && y != y) continue;
+        }
+        return i;
+    }
+    return -1;
+}
+
+static void print_element(const struct rp_tensor *tensor, const char *label, const void *data,
+                          int64_t i)
+{
+    const unsigned char *at = (const unsigned char *)data + (size_t)i * rp_dtype_bytes(tensor->dtype);
+    uint64_t bits = 0;
+    memcpy(&bits, at, rp_dtype_bytes(tensor->dtype));
+    printf("%s %" PRIx64, label, bits);
+    if (tensor->dtype == RP_DTYPE_F32) {
+        float x;
+        memcpy(&x, at, sizeof(x));
+        printf(" (%.9g)", (double)x);
+    }
+}
+
+/* What one op has shown so far. */
+struct verdict {
+    int cases, failures;
+    bool has_control, control_differed;
+};
+
+static bool same_outputs(const struct op_case *c, void *const got[], void *const want[],
+                         const char *how, struct verdict *verdict)
+{
+    for (int i = 0; i < rp_op_info(c->call.op)->n_out; i++) {
+        if (!want[i]) continue;
+        int64_t at = first_difference(&c->call.out[i], got[i], want[i]);
+        if (at < 0) continue;
+        if (how && verdict->failures++ < MAX_PRINTED) {
+            char text[256];
+            case_text(c, text, sizeof(text));
+            printf("%s, %s: output %d element %" PRId64 ":", text, how, i, at);
+            print_element(&c->call.out[i], " got", got[i], at);
+            print_element(&c->call.out[i], ", want", want[i], at);
+            printf("\n");
+        }
+        return false;
+    }
+    return true;
+}
+
+/* In place, an update that is not applied leaves what was there. */
+static void keep_inputs(const struct op_case *c, const struct op_values *values, void *const want[])
+{
+    const struct rp_op_info *info = rp_op_info(c->call.op);
+    for (int i = 0; i < info->n_out - 1; i++) {
+        int from = i == 0 ? 0 : i + 1;
+        if (want[i] && values->in[from])
+            memcpy(want[i], values->in[from], rp_tensor_bytes(&c->call.out[i]));
+    }
+}
+
+static bool has_control_input(const struct op_case *c)
+{
+    for (int i = 0; i < RP_OP_MAX_IN; i++)
+        if (c->fill[i] == FILL_CONTROL && c->call.in[i].n_dims > 0) return true;
+    return false;
+}
+
+static void compare_devices(const struct op_case *c, const struct devices *devices, int level,
+                            const struct op_values *values, void *const want[],
+                            struct verdict *verdict)
+{
+    bool may_alias = rp_op_info(c->call.op)->in_place;
+    for (int d = 0; d < devices->n; d++) {
+        const struct rp_device *device = devices->device[d];
+        struct op_values got;
+        char how[64];
+        values_make(c, 1, 0, &got);
+        for (int in_place = 0; in_place <= may_alias; in_place++) {
+            snprintf(how, sizeof(how), "%s, %d threads, data %d%s", device->config.path,
+                     device->config.threads, level, in_place ? ", in place" : "");
+            if (in_place && has_control_input(c) && !c->control.apply) keep_inputs(c, values, want);
+            if (!run_case(devices->device[d], c, values, in_place != 0, got.out) &&
+                verdict->failures++ < MAX_PRINTED) {
+                char text[256];
+                case_text(c, text, sizeof(text));
+                printf("%s, %s: wrote outside its outputs\n", text, how);
+            }
+            same_outputs(c, got.out, want, how, verdict);
+        }
+        values_free(&got);
+        if (may_alias && has_control_input(c) && !c->control.apply)
+            for (int i = 0; i < rp_op_info(c->call.op)->n_out - 1; i++)
+                if (want[i]) memset(want[i], 0xff, rp_tensor_bytes(&c->call.out[i]));
+    }
+}
+
+static bool is_nan_at_end(const struct rp_tensor *tensor, const void *data)
+{
+    float x;
+    if (tensor->dtype != RP_DTYPE_F32) return false;
+    memcpy(&x, (const float *)data + rp_tensor_elements(tensor) - 1, sizeof(x));
+    return x != x;
+}
+
+/* The comparison itself must see one bit, and the wrong reference must not pass for the right one. */
+static void check_controls(const struct op_case *c, const struct op_values *values,
+                           reference_fn reference, struct verdict *verdict)
+{
+    struct op_values wrong;
+    values_make(c, 1, 0, &wrong);
+    if (reference(c, values->in, wrong.out, true)) {
+        verdict->has_control = true;
+        if (!same_outputs(c, wrong.out, values->out, NULL, verdict)) verdict->control_differed = true;
+    }
+    size_t bytes = rp_tensor_bytes(&c->call.out[0]), last = bytes - 1;
+    memcpy(wrong.out[0], values->out[0], bytes);
+    ((unsigned char *)wrong.out[0])[last] ^= 0x80; /* the sign, and no NaN becomes another number */
+    bool seen = first_difference(&c->call.out[0], wrong.out[0], values->out[0]) >= 0;
+    if (!seen && !is_nan_at_end(&c->call.out[0], values->out[0]) &&
+        verdict->failures++ < MAX_PRINTED)
+        printf("%s: a flipped bit went unseen\n", rp_op_info(c->call.op)->name);
+    values_free(&wrong);
+}
+
+static void compare_case(const struct op_case *item, const struct devices *devices,
+                         reference_fn reference, struct verdict *verdict)
+{
+    struct op_case c = *item;
+    struct rp_error err = {0};
+    check_status(rp_op_shape(&c.call, &err), "shape", &err);
+    for (int level = 0; level < LEVELS; level++) {
+        struct op_values start, want;
+        values_make(&c, 7 + (uint64_t)level, level, &start); /* outputs: poison */
+        values_make(&c, 7 + (uint64_t)level, level, &want);
+        reference(&c, want.in, want.out, false);
+        if (level < 2) check_controls(&c, &want, reference, verdict);
+        compare_devices(&c, devices, level, &start, want.out, verdict);
+        values_free(&start);
+        values_free(&want);
+    }
+    verdict->cases++;
+}
+
+static const reference_fn references[RP_OP_COUNT] = {
+#define RP_OP(name, ...) [RP_OP_##name] = reference_##name,
+#include "ops.def"
+#undef RP_OP
+};
+
+int mode_compare(const struct op_cases *cases, const char *filter)
+{
+    struct verdict verdict[RP_OP_COUNT] = {0};
+    struct devices devices = {0};
+    int failed = 0;
+    devices_open(&devices);
+    for (int i = 0; i < cases->n; i++) {
+        enum rp_op op = cases->item[i].call.op;
+        if (case_matches(&cases->item[i], filter))
+            compare_case(&cases->item[i], &devices, references[op], &verdict[op]);
+    }
+    for (int op = 0; op < RP_OP_COUNT; op++) {
+        const struct verdict *v = &verdict[op];
+        bool blind = v->has_control && !v->control_differed;
+        if (v->cases == 0) continue;
+        if (blind) printf("%s: the wrong reference was never told apart\n", rp_op_info(op)->name);
+        printf("%-18s %3d cases %s%s\n", rp_op_info(op)->name, v->cases,
+               v->failures || blind ? "FAILED" : "equal bits",
+               v->has_control ? "" : ", no wrong reference");
+        failed += v->failures || blind;
+    }
+    for (int d = 0; d < devices.n; d++) device_close(devices.device[d]);
+    return failed != 0;
+}

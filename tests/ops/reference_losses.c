@@ -1,0 +1,101 @@
+/* reference_losses.c - cross entropy and mean squared error: chapter 10. */
+#include <math.h>
+
+#include "reference.h"
+
+/* The maximum, exp(x - maximum) into e, and their sum. */
+static float softmax_parts(const float *x, int64_t n, bool control, float *maximum, float *e)
+{
+    *maximum = -INFINITY;
+    for (int64_t j = 0; j < n; j++)
+        if (x[j] > *maximum) *maximum = x[j];
+    for (int64_t j = 0; j < n; j++) e[j] = rp_exp(x[j] - *maximum);
+    return sum_row(e, n, control);
+}
+
+static int32_t rank_of(const float *x, int64_t n, int32_t target)
+{
+    if (target < 0 || target >= n) return (int32_t)n;
+    int32_t rank = 0;
+    for (int64_t j = 0; j < n; j++) {
+        bool below = x[j] < x[target] || (x[j] == x[target] && j > target);
+        if (j != target && !below) rank++;
+    }
+    return rank;
+}
+
+bool reference_cross_entropy(const struct op_case *c, void *const in[], void *const out[],
+                             bool control)
+{
+    int64_t rows = c->call.in[0].dims[0], n = c->call.in[0].dims[1];
+    double smoothing = (double)c->call.params.loss.label_smoothing;
+    float *e = malloc(sizeof(*e) * (size_t)n);
+    if (!e) exit(1);
+    for (int64_t r = 0; r < rows; r++) {
+        const float *x = (const float *)in[0] + r * n;
+        int32_t target = ((const int32_t *)in[1])[r];
+        float maximum, loss = NAN, sum = softmax_parts(x, n, control, &maximum, e);
+        double lse = (double)maximum + rp_log64((double)sum);
+        if (target >= 0 && target < n) {
+            double miss = lse - (double)x[target];
+            if (smoothing == 0)
+                loss = (float)miss;
+            else
+                loss = (float)((1 - smoothing) * miss +
+                               smoothing * (lse - (double)sum_row(x, n, control) / (double)n));
+        }
+        ((float *)out[0])[r] = loss;
+        ((int32_t *)out[1])[r] = rank_of(x, n, target);
+    }
+    free(e);
+    return true;
+}
+
+/* `control`: times 1 / sum instead of a true division. */
+bool reference_cross_entropy_dx(const struct op_case *c, void *const in[], void *const out[],
+                                bool control)
+{
+    int64_t rows = c->call.in[0].dims[0], n = c->call.in[0].dims[1];
+    float smoothing = c->call.params.loss.label_smoothing;
+    float off = smoothing == 0 ? 0 : smoothing / (float)n;
+    float on = smoothing == 0 ? 1 : (1 - smoothing) + off;
+    float *e = malloc(sizeof(*e) * (size_t)n);
+    if (!e) exit(1);
+    for (int64_t r = 0; r < rows; r++) {
+        int32_t target = ((const int32_t *)in[1])[r];
+        float maximum, sum = softmax_parts((const float *)in[0] + r * n, n, false, &maximum, e);
+        for (int64_t j = 0; j < n; j++) {
+            float p = control ? e[j] * (1 / sum) : e[j] / sum;
+            float dx = (p - (j == target ? on : off)) * c->pass.grad_scale;
+            ((float *)out[0])[r * n + j] = target >= 0 && target < n ? dx : NAN;
+        }
+    }
+    free(e);
+    return true;
+}
+
+bool reference_mse(const struct op_case *c, void *const in[], void *const out[], bool control)
+{
+    int64_t rows = c->call.in[0].dims[0], n = c->call.in[0].dims[1];
+    float *d = malloc(sizeof(*d) * (size_t)n);
+    if (!d) exit(1);
+    for (int64_t r = 0; r < rows; r++) {
+        for (int64_t i = 0; i < n; i++)
+            d[i] = ((const float *)in[0])[r * n + i] - ((const float *)in[1])[r * n + i];
+        ((float *)out[0])[r] = sum_row_products(d, d, n, control);
+    }
+    free(d);
+    return true;
+}
+
+/* `control`: the scale doubled is the same number, so the difference is taken the other way round. */
+bool reference_mse_dx(const struct op_case *c, void *const in[], void *const out[], bool control)
+{
+    int64_t n = rp_tensor_elements(&c->call.in[0]);
+    float scale = c->pass.grad_scale;
+    for (int64_t i = 0; i < n; i++) {
+        float y = ((const float *)in[0])[i], target = ((const float *)in[1])[i], d = y - target;
+        ((float *)out[0])[i] = control ? y * (2 * scale) - target * (2 * scale) : (d + d) * scale;
+    }
+    return true;
+}
