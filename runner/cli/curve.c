@@ -36,12 +36,16 @@ static int row_of(const struct grid *grid, double value)
     return row < 0 ? 0 : row >= grid->height ? grid->height - 1 : row;
 }
 
-/* Columns without a point of their own are joined to their neighbours by a straight line. */
+/* A straight line between two columns, its rows filled where it is steep. */
 static void join(struct grid *grid, int from, double from_value, int to, double to_value)
 {
+    int before = row_of(grid, from_value);
     for (int column = from; column <= to; column++) {
         double share = to > from ? (double)(column - from) / (to - from) : 0;
-        grid->dot[row_of(grid, from_value + share * (to_value - from_value))][column] = 1;
+        int row = row_of(grid, from_value + share * (to_value - from_value));
+        for (int r = row; r != before; r += row < before ? 1 : -1) grid->dot[r][column] = 1;
+        grid->dot[row][column] = 1;
+        before = row;
     }
 }
 
