@@ -94,7 +94,7 @@ enum rp_status rp_builder_add_node(struct rp_builder *b, const struct rp_graph_n
     struct rp_error *why = RP_NEW(struct rp_error);
     enum rp_status status = rp_op_shape(&call, why);
     if (status != RP_STATUS_OK) {
-        status = rp_spec_fail(b->spec, at, RP_STATUS_USAGE, b->err, "%s: %s", what, why->text);
+        status = rp_spec_fail(b->spec, at, RP_STATUS_USAGE, b->err, "%s", why->text);
         goto done;
     }
     for (int i = 0; i < RP_OP_MAX_OUT; i++) {

@@ -38,7 +38,7 @@ int rp_graph_add_tensor(struct rp_graph *graph, enum rp_role role, struct rp_spe
 int rp_graph_add_view(struct rp_graph *graph, int source, const struct rp_tensor *shape,
                       const char *name);
 /* A node whose tensors are given; sets dtype and dims of its outputs. USAGE at `at` in the words of
- * the op, with `what` (a layer's name in the spec) before them. */
+ * the op, which begin with its name; `what` is the layer's word, for a size that nothing holds. */
 RP_NODISCARD enum rp_status rp_builder_add_node(struct rp_builder *b,
                                                 const struct rp_graph_node *node,
                                                 struct rp_spec_place at, const char *what);
