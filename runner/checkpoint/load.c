@@ -147,7 +147,7 @@ static enum rp_status try_step(const char *run, uint64_t step, bool *usable,
     enum rp_status status = load_folder(folder, step, checkpoint, &why);
     *usable = status == RP_STATUS_OK;
     if (status == RP_STATUS_DATA || status == RP_STATUS_STORAGE) {
-        rp_log_warning("checkpoint %s is damaged and not used: %s", folder, why.text);
+        rp_log_warning("a damaged checkpoint is not used: %s", why.text);
         status = RP_STATUS_OK;
     } else if (status != RP_STATUS_OK) {
         status = rp_error_set(err, status, "%s", why.text);

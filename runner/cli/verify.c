@@ -3,6 +3,7 @@
 
 #include "base/sys.h"
 #include "checkpoint/checkpoint.h"
+#include "cli/run_view.h"
 #include "record/record.h"
 
 #include <inttypes.h>
@@ -175,6 +176,16 @@ static enum rp_status check_all(struct findings *f, struct rp_error *err)
     return RP_STATUS_OK;
 }
 
+static void print_good(const struct findings *f, const char *final)
+{
+    char *run = rp_text_for_terminal(f->run), *shown = rp_text_for_terminal(final ? final : "");
+    printf("%s: %" PRId64 " steps, %d checkpoints: every hash is right\n", run, f->digests.n,
+           f->n_steps);
+    if (final) printf("final digest %s\n", shown);
+    rp_mem_free(shown);
+    rp_mem_free(run);
+}
+
 /* 8 when checkpoints are damaged and no whole one is left, 7 for any other finding. */
 static enum rp_status conclude(const struct findings *f, json_t *result, bool json,
                                struct rp_error *err)
@@ -186,23 +197,15 @@ static enum rp_status conclude(const struct findings *f, json_t *result, bool js
     json_object_set_new(result, "checkpoints", json_integer(f->n_steps));
     json_object_set_new(result, "problems", json_integer(f->n_bad));
     json_object_set_new(result, "final", final ? json_string(final) : json_null());
-    if (!f->n_bad) {
-        if (!json)
-            printf("%s: %" PRId64 " steps, %d checkpoints: every hash is right\n%s%s%s", f->run,
-                   f->digests.n, f->n_steps, final ? "final digest " : "", final ? final : "",
-                   final ? "\n" : "");
-        return RP_STATUS_OK;
-    }
-    struct rp_text lines = {0};
-    rp_text_add_bytes(&lines, f->report.bytes, f->report.length - 1); /* without the last newline */
+    if (!f->n_bad && !json) print_good(f, final);
+    if (!f->n_bad) return RP_STATUS_OK;
     bool none_left = f->n_bad_checkpoints && f->n_bad_checkpoints >= f->n_steps;
-    enum rp_status status = rp_error_set(
+    return rp_error_set(
         err, none_left ? RP_STATUS_NO_CHECKPOINT : RP_STATUS_DIFFERENT,
-        "%s: %d thing%s wrong:\n%s%s", f->run, f->n_bad, f->n_bad == 1 ? "" : "s", lines.bytes,
+        "%s: %d thing%s wrong:\n%.*s%s", f->run, f->n_bad, f->n_bad == 1 ? "" : "s",
+        (int)f->report.length - 1, f->report.bytes, /* without the last newline */
         none_left ? "\nno whole checkpoint is left: restore the folder, or `reprise run --fresh`"
                   : "");
-    rp_text_release(&lines);
-    return status;
 }
 
 static enum rp_status run(const struct rp_cli_args *args, json_t *result, struct rp_error *err)

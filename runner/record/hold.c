@@ -45,6 +45,9 @@ static void copy_string(char *to, size_t capacity, const json_t *object, const c
 {
     const char *text = json_string_value(json_object_get(object, key));
     snprintf(to, capacity, "%s", text ? text : "");
+    /* It goes to a terminal, and anybody may have written it. */
+    for (; *to; to++)
+        if ((unsigned char)*to < 0x20 || *to == 0x7f) *to = '?';
 }
 
 /* An empty or foreign file reads as a note by nobody. */
