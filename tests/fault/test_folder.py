@@ -87,7 +87,7 @@ def test_recomputed_steps_are_checked(tmp_path):
             text[i] = text[i].replace(json.loads(text[i])[key], records[i][key])
     lines.write_text("".join(line + "\n" for line in text))
     before = lines.read_bytes()
-    saved = [p for p in (out / "checkpoints").iterdir() if int(p.name.split("-")[1]) > 10]
+    saved = [p for p in (out / "checkpoints").glob("step-*") if int(p.name.split("-")[1]) > 10]
     for folder in saved:
         shutil.rmtree(folder)
     _, err = rp.call("run", spec, "--out", out, expect=7)
