@@ -2,7 +2,7 @@
  *
  * A balanced Feistel network on the smallest domain of 2^(2h) >= n, its round function one word of
  * Philox; a result outside [0, n) is sent through again (cycle walking), which keeps it a
- * bijection. The domain is less than 4n, so that takes under four turns on average. Ten rounds:
+ * bijection. The domain is less than 4n, so that takes under four turns on average. Eight rounds:
  * four already make a pseudo-random permutation of a pseudo-random round function (Luby and
  * Rackoff); the rest is margin for small domains, where halves of a few bits mix slowly. */
 #include "data/data_int.h"
@@ -23,7 +23,7 @@ static struct feistel feistel_init(uint64_t seed, uint32_t purpose, uint64_t key
     return feistel;
 }
 
-/* Sends LANES values through the network side by side: one waits on its multiplications ten rounds
+/* Sends LANES values through the network side by side: one waits on its multiplications eight rounds
  * of ten rounds long, several share the wait. */
 static void feistel_apply(const struct feistel *feistel, uint64_t value[LANES])
 {
