@@ -29,7 +29,8 @@ static void set_dims(struct rp_tensor *tensor, enum rp_dtype dtype, int n_dims, 
 
 static void set_in(struct op_case *c, int i, enum fill fill, int n_dims, const int64_t *dims)
 {
-    static const enum rp_dtype dtypes[] = {[FILL_TARGETS] = RP_DTYPE_I32, [FILL_TAPS] = RP_DTYPE_U8,
+    static const enum rp_dtype dtypes[] = {[FILL_TARGETS] = RP_DTYPE_I32,
+                                           [FILL_TAPS] = RP_DTYPE_U8,
                                            [FILL_CHUNKS] = RP_DTYPE_F64,
                                            [FILL_CONTROL] = RP_DTYPE_U8};
     enum rp_dtype dtype = fill < FILL_TARGETS ? RP_DTYPE_F32 : dtypes[fill];
@@ -37,23 +38,27 @@ static void set_in(struct op_case *c, int i, enum fill fill, int n_dims, const i
     c->fill[i] = fill;
 }
 
-#define DIMS(...)           (int)RP_COUNT(((int64_t[]){__VA_ARGS__})), (int64_t[]){__VA_ARGS__}
+#define DIMS(...)                                                                                  \
+    (int)RP_COUNT(((int64_t[]){__VA_ARGS__})), (int64_t[])                                         \
+    {                                                                                              \
+        __VA_ARGS__                                                                                \
+    }
 #define IN(c, i, fill, ...) set_in(c, i, fill, DIMS(__VA_ARGS__))
 #define OUT(c, i, ...)      set_dims(&(c)->call.out[i], RP_DTYPE_F32, DIMS(__VA_ARGS__))
 
 /* All samples in `shards` whole shards; parts > 1: one shard in that many passes. */
 static void set_rows(struct op_case *c, int64_t samples, int shards, int parts)
 {
-    c->pass.rows = (struct rp_rows){.samples_per_shard = samples / shards,
-                                    .n_shards = shards,
-                                    .n_samples = samples};
+    c->pass.rows = (struct rp_rows){
+        .samples_per_shard = samples / shards, .n_shards = shards, .n_samples = samples};
     c->parts = parts;
 }
 
-/* ---- products ----------------------------------------------------------------------------------- */
+/* ---- products -----------------------------------------------------------------------------------
+ */
 
-static void add_linear(struct op_cases *cases, int64_t n, int64_t t, int64_t k, int64_t o, int shards,
-                       int parts)
+static void add_linear(struct op_cases *cases, int64_t n, int64_t t, int64_t k, int64_t o,
+                       int shards, int parts)
 {
     for (int bias = 0; bias < 2; bias++) {
         struct op_case *c = add_case(cases, RP_OP_linear);
@@ -78,12 +83,12 @@ static void add_linear_cases(struct op_cases *cases)
 {
     static const int64_t shapes[][6] = {
         /* samples, rows of each, K, O, shards, parts */
-        {1, 1, 1, 1, 1, 1},      {3, 1, 5, 7, 1, 3},        {8, 1, 784, 10, 8, 3},
-        {64, 1, 33, 65, 4, 5},   {4, 3, 1023, 17, 2, 2},    {2, 1, 1024, 31, 2, 2},
-        {6, 1, 1025, 9, 1, 2},   {5, 7, 2500, 130, 1, 5},   {37, 1, 64, 37, 1, 4},
-        {128, 1, 100, 48, 8, 7}, {1100, 1, 13, 19, 1, 3},   {16, 150, 24, 8, 2, 3},
-        {8, 300, 5, 3, 1, 8},    {2, 1, 3000, 2, 1, 1},     {2048, 1, 16, 24, 2, 4},
-        {16, 1, 7, 1100, 16, 1}, {3, 1025, 40, 1, 1, 2},    {1, 4100, 9, 33, 1, 1},
+        {1, 1, 1, 1, 1, 1},      {3, 1, 5, 7, 1, 3},       {8, 1, 784, 10, 8, 3},
+        {64, 1, 33, 65, 4, 5},   {4, 3, 1023, 17, 2, 2},   {2, 1, 1024, 31, 2, 2},
+        {6, 1, 1025, 9, 1, 2},   {5, 7, 2500, 130, 1, 5},  {37, 1, 64, 37, 1, 4},
+        {128, 1, 100, 48, 8, 7}, {1100, 1, 13, 19, 1, 3},  {16, 150, 24, 8, 2, 3},
+        {8, 300, 5, 3, 1, 8},    {2, 1, 3000, 2, 1, 1},    {2048, 1, 16, 24, 2, 4},
+        {16, 1, 7, 1100, 16, 1}, {3, 1025, 40, 1, 1, 2},   {1, 4100, 9, 33, 1, 1},
         {32, 1, 256, 512, 8, 2}, {4, 1, 2049, 1030, 4, 2},
     };
     for (size_t i = 0; i < RP_COUNT(shapes); i++)
@@ -97,10 +102,15 @@ struct conv_shape {
 
 static void add_conv2d(struct op_cases *cases, const struct conv_shape *s)
 {
-    struct rp_conv2d_params params = {.kernel_h = s->kh, .kernel_w = s->kw, .stride_h = s->sh,
-                                      .stride_w = s->sw, .pad_h = s->ph,    .pad_w = s->pw,
+    struct rp_conv2d_params params = {.kernel_h = s->kh,
+                                      .kernel_w = s->kw,
+                                      .stride_h = s->sh,
+                                      .stride_w = s->sw,
+                                      .pad_h = s->ph,
+                                      .pad_w = s->pw,
                                       .groups = s->groups};
-    int64_t oh = (s->h + 2 * s->ph - s->kh) / s->sh + 1, ow = (s->w + 2 * s->pw - s->kw) / s->sw + 1;
+    int64_t oh = (s->h + 2 * s->ph - s->kh) / s->sh + 1,
+            ow = (s->w + 2 * s->pw - s->kw) / s->sw + 1;
     for (int bias = 0; bias < 2; bias++) {
         struct op_case *c = add_case(cases, RP_OP_conv2d);
         IN(c, 0, FILL_RANDOM, s->n, s->h, s->w, s->c);
@@ -148,16 +158,17 @@ static void add_conv2d_cases(struct op_cases *cases)
     for (size_t i = 0; i < RP_COUNT(shapes); i++) add_conv2d(cases, &shapes[i]);
 }
 
-/* ---- sums, pooling, activations ------------------------------------------------------------------ */
+/* ---- sums, pooling, activations
+ * ------------------------------------------------------------------ */
 
 static void add_sum_rows_cases(struct op_cases *cases)
 {
     static const int64_t shapes[][5] = {
         /* samples, rows of each, columns, shards, parts */
-        {1, 1, 1, 1, 1},      {8, 1, 1, 8, 2},       {128, 1, 10, 8, 5},   {64, 49, 20, 4, 3},
-        {7, 3, 65, 1, 7},     {1024, 1, 3, 1, 2},    {1025, 1, 130, 1, 4}, {4, 1030, 5, 2, 3},
-        {16, 256, 33, 8, 2},  {4096, 1, 1, 4, 9},    {2048, 1, 7, 2, 2},   {2, 5000, 17, 1, 2},
-        {3, 683, 200, 1, 3},  {64, 1, 1000, 64, 1},  {1, 9000, 64, 1, 1},  {256, 1, 4, 256, 1},
+        {1, 1, 1, 1, 1},     {8, 1, 1, 8, 2},      {128, 1, 10, 8, 5},   {64, 49, 20, 4, 3},
+        {7, 3, 65, 1, 7},    {1024, 1, 3, 1, 2},   {1025, 1, 130, 1, 4}, {4, 1030, 5, 2, 3},
+        {16, 256, 33, 8, 2}, {4096, 1, 1, 4, 9},   {2048, 1, 7, 2, 2},   {2, 5000, 17, 1, 2},
+        {3, 683, 200, 1, 3}, {64, 1, 1000, 64, 1}, {1, 9000, 64, 1, 1},  {256, 1, 4, 256, 1},
     };
     for (size_t i = 0; i < RP_COUNT(shapes); i++) {
         const int64_t *s = shapes[i];
@@ -171,11 +182,17 @@ static void add_sum_rows_cases(struct op_cases *cases)
 
 static void add_pool(struct op_cases *cases, const struct conv_shape *s)
 {
-    struct rp_pool2d_params params = {.kernel_h = s->kh, .kernel_w = s->kw, .stride_h = s->sh,
-                                      .stride_w = s->sw, .pad_h = s->ph,    .pad_w = s->pw};
-    int64_t oh = (s->h + 2 * s->ph - s->kh) / s->sh + 1, ow = (s->w + 2 * s->pw - s->kw) / s->sw + 1;
-    static const enum rp_op ops[] = {RP_OP_maxpool2d,    RP_OP_avgpool2d,       RP_OP_global_avgpool,
-                                     RP_OP_maxpool2d_dx, RP_OP_avgpool2d_dx, RP_OP_global_avgpool_dx};
+    struct rp_pool2d_params params = {.kernel_h = s->kh,
+                                      .kernel_w = s->kw,
+                                      .stride_h = s->sh,
+                                      .stride_w = s->sw,
+                                      .pad_h = s->ph,
+                                      .pad_w = s->pw};
+    int64_t oh = (s->h + 2 * s->ph - s->kh) / s->sh + 1,
+            ow = (s->w + 2 * s->pw - s->kw) / s->sw + 1;
+    static const enum rp_op ops[] = {RP_OP_maxpool2d,      RP_OP_avgpool2d,
+                                     RP_OP_global_avgpool, RP_OP_maxpool2d_dx,
+                                     RP_OP_avgpool2d_dx,   RP_OP_global_avgpool_dx};
     for (size_t i = 0; i < RP_COUNT(ops); i++) {
         struct op_case *c = add_case(cases, ops[i]);
         c->call.params.pool2d = params;
@@ -213,9 +230,9 @@ static const int64_t flat_sizes[] = {1, 7, 64, 1003, 4096, 20000};
 static void add_activation_cases(struct op_cases *cases)
 {
     static const enum rp_op ops[] = {
-        RP_OP_relu,    RP_OP_relu_dx, RP_OP_gelu,       RP_OP_gelu_dx, RP_OP_gelu_tanh,
-        RP_OP_gelu_tanh_dx, RP_OP_silu, RP_OP_silu_dx, RP_OP_sigmoid, RP_OP_sigmoid_dx,
-        RP_OP_tanh,    RP_OP_tanh_dx, RP_OP_add,
+        RP_OP_relu,         RP_OP_relu_dx, RP_OP_gelu,    RP_OP_gelu_dx, RP_OP_gelu_tanh,
+        RP_OP_gelu_tanh_dx, RP_OP_silu,    RP_OP_silu_dx, RP_OP_sigmoid, RP_OP_sigmoid_dx,
+        RP_OP_tanh,         RP_OP_tanh_dx, RP_OP_add,
     };
     for (size_t i = 0; i < RP_COUNT(ops); i++)
         for (size_t j = 0; j < RP_COUNT(flat_sizes); j++) {
@@ -224,7 +241,8 @@ static void add_activation_cases(struct op_cases *cases)
             if (rp_op_info(ops[i])->n_in == 2) IN(c, 1, FILL_RANDOM, 1, flat_sizes[j]);
             set_rows(c, 1, 1, 1);
         }
-    static const int64_t shapes[][3] = {{1, 1, 1}, {3, 5, 7}, {8, 1, 1003}, {64, 2, 33}, {2, 1, 40000}};
+    static const int64_t shapes[][3] = {
+        {1, 1, 1}, {3, 5, 7}, {8, 1, 1003}, {64, 2, 33}, {2, 1, 40000}};
     static const float chances[] = {0, 0.1f, 0.5f, 0.999f};
     for (size_t i = 0; i < RP_COUNT(shapes); i++)
         for (size_t j = 0; j < 2 * RP_COUNT(chances); j++) {
@@ -236,15 +254,27 @@ static void add_activation_cases(struct op_cases *cases)
         }
 }
 
-/* ---- norms ---------------------------------------------------------------------------------------- */
+/* ---- norms
+ * ---------------------------------------------------------------------------------------- */
 
-static void add_batch_norm(struct op_cases *cases, int64_t n, int64_t t, int64_t channels, int shards)
+/* The last case again without some of its outputs: frozen parameters, the first layer of a model.
+ */
+static void add_unwanted(struct op_cases *cases, unsigned unwanted)
+{
+    struct op_case last = cases->item[cases->n - 1];
+    *add_case(cases, last.call.op) = last;
+    cases->item[cases->n - 1].unwanted = unwanted;
+}
+
+static void add_batch_norm(struct op_cases *cases, int64_t n, int64_t t, int64_t channels,
+                           int shards)
 {
     struct rp_norm_params params = {.eps = 1e-5f};
     struct op_case *c = add_case(cases, RP_OP_batch_norm);
     IN(c, 0, FILL_RANDOM, n, t, channels);
     IN(c, 1, FILL_RANDOM, channels);
     IN(c, 2, FILL_RANDOM, channels);
+    OUT(c, 1, shards, channels);
     c->call.params.norm = params;
     set_rows(c, n, shards, 1);
 
@@ -256,6 +286,7 @@ static void add_batch_norm(struct op_cases *cases, int64_t n, int64_t t, int64_t
     IN(c, 4, FILL_POSITIVE, shards, channels);
     c->call.params.norm = params;
     set_rows(c, n, shards, 1);
+    for (unsigned unwanted = 1; unwanted < 7; unwanted++) add_unwanted(cases, unwanted);
 
     c = add_case(cases, RP_OP_batch_norm_eval);
     IN(c, 0, FILL_RANDOM, n, t, channels);
@@ -292,6 +323,8 @@ static void add_layer_norm(struct op_cases *cases, int64_t n, int64_t t, int64_t
         IN(c, 3, FILL_POSITIVE, n * t);
         c->call.params.norm = params;
         set_rows(c, n, cut == 1 && n % 4 == 0 ? 4 : 1, cut);
+        add_unwanted(cases, 1);
+        add_unwanted(cases, 2);
     }
 }
 
@@ -302,20 +335,20 @@ static void add_norm_cases(struct op_cases *cases)
                                        {2, 2500, 3, 1}, {64, 1, 130, 4}, {8, 9, 64, 8}};
     for (size_t i = 0; i < RP_COUNT(batch); i++)
         add_batch_norm(cases, batch[i][0], batch[i][1], batch[i][2], (int)batch[i][3]);
-    static const int64_t layer[][4] = {{1, 1, 1, 1},     {4, 3, 31, 2},    {8, 2, 32, 3},
-                                       {5, 1, 33, 5},    {4, 300, 96, 2},  {2, 1, 4096, 1},
-                                       {1, 2, 4097, 1},  {2, 1, 10000, 2}, {1100, 1, 9, 3},
-                                       {16, 7, 768, 2}};
+    static const int64_t layer[][4] = {
+        {1, 1, 1, 1},    {4, 3, 31, 2},   {8, 2, 32, 3},    {5, 1, 33, 5},   {4, 300, 96, 2},
+        {2, 1, 4096, 1}, {1, 2, 4097, 1}, {2, 1, 10000, 2}, {1100, 1, 9, 3}, {16, 7, 768, 2}};
     for (size_t i = 0; i < RP_COUNT(layer); i++)
         add_layer_norm(cases, layer[i][0], layer[i][1], layer[i][2], (int)layer[i][3]);
 }
 
-/* ---- losses ---------------------------------------------------------------------------------------- */
+/* ---- losses
+ * ---------------------------------------------------------------------------------------- */
 
 static void add_loss_cases(struct op_cases *cases)
 {
-    static const int64_t shapes[][2] = {{1, 1},    {3, 2},     {8, 10},   {5, 31},    {64, 33},
-                                        {7, 1000}, {2, 4096},  {2, 4100}, {1, 12345}, {300, 10}};
+    static const int64_t shapes[][2] = {{1, 1},    {3, 2},    {8, 10},   {5, 31},    {64, 33},
+                                        {7, 1000}, {2, 4096}, {2, 4100}, {1, 12345}, {300, 10}};
     static const float smoothing[] = {0, 0.1f};
     for (size_t i = 0; i < RP_COUNT(shapes); i++) {
         int64_t n = shapes[i][0], width = shapes[i][1];
@@ -338,7 +371,8 @@ static void add_loss_cases(struct op_cases *cases)
     }
 }
 
-/* ---- the update ------------------------------------------------------------------------------------ */
+/* ---- the update
+ * ------------------------------------------------------------------------------------ */
 
 static const struct rp_update update_scalars = {.lr = 0.01f,
                                                 .lr_decay = 0.01f * 0.05f,
@@ -391,8 +425,8 @@ static void add_update_cases(struct op_cases *cases)
             IN(c, 1, FILL_RANDOM, sizes[i]);
             IN(c, 2, FILL_CONTROL, 16);
             c->control = (struct rp_control){.norm = 1, .factor = 1, .apply = shards == 8 || i % 2};
-            c->call.params.running = (struct rp_running_params){
-                .momentum = 0.1f, .shards = shards, .tensor_number = 9};
+            c->call.params.running =
+                (struct rp_running_params){.momentum = 0.1f, .shards = shards, .tensor_number = 9};
         }
     }
     static const int64_t chunks[] = {1, 31, 33, 1000, 4096, 4097, 9001};
@@ -406,7 +440,8 @@ static void add_update_cases(struct op_cases *cases)
         }
 }
 
-/* ---- all -------------------------------------------------------------------------------------------- */
+/* ---- all
+ * -------------------------------------------------------------------------------------------- */
 
 void cases_make(struct op_cases *cases)
 {
@@ -445,7 +480,8 @@ void case_text(const struct op_case *c, char *text, size_t size)
     switch (c->call.op) {
     case RP_OP_conv2d:
     case RP_OP_conv2d_dx:
-    case RP_OP_conv2d_dw: PUT(" groups %d", w->groups); /* fall through */
+    case RP_OP_conv2d_dw:
+        PUT(" groups %d", w->groups); /* fall through */
     case RP_OP_maxpool2d:
     case RP_OP_maxpool2d_dx:
     case RP_OP_avgpool2d:
@@ -454,12 +490,16 @@ void case_text(const struct op_case *c, char *text, size_t size)
             w->stride_w, w->pad_h, w->pad_w);
         break;
     case RP_OP_dropout:
-    case RP_OP_dropout_dx: PUT(" p %g", (double)c->call.params.dropout.p); break;
+    case RP_OP_dropout_dx:
+        PUT(" p %g", (double)c->call.params.dropout.p);
+        break;
     case RP_OP_cross_entropy:
     case RP_OP_cross_entropy_dx:
         PUT(" smoothing %g", (double)c->call.params.loss.label_smoothing);
         break;
-    case RP_OP_clip: PUT(" max %g", c->call.params.clip.max_norm); break;
+    case RP_OP_clip:
+        PUT(" max %g", c->call.params.clip.max_norm);
+        break;
     case RP_OP_sgd:
     case RP_OP_adam:
     case RP_OP_lion:
@@ -467,9 +507,11 @@ void case_text(const struct op_case *c, char *text, size_t size)
             (double)o->dampening, (double)o->weight_decay, o->nesterov ? " nesterov" : "",
             o->decoupled ? " decoupled" : "", c->update.first ? " first" : "", c->control.apply);
         break;
-    default: break;
+    default:
+        break;
     }
     if (c->pass.rows.n_shards > 1) PUT(" shards %d", c->pass.rows.n_shards);
     if (c->parts > 1) PUT(" parts %d", c->parts);
+    if (c->unwanted) PUT(" without outputs %x", c->unwanted);
 #undef PUT
 }

@@ -51,9 +51,9 @@ int main(int argc, char **argv)
     else if (strcmp(mode, "compare") == 0)
         failed = mode_compare(&cases, filter);
     else if (strcmp(mode, "grad") == 0)
-        failed = mode_grad(filter);
+        failed = mode_grad(&cases, filter);
     else if (strcmp(mode, "perf") == 0)
-        failed = mode_perf(filter);
+        failed = mode_perf(&cases, filter);
     else if (strcmp(mode, "support") == 0)
         failed = mode_support(&cases);
     else

@@ -1,8 +1,8 @@
 /* ops_test.h - shared by the files of rp_test_ops: cases, their data, references, modes.
  *
- * A case is an op call without memory. The modes give it memory: `compare` runs it on every path and
- * against a naive reference written from kernels/README.md, `grad` checks gradient rules against
- * differences of an fp64 forward, `perf` times, `support` lists. */
+ * A case is an op call without memory. The modes give it memory: `compare` runs it on every path
+ * and against a naive reference written from kernels/README.md, `grad` checks gradient rules
+ * against differences of an fp64 forward, `perf` times, `support` lists. */
 #ifndef OPS_TEST_H
 #define OPS_TEST_H
 
@@ -31,7 +31,8 @@ struct op_case {
     enum fill fill[RP_OP_MAX_IN];
     struct rp_control control;
     int64_t classes;
-    int parts; /* passes that one shard is cut into; 1: a pass holds all */
+    int parts;         /* passes that one shard is cut into; 1: a pass holds all */
+    unsigned unwanted; /* bit i: output i is not given (its gradient is not wanted) */
 };
 
 struct op_cases {
@@ -43,12 +44,14 @@ void cases_free(struct op_cases *cases);
 /* "conv2d (2,5,5,3) (8,3,3,3) kernel 3x3 ... shards 2". */
 void case_text(const struct op_case *c, char *text, size_t size);
 
-/* Host memory of a case: inputs filled, outputs poisoned (digests hold a number, they are added to). */
+/* Host memory of a case: inputs filled, outputs poisoned (digests hold a number, they are added
+ * to). */
 struct op_values {
     void *in[RP_OP_MAX_IN], *out[RP_OP_MAX_OUT];
     int n_out; /* with open chains when the case has parts */
 };
-/* `level` 0: plain numbers; 1: also zeros, subnormals, huge ones; 2: also infinities, NaN, bad targets. */
+/* `level` 0: plain numbers; 1: also zeros, subnormals, huge ones; 2: also infinities, NaN, bad
+ * targets. */
 void values_make(const struct op_case *c, uint64_t seed, int level, struct op_values *values);
 void values_free(struct op_values *values);
 /* A pseudo-random word of (seed, i). */
@@ -59,18 +62,19 @@ uint64_t random_word(uint64_t seed, uint64_t i);
 typedef bool (*reference_fn)(const struct op_case *c, void *const in[], void *const out[],
                              bool control);
 #define RP_OP(name, ...)                                                                           \
-    bool reference_##name(const struct op_case *c, void *const in[], void *const out[], bool control);
+    bool reference_##name(const struct op_case *c, void *const in[], void *const out[],            \
+                          bool control);
 #include "ops.def"
 #undef RP_OP
 
-/* The forward of an op in fp64: inputs in[i] (doubles; i32 targets as doubles) to out[0]; false: the
- * op has no gradient. */
+/* The forward of an op in fp64: inputs in[i] (doubles; i32 targets as doubles) to out[0]; false:
+ * the op has no gradient. */
 bool forward64(const struct op_case *c, double *const in[], double *out);
 
 /* Modes: 0 passed, 1 failed. `filter` is part of an op's name, or NULL. */
 int mode_compare(const struct op_cases *cases, const char *filter);
-int mode_grad(const char *filter);
-int mode_perf(const char *filter);
+int mode_grad(const struct op_cases *cases, const char *filter);
+int mode_perf(const struct op_cases *cases, const char *filter);
 int mode_support(const struct op_cases *cases);
 
 bool case_matches(const struct op_case *c, const char *filter);

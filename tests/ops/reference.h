@@ -1,11 +1,12 @@
-/* reference.h - the sums of kernels/README.md chapters 2, 5 and 6, written the slow and obvious way. */
+/* reference.h - the sums of kernels/README.md chapters 2, 5 and 6, written the slow and obvious
+ * way. */
 #ifndef REFERENCE_H
 #define REFERENCE_H
 
 #include "ops_test.h"
 
-/* One step of a sum: what `acc` becomes when element k comes in. A sum of x returns acc + x[k], a sum
- * of products fma(a[k], b[k], acc); an absent element returns acc. */
+/* One step of a sum: what `acc` becomes when element k comes in. A sum of x returns acc + x[k], a
+ * sum of products fma(a[k], b[k], acc); an absent element returns acc. */
 typedef float (*sum_step)(const void *arg, int64_t k, float acc);
 
 /* Chapter 5: panels of 1024 elements, each a chain from +0; the first, plus the second, and so on.

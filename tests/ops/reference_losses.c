@@ -88,7 +88,8 @@ bool reference_mse(const struct op_case *c, void *const in[], void *const out[],
     return true;
 }
 
-/* `control`: the scale doubled is the same number, so the difference is taken the other way round. */
+/* `control`: the scale doubled is the same number, so the difference is taken the other way round.
+ */
 bool reference_mse_dx(const struct op_case *c, void *const in[], void *const out[], bool control)
 {
     int64_t n = rp_tensor_elements(&c->call.in[0]);

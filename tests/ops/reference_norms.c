@@ -33,7 +33,8 @@ static float add_dy_h(const void *arg, int64_t k, float acc)
 
 enum { MAX_SHARDS = 1024 };
 
-bool reference_batch_norm(const struct op_case *c, void *const in[], void *const out[], bool control)
+bool reference_batch_norm(const struct op_case *c, void *const in[], void *const out[],
+                          bool control)
 {
     const float *gamma = in[1], *beta = in[2];
     float *y = out[0], *means = out[1], *invs = out[2];
@@ -48,7 +49,8 @@ bool reference_batch_norm(const struct op_case *c, void *const in[], void *const
             float squares = sum_shard(c, rows, s, add_square, &ch, control);
             ch.inv = 1 / rp_sqrt(squares / (float)m + c->call.params.norm.eps);
             for (int64_t r = s * m; r < (s + 1) * m; r++)
-                y[r * channels + i] = rp_fma(ch.x[r * channels] - ch.mean, ch.inv * gamma[i], beta[i]);
+                y[r * channels + i] =
+                    rp_fma(ch.x[r * channels] - ch.mean, ch.inv * gamma[i], beta[i]);
             means[s * channels + i] = seen_mean[s] = ch.mean;
             invs[s * channels + i] = ch.inv;
             seen_var[s] = squares / (float)(m > 1 ? m - 1 : 1);
@@ -95,13 +97,14 @@ bool reference_batch_norm_eval(const struct op_case *c, void *const in[], void *
     for (int64_t i = 0; i < n; i++) {
         int64_t ch = i % channels;
         float inv = 1 / rp_sqrt(var[ch] + c->call.params.norm.eps), d = x[i] - mean[ch];
-        ((float *)out[0])[i] = control ? rp_fma(d * inv, gamma[ch], beta[ch])
-                                       : rp_fma(d, inv * gamma[ch], beta[ch]);
+        ((float *)out[0])[i] =
+            control ? rp_fma(d * inv, gamma[ch], beta[ch]) : rp_fma(d, inv * gamma[ch], beta[ch]);
     }
     return true;
 }
 
-/* ---- layer norm ------------------------------------------------------------------------------------- */
+/* ---- layer norm
+ * ------------------------------------------------------------------------------------- */
 
 static float *floats(int64_t n)
 {
@@ -110,7 +113,8 @@ static float *floats(int64_t n)
     return x;
 }
 
-bool reference_layer_norm(const struct op_case *c, void *const in[], void *const out[], bool control)
+bool reference_layer_norm(const struct op_case *c, void *const in[], void *const out[],
+                          bool control)
 {
     const float *gamma = in[1], *beta = in[2];
     int64_t rows = rp_tensor_rows(&c->call.in[0]), n = c->call.in[1].dims[0];
@@ -119,8 +123,8 @@ bool reference_layer_norm(const struct op_case *c, void *const in[], void *const
         const float *x = (const float *)in[0] + r * n;
         float mean = sum_row(x, n, control) / (float)n;
         for (int64_t i = 0; i < n; i++) d[i] = x[i] - mean;
-        float inv = 1 / rp_sqrt(sum_row_products(d, d, n, control) / (float)n +
-                                c->call.params.norm.eps);
+        float inv =
+            1 / rp_sqrt(sum_row_products(d, d, n, control) / (float)n + c->call.params.norm.eps);
         for (int64_t i = 0; i < n; i++)
             ((float *)out[0])[r * n + i] = rp_fma(d[i] * inv, gamma[i], beta[i]);
         ((float *)out[1])[r] = mean;
@@ -174,7 +178,8 @@ bool reference_layer_norm_dgb(const struct op_case *c, void *const in[], void *c
 {
     int64_t rows = rp_tensor_rows(&c->call.in[0]), n = c->call.in[0].dims[2];
     for (int64_t i = 0; i < n; i++) {
-        struct norm_column col = {(const float *)in[0] + i, (const float *)in[1] + i, in[2], in[3], n};
+        struct norm_column col = {(const float *)in[0] + i, (const float *)in[1] + i, in[2], in[3],
+                                  n};
         ((float *)out[0])[i] = sum_samples(c, rows, add_column_dy_h, &col, control);
         ((float *)out[1])[i] = sum_samples(c, rows, add_column_dy, &col, control);
     }

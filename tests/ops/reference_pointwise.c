@@ -1,23 +1,27 @@
-/* reference_pointwise.c - activations, add, dropout: chapter 8, one element at a time. The elementary
- * functions are those of numerics.h, which have tests of their own. A `control` here is a formula that
- * is equal on paper. */
+/* reference_pointwise.c - activations, add, dropout: chapter 8, one element at a time. The
+ * elementary functions are those of numerics.h, which have tests of their own. A `control` here is
+ * a formula that is equal on paper. */
 #include "reference.h"
 
-static const float sqrt_half = (float)0.70710678118654752440, gelu_k = (float)0.39894228040143267794;
-static const float k0 = (float)0.79788456080286535588, k1 = (float)(0.044715 * 0.79788456080286535588);
-static const float k2 = (float)(3 * 0.044715 * 0.79788456080286535588);
+static const float sqrt_half = (float)0.70710678118654752440,
+                   gelu_k = (float)0.39894228040143267794;
+static const float k0 = (float)1.59576912160573071176,
+                   k1 = (float)(0.044715 * 1.59576912160573071176);
+static const float k2 = (float)(3 * 0.044715 * 1.59576912160573071176);
 
 typedef float (*unary)(float x, bool control);
 typedef float (*binary)(float a, float b, bool control);
 
-static bool map1(const struct op_case *c, void *const in[], void *const out[], unary f, bool control)
+static bool map1(const struct op_case *c, void *const in[], void *const out[], unary f,
+                 bool control)
 {
     int64_t n = rp_tensor_elements(&c->call.in[0]);
     for (int64_t i = 0; i < n; i++) ((float *)out[0])[i] = f(((const float *)in[0])[i], control);
     return true;
 }
 
-static bool map2(const struct op_case *c, void *const in[], void *const out[], binary f, bool control)
+static bool map2(const struct op_case *c, void *const in[], void *const out[], binary f,
+                 bool control)
 {
     int64_t n = rp_tensor_elements(&c->call.in[0]);
     for (int64_t i = 0; i < n; i++)
@@ -46,16 +50,24 @@ static float gelu_dx(float dy, float x, bool control)
     float d = rp_exp((-0.5f * x) * x) * gelu_k;
     return control ? dy * (x * d + p) : dy * rp_fma(x, d, p);
 }
+/* sigmoid(v) and 1 - sigmoid(v), neither from the other by a difference. */
+static void sigmoid_pair(float v, float *s, float *t)
+{
+    float e = rp_exp(v < 0 ? v : -v), w = 1 / (1 + e), q = e * w;
+    *s = v < 0 ? q : w;
+    *t = v < 0 ? w : q;
+}
 static float gelu_tanh(float x, bool control)
 {
-    float z = x * x, u = control ? k0 * (x + 0.044715f * (z * x)) : x * rp_fma(k1, z, k0);
-    return (0.5f * x) * (1 + rp_tanh(u));
+    float z = x * x, v = control ? k0 * x + k1 * (z * x) : x * rp_fma(k1, z, k0);
+    return x * rp_sigmoid(v);
 }
 static float gelu_tanh_dx(float dy, float x, bool control)
 {
-    float z = x * x, t = rp_tanh(x * rp_fma(k1, z, k0));
-    float s = control ? 1 - t * t : rp_fma(-t, t, 1);
-    return dy * rp_fma((0.5f * x) * s, rp_fma(k2, z, k0), 0.5f * (1 + t));
+    float z = x * x, s, t;
+    sigmoid_pair(x * rp_fma(k1, z, k0), &s, &t);
+    if (control) t = 1 - s;
+    return dy * rp_fma(x * (s * t), rp_fma(k2, z, k0), s);
 }
 static float silu(float x, bool control)
 {
@@ -63,8 +75,10 @@ static float silu(float x, bool control)
 }
 static float silu_dx(float dy, float x, bool control)
 {
-    float s = rp_sigmoid(x);
-    return control ? dy * (s + x * (s * (1 - s))) : dy * (s * rp_fma(x, 1 - s, 1));
+    float s, t;
+    sigmoid_pair(x, &s, &t);
+    if (control) t = 1 - s;
+    return dy * (s * rp_fma(x, t, 1));
 }
 static float sigmoid(float x, bool control)
 {
@@ -83,7 +97,8 @@ static float tanh_dx(float dy, float y, bool control)
     return control ? dy * (1 - y * y) : dy * rp_fma(-y, y, 1);
 }
 #define MAP(op, map, f)                                                                            \
-    bool reference_##op(const struct op_case *c, void *const in[], void *const out[], bool control) \
+    bool reference_##op(const struct op_case *c, void *const in[], void *const out[],              \
+                        bool control)                                                              \
     {                                                                                              \
         return map(c, in, out, f, control);                                                        \
     }
@@ -127,7 +142,8 @@ bool reference_dropout(const struct op_case *c, void *const in[], void *const ou
     return true;
 }
 
-bool reference_dropout_dx(const struct op_case *c, void *const in[], void *const out[], bool control)
+bool reference_dropout_dx(const struct op_case *c, void *const in[], void *const out[],
+                          bool control)
 {
     return reference_dropout(c, in, out, control);
 }

@@ -126,7 +126,8 @@ bool reference_global_avgpool(const struct op_case *c, void *const in[], void *c
     int64_t size = x->dims[1] * x->dims[2];
     FOR_EACH(n, x->dims[0]) FOR_EACH(ch, x->dims[3])
     {
-        struct image_column column = {(const float *)in[0] + n * size * x->dims[3] + ch, x->dims[3]};
+        struct image_column column = {(const float *)in[0] + n * size * x->dims[3] + ch,
+                                      x->dims[3]};
         float sum = sum_panels(size, image_step, &column, control);
         ((float *)out[0])[n * x->dims[3] + ch] = sum / (float)size;
     }

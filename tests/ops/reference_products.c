@@ -1,5 +1,5 @@
-/* reference_products.c - linear and conv2d with their gradients, and sum_rows: one output element at a
- * time, k in order. */
+/* reference_products.c - linear and conv2d with their gradients, and sum_rows: one output element
+ * at a time, k in order. */
 #include "reference.h"
 
 /* a[k * a_stride] * b[k * b_stride], one after the other. */
@@ -73,7 +73,8 @@ bool reference_sum_rows(const struct op_case *c, void *const in[], void *const o
     return true;
 }
 
-/* ---- conv2d --------------------------------------------------------------------------------------- */
+/* ---- conv2d
+ * --------------------------------------------------------------------------------------- */
 
 /* The sizes of a convolution, and the element that is being computed. */
 struct conv {

@@ -96,7 +96,10 @@ static float long_sum(const float *a, const float *b, int64_t n, bool control)
     return sum;
 }
 
-float sum_row(const float *x, int64_t n, bool control) { return long_sum(x, NULL, n, control); }
+float sum_row(const float *x, int64_t n, bool control)
+{
+    return long_sum(x, NULL, n, control);
+}
 
 float sum_row_products(const float *a, const float *b, int64_t n, bool control)
 {
@@ -109,7 +112,8 @@ double sum_row64(const double *x, int64_t n, bool control)
         double sums[BLOCK];
         int64_t n_blocks = (n + BLOCK - 1) / BLOCK; /* the cases stay below 4096 blocks */
         for (int64_t i = 0; i < n_blocks; i++)
-            sums[i] = sum_row64(x + i * BLOCK, n - i * BLOCK < BLOCK ? n - i * BLOCK : BLOCK, control);
+            sums[i] =
+                sum_row64(x + i * BLOCK, n - i * BLOCK < BLOCK ? n - i * BLOCK : BLOCK, control);
         return sum_row64(sums, n_blocks, control);
     }
     double lane[LANES] = {0};

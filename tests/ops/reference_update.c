@@ -1,11 +1,13 @@
-/* reference_update.c - norm, clip, optimizers, running statistics and the digest: chapters 9, 11, 12. */
+/* reference_update.c - norm, clip, optimizers, running statistics and the digest: chapters 9,
+ * 11, 12. */
 #include <math.h>
 
 #include "reference.h"
 
 enum { CHUNK = 4096, LANES = 32 };
 
-/* ---- chapter 12, from its text alone ------------------------------------------------------------- */
+/* ---- chapter 12, from its text alone
+ * ------------------------------------------------------------- */
 
 static uint32_t key(uint32_t i)
 {
@@ -51,12 +53,13 @@ static void add_digest(const float *x, int64_t n, uint32_t tensor_number, uint64
 
 bool reference_digest(const struct op_case *c, void *const in[], void *const out[], bool control)
 {
-    add_digest(in[0], rp_tensor_elements(&c->call.in[0]), c->call.params.digest.tensor_number, out[0],
-               control);
+    add_digest(in[0], rp_tensor_elements(&c->call.in[0]), c->call.params.digest.tensor_number,
+               out[0], control);
     return true;
 }
 
-/* ---- chapter 11 ----------------------------------------------------------------------------------- */
+/* ---- chapter 11
+ * ----------------------------------------------------------------------------------- */
 
 bool reference_grad_norm(const struct op_case *c, void *const in[], void *const out[], bool control)
 {
@@ -133,8 +136,8 @@ static bool update(const struct op_case *c, void *const in[], void *const out[],
     int64_t n = rp_tensor_elements(&c->call.in[0]);
     const float *g = in[1];
     if (!c->control.apply) {
-        add_digest(control ? in[1] : in[0], n, c->call.params.optim.tensor_number, out[1 + n_states],
-                   false);
+        add_digest(control ? in[1] : in[0], n, c->call.params.optim.tensor_number,
+                   out[1 + n_states], false);
         return true;
     }
     memcpy(out[0], in[0], sizeof(float) * (size_t)n);
@@ -178,7 +181,7 @@ bool reference_running_update(const struct op_case *c, void *const in[], void *c
     if (c->control.apply)
         for (int64_t i = 0; i < n; i++) {
             float step = seen[i] / (float)params->shards - old[i];
-            new[i] = control ? old[i] + momentum * step : rp_fma(momentum, step, old[i]);
+            new[i] = control ? old[i] + momentum *step : rp_fma(momentum, step, old[i]);
         }
     add_digest(c->control.apply ? new : old, n, params->tensor_number, out[1],
                control && !c->control.apply);

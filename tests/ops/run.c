@@ -2,7 +2,8 @@
 #include "run.h"
 
 enum { GUARD = 256 };
-static const uint32_t guard_word = 0x7fc0dead; /* a NaN: what reads past an input shows in the result */
+static const uint32_t guard_word =
+    0x7fc0dead; /* a NaN: what reads past an input shows in the result */
 
 /* A tensor on the device with a guard before and behind it. */
 struct buffer {
@@ -33,8 +34,8 @@ static void buffer_open(struct rp_device *device, struct buffer *buffer, const v
     check_status(device->table->copy_in(device, block, buffer->host, all, &err), "copy_in", &err);
 }
 
-/* Takes the contents back into `data` (NULL: they must be as they were). False: something was written
- * where it must not be. */
+/* Takes the contents back into `data` (NULL: they must be as they were). False: something was
+ * written where it must not be. */
 static bool buffer_close(struct rp_device *device, struct buffer *buffer, void *data)
 {
     struct rp_error err = {0};
@@ -42,8 +43,9 @@ static bool buffer_close(struct rp_device *device, struct buffer *buffer, void *
     unsigned char *now = malloc(all);
     if (!now) exit(1);
     check_status(device->table->copy_out(device, now, buffer->block, all, &err), "copy_out", &err);
-    bool good = memcmp(now, buffer->host, GUARD) == 0 &&
-                memcmp(now + GUARD + buffer->bytes, buffer->host + GUARD + buffer->bytes, GUARD) == 0;
+    bool good =
+        memcmp(now, buffer->host, GUARD) == 0 &&
+        memcmp(now + GUARD + buffer->bytes, buffer->host + GUARD + buffer->bytes, GUARD) == 0;
     if (data)
         memcpy(data, now + GUARD, buffer->bytes);
     else
@@ -110,7 +112,7 @@ bool run_case(struct rp_device *device, const struct op_case *c, const struct op
         buffer_open(device, &in[i], values->in[i], rp_tensor_bytes(&call.in[i]));
         call.in[i].data = in[i].block + GUARD;
         int o = in_place ? twin_of(c, i) : -1;
-        if (o < 0) continue;
+        if (o < 0 || !values->out[o]) continue;
         twin[o] = true;
         call.out[o].data = call.in[i].data;
     }
@@ -121,6 +123,7 @@ bool run_case(struct rp_device *device, const struct op_case *c, const struct op
     }
     for (int i = info->n_out; c->parts > 1 && i < info->n_out + info->n_sums; i++) {
         const struct rp_tensor *sum = &call.out[i - info->n_sums];
+        if (!sum->data) continue;
         buffer_open(device, &out[i], values->out[i - info->n_sums], rp_tensor_bytes(sum));
         call.out[i] = *sum;
         call.out[i].data = out[i].block + GUARD;
@@ -130,7 +133,8 @@ bool run_case(struct rp_device *device, const struct op_case *c, const struct op
 
     for (int i = 0; i < RP_OP_MAX_IN; i++) {
         int o = in_place ? twin_of(c, i) : -1;
-        if (in[i].block) good = buffer_close(device, &in[i], o >= 0 ? got[o] : NULL) && good;
+        if (in[i].block)
+            good = buffer_close(device, &in[i], o >= 0 && twin[o] ? got[o] : NULL) && good;
     }
     unsigned char *ignored = NULL;
     for (int i = 0; i < RP_OP_MAX_OUT; i++) {

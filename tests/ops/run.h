@@ -5,7 +5,8 @@
 #include "ops_test.h"
 
 /* Runs the case (its shapes set) in all its parts from `values`; outputs to got[0 .. n_out-1]. With
- * in_place, inputs and outputs that may share memory do. False: the op wrote outside its outputs. */
+ * in_place, inputs and outputs that may share memory do. False: the op wrote outside its outputs.
+ */
 bool run_case(struct rp_device *device, const struct op_case *c, const struct op_values *values,
               bool in_place, void *const got[]);
 

@@ -105,13 +105,23 @@ static void fill_input(const struct op_case *c, int i, void *data, uint64_t seed
 {
     int64_t n = rp_tensor_elements(&c->call.in[i]);
     switch (c->fill[i]) {
-    case FILL_TARGETS: fill_targets(c, data, n, seed, level); break;
-    case FILL_TAPS: fill_taps(c, data, seed); break;
-    case FILL_CHUNKS: fill_chunks(data, n, seed, level); break;
-    case FILL_CONTROL: memcpy(data, &c->control, sizeof(c->control)); break;
+    case FILL_TARGETS:
+        fill_targets(c, data, n, seed, level);
+        break;
+    case FILL_TAPS:
+        fill_taps(c, data, seed);
+        break;
+    case FILL_CHUNKS:
+        fill_chunks(data, n, seed, level);
+        break;
+    case FILL_CONTROL:
+        memcpy(data, &c->control, sizeof(c->control));
+        break;
     case FILL_RANDOM:
     case FILL_POSITIVE:
-    case FILL_DISTINCT: fill_float(data, n, c->fill[i], seed, level); break;
+    case FILL_DISTINCT:
+        fill_float(data, n, c->fill[i], seed, level);
+        break;
     }
 }
 
@@ -133,7 +143,7 @@ void values_make(const struct op_case *c, uint64_t seed, int level, struct op_va
     }
     for (int i = 0; i < values->n_out; i++) {
         const struct rp_tensor *out = &c->call.out[i];
-        if (out->n_dims == 0) continue;
+        if (out->n_dims == 0 || (c->unwanted >> i) & 1) continue;
         size_t bytes = rp_tensor_bytes(out);
         values->out[i] = allocate(bytes);
         memset(values->out[i], 0xff, bytes); /* NaN, whatever the type */
