@@ -40,6 +40,14 @@ static void digest_hex(const struct rp_spec *spec, enum rp_section section, char
     rp_sha256_hex(&digest, hex);
 }
 
+/* The numeric digest takes files by their content, which nobody has read here. A spec that names no
+ * file has nothing to bind. */
+static bool is_bound(const struct rp_spec *spec)
+{
+    return spec->train_data.n_files == 0 && spec->valid_data.n_files == 0 &&
+           !spec->model.init_from.given;
+}
+
 void rp_plan_print(const struct rp_spec *spec, const struct rp_plan *plan, struct rp_text *text)
 {
     char spec_hex[RP_SHA256_HEX], policy[RP_SHA256_HEX], place[RP_SHA256_HEX];
@@ -52,11 +60,13 @@ void rp_plan_print(const struct rp_spec *spec, const struct rp_plan *plan, struc
     digest_hex(spec, RP_SECTION_NUMERIC, spec_hex);
     digest_hex(spec, RP_SECTION_POLICY, policy);
     digest_hex(spec, RP_SECTION_PLACE, place);
-    rp_text_add(text,
-                "\nnumeric     unbound: the data has not been read (of the spec alone: %.16s)\n"
-                "policy      %.16s\n"
-                "place       %.16s\n",
-                spec_hex, policy, place);
+    if (is_bound(spec))
+        rp_text_add(text, "\nnumeric     %.16s\n", spec_hex);
+    else
+        rp_text_add(
+            text, "\nnumeric     unbound: the data has not been read (of the spec alone: %.16s)\n",
+            spec_hex);
+    rp_text_add(text, "policy      %.16s\nplace       %.16s\n", policy, place);
 }
 
 /* ---- JSON -------------------------------------------------------------------------------------
@@ -92,8 +102,8 @@ static json_t *digests_json(const struct rp_spec *spec)
     digest_hex(spec, RP_SECTION_NUMERIC, numeric);
     digest_hex(spec, RP_SECTION_POLICY, policy);
     digest_hex(spec, RP_SECTION_PLACE, place);
-    return json_pack("{s:s, s:s, s:s, s:s}", "numeric", "unbound", "spec", numeric, "policy",
-                     policy, "place", place);
+    return json_pack("{s:s, s:s, s:s, s:s}", "numeric", is_bound(spec) ? numeric : "unbound",
+                     "spec", numeric, "policy", policy, "place", place);
 }
 
 struct json_t *rp_plan_json(const struct rp_spec *spec, const struct rp_plan *plan)

@@ -108,6 +108,14 @@ static inline void made_resnet(struct made *m, int depth, bool cifar_stem, int64
     m->data.n_classes = classes;
 }
 
+/* Pattern i of freeze, at line 4. */
+static inline void made_freeze(struct made *m, int i, const char *pattern)
+{
+    m->spec.model.freeze[i] = (char *)(uintptr_t)pattern;
+    m->spec.model.freeze_at[i] = (struct rp_spec_place){4, 2};
+    if (m->spec.model.n_freeze <= i) m->spec.model.n_freeze = i + 1;
+}
+
 /* Builds for one pass over all shards; NULL and the message in `err` when that fails. */
 static inline struct rp_model *made_build(struct made *m, struct rp_error *err)
 {

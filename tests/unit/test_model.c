@@ -262,10 +262,8 @@ static void test_freeze(void)
 {
     struct made m;
     made_lenet(&m);
-    m.spec.model.freeze[0] = (char *)(uintptr_t) "layers.0.*";
-    m.spec.model.freeze[1] = (char *)(uintptr_t) "layers.3.weight";
-    m.spec.model.n_freeze = 2;
-    m.spec.model.freeze_at[0] = m.spec.model.freeze_at[1] = (struct rp_spec_place){4, 2};
+    made_freeze(&m, 0, "layers.0.*");
+    made_freeze(&m, 1, "layers.3.weight");
     struct rp_model *model = build(&m);
     check_gradients(model);
     CHECK(made_kept(model, "layers.0.bias")->frozen);
@@ -277,17 +275,25 @@ static void test_freeze(void)
     CHECK_INT(made_count(&model->train, RP_OP_relu_dx), 3);
     rp_model_free(model);
 
-    m.spec.model.freeze[1] =
-        (char *)(uintptr_t) "layers.3.bias"; /* control: the weight is trained */
+    made_freeze(&m, 1, "layers.3.bias"); /* control: the weight is trained */
     model = build(&m);
     CHECK_INT(made_count(&model->train, RP_OP_conv2d_dw), 1);
     rp_model_free(model);
 
-    m.spec.model.freeze[1] = (char *)(uintptr_t) "layer.3.bias";
+    made_resnet(&m, 20, false, 32, 10); /* an op with several gradients gives only those wanted */
+    made_freeze(&m, 0, "bn1.weight");
+    model = build(&m);
+    check_gradients(model);
+    CHECK(made_kept(model, "bn1.bias")->grad_tensor >= 0);
+    rp_model_free(model);
+
+    made_lenet(&m);
+    made_freeze(&m, 0, "layers.0.*");
+    made_freeze(&m, 1, "layer.3.bias");
     CHECK(made_build(&m, &err) == NULL);
     CHECK(strstr(err.text, "matches no tensor") && strstr(err.text, ":4:"));
     rp_error_clear(&err);
-    m.spec.model.freeze[1] = (char *)(uintptr_t) "*";
+    made_freeze(&m, 1, "*");
     CHECK(made_build(&m, &err) == NULL);
     CHECK(strstr(err.text, "nothing to train"));
     rp_error_clear(&err);

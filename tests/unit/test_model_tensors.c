@@ -112,8 +112,7 @@ static void test_pure(void)
     free(other);
     rp_model_free(model);
     m.spec.train.batch = 64;
-    m.spec.model.freeze[0] = (char *)(uintptr_t) "layers.0.*";
-    m.spec.model.n_freeze = 1;
+    made_freeze(&m, 0, "layers.0.*");
     model = build(&m);
     b = values_of(model, 1, "layers.3.weight", &n);
     CHECK_INT(memcmp(a, b, (size_t)n * sizeof *a), 0);

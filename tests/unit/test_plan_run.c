@@ -277,10 +277,9 @@ static void test_lenet(void)
     struct made m;
     made_lenet(&m);
     check(&m, true);
-    m.spec.model.freeze[0] = (char *)(uintptr_t) "layers.3.*";
-    m.spec.model.n_freeze = 1;
+    made_freeze(&m, 0, "layers.3.*");
     check(&m, true);
-    m.spec.model.freeze[0] = (char *)(uintptr_t) "layers.9.weight";
+    made_freeze(&m, 0, "layers.9.weight");
     check(&m, true);
 }
 
@@ -311,9 +310,8 @@ static void test_resnet(void)
     struct made m;
     made_resnet(&m, 20, false, 8, 10);
     check(&m, false);
-    m.spec.model.freeze[0] = (char *)(uintptr_t) "bn1.weight";
-    m.spec.model.freeze[1] = (char *)(uintptr_t) "layer2.0.bn1.*";
-    m.spec.model.n_freeze = 2;
+    made_freeze(&m, 0, "bn1.weight");
+    made_freeze(&m, 1, "layer2.0.bn1.*");
     check(&m, false);
     made_resnet(&m, 50, true, 8, 10);
     m.spec.train.batch = 8;
@@ -352,9 +350,8 @@ static void test_mixed(void)
     made_add(&m, RP_LAYER_DROPOUT)->p = 0.1f;
     made_linear(&m, 10);
     check(&m, true);
-    m.spec.model.freeze[0] = (char *)(uintptr_t) "layers.9.weight";
-    m.spec.model.freeze[1] = (char *)(uintptr_t) "layers.1.bias";
-    m.spec.model.n_freeze = 2;
+    made_freeze(&m, 0, "layers.9.weight");
+    made_freeze(&m, 1, "layers.1.bias");
     check(&m, true);
 }
 
