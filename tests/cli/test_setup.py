@@ -126,10 +126,12 @@ def test_style_finds(project, rule):
 
 
 @pytest.mark.parametrize("include, rule", [
-    ("train/train.h", "comes after it"), ("spec/spec_int.h", "private to its folder")])
+    ("train/train.h", "comes after it"), ("spec/spec_int.h", "private to its folder"),
+    ("bad.h", "write the folder")])
 def test_style_finds_wrong_includes(project, include, rule):
     folder = project / "runner" / "data"
     folder.mkdir(parents=True)
+    (folder / "bad.h").touch()
     (folder / "bad.c").write_text(f'#include "spec/spec.h"\n#include "{include}"\n')
     done = call(project / "scripts" / "check-style")
     assert done.returncode == 1
