@@ -18,12 +18,20 @@ struct rp_cpu {
 
 typedef enum rp_status (*rp_cpu_kernel)(struct rp_cpu *cpu, const struct rp_op_call *call,
                                         const struct rp_pass *pass, struct rp_error *err);
+/* The vector forms of elementary.inc (elementary.c). */
+enum rp_elementary {
+    RP_ELEMENTARY_EXP,
+    RP_ELEMENTARY_SIGMOID,
+    RP_ELEMENTARY_TANH,
+    RP_ELEMENTARY_ERF
+};
 struct rp_cpu_kernels {
     const char *path;
     rp_cpu_kernel run[RP_OP_COUNT];
     /* Scratch bytes of a call with n threads; NULL: none. */
     size_t (*scratch[RP_OP_COUNT])(const struct rp_op_call *call, int n_threads);
     void (*peak)(struct rp_pool *pool, double *flops, double *bytes);
+    void (*elementary)(enum rp_elementary which, const float *x, float *y, int64_t n);
 };
 
 /* The device's self_test (self_test.c). */
@@ -39,6 +47,7 @@ RP_NODISCARD enum rp_status rp_cpu_self_test(struct rp_device *device, struct rp
 
 #ifdef RP_ISA
 void RP_ISA_NAME(rp_cpu_peak)(struct rp_pool *pool, double *flops, double *bytes);
+void RP_ISA_NAME(rp_cpu_elementary)(enum rp_elementary which, const float *x, float *y, int64_t n);
 #define RP_OP(name, ...) RP_CPU_KERNEL(name);
 #include "ops.def"
 #undef RP_OP

@@ -14,6 +14,7 @@ const struct rp_cpu_kernels RP_ISA_NAME(rp_cpu_kernels) = {
 #undef RP_OP
         },
     .peak = RP_ISA_NAME(rp_cpu_peak),
+    .elementary = RP_ISA_NAME(rp_cpu_elementary),
     .scratch =
         {
 #define RP_SCRATCH(name) [RP_OP_##name] = RP_ISA_NAME(rp_cpu_scratch_##name),
