@@ -52,6 +52,7 @@ RP_CPU_KERNEL(conv2d_dw)
 size_t RP_ISA_NAME(rp_cpu_scratch_conv2d_dw)(const struct rp_op_call *call, int n_threads)
 {
     struct rp_image image = rp_image_of_input(&call->in[1], &call->params.conv2d);
+    struct rp_gemm gemm = describe(call, &image, rp_gemm_whole(rp_tensor_rows(&call->in[0])));
     return RP_GEMM_ROUND(RP_ISA_NAME(rp_image_scratch)(&image)) +
-           RP_ISA_NAME(rp_gemm_scratch)(n_threads);
+           RP_ISA_NAME(rp_gemm_scratch)(&gemm, n_threads);
 }

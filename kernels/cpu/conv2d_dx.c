@@ -113,7 +113,14 @@ RP_CPU_KERNEL(conv2d_dx)
 
 size_t RP_ISA_NAME(rp_cpu_scratch_conv2d_dx)(const struct rp_op_call *call, int n_threads)
 {
+    const struct rp_tensor *w = &call->in[1];
+    const struct rp_conv2d_params *p = &call->params.conv2d;
     struct rp_image image = frame_of_gradient(call);
+    /* The phase with the most taps. */
+    int64_t taps_h = (p->kernel_h - 1) / p->stride_h + 1,
+            taps_w = (p->kernel_w - 1) / p->stride_w + 1;
+    struct rp_gemm most = {.n = w->dims[3],
+                           .sum = rp_gemm_whole(taps_h * taps_w * w->dims[0] / p->groups)};
     return RP_GEMM_ROUND(RP_ISA_NAME(rp_image_scratch)(&image)) +
-           RP_ISA_NAME(rp_gemm_scratch)(n_threads);
+           RP_ISA_NAME(rp_gemm_scratch)(&most, n_threads);
 }

@@ -1,9 +1,11 @@
 /* gemm.c - the product behind linear, conv2d and their gradients: who computes which tiles.
  *
  * The outputs are cut among the threads as a grid, and a thread's part into blocks. A block goes
- * through k in steps (gemm_sum.h); in each step a strip of b is packed into the L1 cache and all
- * rows of the block pass over it. What a tile must remember between steps lies in the block's
- * state. No cut can be seen in the result: an output depends on its own row and column only. */
+ * through k in steps (gemm_sum.h); in each step all rows of the block pass over one strip of b
+ * after another, which then lies in the L1 cache. What a tile must remember between steps lies in
+ * the block's state. Where several blocks need the same strips, b is packed before, once, by all
+ * threads together; else each strip is packed just before its use. No cut can be seen in the
+ * result: an output depends on its own row and column only. */
 #include "cpu/gemm.h"
 
 #include <string.h>
@@ -14,8 +16,9 @@
 enum {
     BLOCK_TILES = 192 / TILE_M,
     BLOCK_M = BLOCK_TILES * TILE_M,
-    STATE_TILES = 65536 / TILE_SIZE, /* slots of tiles that fit a thread's state: 256 KiB */
-    PACK_ROWS_FROM = 3,              /* strips over which the packing of rows of a pays */
+    STATE_TILES = 262144 / TILE_SIZE, /* slots of tiles in a thread's state: 1 MiB */
+    PACK_ROWS_FROM = 3,               /* strips over which the packing of rows of a pays */
+    SHARED_FLOATS = 1 << 21,          /* of b, packed once for all threads: 8 MiB at most */
 };
 
 /* What one thread works in; it lies in scratch. */
@@ -31,16 +34,20 @@ struct workspace {
 
 struct job {
     const struct rp_gemm *gemm;
-    const float *bias_m; /* (m): the bias of a product whose sides were exchanged, or NULL */
-    unsigned char *scratch;
-    int grid_m, grid_n;     /* threads along m and n */
-    bool pack_rows, direct; /* direct: rows of c are dense, whole tiles are stored in place */
+    struct workspace *workspaces; /* one per thread */
+    float *shared;  /* (strips, k, TILE_N) of this round, or NULL: each thread packs */
+    int64_t n0, n1; /* the columns of this round */
+    int n_threads;
+    int grid_m, grid_n; /* threads along m and n */
+    bool pack_rows;
+    bool direct; /* rows of c are dense: whole tiles are stored in place */
 };
 
 struct block {
     int64_t m, n, n_m, n_n; /* outputs [m, m + n_m) x [n, n + n_n) */
-    int tiles_m, slots;
-    bool keeps; /* tiles remember something between steps */
+    int tiles_m;
+    ptrdiff_t slot; /* floats from one slot of the state to the next */
+    bool keeps;     /* tiles remember something between steps */
 };
 
 static int64_t smaller(int64_t a, int64_t b)
@@ -53,8 +60,37 @@ static int64_t divide_up(int64_t a, int64_t b)
     return (a + b - 1) / b;
 }
 
-/* ---- one tile
- * ------------------------------------------------------------------------------------ */
+static int64_t terms_of(const struct rp_gemm *gemm)
+{
+    return gemm->sum.shards * gemm->sum.count;
+}
+
+/* ---- b, packed by all threads ---------------------------------------------------------------- */
+
+static float *shared_strip(const struct job *job, int64_t n)
+{
+    return job->shared + (n - job->n0) * terms_of(job->gemm);
+}
+
+/* Strips lie side by side in b more often than not: they are taken in turn for the same k. */
+static void pack_part(void *arg, int thread)
+{
+    const struct job *job = arg;
+    const struct rp_gemm *g = job->gemm;
+    struct workspace *ws = &job->workspaces[thread];
+    int64_t terms = terms_of(g), strips = divide_up(job->n1 - job->n0, TILE_N), begin, end;
+    rp_pool_cut(divide_up(terms, STEP_K) * strips, 1, thread, job->n_threads, &begin, &end);
+    for (int64_t i = begin; i < end; i++) {
+        int64_t k = i / strips * STEP_K, n = job->n0 + i % strips * TILE_N;
+        int n_k = (int)smaller(STEP_K, terms - k), n_columns = (int)smaller(TILE_N, job->n1 - n);
+        if (i == begin || i % strips == 0) RP_ISA_NAME(rp_gemm_offsets)(&g->b_k, k, n_k, ws->b_k);
+        RP_ISA_NAME(rp_gemm_offsets)(&g->b_n, n, n_columns, ws->b_n);
+        RP_ISA_NAME(rp_gemm_pack_strip)
+        (g->b, ws->b_n, n_columns, ws->b_k, n_k, shared_strip(job, n) + k * TILE_N);
+    }
+}
+
+/* ---- one tile -------------------------------------------------------------------------------- */
 
 /* Copies the valid part of a tile out of ws->out. */
 static void copy_out(const struct job *job, struct workspace *ws, const struct block *block,
@@ -64,29 +100,27 @@ static void copy_out(const struct job *job, struct workspace *ws, const struct b
     int n_m = (int)smaller(TILE_M, block->n_m - m), n_n = (int)smaller(TILE_N, block->n_n - n);
     for (int j = 0; j < n_n; j++) {
         float *to = g->c + ws->c_n[j];
-        for (int i = 0; i < n_m; i++) {
-            float x = ws->out[i * TILE_N + j];
-            to[ws->c_m[m + i]] = job->bias_m ? x + job->bias_m[block->m + m + i] : x;
-        }
+        for (int i = 0; i < n_m; i++) to[ws->c_m[m + i]] = ws->out[i * TILE_N + j];
     }
 }
 
 static float *state_of(struct workspace *ws, const struct block *block, int64_t m, int64_t n)
 {
     int64_t tile = block->keeps ? n / TILE_N * block->tiles_m + m / TILE_M : 0;
-    return ws->state + tile * block->slots * TILE_SIZE;
+    return ws->state + tile * TILE_SIZE;
 }
 
 /* A block of rows over one packed strip of b. m and n count from the block's corner. */
 static void run_strip(const struct job *job, struct workspace *ws, const struct block *block,
-                      int64_t n)
+                      int64_t n, const float *b)
 {
     const struct rp_gemm *g = job->gemm;
     const struct rp_gemm_step *step = &ws->step;
     bool whole_strip = n + TILE_N <= block->n_n;
-    struct rp_gemm_tile tile = {.b = ws->b, .piece = step->piece, .n_pieces = step->n_pieces};
+    struct rp_gemm_tile tile = {.b = b, .piece = step->piece, .n_pieces = step->n_pieces};
     tile.a_k = job->pack_rows ? ws->packed_k : ws->a_k;
     tile.bias = g->bias ? ws->bias : NULL;
+    tile.slot = block->slot;
     for (int64_t m = 0; m < block->n_m; m += TILE_M) {
         bool in_place = job->direct && whole_strip && m + TILE_M <= block->n_m;
         for (int i = 0; i < TILE_M; i++) {
@@ -99,8 +133,7 @@ static void run_strip(const struct job *job, struct workspace *ws, const struct 
     }
 }
 
-/* ---- parts of a shard
- * ---------------------------------------------------------------------------- */
+/* ---- parts of a shard ------------------------------------------------------------------------ */
 
 /* Moves one slot of every tile of the block between its state and a matrix like c. */
 static void move_slot(const struct job *job, struct workspace *ws, const struct block *block,
@@ -110,7 +143,7 @@ static void move_slot(const struct job *job, struct workspace *ws, const struct 
         float *column = c + rp_gemm_offset(&job->gemm->c_n, block->n + n);
         for (int64_t m = 0; m < block->n_m; m++) {
             float *at =
-                state_of(ws, block, m, n) + slot * TILE_SIZE + m % TILE_M * TILE_N + n % TILE_N;
+                state_of(ws, block, m, n) + slot * block->slot + m % TILE_M * TILE_N + n % TILE_N;
             if (out)
                 column[ws->c_m[m]] = *at;
             else
@@ -133,8 +166,7 @@ static void leave_open(const struct job *job, struct workspace *ws, const struct
     if (rp_gemm_leaves_sum(&g->sum)) move_slot(job, ws, block, SLOT_SUM, g->c, true);
 }
 
-/* ---- one block
- * ----------------------------------------------------------------------------------- */
+/* ---- one block ------------------------------------------------------------------------------- */
 
 /* Rows past the last repeat it: their tiles are computed and not stored. */
 static void fill_rows(const struct rp_gemm *g, struct workspace *ws, const struct block *block)
@@ -150,16 +182,21 @@ static void run_step(const struct job *job, struct workspace *ws, const struct b
     const struct rp_gemm *g = job->gemm;
     const struct rp_gemm_step *step = &ws->step;
     RP_ISA_NAME(rp_gemm_offsets)(&g->a_k, step->k, step->n_k, ws->a_k);
-    RP_ISA_NAME(rp_gemm_offsets)(&g->b_k, step->k, step->n_k, ws->b_k);
     if (job->pack_rows) RP_ISA_NAME(rp_gemm_pack_rows)
     (g->a, ws->a_m, block->tiles_m * TILE_M, ws->a_k, step->n_k, ws->a);
+    if (!job->shared) RP_ISA_NAME(rp_gemm_offsets)(&g->b_k, step->k, step->n_k, ws->b_k);
     for (int64_t n = 0; n < block->n_n; n += TILE_N) {
         int n_columns = (int)smaller(TILE_N, block->n_n - n);
-        RP_ISA_NAME(rp_gemm_offsets)(&g->b_n, block->n + n, n_columns, ws->b_n);
+        const float *b = ws->b;
         RP_ISA_NAME(rp_gemm_offsets)(&g->c_n, block->n + n, n_columns, ws->c_n);
         if (g->bias) memcpy(ws->bias, g->bias + block->n + n, (size_t)n_columns * sizeof(float));
-        RP_ISA_NAME(rp_gemm_pack_strip)(g->b, ws->b_n, n_columns, ws->b_k, step->n_k, ws->b);
-        run_strip(job, ws, block, n);
+        if (job->shared) {
+            b = shared_strip(job, block->n + n) + step->k * TILE_N;
+        } else {
+            RP_ISA_NAME(rp_gemm_offsets)(&g->b_n, block->n + n, n_columns, ws->b_n);
+            RP_ISA_NAME(rp_gemm_pack_strip)(g->b, ws->b_n, n_columns, ws->b_k, step->n_k, ws->b);
+        }
+        run_strip(job, ws, block, n, b);
     }
 }
 
@@ -170,28 +207,28 @@ static void run_block(const struct job *job, struct workspace *ws, struct block 
     fill_rows(g, ws, block);
     RP_ISA_NAME(rp_gemm_step_first)(&g->sum, &ws->step);
     block->keeps = !ws->step.last || g->chain;
+    block->slot =
+        block->keeps ? divide_up(block->n_n, TILE_N) * block->tiles_m * TILE_SIZE : TILE_SIZE;
     take_up(job, ws, block);
     do run_step(job, ws, block);
     while (RP_ISA_NAME(rp_gemm_step_next)(&g->sum, &ws->step));
     leave_open(job, ws, block);
 }
 
-/* ---- the cut
- * ------------------------------------------------------------------------------------- */
-
+/* One thread's part of a round, in blocks of about equal size with as many tiles as state holds. */
 static void run_part(void *arg, int thread)
 {
     const struct job *job = arg;
     const struct rp_gemm *g = job->gemm;
     if (thread >= job->grid_m * job->grid_n) return;
-    struct workspace *ws = (struct workspace *)job->scratch + thread;
+    struct workspace *ws = &job->workspaces[thread];
     int64_t m0, m1, n0, n1;
     rp_pool_cut(g->m, TILE_M, thread / job->grid_n, job->grid_m, &m0, &m1);
-    rp_pool_cut(g->n, TILE_N, thread % job->grid_n, job->grid_n, &n0, &n1);
+    rp_pool_cut(job->n1 - job->n0, TILE_N, thread % job->grid_n, job->grid_n, &n0, &n1);
+    n0 += job->n0, n1 += job->n0;
     if (m0 == m1 || n0 == n1) return;
     for (int i = 0; i < STEP_K; i++) ws->packed_k[i] = (ptrdiff_t)i * TILE_M;
 
-    /* Blocks of about equal size, as many tiles as state has room for. */
     int slots = RP_ISA_NAME(rp_gemm_slots)(&g->sum);
     int64_t tiles_m = divide_up(m1 - m0, TILE_M), tiles_n = divide_up(n1 - n0, TILE_N);
     int64_t most_m = smaller(BLOCK_TILES, STATE_TILES / slots);
@@ -203,21 +240,22 @@ static void run_part(void *arg, int thread)
             struct block block = {.m = m,
                                   .n = n,
                                   .n_m = smaller(block_m * TILE_M, m1 - m),
-                                  .n_n = smaller(block_n * TILE_N, n1 - n),
-                                  .slots = slots};
+                                  .n_n = smaller(block_n * TILE_N, n1 - n)};
             run_block(job, ws, &block);
         }
     }
 }
 
-/* The grid of threads with the least work for the one that has the most: tiles, and the packing of
- * b, which every row of the grid repeats. */
-static void choose_grid(struct job *job, int n_threads)
+/* ---- the cut --------------------------------------------------------------------------------- */
+
+/* The grid of threads with the least work for the one that has the most: tiles, and a little for
+ * every strip, which each row of the grid visits again. */
+static void choose_grid(struct job *job, int64_t columns)
 {
-    int64_t tiles_m = divide_up(job->gemm->m, TILE_M), tiles_n = divide_up(job->gemm->n, TILE_N);
+    int64_t tiles_m = divide_up(job->gemm->m, TILE_M), tiles_n = divide_up(columns, TILE_N);
     int64_t least = INT64_MAX;
-    for (int grid_m = 1; grid_m <= n_threads; grid_m++) {
-        int grid_n = n_threads / grid_m;
+    for (int grid_m = 1; grid_m <= job->n_threads; grid_m++) {
+        int grid_n = job->n_threads / grid_m;
         int64_t part_m = divide_up(tiles_m, grid_m), part_n = divide_up(tiles_n, grid_n);
         int64_t work = part_m * part_n + part_n;
         if (work >= least) continue;
@@ -227,18 +265,44 @@ static void choose_grid(struct job *job, int n_threads)
     }
 }
 
+/* Columns of b that are packed in one round, a multiple of TILE_N; 0 where one strip is too long.
+ */
+static int64_t columns_at_once(const struct rp_gemm *gemm)
+{
+    int64_t terms = terms_of(gemm), strips = divide_up(gemm->n, TILE_N);
+    int64_t room = SHARED_FLOATS / TILE_N / (terms > 0 ? terms : 1);
+    if (room == 0 || strips == 0) return 0;
+    return divide_up(strips, divide_up(strips, room)) * TILE_N;
+}
+
+static size_t shared_bytes(const struct rp_gemm *gemm)
+{
+    return RP_GEMM_ROUND((size_t)(columns_at_once(gemm) * terms_of(gemm)) * sizeof(float));
+}
+
 void RP_ISA_NAME(rp_gemm_run)(struct rp_cpu *cpu, const struct rp_gemm *gemm,
                               unsigned char *scratch)
 {
-    struct job job = {.gemm = gemm, .scratch = scratch};
+    struct job job = {.gemm = gemm, .n_threads = rp_pool_threads(cpu->pool)};
     if (gemm->m == 0 || gemm->n == 0) return;
     job.direct = gemm->c_n.s2 == 1 && gemm->c_n.n2 >= gemm->n;
-    job.pack_rows = gemm->a_k.s2 != 1 && gemm->n > (PACK_ROWS_FROM - 1) * TILE_N;
-    choose_grid(&job, rp_pool_threads(cpu->pool));
-    rp_pool_run(cpu->pool, run_part, &job);
+    job.pack_rows = gemm->n > (PACK_ROWS_FROM - 1) * TILE_N;
+    job.workspaces = (struct workspace *)(scratch + shared_bytes(gemm));
+    int64_t columns = columns_at_once(gemm);
+    choose_grid(&job, columns ? columns : gemm->n);
+    bool used_once = job.grid_m == 1 && gemm->m <= BLOCK_M;
+    if (used_once || columns == 0)
+        columns = gemm->n;
+    else
+        job.shared = (float *)scratch;
+    for (job.n0 = 0; job.n0 < gemm->n; job.n0 += columns) {
+        job.n1 = smaller(job.n0 + columns, gemm->n);
+        if (job.shared) rp_pool_run(cpu->pool, pack_part, &job);
+        rp_pool_run(cpu->pool, run_part, &job);
+    }
 }
 
-size_t RP_ISA_NAME(rp_gemm_scratch)(int n_threads)
+size_t RP_ISA_NAME(rp_gemm_scratch)(const struct rp_gemm *gemm, int n_threads)
 {
-    return sizeof(struct workspace) * (size_t)n_threads;
+    return shared_bytes(gemm) + sizeof(struct workspace) * (size_t)n_threads;
 }

@@ -67,8 +67,9 @@ static inline struct rp_gemm_sum rp_gemm_cut(const struct rp_rows *rows, int64_t
 }
 
 #ifdef RP_ISA
-/* Bytes of scratch that any product needs; `scratch` below is 256-byte aligned. */
-size_t RP_ISA_NAME(rp_gemm_scratch)(int n_threads);
+/* Bytes of scratch that the product needs: n and sum are looked at, and of sum how many terms there
+ * are, not how they are cut. `scratch` below is 256-byte aligned. */
+size_t RP_ISA_NAME(rp_gemm_scratch)(const struct rp_gemm *gemm, int n_threads);
 void RP_ISA_NAME(rp_gemm_run)(struct rp_cpu *cpu, const struct rp_gemm *gemm,
                               unsigned char *scratch);
 #endif

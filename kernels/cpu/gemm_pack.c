@@ -39,22 +39,44 @@ static void copy_strip(const float *from, const ptrdiff_t *k, int n_k, float *to
     }
 }
 
-/* Four columns of four adjacent k become four rows. */
 typedef float quad __attribute__((vector_size(16)));
 typedef float quad_mem __attribute__((vector_size(16), aligned(4), may_alias));
 
-static inline void transpose_quad(const float *from, const ptrdiff_t *columns, float *to)
+static inline quad load_quad(const float *from)
 {
-    quad a = *(const quad_mem *)(from + columns[0]), b = *(const quad_mem *)(from + columns[1]);
-    quad c = *(const quad_mem *)(from + columns[2]), d = *(const quad_mem *)(from + columns[3]);
+    return *(const quad_mem *)from;
+}
+
+static inline void store_quad(float *to, quad x)
+{
+    *(quad_mem *)to = x;
+}
+
+/* Four adjacent k of four rows become four rows, `stride` apart. */
+static inline void transpose_quad(const float *from, const ptrdiff_t *rows, float *to, int stride)
+{
+    quad a = load_quad(from + rows[0]), b = load_quad(from + rows[1]);
+    quad c = load_quad(from + rows[2]), d = load_quad(from + rows[3]);
     quad ab_low = __builtin_shufflevector(a, b, 0, 4, 1, 5);
     quad ab_high = __builtin_shufflevector(a, b, 2, 6, 3, 7);
     quad cd_low = __builtin_shufflevector(c, d, 0, 4, 1, 5);
     quad cd_high = __builtin_shufflevector(c, d, 2, 6, 3, 7);
-    *(quad_mem *)to = __builtin_shufflevector(ab_low, cd_low, 0, 1, 4, 5);
-    *(quad_mem *)(to + TILE_N) = __builtin_shufflevector(ab_low, cd_low, 2, 3, 6, 7);
-    *(quad_mem *)(to + 2 * TILE_N) = __builtin_shufflevector(ab_high, cd_high, 0, 1, 4, 5);
-    *(quad_mem *)(to + 3 * TILE_N) = __builtin_shufflevector(ab_high, cd_high, 2, 3, 6, 7);
+    store_quad(to, __builtin_shufflevector(ab_low, cd_low, 0, 1, 4, 5));
+    store_quad(to + stride, __builtin_shufflevector(ab_low, cd_low, 2, 3, 6, 7));
+    store_quad(to + 2 * stride, __builtin_shufflevector(ab_high, cd_high, 0, 1, 4, 5));
+    store_quad(to + 3 * stride, __builtin_shufflevector(ab_high, cd_high, 2, 3, 6, 7));
+}
+
+/* The same for the two rows that are left of a tile. */
+static inline void transpose_pair(const float *from, const ptrdiff_t *rows, float *to, int stride)
+{
+    quad a = load_quad(from + rows[0]), b = load_quad(from + rows[1]);
+    quad low = __builtin_shufflevector(a, b, 0, 4, 1, 5);
+    quad high = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+    memcpy(to, &low, 8);
+    memcpy(to + stride, (const char *)&low + 8, 8);
+    memcpy(to + 2 * stride, &high, 8);
+    memcpy(to + 3 * stride, (const char *)&high + 8, 8);
 }
 
 static void gather_row(const float *from, const ptrdiff_t *columns, int n_columns, float *to)
@@ -74,7 +96,7 @@ static void transpose_strip(const float *from, const ptrdiff_t *columns, const p
             continue;
         }
         for (int j = 0; j < TILE_N; j += 4)
-            transpose_quad(from + k[i], columns + j, to + i * TILE_N + j);
+            transpose_quad(from + k[i], columns + j, to + i * TILE_N + j, TILE_N);
         i += 4;
     }
 }
@@ -99,15 +121,32 @@ static void copy_rows(const float *from, const ptrdiff_t *k, int n_k, float *to)
     for (int i = 0; i < n_k; i++, to += TILE_M) memcpy(to, from + k[i], TILE_M * sizeof *to);
 }
 
+_Static_assert(TILE_M % 4 == 2, "the last two rows of a tile are a pair");
+
+static void transpose_rows(const float *from, const ptrdiff_t *rows, const ptrdiff_t *k, int n_k,
+                           float *to)
+{
+    int i = 0;
+    while (i < n_k) {
+        if (i + 4 > n_k || !are_adjacent(k + i, 4)) {
+            for (int j = 0; j < TILE_M; j++) to[i * TILE_M + j] = from[rows[j] + k[i]];
+            i++;
+            continue;
+        }
+        for (int j = 0; j + 4 <= TILE_M; j += 4)
+            transpose_quad(from + k[i], rows + j, to + i * TILE_M + j, TILE_M);
+        transpose_pair(from + k[i], rows + TILE_M - 2, to + i * TILE_M + TILE_M - 2, TILE_M);
+        i += 4;
+    }
+}
+
 void RP_ISA_NAME(rp_gemm_pack_rows)(const float *from, const ptrdiff_t *rows, int n_rows,
                                     const ptrdiff_t *k, int n_k, float *to)
 {
     for (int r = 0; r < n_rows; r += TILE_M, rows += TILE_M, to += (ptrdiff_t)n_k * TILE_M) {
-        if (are_adjacent(rows, TILE_M)) {
+        if (are_adjacent(rows, TILE_M))
             copy_rows(from + rows[0], k, n_k, to);
-            continue;
-        }
-        for (int i = 0; i < n_k; i++)
-            for (int j = 0; j < TILE_M; j++) to[i * TILE_M + j] = from[rows[j] + k[i]];
+        else
+            transpose_rows(from, rows, k, n_k, to);
     }
 }

@@ -27,7 +27,7 @@ enum {
         256, /* k terms between two visits to the state: a strip of b fits half of a 32 KiB L1 */
 };
 
-/* Slots of a tile's state, TILE_SIZE floats each; SLOT_TREE + l holds the node of level l. */
+/* Slots of a tile's state; SLOT_TREE + l holds the node of level l. */
 enum { SLOT_NONE = -1, SLOT_CHAIN = 0, SLOT_SUM = 1, SLOT_TREE = 2 };
 
 struct rp_gemm_piece {
@@ -43,7 +43,8 @@ struct rp_gemm_tile {
     const float *b;         /* (n_k, TILE_N), packed */
     const struct rp_gemm_piece *piece;
     int n_pieces;
-    float *state;      /* slots */
+    float *state;      /* slots of TILE_SIZE floats */
+    ptrdiff_t slot;    /* floats from one slot to the next */
     float *c[TILE_M];  /* where row i of the output goes, TILE_N floats */
     const float *bias; /* (TILE_N) or NULL: added to the output */
 };
@@ -63,7 +64,7 @@ RP_VEC_FN void rp_gemm_tile_run(const struct rp_gemm_tile *tile)
             for (int i = 0; i < TILE_M; i++)
                 for (int v = 0; v < TILE_VECTORS; v++) acc[i][v] = rp_vzero();
         } else {
-            const float *slot = tile->state + piece->load * TILE_SIZE;
+            const float *slot = tile->state + piece->load * tile->slot;
             for (int i = 0; i < TILE_M; i++)
                 for (int v = 0; v < TILE_VECTORS; v++)
                     acc[i][v] = rp_vload(slot + i * TILE_N + v * RP_VW);
@@ -78,13 +79,13 @@ RP_VEC_FN void rp_gemm_tile_run(const struct rp_gemm_tile *tile)
             b += TILE_N;
         }
         for (int s = piece->add; s < piece->add_end; s++) {
-            const float *slot = tile->state + s * TILE_SIZE;
+            const float *slot = tile->state + s * tile->slot;
             for (int i = 0; i < TILE_M; i++)
                 for (int v = 0; v < TILE_VECTORS; v++)
                     acc[i][v] = rp_vload(slot + i * TILE_N + v * RP_VW) + acc[i][v];
         }
         if (piece->store != SLOT_NONE) {
-            float *slot = tile->state + piece->store * TILE_SIZE;
+            float *slot = tile->state + piece->store * tile->slot;
             for (int i = 0; i < TILE_M; i++)
                 for (int v = 0; v < TILE_VECTORS; v++)
                     rp_vstore(slot + i * TILE_N + v * RP_VW, acc[i][v]);

@@ -32,6 +32,6 @@ RP_CPU_KERNEL(linear)
 
 size_t RP_ISA_NAME(rp_cpu_scratch_linear)(const struct rp_op_call *call, int n_threads)
 {
-    (void)call;
-    return RP_ISA_NAME(rp_gemm_scratch)(n_threads);
+    struct rp_gemm gemm = describe(call);
+    return RP_ISA_NAME(rp_gemm_scratch)(&gemm, n_threads);
 }

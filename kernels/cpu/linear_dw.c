@@ -34,6 +34,6 @@ RP_CPU_KERNEL(linear_dw)
 
 size_t RP_ISA_NAME(rp_cpu_scratch_linear_dw)(const struct rp_op_call *call, int n_threads)
 {
-    (void)call;
-    return RP_ISA_NAME(rp_gemm_scratch)(n_threads);
+    struct rp_gemm gemm = describe(call, rp_gemm_whole(rp_tensor_rows(&call->in[0])));
+    return RP_ISA_NAME(rp_gemm_scratch)(&gemm, n_threads);
 }
