@@ -1,0 +1,77 @@
+"""One training job in PyTorch, for scripts/bench: the peer of a reprise run of the same shapes, batch and optimizer.
+
+    torch_train.py MODEL THREADS SECONDS      prints one JSON object
+"""
+import json
+import os
+import resource
+import sys
+import time
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+model, threads, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+torch.set_num_threads(threads)
+torch.manual_seed(1)
+
+
+class Block(nn.Module):
+    def __init__(self, inner, outer, stride):
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(inner, outer, 3, stride, 1, bias=False), nn.BatchNorm2d(outer)
+        self.conv2, self.bn2 = nn.Conv2d(outer, outer, 3, 1, 1, bias=False), nn.BatchNorm2d(outer)
+        self.side = nn.Identity()
+        if stride != 1 or inner != outer:
+            self.side = nn.Sequential(nn.Conv2d(inner, outer, 1, stride, bias=False), nn.BatchNorm2d(outer))
+
+    def forward(self, x):
+        return F.relu(self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x))))) + self.side(x))
+
+
+def resnet18():
+    layers, inner = [nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64), nn.ReLU()], 64
+    for outer, stride in ((64, 1), (128, 2), (256, 2), (512, 2)):
+        layers += [Block(inner, outer, stride), Block(outer, outer, 1)]
+        inner = outer
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 10))
+
+
+def mlp():
+    return nn.Sequential(nn.Linear(784, 512), nn.ReLU(), nn.Linear(512, 256), nn.ReLU(), nn.Linear(256, 10))
+
+
+def cnn():
+    return nn.Sequential(nn.Conv2d(1, 32, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(32, 64, 5, padding=2), nn.ReLU(),
+                         nn.MaxPool2d(2), nn.Flatten(), nn.Linear(3136, 128), nn.ReLU(), nn.Linear(128, 10))
+
+
+# A learning rate of almost nothing: memorised data would drive gradients into subnormals and distort the times.
+SHAPES = {"mlp": (mlp, 128, (784,), torch.optim.AdamW, {}), "cnn": (cnn, 64, (1, 28, 28), torch.optim.SGD, {"momentum": 0.9}),
+          "resnet18": (resnet18, 32, (3, 32, 32), torch.optim.SGD, {"momentum": 0.9})}
+build, batch, shape, optimizer, options = SHAPES[model]
+net = build()
+update = optimizer(net.parameters(), lr=1e-6, **options)
+inputs, labels = torch.randn(8, batch, *shape), torch.randint(0, 10, (8, batch))
+
+
+def step(i):
+    loss = F.cross_entropy(net(inputs[i % 8]), labels[i % 8])
+    loss.backward()
+    update.step()
+    update.zero_grad(set_to_none=True)
+    return loss.item()
+
+
+step(0)
+first = time.time() - float(os.environ.get("BENCH_START", time.time()))
+step(1)
+times, begin = [], time.perf_counter()
+while len(times) < 5 or time.perf_counter() - begin < seconds:
+    start = time.perf_counter()
+    step(len(times))
+    times.append(time.perf_counter() - start)
+times.sort()
+print(json.dumps({"samples_per_second": batch / times[len(times) // 2], "first_step": first, "version": torch.__version__,
+                  "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
