@@ -28,7 +28,7 @@ struct workspace {
     float state[STATE_TILES * TILE_SIZE];
     float out[TILE_SIZE], bias[TILE_N];
     ptrdiff_t a_m[BLOCK_M], c_m[BLOCK_M], b_n[TILE_N], c_n[TILE_N];
-    ptrdiff_t a_k[STEP_K], b_k[STEP_K], packed_k[STEP_K];
+    ptrdiff_t a_k[STEP_K], b_k[STEP_K];
     struct rp_gemm_step step;
 };
 
@@ -117,8 +117,8 @@ static void run_strip(const struct job *job, struct workspace *ws, const struct 
     const struct rp_gemm *g = job->gemm;
     const struct rp_gemm_step *step = &ws->step;
     bool whole_strip = n + TILE_N <= block->n_n;
-    struct rp_gemm_tile tile = {.b = b, .piece = step->piece, .n_pieces = step->n_pieces};
-    tile.a_k = job->pack_rows ? ws->packed_k : ws->a_k;
+    struct rp_gemm_tile tile = {
+        .a_k = ws->a_k, .b = b, .piece = step->piece, .n_pieces = step->n_pieces};
     tile.bias = g->bias ? ws->bias : NULL;
     tile.slot = block->slot;
     for (int64_t m = 0; m < block->n_m; m += TILE_M) {
@@ -128,7 +128,10 @@ static void run_strip(const struct job *job, struct workspace *ws, const struct 
             tile.c[i] = in_place ? g->c + ws->c_m[m + i] + ws->c_n[0] : ws->out + i * TILE_N;
         }
         tile.state = state_of(ws, block, m, n);
-        rp_gemm_tile_run(&tile);
+        if (job->pack_rows)
+            rp_gemm_tile_run(&tile, true);
+        else
+            rp_gemm_tile_run(&tile, false);
         if (step->last && !in_place) copy_out(job, ws, block, m, n);
     }
 }
@@ -227,7 +230,6 @@ static void run_part(void *arg, int thread)
     rp_pool_cut(job->n1 - job->n0, TILE_N, thread % job->grid_n, job->grid_n, &n0, &n1);
     n0 += job->n0, n1 += job->n0;
     if (m0 == m1 || n0 == n1) return;
-    for (int i = 0; i < STEP_K; i++) ws->packed_k[i] = (ptrdiff_t)i * TILE_M;
 
     int slots = RP_ISA_NAME(rp_gemm_slots)(&g->sum);
     int64_t tiles_m = divide_up(m1 - m0, TILE_M), tiles_n = divide_up(n1 - n0, TILE_N);

@@ -6,6 +6,7 @@
 #ifndef RP_GEMM_TILE_H
 #define RP_GEMM_TILE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "cpu/vec.h"
@@ -49,34 +50,79 @@ struct rp_gemm_tile {
     const float *bias; /* (TILE_N) or NULL: added to the output */
 };
 
-/* Runs the pieces of one step. */
-RP_VEC_FN void rp_gemm_tile_run(const struct rp_gemm_tile *tile)
+/* acc += column of a times row of b, for one k. */
+RP_VEC_FN void rp_gemm_add_term(const float *const a[TILE_M], ptrdiff_t k, const float *b,
+                                rp_vf acc[TILE_M][TILE_VECTORS])
+{
+    rp_vf row[TILE_VECTORS];
+    for (int v = 0; v < TILE_VECTORS; v++) row[v] = rp_vload(b + v * RP_VW);
+    for (int i = 0; i < TILE_M; i++) {
+        rp_vf x = rp_vset(a[i][k]);
+        for (int v = 0; v < TILE_VECTORS; v++) acc[i][v] = rp_vfma(x, row[v], acc[i][v]);
+    }
+}
+
+/* The same where a is packed: one pointer, and offsets that the compiler knows. */
+RP_VEC_FN void rp_gemm_add_packed_term(const float *a, const float *b,
+                                       rp_vf acc[TILE_M][TILE_VECTORS])
+{
+    rp_vf row[TILE_VECTORS];
+    for (int v = 0; v < TILE_VECTORS; v++) row[v] = rp_vload(b + v * RP_VW);
+    for (int i = 0; i < TILE_M; i++) {
+        rp_vf x = rp_vset(a[i]);
+        for (int v = 0; v < TILE_VECTORS; v++) acc[i][v] = rp_vfma(x, row[v], acc[i][v]);
+    }
+}
+
+RP_VEC_FN void rp_gemm_load_tile(const float *slot, rp_vf acc[TILE_M][TILE_VECTORS])
+{
+    for (int i = 0; i < TILE_M; i++)
+        for (int v = 0; v < TILE_VECTORS; v++) acc[i][v] = rp_vload(slot + i * TILE_N + v * RP_VW);
+}
+
+RP_VEC_FN void rp_gemm_store_tile(float *slot, rp_vf acc[TILE_M][TILE_VECTORS])
+{
+    for (int i = 0; i < TILE_M; i++)
+        for (int v = 0; v < TILE_VECTORS; v++) rp_vstore(slot + i * TILE_N + v * RP_VW, acc[i][v]);
+}
+
+RP_VEC_FN void rp_gemm_output_tile(const struct rp_gemm_tile *tile, rp_vf acc[TILE_M][TILE_VECTORS])
+{
+    for (int v = 0; v < TILE_VECTORS; v++) {
+        if (!tile->bias) {
+            for (int i = 0; i < TILE_M; i++) rp_vstore(tile->c[i] + v * RP_VW, acc[i][v]);
+            continue;
+        }
+        rp_vf bias = rp_vload(tile->bias + v * RP_VW);
+        for (int i = 0; i < TILE_M; i++) rp_vstore(tile->c[i] + v * RP_VW, acc[i][v] + bias);
+    }
+}
+
+/* Runs the pieces of one step. `packed` is a constant where this is called: two loops come of it.
+ * They are unrolled as the few instructions of a loop's end would cost several percent. */
+RP_VEC_FN void rp_gemm_tile_run(const struct rp_gemm_tile *tile, bool packed)
 {
     rp_vf acc[TILE_M][TILE_VECTORS];
-    const float *b = tile->b;
+    const float *a[TILE_M], *b = tile->b, *a_packed = tile->a[0];
     const ptrdiff_t *a_k = tile->a_k;
-    const float *a[TILE_M];
-    for (int i = 0; i < TILE_M; i++) a[i] = tile->a[i];
+    for (int i = 0; i < TILE_M; i++) a[i] = tile->a[packed ? 0 : i];
 
     for (const struct rp_gemm_piece *piece = tile->piece, *end = piece + tile->n_pieces;
          piece != end; piece++) {
-        if (piece->load == SLOT_NONE) {
+        if (piece->load != SLOT_NONE) {
+            rp_gemm_load_tile(tile->state + piece->load * tile->slot, acc);
+        } else {
             for (int i = 0; i < TILE_M; i++)
                 for (int v = 0; v < TILE_VECTORS; v++) acc[i][v] = rp_vzero();
-        } else {
-            const float *slot = tile->state + piece->load * tile->slot;
-            for (int i = 0; i < TILE_M; i++)
-                for (int v = 0; v < TILE_VECTORS; v++)
-                    acc[i][v] = rp_vload(slot + i * TILE_N + v * RP_VW);
         }
-        for (const ptrdiff_t *stop = a_k + piece->n_k; a_k != stop; a_k++) {
-            rp_vf row[TILE_VECTORS];
-            for (int v = 0; v < TILE_VECTORS; v++) row[v] = rp_vload(b + v * RP_VW);
-            for (int i = 0; i < TILE_M; i++) {
-                rp_vf x = rp_vset(a[i][*a_k]);
-                for (int v = 0; v < TILE_VECTORS; v++) acc[i][v] = rp_vfma(x, row[v], acc[i][v]);
-            }
-            b += TILE_N;
+        const float *stop = b + (ptrdiff_t)piece->n_k * TILE_N;
+        if (packed) {
+#pragma GCC unroll 4
+            for (; b != stop; b += TILE_N, a_packed += TILE_M)
+                rp_gemm_add_packed_term(a_packed, b, acc);
+        } else {
+#pragma GCC unroll 4
+            for (; b != stop; b += TILE_N, a_k++) rp_gemm_add_term(a, *a_k, b, acc);
         }
         for (int s = piece->add; s < piece->add_end; s++) {
             const float *slot = tile->state + s * tile->slot;
@@ -84,19 +130,10 @@ RP_VEC_FN void rp_gemm_tile_run(const struct rp_gemm_tile *tile)
                 for (int v = 0; v < TILE_VECTORS; v++)
                     acc[i][v] = rp_vload(slot + i * TILE_N + v * RP_VW) + acc[i][v];
         }
-        if (piece->store != SLOT_NONE) {
-            float *slot = tile->state + piece->store * tile->slot;
-            for (int i = 0; i < TILE_M; i++)
-                for (int v = 0; v < TILE_VECTORS; v++)
-                    rp_vstore(slot + i * TILE_N + v * RP_VW, acc[i][v]);
-        } else if (tile->bias) {
-            for (int i = 0; i < TILE_M; i++)
-                for (int v = 0; v < TILE_VECTORS; v++)
-                    rp_vstore(tile->c[i] + v * RP_VW, acc[i][v] + rp_vload(tile->bias + v * RP_VW));
-        } else {
-            for (int i = 0; i < TILE_M; i++)
-                for (int v = 0; v < TILE_VECTORS; v++) rp_vstore(tile->c[i] + v * RP_VW, acc[i][v]);
-        }
+        if (piece->store != SLOT_NONE)
+            rp_gemm_store_tile(tile->state + piece->store * tile->slot, acc);
+        else
+            rp_gemm_output_tile(tile, acc);
     }
 }
 
