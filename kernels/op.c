@@ -1,8 +1,7 @@
 /* op.c - the table of ops, made from ops.def, and what holds for every op: sizes and costs. */
 #include "op_int.h"
 
-/* ---- dtypes and tensors -----------------------------------------------------------------------
- */
+/* ---- dtypes and tensors --------------------------------------------------------------------- */
 
 size_t rp_dtype_bytes(enum rp_dtype dtype)
 {
@@ -32,8 +31,7 @@ int64_t rp_tensor_rows(const struct rp_tensor *tensor)
     return n;
 }
 
-/* ---- the table --------------------------------------------------------------------------------
- */
+/* ---- the table ------------------------------------------------------------------------------ */
 
 /* A later row of ops.def cannot outgrow a call. */
 #define RP_OP(row, in, out, sums, place, text)                                                     \
@@ -82,8 +80,7 @@ enum rp_status rp_op_shape(struct rp_op_call *call, struct rp_error *err)
     return op_infos[call->op].shape(call, err);
 }
 
-/* ---- costs -------------------------------------------------------------------------------------
- */
+/* ---- costs ---------------------------------------------------------------------------------- */
 
 /* Operations per element of the largest tensor for the ops that are not products. Elementary
  * functions are counted by their schedule, so the figures are a guide and not a promise. */

@@ -54,8 +54,7 @@ static void set_rows(struct op_case *c, int64_t samples, int shards, int parts)
     c->parts = parts;
 }
 
-/* ---- products -----------------------------------------------------------------------------------
- */
+/* ---- products ------------------------------------------------------------------------------- */
 
 static void add_linear(struct op_cases *cases, int64_t n, int64_t t, int64_t k, int64_t o,
                        int shards, int parts)
@@ -158,8 +157,7 @@ static void add_conv2d_cases(struct op_cases *cases)
     for (size_t i = 0; i < RP_COUNT(shapes); i++) add_conv2d(cases, &shapes[i]);
 }
 
-/* ---- sums, pooling, activations
- * ------------------------------------------------------------------ */
+/* ---- sums, pooling, activations ------------------------------------------------------------- */
 
 static void add_sum_rows_cases(struct op_cases *cases)
 {
@@ -225,22 +223,26 @@ static void add_pool_cases(struct op_cases *cases)
     for (size_t i = 0; i < RP_COUNT(shapes); i++) add_pool(cases, &shapes[i]);
 }
 
-static const int64_t flat_sizes[] = {1, 7, 64, 1003, 4096, 20000};
+static const enum rp_op pointwise_ops[] = {
+    RP_OP_relu,         RP_OP_relu_dx, RP_OP_gelu,    RP_OP_gelu_dx, RP_OP_gelu_tanh,
+    RP_OP_gelu_tanh_dx, RP_OP_silu,    RP_OP_silu_dx, RP_OP_sigmoid, RP_OP_sigmoid_dx,
+    RP_OP_tanh,         RP_OP_tanh_dx, RP_OP_add,
+};
+
+static void add_pointwise(struct op_cases *cases, enum rp_op op, int64_t n)
+{
+    struct op_case *c = add_case(cases, op);
+    IN(c, 0, FILL_RANDOM, 1, n);
+    if (rp_op_info(op)->n_in == 2) IN(c, 1, FILL_RANDOM, 1, n);
+    set_rows(c, 1, 1, 1);
+}
 
 static void add_activation_cases(struct op_cases *cases)
 {
-    static const enum rp_op ops[] = {
-        RP_OP_relu,         RP_OP_relu_dx, RP_OP_gelu,    RP_OP_gelu_dx, RP_OP_gelu_tanh,
-        RP_OP_gelu_tanh_dx, RP_OP_silu,    RP_OP_silu_dx, RP_OP_sigmoid, RP_OP_sigmoid_dx,
-        RP_OP_tanh,         RP_OP_tanh_dx, RP_OP_add,
-    };
-    for (size_t i = 0; i < RP_COUNT(ops); i++)
-        for (size_t j = 0; j < RP_COUNT(flat_sizes); j++) {
-            struct op_case *c = add_case(cases, ops[i]);
-            IN(c, 0, FILL_RANDOM, 1, flat_sizes[j]);
-            if (rp_op_info(ops[i])->n_in == 2) IN(c, 1, FILL_RANDOM, 1, flat_sizes[j]);
-            set_rows(c, 1, 1, 1);
-        }
+    static const int64_t sizes[] = {1, 7, 64, 1003, 4096, 20000};
+    for (size_t i = 0; i < RP_COUNT(pointwise_ops); i++)
+        for (size_t j = 0; j < RP_COUNT(sizes); j++)
+            add_pointwise(cases, pointwise_ops[i], sizes[j]);
     static const int64_t shapes[][3] = {
         {1, 1, 1}, {3, 5, 7}, {8, 1, 1003}, {64, 2, 33}, {2, 1, 40000}};
     static const float chances[] = {0, 0.1f, 0.5f, 0.999f};
@@ -254,8 +256,7 @@ static void add_activation_cases(struct op_cases *cases)
         }
 }
 
-/* ---- norms
- * ---------------------------------------------------------------------------------------- */
+/* ---- norms ---------------------------------------------------------------------------------- */
 
 /* The last case again without some of its outputs: frozen parameters, the first layer of a model.
  */
@@ -342,8 +343,7 @@ static void add_norm_cases(struct op_cases *cases)
         add_layer_norm(cases, layer[i][0], layer[i][1], layer[i][2], (int)layer[i][3]);
 }
 
-/* ---- losses
- * ---------------------------------------------------------------------------------------- */
+/* ---- losses --------------------------------------------------------------------------------- */
 
 static void add_loss_cases(struct op_cases *cases)
 {
@@ -371,8 +371,7 @@ static void add_loss_cases(struct op_cases *cases)
     }
 }
 
-/* ---- the update
- * ------------------------------------------------------------------------------------ */
+/* ---- the update ----------------------------------------------------------------------------- */
 
 static const struct rp_update update_scalars = {.lr = 0.01f,
                                                 .lr_decay = 0.01f * 0.05f,
@@ -440,8 +439,43 @@ static void add_update_cases(struct op_cases *cases)
         }
 }
 
-/* ---- all
- * -------------------------------------------------------------------------------------------- */
+/* ---- sizes of real models, for perf --------------------------------------------------------- */
+
+static void add_large_cases(struct op_cases *cases)
+{
+    static const struct conv_shape conv = {128, 32, 32, 64, 64, 3, 3, 1, 1, 1, 1, 1, 8, 1};
+    int first = cases->n;
+    add_linear(cases, 512, 1, 1024, 1024, 8, 1);
+    add_conv2d(cases, &conv);
+    struct op_case *c = add_case(cases, RP_OP_sum_rows);
+    IN(c, 0, FILL_RANDOM, 128, 1024, 64);
+    set_rows(c, 128, 8, 1);
+    add_pool(cases, &(struct conv_shape){
+                        .n = 128, .h = 32, .w = 32, .c = 64, .kh = 2, .kw = 2, .sh = 2, .sw = 2});
+    for (size_t i = 0; i < RP_COUNT(pointwise_ops); i++)
+        add_pointwise(cases, pointwise_ops[i], 4000000);
+    c = add_case(cases, RP_OP_dropout);
+    IN(c, 0, FILL_RANDOM, 128, 31250);
+    c->call.params.dropout = (struct rp_dropout_params){.p = 0.1f, .site = 5};
+    set_rows(c, 128, 1, 1);
+    add_batch_norm(cases, 128, 1024, 64, 8);
+    add_layer_norm(cases, 64, 64, 1024, 1);
+    for (int i = 0; i < 2; i++) {
+        c = add_case(cases, i == 0 ? RP_OP_cross_entropy : RP_OP_cross_entropy_dx);
+        IN(c, 0, FILL_RANDOM, 4096, 1000);
+        IN(c, 1, FILL_TARGETS, 4096);
+        c->classes = 1000;
+        set_rows(c, 4096, 8, 1);
+    }
+    for (int kind = 0; kind < 7; kind++) add_update(cases, kind, 4000000, true);
+    c = add_case(cases, RP_OP_grad_norm);
+    IN(c, 0, FILL_RANDOM, 4000000);
+    c = add_case(cases, RP_OP_digest);
+    IN(c, 0, FILL_RANDOM, 4000000);
+    for (int i = first; i < cases->n; i++) cases->item[i].large = true;
+}
+
+/* ---- all ------------------------------------------------------------------------------------ */
 
 void cases_make(struct op_cases *cases)
 {
@@ -456,6 +490,7 @@ void cases_make(struct op_cases *cases)
     add_norm_cases(cases);
     add_loss_cases(cases);
     add_update_cases(cases);
+    add_large_cases(cases);
 }
 
 void cases_free(struct op_cases *cases)

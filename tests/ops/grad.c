@@ -109,8 +109,7 @@ static void run_rule(struct rp_device *device, const struct op_case *c,
     }
 }
 
-/* ---- differences
- * ----------------------------------------------------------------------------------- */
+/* ---- differences ---------------------------------------------------------------------------- */
 
 static double *to_doubles(const struct rp_tensor *tensor, const void *data)
 {

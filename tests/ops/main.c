@@ -31,7 +31,8 @@ static int check_all_ops_have_cases(const struct op_cases *cases)
 {
     bool seen[RP_OP_COUNT] = {0};
     int missing = 0;
-    for (int i = 0; i < cases->n; i++) seen[cases->item[i].call.op] = true;
+    for (int i = 0; i < cases->n; i++)
+        if (!cases->item[i].large) seen[cases->item[i].call.op] = true;
     for (int op = 0; op < RP_OP_COUNT; op++) {
         if (!seen[op]) printf("%s has no case in tests/ops/cases.c\n", rp_op_info(op)->name);
         missing += !seen[op];

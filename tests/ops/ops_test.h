@@ -32,6 +32,7 @@ struct op_case {
     struct rp_control control;
     int64_t classes;
     int parts;         /* passes that one shard is cut into; 1: a pass holds all */
+    bool large;        /* for perf alone */
     unsigned unwanted; /* bit i: output i is not given (its gradient is not wanted) */
 };
 

@@ -73,34 +73,14 @@ static void time_case(const struct op_case *item, const char *path, int threads)
     device_close(device);
 }
 
-/* The largest case of each op, by bytes and operations together. */
-static const struct op_case *largest_case(const struct op_cases *cases, enum rp_op op)
-{
-    const struct op_case *best = NULL;
-    double most = -1;
-    for (int i = 0; i < cases->n; i++) {
-        struct op_case c = cases->item[i];
-        struct rp_error err = {0};
-        double flops, bytes;
-        if (c.call.op != op || c.parts > 1 || c.unwanted) continue;
-        if (c.fill[rp_op_info(op)->n_in - 1] == FILL_CONTROL && !c.control.apply) continue;
-        check_status(rp_op_shape(&c.call, &err), "shape", &err);
-        rp_op_cost(&c.call, &flops, &bytes);
-        if (flops + bytes <= most) continue;
-        most = flops + bytes;
-        best = &cases->item[i];
-    }
-    return best;
-}
-
 int mode_perf(const struct op_cases *cases, const char *filter)
 {
     char paths[64];
     snprintf(paths, sizeof(paths), "%s", rp_cpu_paths());
     const char *path = strtok(paths, " ");
-    for (int op = 0; op < RP_OP_COUNT; op++) {
-        const struct op_case *c = largest_case(cases, (enum rp_op)op);
-        if (!c || !case_matches(c, filter)) continue;
+    for (int i = 0; i < cases->n; i++) {
+        const struct op_case *c = &cases->item[i];
+        if (!c->large || c->unwanted || !case_matches(c, filter)) continue;
         time_case(c, path, 1);
         time_case(c, path, 2);
     }

@@ -103,8 +103,7 @@ bool reference_batch_norm_eval(const struct op_case *c, void *const in[], void *
     return true;
 }
 
-/* ---- layer norm
- * ------------------------------------------------------------------------------------- */
+/* ---- layer norm ----------------------------------------------------------------------------- */
 
 static float *floats(int64_t n)
 {

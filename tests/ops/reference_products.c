@@ -73,8 +73,7 @@ bool reference_sum_rows(const struct op_case *c, void *const in[], void *const o
     return true;
 }
 
-/* ---- conv2d
- * --------------------------------------------------------------------------------------- */
+/* ---- conv2d --------------------------------------------------------------------------------- */
 
 /* The sizes of a convolution, and the element that is being computed. */
 struct conv {

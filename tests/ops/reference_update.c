@@ -6,8 +6,7 @@
 
 enum { CHUNK = 4096, LANES = 32 };
 
-/* ---- chapter 12, from its text alone
- * ------------------------------------------------------------- */
+/* ---- chapter 12, from its text alone -------------------------------------------------------- */
 
 static uint32_t key(uint32_t i)
 {
@@ -58,8 +57,7 @@ bool reference_digest(const struct op_case *c, void *const in[], void *const out
     return true;
 }
 
-/* ---- chapter 11
- * ----------------------------------------------------------------------------------- */
+/* ---- chapter 11 ----------------------------------------------------------------------------- */
 
 bool reference_grad_norm(const struct op_case *c, void *const in[], void *const out[], bool control)
 {
