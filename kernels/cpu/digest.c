@@ -1,8 +1,8 @@
 /* digest.c - the digest of one tensor on the CPU. README.md chapter 12. */
 #include <stdatomic.h>
 
-#include "cpu/cpu_int.h"
 #include "cpu/digest.h"
+#include "cpu/parallel.h"
 
 struct digest_job {
     const float *x;
@@ -26,9 +26,9 @@ RP_CPU_KERNEL(digest)
     (void)err;
     struct digest_job job = {.x = call->in[0].data,
                              .n = rp_tensor_elements(&call->in[0]),
-                             .n_threads = rp_pool_threads(cpu->pool),
                              .tensor_number = call->params.digest.tensor_number};
-    rp_pool_run(cpu->pool, digest_work, &job);
+    job.n_threads = rp_threads_for(cpu, job.n);
+    rp_threads_run(cpu, job.n_threads, digest_work, &job);
     uint64_t *digest = call->out[0].data;
     *digest += atomic_load(&job.sum);
     return RP_STATUS_OK;

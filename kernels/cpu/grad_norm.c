@@ -1,6 +1,6 @@
 /* grad_norm.c - the fp64 sum of squares of each chunk of 4096 elements. README.md chapter 11. */
-#include "cpu/cpu_int.h"
 #include "cpu/digest.h"
+#include "cpu/parallel.h"
 
 enum { LANES = 32 };
 
@@ -38,15 +38,9 @@ RP_CPU_KERNEL(grad_norm)
 {
     (void)pass;
     (void)err;
-    struct grad_norm_job job = {.g = call->in[0].data,
-                                .chunks = call->out[0].data,
-                                .n = rp_tensor_elements(&call->in[0]),
-                                .n_threads = 1};
-    /* Waking the threads costs as much as some 20,000 elements. */
-    if (job.n > 8 * RP_DIGEST_CHUNK) job.n_threads = rp_pool_threads(cpu->pool);
-    if (job.n_threads > 1)
-        rp_pool_run(cpu->pool, grad_norm_work, &job);
-    else
-        grad_norm_work(&job, 0);
+    struct grad_norm_job job = {
+        .g = call->in[0].data, .chunks = call->out[0].data, .n = rp_tensor_elements(&call->in[0])};
+    job.n_threads = rp_threads_for(cpu, job.n);
+    rp_threads_run(cpu, job.n_threads, grad_norm_work, &job);
     return RP_STATUS_OK;
 }

@@ -3,7 +3,7 @@
  * Each column is one chain over the rows of a panel, so columns go side by side in vectors. Where
  * there are too few columns to feed the threads, the chains of the panels, which do not depend on
  * each other, are made first, by all threads, into scratch. */
-#include "cpu/cpu_int.h"
+#include "cpu/parallel.h"
 #include "cpu/vec.h"
 
 enum {
@@ -166,19 +166,16 @@ RP_CPU_KERNEL(sum_rows)
         .row0 = cut->first_sample * rows_a_sample,
         .rows = rows / cut->n_shards,
         .n_shards = cut->n_shards,
-        .n_threads = rp_pool_threads(cpu->pool),
+        .n_threads = rp_threads_for(cpu, rows * x->dims[x->n_dims - 1]),
     };
     int64_t last = (job.row0 + job.rows + PANEL - 1) / PANEL;
     job.panels_a_shard = last - job.row0 / PANEL;
     int64_t n_panels = job.n_shards * job.panels_a_shard;
-    if (n_panels > 1 && n_panels <= scratch_panels(call, job.n_threads)) {
+    if (job.n_threads > 1 && n_panels <= scratch_panels(call, job.n_threads)) {
         job.panels = (float *)cpu->scratch;
-        rp_pool_run(cpu->pool, panels_work, &job);
+        rp_threads_run(cpu, job.n_threads, panels_work, &job);
     }
-    if (job.panels || rows * job.columns < 16384) job.n_threads = 1;
-    if (job.n_threads > 1)
-        rp_pool_run(cpu->pool, columns_work, &job);
-    else
-        columns_work(&job, 0);
+    if (job.panels) job.n_threads = 1; /* what is left is small */
+    rp_threads_run(cpu, job.n_threads, columns_work, &job);
     return RP_STATUS_OK;
 }

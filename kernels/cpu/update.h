@@ -9,6 +9,7 @@
 
 #include "cpu/cpu_int.h"
 #include "cpu/digest.h"
+#include "cpu/parallel.h"
 
 struct rp_update_job;
 typedef void (*rp_update_span)(const struct rp_update_job *job, int64_t begin, int64_t end);
@@ -51,15 +52,10 @@ static inline void rp_update_run(struct rp_cpu *cpu, const struct rp_op_call *ca
     struct rp_update_job job = {.call = call,
                                 .span = span,
                                 .n = rp_tensor_elements(&call->in[0]),
-                                .n_threads = 1,
                                 .factor = control.factor,
                                 .apply = control.apply != 0};
-    /* Waking the threads costs as much as some 10,000 elements. */
-    if (job.n > 4 * RP_DIGEST_CHUNK) job.n_threads = rp_pool_threads(cpu->pool);
-    if (job.n_threads > 1)
-        rp_pool_run(cpu->pool, rp_update_work, &job);
-    else
-        rp_update_work(&job, 0);
+    job.n_threads = rp_threads_for(cpu, job.n);
+    rp_threads_run(cpu, job.n_threads, rp_update_work, &job);
     uint64_t *digest = call->out[1 + n_states].data;
     if (digest) *digest += atomic_load(&job.digest);
 }
