@@ -214,7 +214,8 @@ static void pixel_range(float a, float b, float reach, int *first, int *last)
     *last = high < 0 ? -1 : (int)high;
 }
 
-/* Lowers each pixel's squared distance to the pen's path to that to the segment a - b. */
+/* Lowers each pixel's squared distance to the pen's path to that to the segment a - b. Pixels past
+ * the reach do no harm, so columns are taken four at a time. */
 static void draw_segment(float ax, float ay, float bx, float by, float reach,
                          float squared[SIDE][SIDE])
 {
@@ -223,15 +224,18 @@ static void draw_segment(float ax, float ay, float bx, float by, float reach,
     pixel_range(ay, by, reach, &y0, &y1);
     float dx = bx - ax, dy = by - ay, length = dx * dx + dy * dy;
     float per_length = length > 0 ? 1 / length : 0;
+    int first = x0 / 4, last = x0 <= x1 ? x1 / 4 : -1;
     for (int y = y0; y <= y1; y++) {
-        for (int x = x0; x <= x1; x++) {
-            float ex = (float)x - ax, ey = (float)y - ay;
+        float down = (float)y - ay;
+        for (int x = 4 * first; x < 4 * last + 4; x++) {
+            float ex = (float)x - ax, ey = down;
             float along = (ex * dx + ey * dy) * per_length;
-            along = along < 0 ? 0 : along > 1 ? 1 : along;
+            along = along < 0 ? 0 : along;
+            along = along > 1 ? 1 : along;
             ex = ex - along * dx;
             ey = ey - along * dy;
             float distance = ex * ex + ey * ey;
-            if (distance < squared[y][x]) squared[y][x] = distance;
+            squared[y][x] = distance < squared[y][x] ? distance : squared[y][x];
         }
     }
 }
@@ -267,30 +271,41 @@ static void draw_stray_mark(struct stream *stream, const struct hand *hand,
     if (wanted) draw_segment(x, y, x + dx, y + dy, hand->radius + 1, squared);
 }
 
-/* Noise of a triangular distribution with standard deviation `noise` (1 = white), two bytes a
- * pixel. */
-static void develop(float squared[SIDE][SIDE], const struct hand *hand, uint64_t seed,
-                    uint64_t sample, float noise, uint8_t *pixels)
+/* Noise of a triangular distribution, for each pixel the sum of two bytes less its middle: (28 *
+ * 28). */
+static void draw_noise(uint64_t seed, uint64_t sample, int16_t *noise)
 {
-    /* The sum of two bytes has variance 2 * (256^2 - 1) / 12. */
-    float per_byte = noise / rp_sqrt(2 * 65535.0f / 12);
-    struct rp_draw words = {{0}};
-    for (int i = 0; i < SIDE * SIDE; i++) {
-        if (i % 8 == 0)
-            words =
-                rp_draw_block(seed, RP_PURPOSE_SYNTHETIC, SITE_NOISE, sample, (uint32_t)(i / 8));
-        uint32_t pair = words.u[i % 8 / 2] >> (i % 2 * 16);
-        int bytes = (int)(pair & 255) + (int)(pair >> 8 & 255) - 255;
-        float cover = hand->radius + 0.5f - rp_sqrt(squared[i / SIDE][i % SIDE]);
-        cover = cover < 0 ? 0 : cover > 1 ? 1 : cover;
-        float value = cover * hand->ink + (float)bytes * per_byte;
-        value = value < 0 ? 0 : value > 1 ? 1 : value;
-        pixels[i] = (uint8_t)(value * 255 + 0.5f);
+    for (int i = 0; i < SIDE * SIDE; i += 8) {
+        struct rp_draw draw =
+            rp_draw_block(seed, RP_PURPOSE_SYNTHETIC, SITE_NOISE, sample, (uint32_t)(i / 8));
+        for (int j = 0; j < 8; j++) {
+            uint32_t pair = draw.u[j / 2] >> (j % 2 * 16);
+            noise[i + j] = (int16_t)((int)(pair & 255) + (int)(pair >> 8 & 255) - 255);
+        }
     }
 }
 
-int rp_data_draw_digit(uint64_t seed, uint64_t sample, float noise, uint8_t pixels[SIDE * SIDE])
+/* Pixels from distances to the pen's path and noise of standard deviation `deviation` (1 is white).
+ */
+static void develop(const float *squared, const struct hand *hand, const int16_t *noise,
+                    float deviation, uint8_t *pixels)
 {
+    /* The sum of two bytes has variance 2 * (256^2 - 1) / 12. */
+    float per_byte = deviation / rp_sqrt(2 * 65535.0f / 12), edge = hand->radius + 0.5f;
+    for (int i = 0; i < SIDE * SIDE; i++) {
+        float cover = edge - rp_sqrt(squared[i]);
+        cover = cover < 0 ? 0 : cover;
+        cover = cover > 1 ? 1 : cover;
+        float value = cover * hand->ink + (float)noise[i] * per_byte;
+        value = value < 0 ? 0 : value;
+        value = value > 1 ? 1 : value;
+        pixels[i] = (uint8_t)(int)(value * 255 + 0.5f);
+    }
+}
+
+int rp_data_draw_digit(uint64_t seed, uint64_t sample, float deviation, uint8_t pixels[SIDE * SIDE])
+{
+    int16_t noise[SIDE * SIDE];
     struct stream stream = {.seed = seed, .sample = sample};
     float squared[SIDE][SIDE];
     int class = stream_below(&stream, 10);
@@ -300,6 +315,7 @@ int rp_data_draw_digit(uint64_t seed, uint64_t sample, float noise, uint8_t pixe
     for (int i = 0; i < SIDE * SIDE; i++) squared[i / SIDE][i % SIDE] = 1e6f;
     for (int i = 0; i < form->n_curves; i++) draw_curve(&form->curves[i], &hand, squared);
     draw_stray_mark(&stream, &hand, squared);
-    develop(squared, &hand, seed, sample, noise, pixels);
+    draw_noise(seed, sample, noise);
+    develop(&squared[0][0], &hand, noise, deviation, pixels);
     return class;
 }
