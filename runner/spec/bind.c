@@ -35,8 +35,7 @@ const char *rp_key_display(const char *path)
     return dot ? dot + 1 : path;
 }
 
-/* ---- which rows apply
- * ------------------------------------------------------------------------------ */
+/* ---- which rows apply ---- */
 
 enum applies { APPLIES_NO, APPLIES_YES, APPLIES_UNKNOWN };
 
@@ -78,8 +77,7 @@ static bool is_row_of(const struct rp_key *key, const struct rp_value *map,
     return !(strcmp(map->key->path, "data.valid") == 0 && rp_node_get(node, "fraction"));
 }
 
-/* ---- problems
- * -------------------------------------------------------------------------------------- */
+/* ---- problems ---- */
 
 /* Has the map an unknown key whose message already says to write this one? */
 static bool is_misspelt(const struct rp_key *key, const struct rp_value *map,
@@ -88,7 +86,7 @@ static bool is_misspelt(const struct rp_key *key, const struct rp_value *map,
     const char *name = rp_key_name(key), *parent = map->key ? map->key->path : "";
     char *line = rp_mem_text("`%s:", name);
     bool found = false;
-    for (int i = 0; i < node->n && !found; i++) {
+    for (int i = 0; i < node->n && i < 64 && !found; i++) {
         const char *given = node->entry[i].key;
         const char *advice = rp_suggest_foreign(given, parent);
         found = (advice && strstr(advice, line)) ||
@@ -168,6 +166,10 @@ static void check_unknown(struct rp_bind *bind, const struct rp_node *node,
     for (int i = 0; i < node->n; i++) {
         const struct rp_node_entry *entry = &node->entry[i];
         if (rp_value_get(map, entry->key)) continue;
+        if (bind->problems->n == RP_SPEC_MAX_PROBLEMS) { /* counted, but no longer explained */
+            rp_problems_add(bind->problems, entry->key_at, entry->value->set, "unknown key");
+            continue;
+        }
         const struct rp_key *other_kind = NULL;
         bool unknown_kind = false;
         for (int row = 0; row < rp_schema_rows; row++) {
@@ -188,8 +190,7 @@ static void check_unknown(struct rp_bind *bind, const struct rp_node *node,
     }
 }
 
-/* ---- defaults
- * --------------------------------------------------------------------------------------- */
+/* ---- defaults ---- */
 
 /* A default's text as a node: {}, [a, b], "quoted" or a plain scalar. */
 static struct rp_node *default_node(struct rp_arena *arena, const char *text)
@@ -267,8 +268,7 @@ static void bind_standard(struct rp_bind *bind, const struct rp_key *key, struct
     bind_default(bind, key, NULL, map, value->standard);
 }
 
-/* ---- maps, variants, lists
- * ------------------------------------------------------------------------- */
+/* ---- maps, variants, lists ---- */
 
 static void bind_map(struct rp_bind *bind, const struct rp_node *node, struct rp_value *map)
 {
@@ -300,9 +300,10 @@ void rp_bind_mismatch(struct rp_bind *bind, const struct rp_key *key, const stru
                       struct rp_value *value, const char *advice)
 {
     struct rp_text text = {0};
-    rp_text_add(&text, "`%s` must be ", rp_key_display(key->path));
-    rp_key_expected(key, &text);
-    if (key->type == RP_TYPE_MAP || (key->form == RP_FORM_LIST && node->kind != RP_NODE_LIST) ||
+    bool item = key->form == RP_FORM_LIST && !value->list;
+    rp_text_add(&text, "%s`%s` must be ", item ? "an item of " : "", rp_key_display(key->path));
+    rp_key_expected(key, item, &text);
+    if (key->type == RP_TYPE_MAP || (key->form == RP_FORM_LIST && !item) ||
         (key->type == RP_TYPE_SPAN && !*advice))
         rp_text_add(&text, ", such as `%s`", key->example);
     rp_text_add(&text, "; found ");
@@ -362,6 +363,22 @@ static void complain_of_variant(struct rp_bind *bind, const struct rp_key *key,
     rp_text_release(&text);
 }
 
+/* A list item that runs into the next, or options that are not indented below their layer. */
+static void complain_of_two_variants(struct rp_bind *bind, const struct rp_key *key,
+                                     const struct rp_node *node)
+{
+    struct rp_text first = {0}, second = {0};
+    rp_spec_quote(&first, node->entry[0].key, strlen(node->entry[0].key), 60);
+    rp_spec_quote(&second, node->entry[1].key, strlen(node->entry[1].key), 60);
+    rp_problems_add(bind->problems, node->entry[1].key_at, node->set,
+                    "`%s` and `%s` side by side in one item of `%s`; if `%s` is an option of "
+                    "`%s`, indent it further, else start it with its own `-`",
+                    rp_text_get(&first), rp_text_get(&second), rp_key_display(key->path),
+                    rp_text_get(&second), rp_text_get(&first));
+    rp_text_release(&first);
+    rp_text_release(&second);
+}
+
 /* `relu`, or `conv2d: {out: 32, kernel: 3}`: a map with one key. */
 static void bind_variant(struct rp_bind *bind, const struct rp_key *key, const struct rp_node *node,
                          struct rp_value *value)
@@ -369,12 +386,13 @@ static void bind_variant(struct rp_bind *bind, const struct rp_key *key, const s
     char group[160];
     rp_key_group(key, group);
     bool scalar = node->kind == RP_NODE_SCALAR && rp_scalar_kind(node) == RP_SCALAR_TEXT;
+    if (node->kind == RP_NODE_MAP && node->n > 1) {
+        complain_of_two_variants(bind, key, node);
+        value->bad = true;
+        return;
+    }
     if (!scalar && !(node->kind == RP_NODE_MAP && node->n == 1)) {
-        rp_bind_mismatch(bind, key, node, value,
-                         node->kind == RP_NODE_MAP && node->n > 1
-                             ? " of several keys; does each start with its own `-`, and are its "
-                               "options indented below it?"
-                             : "");
+        rp_bind_mismatch(bind, key, node, value, "");
         return;
     }
     const char *name = scalar ? node->text : node->entry[0].key;
@@ -462,8 +480,9 @@ static void bind_value(struct rp_bind *bind, const struct rp_key *key, const str
         value->bad = true;
     } else if (node->kind == RP_NODE_SCALAR && rp_scalar_kind(node) == RP_SCALAR_NULL) {
         rp_problems_add(bind->problems, value->key_at.line ? value->key_at : node->at, node->set,
-                        "`%s` has no value: write `%s: %s`, or leave it out",
-                        rp_key_display(key->path), rp_key_name(key), key->example);
+                        "`%s` has no value: write `%s: %s`%s", rp_key_display(key->path),
+                        rp_key_name(key), key->example,
+                        rp_key_required(key) ? "" : ", or leave it out");
         value->bad = true;
     } else if (key->form == RP_FORM_ONE) {
         bind_one(bind, key, node, value);

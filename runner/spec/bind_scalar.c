@@ -79,6 +79,20 @@ static void bind_number(struct rp_bind *bind, const struct rp_key *key, const st
     }
 }
 
+static void complain_of_not_built(struct rp_bind *bind, const struct rp_key *key,
+                                  const struct rp_node *node)
+{
+    struct rp_text text = {0};
+    char choice[32];
+    bool built = false;
+    int n = 0;
+    for (int i = 0; rp_key_choice(key->domain, i, choice, &built); i++)
+        if (built) rp_text_add(&text, "%s%s", n++ ? ", " : "; it has ", choice);
+    rp_problems_add(bind->problems, node->at, node->set, "`%s` in `%s` is not in this build%s",
+                    node->text, rp_key_display(key->path), rp_text_get(&text));
+    rp_text_release(&text);
+}
+
 static void bind_choice(struct rp_bind *bind, const struct rp_key *key, const struct rp_node *node,
                         struct rp_value *value)
 {
@@ -87,19 +101,23 @@ static void bind_choice(struct rp_bind *bind, const struct rp_key *key, const st
     int n = 0;
     bool built = false;
     for (int i = 0; rp_key_choice(key->domain, i, choice, &built) && i < 32; i++) {
-        if (node->length == strlen(choice) && strcmp(node->text, choice) == 0) {
-            if (!built) break;
+        bool found = node->length == strlen(choice) && strcmp(node->text, choice) == 0;
+        if (found && built) {
             value->text = node->text;
             return;
         }
         names[n++] = rp_arena_text(bind->arena, choice, strlen(choice));
+        if (found) break;
     }
     struct rp_text advice = {0};
     const char *foreign = rp_suggest_foreign(node->text, key->path);
     const char *near = rp_suggest_nearest(node->text, names, n);
-    if (strcmp(node->text, choice) == 0 && !built)
-        rp_text_add(&advice, ", which is not in this build");
-    else if (foreign)
+    if (n > 0 && strcmp(node->text, names[n - 1]) == 0) {
+        complain_of_not_built(bind, key, node);
+        value->bad = true;
+        return;
+    }
+    if (foreign)
         rp_text_add(&advice, "; %s", foreign);
     else if (near)
         rp_text_add(&advice, "; did you mean `%s`?", near);
@@ -110,9 +128,9 @@ static void bind_choice(struct rp_bind *bind, const struct rp_key *key, const st
 static const char *check_name(const char *text)
 {
     size_t n = strspn(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-");
-    if (text[n]) return "; only letters, digits, `.`, `_` and `-` may be in it";
+    if (text[n]) return "";
     if (!isalnum((unsigned char)text[0])) return "; it must start with a letter or a digit";
-    if (n >= RP_SPEC_NAME_BYTES) return "; at most 40 characters";
+    if (n >= RP_SPEC_NAME_BYTES) return ", which is too long";
     return NULL;
 }
 
@@ -149,7 +167,7 @@ static void bind_text(struct rp_bind *bind, const struct rp_key *key, const stru
     if (strcmp(key->domain, "checkpoint") == 0) {
         if (strcmp(node->text, "best") != 0 && strcmp(node->text, "last") != 0 &&
             (kind != RP_SCALAR_INT || strspn(node->text, "0123456789") != node->length))
-            rp_bind_mismatch(bind, key, node, value, "; best, last, or the number of a step");
+            rp_bind_mismatch(bind, key, node, value, "");
         return;
     }
     if (kind != RP_SCALAR_TEXT) {
@@ -172,6 +190,19 @@ static void advise_units(const struct rp_key *key, const char *number, struct rp
                         rp_unit_name(order[i], strcmp(number, "1") != 0));
 }
 
+/* A unit that is nearly one. */
+static void advise_spelling(const char *written, struct rp_text *text)
+{
+    static const char *const names[] = {"steps",   "epochs",  "samples", "tokens",
+                                        "seconds", "minutes", "hours",   "days"};
+    const char *unit = written + strspn(written, "0123456789.kMB ");
+    const char *near = rp_suggest_nearest(unit, names, (int)RP_COUNT(names));
+    enum rp_unit known = RP_UNIT_NONE;
+    double factor = 1;
+    if (near && !rp_unit_from_name(unit, strlen(unit), &known, &factor))
+        rp_text_add(text, "; did you mean `%s`?", near);
+}
+
 static void bind_span(struct rp_bind *bind, const struct rp_key *key, const struct rp_node *node,
                       struct rp_value *value)
 {
@@ -187,6 +218,7 @@ static void bind_span(struct rp_bind *bind, const struct rp_key *key, const stru
         advise_units(key, node->text, &advice);
     } else if (wrong) {
         rp_text_add(&advice, "; %s", wrong);
+        advise_spelling(node->text, &advice);
     } else if (!rp_key_allows_unit(key, value->span.unit)) {
         rp_text_add(&advice, "; its unit does not fit here");
     } else if (value->span.value == 0 && !zero) {

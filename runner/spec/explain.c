@@ -70,7 +70,7 @@ static void explain_key(const struct rp_key *key, struct rp_text *text)
                 key->help);
     if (key->type != RP_TYPE_MAP) {
         rp_text_add(text, "  value:    ");
-        rp_key_expected(key, text);
+        rp_key_expected(key, false, text);
         rp_text_add(text, "\n");
     }
     rp_text_add(text, "  default:  ");

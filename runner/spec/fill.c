@@ -3,8 +3,7 @@
 
 #include <string.h>
 
-/* ---- reading values: absent or bad ones give nought, rules.c is not run then --------------------
- */
+/* ---- reading values: absent or bad ones give nought, rules.c is not run then ---- */
 
 static const struct rp_value *get(const struct rp_value *map, const char *name)
 {
@@ -71,8 +70,7 @@ static void get_pair(const struct rp_value *map, const char *name, int pair[2])
     for (int i = 0; value && i < value->n && i < 2; i++) pair[i] = (int)value->item[i].whole;
 }
 
-/* ---- data
- * ------------------------------------------------------------------------------------------ */
+/* ---- data ---- */
 
 static void add_file(struct rp_spec_dataset *data, const struct rp_value *value)
 {
@@ -159,8 +157,7 @@ static void fill_data(struct rp_spec *spec, const struct rp_value *map)
     }
 }
 
-/* ---- model
- * ------------------------------------------------------------------------------------------ */
+/* ---- model ---- */
 
 static const char *const layer_names[] = {"linear",         "conv2d",  "maxpool2d", "avgpool2d",
                                           "global_avgpool", "relu",    "gelu",      "gelu_tanh",
@@ -249,8 +246,7 @@ static void fill_model(struct rp_spec_model *model, struct rp_arena *arena,
     }
 }
 
-/* ---- train, policy, place
- * --------------------------------------------------------------------------- */
+/* ---- train, policy, place ---- */
 
 static void fill_optimizer(struct rp_spec_train *train, const struct rp_value *map)
 {

@@ -8,8 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* ---- the text of one value
- * ----------------------------------------------------------------------- */
+/* ---- the text of one value ---- */
 
 /* Quoted text: quotes, backslashes and control characters escaped, so that one text has one form
  * and is a double-quoted YAML scalar too. */
@@ -124,8 +123,7 @@ void rp_value_text(const struct rp_value *value, bool canonical, struct rp_text 
     rp_text_add(text, "]");
 }
 
-/* ---- sections
- * ---------------------------------------------------------------------------------------- */
+/* ---- sections ---- */
 
 enum { SECTION_NONE = -1 };
 
@@ -155,8 +153,7 @@ static int section_of(const struct walk *walk, enum rp_rule rule, int parent)
     return SECTION_NONE;
 }
 
-/* ---- the list
- * ---------------------------------------------------------------------------------------- */
+/* ---- the list ---- */
 
 static void add_item(struct walk *walk, const char *path, int section, const struct rp_value *value)
 {
@@ -245,8 +242,7 @@ void rp_flat_release(struct rp_flat *flat)
     *flat = (struct rp_flat){0};
 }
 
-/* ---- what others ask
- * ----------------------------------------------------------------------------- */
+/* ---- what others ask ---- */
 
 void rp_spec_canonical(const struct rp_spec *spec, enum rp_section section, struct rp_text *text)
 {

@@ -144,8 +144,7 @@ static json_t *schema_of_row(const struct rp_key *key)
     return schema;
 }
 
-/* ---- maps
- * ---------------------------------------------------------------------------------------------- */
+/* ---- maps ---- */
 
 static bool is_row(const struct rp_key *key, const char *path, const char *group)
 {

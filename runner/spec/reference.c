@@ -15,7 +15,7 @@ static void add_row(const struct rp_key *key, struct rp_text *text)
 {
     struct rp_text cell = {0};
     rp_text_add(text, "| `%s` | ", rp_key_display(key->path));
-    rp_key_expected(key, &cell);
+    rp_key_expected(key, false, &cell);
     add_cell(text, rp_text_get(&cell));
     rp_text_add(text, " | ");
     cell.length = 0;

@@ -25,8 +25,7 @@ static bool is_power_of_two(int64_t n)
     return n > 0 && (n & (n - 1)) == 0;
 }
 
-/* ---- batch, shards, micro_batch
- * ------------------------------------------------------------------- */
+/* ---- batch, shards, micro_batch ---- */
 
 static const struct rp_spec_layer *find_batch_norm(const struct rp_spec_layers *layers)
 {
@@ -102,8 +101,7 @@ static void check_ranks(const struct rules *rules)
                  (long long)shards->whole, (long long)ranks->whole, (long long)lower);
 }
 
-/* ---- lengths
- * ------------------------------------------------------------------------------------------ */
+/* ---- lengths ---- */
 
 static const struct rp_value *token_span(const struct rp_value *value)
 {
@@ -134,8 +132,7 @@ static void check_lengths(const struct rules *rules)
     }
 }
 
-/* ---- data
- * --------------------------------------------------------------------------------------------- */
+/* ---- data ---- */
 
 static int count_files(const struct rp_value *data)
 {
@@ -202,8 +199,7 @@ static void check_loss(const struct rules *rules)
         COMPLAIN(rules, loss, "`loss: mse` is for `target: values`; classes take `cross_entropy`");
 }
 
-/* ---- evaluation
- * ------------------------------------------------------------------------------------- */
+/* ---- evaluation ---- */
 
 static void check_metrics(const struct rules *rules)
 {
@@ -212,31 +208,32 @@ static void check_metrics(const struct rules *rules)
     const struct rp_value *valid = rp_value_find(rules->root, "data.valid");
     const struct rp_value *stop = good(rules, "eval.early_stop");
     bool has_valid = valid && (valid->present || valid->bad);
+    const struct rp_value *every = rp_value_find(rules->root, "eval.every");
+    if (!has_valid) {
+        const struct rp_value *first = stop ? stop
+                                       : every && every->given && !every->bad
+                                           ? every
+                                           : good(rules, paths[1]);
+        if (first && good(rules, "data"))
+            COMPLAIN(
+                rules, first,
+                "there is nothing to evaluate on: write `valid: {fraction: 0.1}` under `data`");
+        return;
+    }
     for (size_t i = 0; i < RP_COUNT(paths); i++) {
         const struct rp_value *metric = good(rules, paths[i]);
-        if (!metric) continue;
-        if (!metric->given) metric = stop ? stop : metric;
-        if (!has_valid && good(rules, "data"))
-            COMPLAIN(
-                rules, metric,
-                "there is nothing to evaluate on: write `valid: {fraction: 0.1}` under `data`");
-        else if (metric->text && loss && strcmp(loss->text, "mse") == 0 &&
-                 strcmp(metric->text, "valid/loss") != 0)
+        if (metric && loss && strcmp(loss->text, "mse") == 0 &&
+            strcmp(metric->text, "valid/loss") != 0)
             COMPLAIN(rules, metric, "`%s` is for classes; with `loss: mse` write `valid/loss`",
                      metric->text);
     }
-    const struct rp_value *every = rp_value_find(rules->root, "eval.every");
     if (stop && every && !every->present && !every->bad)
         COMPLAIN(
             rules, stop,
             "`early_stop` needs evaluations during the run: write `every: 1 epoch` under `eval`");
-    if (every && every->given && !every->bad && !has_valid && good(rules, "data"))
-        COMPLAIN(rules, every,
-                 "there is nothing to evaluate on: write `valid: {fraction: 0.1}` under `data`");
 }
 
-/* ---- optimizer, initial weights
- * --------------------------------------------------------------------- */
+/* ---- optimizer, initial weights ---- */
 
 static void check_optimizer(const struct rules *rules)
 {
@@ -259,7 +256,7 @@ static void check_init_from(const struct rules *rules)
         COMPLAIN(rules, map, "`init_from` needs `run: FOLDER` or `path: FILE`");
     else if (run->present && path->present)
         COMPLAIN(rules, path, "`run` and `path` exclude each other");
-    else if (path->present && at->given)
+    else if (path->present && at->given && !at->bad && strcmp(at->text, "last") != 0)
         COMPLAIN(rules, at, "`at` is for `run`; a file has one set of weights");
     else if (path->present && load->given && !load->bad && strcmp(load->text, "all") == 0)
         COMPLAIN(rules, load, "`load: all` is for `run`; a file has weights only");

@@ -116,8 +116,7 @@ double rp_scalar_number(const struct rp_node *node)
     return rp_number_parse(text, &number) ? number : NAN;
 }
 
-/* ---- units
- * ------------------------------------------------------------------------------------------ */
+/* ---- units ---- */
 
 static const struct {
     const char *name;

@@ -48,8 +48,7 @@ bool rp_key_required(const struct rp_key *key)
     return strcmp(key->fallback, "!") == 0;
 }
 
-/* ---- domains
- * ------------------------------------------------------------------------------------------ */
+/* ---- domains ---- */
 
 /* The element's part of a domain; how many items a list may have stands behind it. */
 static void split_domain(const char *domain, char element[160], int *low, int *high)
@@ -132,8 +131,7 @@ bool rp_key_allows_unit(const struct rp_key *key, enum rp_unit unit)
     return at && (at == element || at[-1] == ' ');
 }
 
-/* ---- what is expected, in words
- * --------------------------------------------------------------------- */
+/* ---- what is expected, in words ---- */
 
 static void add_range(struct rp_text *text, const char *what, const struct rp_range *range)
 {
@@ -218,7 +216,13 @@ static void add_one(struct rp_text *text, const struct rp_key *key)
         add_choices(text, key->domain);
         break;
     case RP_TYPE_TEXT:
-        rp_text_add(text, strcmp(key->domain, "char") == 0 ? "one character in quotes" : "text");
+        rp_text_add(
+            text, "%s",
+            strcmp(key->domain, "char") == 0   ? "one character in quotes"
+            : strcmp(key->domain, "name") == 0 ? "a name (up to 40 letters, digits, `.`, `_`, `-`)"
+            : strncmp(key->domain, "pattern", 7) == 0 ? "the name of a tensor, or its start and `*`"
+            : strcmp(key->domain, "checkpoint") == 0  ? "best, last, or the number of a step"
+                                                      : "text");
         break;
     case RP_TYPE_PATH:
         rp_text_add(text, "a path");
@@ -234,12 +238,12 @@ static void add_one(struct rp_text *text, const struct rp_key *key)
     }
 }
 
-void rp_key_expected(const struct rp_key *key, struct rp_text *text)
+void rp_key_expected(const struct rp_key *key, bool item, struct rp_text *text)
 {
     int low = 0, high = 0;
     rp_key_counts(key, &low, &high);
-    if (key->form == RP_FORM_LIST) {
-        rp_text_add(text, "a list%s, each ", low == high ? (low == 2 ? " of 2" : "") : "");
+    if (key->form == RP_FORM_LIST && !item) {
+        rp_text_add(text, "a list%s, each ", low == high ? " of 2" : "");
         add_one(text, key);
         return;
     }

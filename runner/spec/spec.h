@@ -46,8 +46,7 @@ struct rp_spans {
     int n;
 };
 
-/* ---- data -------------------------------------------------------------------------------------
- */
+/* ---- data ---- */
 
 enum rp_format {
     RP_FORMAT_NONE,
@@ -100,8 +99,7 @@ struct rp_spec_transform {
     float p;     /* random_flip: probability of a horizontal flip */
 };
 
-/* ---- model -------------------------------------------------------------------------------------
- */
+/* ---- model ---- */
 
 enum rp_model_kind { RP_MODEL_SEQUENTIAL, RP_MODEL_MLP, RP_MODEL_RESNET };
 enum rp_layer_kind {
@@ -170,8 +168,7 @@ struct rp_spec_model {
     int n_freeze;
 };
 
-/* ---- train
- * --------------------------------------------------------------------------------------- */
+/* ---- train ---- */
 
 enum rp_loss { RP_LOSS_CROSS_ENTROPY, RP_LOSS_MSE };
 enum rp_optimizer { RP_OPTIMIZER_SGD, RP_OPTIMIZER_ADAM, RP_OPTIMIZER_ADAMW, RP_OPTIMIZER_LION };
@@ -217,8 +214,7 @@ struct rp_spec_train {
     enum rp_nonfinite on_nonfinite;
 };
 
-/* ---- policy and place --------------------------------------------------------------------------
- */
+/* ---- policy and place ---- */
 
 struct rp_spec_eval {
     struct rp_spans every; /* empty: at the end only */

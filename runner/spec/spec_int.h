@@ -20,8 +20,7 @@ enum {
     RP_SPEC_MAX_PROBLEMS = 200
 };
 
-/* ---- memory: freed all at once with the spec ----------------------------------------------------
- */
+/* ---- memory: freed all at once with the spec ---- */
 
 struct rp_arena_block;
 struct rp_arena {
@@ -31,8 +30,7 @@ void *rp_arena_new(struct rp_arena *arena, size_t bytes); /* zeroed */
 char *rp_arena_text(struct rp_arena *arena, const char *bytes, size_t length);
 void rp_arena_release(struct rp_arena *arena);
 
-/* ---- problems: every error of a file, printed in the order of the file -------------------------
- */
+/* ---- problems: every error of a file, printed in the order of the file ---- */
 
 struct rp_problem {
     struct rp_spec_place at;
@@ -57,8 +55,7 @@ void rp_problems_release(struct rp_problems *problems);
  * characters. */
 void rp_spec_quote(struct rp_text *out, const char *text, size_t length, int limit);
 
-/* ---- text
- * ------------------------------------------------------------------------------------------ */
+/* ---- text ---- */
 
 /* Bytes of the UTF-8 character at `bytes`; 0 when it is none. */
 int rp_spec_utf8(const char *bytes, size_t left, uint32_t *character);
@@ -66,8 +63,7 @@ int rp_spec_utf8(const char *bytes, size_t left, uint32_t *character);
 struct rp_spec_place rp_spec_place_of(const char *bytes, size_t n_bytes, size_t offset);
 void rp_spec_check_text(struct rp_problems *problems);
 
-/* ---- nodes
- * ------------------------------------------------------------------------------------------ */
+/* ---- nodes ---- */
 
 enum rp_node_kind { RP_NODE_SCALAR, RP_NODE_MAP, RP_NODE_LIST, RP_NODE_BAD };
 struct rp_node;
@@ -98,8 +94,7 @@ struct rp_node *rp_node_scalar(struct rp_arena *arena, const char *text, bool pl
 void rp_tree_set(struct rp_node *root, const char *argument, struct rp_arena *arena,
                  struct rp_problems *problems);
 
-/* ---- scalars: YAML 1.2 core schema
- * --------------------------------------------------------------- */
+/* ---- scalars: YAML 1.2 core schema ---- */
 
 enum rp_scalar { RP_SCALAR_NULL, RP_SCALAR_BOOL, RP_SCALAR_INT, RP_SCALAR_FLOAT, RP_SCALAR_TEXT };
 enum rp_scalar rp_scalar_kind(const struct rp_node *node);
@@ -114,8 +109,7 @@ const char *rp_span_parse(const char *text, struct rp_span *span);
 const char *rp_unit_name(enum rp_unit unit, bool plural);
 bool rp_unit_from_name(const char *name, size_t length, enum rp_unit *unit, double *factor);
 
-/* ---- the schema table
- * ------------------------------------------------------------------------------ */
+/* ---- the schema table ---- */
 
 enum rp_type {
     RP_TYPE_MAP,     /* domain: a group whose rows are its keys too, or "" */
@@ -178,8 +172,8 @@ struct rp_range {
 };
 struct rp_range rp_key_range(const char *domain);
 bool rp_key_allows_auto(const struct rp_key *key);
-/* "a number above 0", "one of: adam, sgd", ... */
-void rp_key_expected(const struct rp_key *key, struct rp_text *text);
+/* "a number above 0", "one of: adam, sgd", ...; of a list's items where `item`. */
+void rp_key_expected(const struct rp_key *key, bool item, struct rp_text *text);
 
 /* In words, for `explain` and the key reference. */
 enum rp_rule rp_key_rule(const struct rp_key *key); /* PARENT for rows of groups */
@@ -189,8 +183,7 @@ void rp_key_when_words(const struct rp_key *key, struct rp_text *text);
 const char *rp_template_name(int i); /* NULL past the last */
 void rp_template_summary(int i, struct rp_text *text);
 
-/* ---- values: what the schema made of the nodes, every default present ---------------------------
- */
+/* ---- values: what the schema made of the nodes, every default present ---- */
 
 struct rp_value {
     const struct rp_key *key;

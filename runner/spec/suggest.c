@@ -47,11 +47,14 @@ const char *rp_suggest_nearest(const char *name, const char *const *names, int n
             best = names[i];
         }
     }
+    for (int i = 0; i < n && !best && length >= 3; i++) {
+        size_t m = strlen(names[i]);
+        if (m >= 3 && strncmp(name, names[i], m < length ? m : length) == 0) best = names[i];
+    }
     return best;
 }
 
-/* ---- names of other frameworks
- * ---------------------------------------------------------------------- */
+/* ---- names of other frameworks ---- */
 
 static const struct {
     const char *where; /* start of the parent's path, "" anywhere, "<layer>" for layers */
@@ -89,11 +92,11 @@ const char *rp_suggest_foreign(const char *name, const char *parent)
     return general;
 }
 
-/* ---- unknown keys
- * ------------------------------------------------------------------------------------ */
+/* ---- unknown keys ---- */
 
-/* Where in the schema a key of this name stands: up to four places, "`eval`, `log`". */
-static int find_elsewhere(const char *name, struct rp_text *places)
+/* Where in the schema a key of this name stands, below `start`: up to four places, "under `eval` or
+ * under `log`". */
+static int find_elsewhere(const char *start, const char *name, struct rp_text *places)
 {
     const char *seen[4];
     int n = 0;
@@ -101,6 +104,7 @@ static int find_elsewhere(const char *name, struct rp_text *places)
         const struct rp_key *key = &rp_schema[row];
         const char *path = rp_key_display(key->path);
         if (strcmp(rp_key_name(key), name) != 0 || strncmp(key->path, "<init>", 6) == 0) continue;
+        if (strncmp(key->path, start, strlen(start)) != 0) continue;
         if (strncmp(key->path, "<dataset>", 9) == 0) path = "data.train.x";
         size_t length = strlen(path) - strlen(strrchr(path, '.') ? strrchr(path, '.') : path);
         bool again = false;
@@ -148,7 +152,10 @@ void rp_suggest_key(const char *parent, const struct rp_value *map, const char *
     const char *near = rp_suggest_nearest(name, names, n);
     const char *far = near ? NULL : nearest_anywhere(name);
     struct rp_text places = {0};
-    int n_places = find_elsewhere(name, &places);
+    char *below = rp_mem_text("%s%s", parent, *parent ? "." : "");
+    int n_places = find_elsewhere(below, name, &places);
+    if (n_places == 0) n_places = find_elsewhere("", name, &places);
+    rp_mem_free(below);
     rp_text_add(text, "no key `");
     rp_spec_quote(text, name, strlen(name), 60);
     rp_text_add(text, *parent ? "` in `%s`; " : "` at the top level%s; ",

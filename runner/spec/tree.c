@@ -13,6 +13,7 @@ struct reader {
     struct rp_arena *arena;
     struct rp_problems *problems;
     const char *set;
+    size_t n_bytes;
     int depth, n_nodes;
     bool failed; /* the rest of the text cannot be read */
 };
@@ -55,13 +56,25 @@ static void complain_of_syntax(struct reader *reader)
     const yaml_parser_t *parser = &reader->parser;
     yaml_mark_t mark = parser->problem_mark;
     const char *problem = parser->problem ? parser->problem : "the text is not YAML";
-    const char *sentence = problem;
+    const char *sentence = problem, *open = NULL;
+    bool at_end = mark.index >= reader->n_bytes;
     for (size_t i = 0; i < RP_COUNT(syntax_errors); i++)
         if (strcmp(problem, syntax_errors[i].theirs) == 0) sentence = syntax_errors[i].ours;
-    if (strcmp(problem, "found unexpected end of stream") == 0) mark = parser->context_mark;
+    /* what was opened and what was left unsaid lies before the place where it is noticed */
+    if (strcmp(problem, "did not find expected ',' or '}'") == 0) open = "{";
+    if (strcmp(problem, "did not find expected ',' or ']'") == 0) open = "[";
+    if (strcmp(problem, "found unexpected end of stream") == 0 ||
+        strcmp(problem, "could not find expected ':'") == 0 || (open && at_end))
+        mark = parser->context_mark;
     if (parser->error == YAML_MEMORY_ERROR) sentence = "out of memory";
     reader->failed = true;
-    COMPLAIN(reader, mark, "%s", sentence);
+    if (open && at_end)
+        COMPLAIN(reader, mark, "`%s` is opened and never closed", open);
+    else if (open)
+        COMPLAIN(reader, mark, "%s; the `%s` is on line %d", sentence, open,
+                 (int)parser->context_mark.line + 1);
+    else
+        COMPLAIN(reader, mark, "%s", sentence);
 }
 
 /* The next event, owned by the caller. False after a syntax error. */
@@ -220,6 +233,7 @@ struct rp_node *rp_tree_read(const char *bytes, size_t n_bytes, const char *set,
         bytes += 3;
         n_bytes -= 3;
     }
+    reader.n_bytes = n_bytes;
     yaml_parser_set_input_string(&reader.parser, (const unsigned char *)bytes, n_bytes);
     yaml_parser_set_encoding(&reader.parser, YAML_UTF8_ENCODING);
     bool end = false;
