@@ -7,31 +7,39 @@
 struct rp_device;
 
 struct rp_device_config {
-    int threads;          /* CPU: threads of the pool, at least 1 */
-    const char *path;     /* CPU: "avx512", "avx2", "neon", "scalar", or NULL for the widest that runs */
-    bool poison;          /* fill what alloc returns with NaN patterns (tests) */
+    int threads; /* CPU: threads of the pool, at least 1 */
+    const char
+        *path;   /* CPU: "avx512", "avx2", "neon", "scalar", or NULL for the widest that runs */
+    bool poison; /* fill what alloc returns with NaN patterns (tests) */
 };
 
 /* One of the program's four tables of function pointers. Every call returns a status and writes the
  * message at the failing place. A stream is implied: calls run in order, sync() waits for all. */
 struct rp_device_table {
     const char *name; /* "cpu", "cuda" */
-    enum rp_status (*open)(const struct rp_device_config *config, struct rp_device **device, struct rp_error *err);
+    enum rp_status (*open)(const struct rp_device_config *config, struct rp_device **device,
+                           struct rp_error *err);
     void (*close)(struct rp_device *device); /* NULL is fine */
-    enum rp_status (*alloc)(struct rp_device *device, size_t bytes, void **block, struct rp_error *err); /* 256-byte aligned, zeroed unless poison */
+    enum rp_status (*alloc)(struct rp_device *device, size_t bytes, void **block,
+                            struct rp_error *err); /* 256-byte aligned, zeroed unless poison */
     void (*free)(struct rp_device *device, void *block);
-    enum rp_status (*copy_in)(struct rp_device *device, void *to, const void *host, size_t bytes, struct rp_error *err);
-    enum rp_status (*copy_out)(struct rp_device *device, void *host, const void *from, size_t bytes, struct rp_error *err);
-    enum rp_status (*zero)(struct rp_device *device, void *block, size_t bytes, struct rp_error *err);
-    enum rp_status (*run)(struct rp_device *device, const struct rp_op_call *call, const struct rp_pass *pass, struct rp_error *err);
+    enum rp_status (*copy_in)(struct rp_device *device, void *to, const void *host, size_t bytes,
+                              struct rp_error *err);
+    enum rp_status (*copy_out)(struct rp_device *device, void *host, const void *from, size_t bytes,
+                               struct rp_error *err);
+    enum rp_status (*zero)(struct rp_device *device, void *block, size_t bytes,
+                           struct rp_error *err);
+    enum rp_status (*run)(struct rp_device *device, const struct rp_op_call *call,
+                          const struct rp_pass *pass, struct rp_error *err);
     enum rp_status (*sync)(struct rp_device *device, struct rp_error *err);
-    /* Floating-point mode and 300 or so golden vectors, on every thread. ENVIRONMENT when one fails. */
+    /* Floating-point mode and 300 or so golden vectors, on every thread. ENVIRONMENT when one
+     * fails. */
     enum rp_status (*self_test)(struct rp_device *device, struct rp_error *err);
     /* What a person wants to know: "AMD EPYC, avx2, 2 threads". */
     void (*describe)(struct rp_device *device, char text[256]);
-    /* The most that this device can do, measured in about 0.1 s: fp32 operations (a fma is two) and bytes read
-     * and written, a second. For floors. */
-    void (*peak)(struct rp_device *device, double *flops, double *bytes);
+    /* The most that this device can do, measured in about 0.1 s: fp32 operations (a fma is two) and
+     * bytes read and written, a second. For floors. `clock` gives seconds. */
+    void (*peak)(struct rp_device *device, double (*clock)(void), double *flops, double *bytes);
     /* Bytes of scratch that run() needs for this call beyond its tensors: counted by plan. */
     size_t (*scratch_bytes)(const struct rp_device_config *config, const struct rp_op_call *call);
 };

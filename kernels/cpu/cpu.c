@@ -258,10 +258,10 @@ static void cpu_describe(struct rp_device *device, char text[256])
              threads == 1 ? "" : "s");
 }
 
-static void cpu_peak(struct rp_device *device, double *flops, double *bytes)
+static void cpu_peak(struct rp_device *device, double (*clock)(void), double *flops, double *bytes)
 {
     struct rp_cpu *cpu = (struct rp_cpu *)device;
-    cpu->kernels->peak(cpu->pool, flops, bytes);
+    cpu->kernels->peak(cpu->pool, clock, flops, bytes);
 }
 
 static size_t cpu_scratch_bytes(const struct rp_device_config *config,

@@ -30,7 +30,7 @@ struct rp_cpu_kernels {
     rp_cpu_kernel run[RP_OP_COUNT];
     /* Scratch bytes of a call with n threads; NULL: none. */
     size_t (*scratch[RP_OP_COUNT])(const struct rp_op_call *call, int n_threads);
-    void (*peak)(struct rp_pool *pool, double *flops, double *bytes);
+    void (*peak)(struct rp_pool *pool, double (*clock)(void), double *flops, double *bytes);
     void (*elementary)(enum rp_elementary which, const float *x, float *y, int64_t n);
 };
 
@@ -46,7 +46,7 @@ RP_NODISCARD enum rp_status rp_cpu_self_test(struct rp_device *device, struct rp
                                             const struct rp_pass *pass, struct rp_error *err)
 
 #ifdef RP_ISA
-void RP_ISA_NAME(rp_cpu_peak)(struct rp_pool *pool, double *flops, double *bytes);
+void RP_ISA_NAME(rp_cpu_peak)(struct rp_pool *pool, double (*clock)(void), double *flops, double *bytes);
 void RP_ISA_NAME(rp_cpu_elementary)(enum rp_elementary which, const float *x, float *y, int64_t n);
 #define RP_OP(name, ...) RP_CPU_KERNEL(name);
 #include "ops.def"

@@ -17,13 +17,17 @@ void rp_sys_utc(double wall, char text[32]); /* 2026-11-23T16:45:00Z */
 void rp_sys_sleep(double seconds);
 uint64_t rp_sys_random(void); /* never enters a bit of a model */
 
+/* A program started with a standard stream closed would write its results into the first file that
+ * it opens: opens /dev/null in its place. */
+void rp_sys_open_streams(void);
+
 /* ---- host facts --------------------------------------------------------------------------------
  */
 
 int rp_sys_cpus(void); /* affinity mask and cgroup quota, at least 1 */
 void rp_sys_host(char name[256]);
-int rp_sys_columns(void);                 /* width of the terminal on standard output; 80 when it is none */
-char *rp_sys_self(void);            /* absolute path of this program; caller frees */
+int rp_sys_columns(void); /* width of the terminal on standard output; 80 when it is none */
+char *rp_sys_self(void);  /* absolute path of this program; caller frees */
 uint64_t rp_sys_peak_memory(void);  /* peak resident anonymous bytes of this process */
 uint64_t rp_sys_memory_limit(void); /* bytes available: smaller of machine and cgroup */
 
@@ -84,7 +88,8 @@ RP_NODISCARD enum rp_status rp_sys_remove(const char *path, struct rp_error *err
 void rp_sys_close(int fd);                    /* -1 is fine */
 uint64_t rp_sys_free_bytes(const char *path); /* space left for us where `path` is */
 
-/* ---- locks and places within a file (sys_lock.c) --------------------------------------------------- */
+/* ---- locks and places within a file (sys_lock.c)
+ * --------------------------------------------------- */
 
 int rp_sys_pid(void);
 /* Opens for reading and writing, made when missing. */
@@ -96,8 +101,8 @@ enum rp_sys_lock rp_sys_lock_try(int fd);
 /* What rp_sys_lock_try would say, taking nothing; a descriptor for reading will do. */
 enum rp_sys_lock rp_sys_lock_ask(int fd);
 bool rp_sys_same_file(int fd, const char *path); /* is `path` still the file that is open? */
-RP_NODISCARD enum rp_status rp_sys_write_at(int fd, uint64_t offset, const void *bytes, size_t length,
-                                            const char *path, struct rp_error *err);
+RP_NODISCARD enum rp_status rp_sys_write_at(int fd, uint64_t offset, const void *bytes,
+                                            size_t length, const char *path, struct rp_error *err);
 RP_NODISCARD enum rp_status rp_sys_read_at(int fd, uint64_t offset, void *bytes, size_t capacity,
                                            size_t *got, const char *path, enum rp_status status,
                                            struct rp_error *err);

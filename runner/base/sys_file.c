@@ -253,6 +253,12 @@ enum rp_status rp_sys_remove(const char *path, struct rp_error *err)
     return status;
 }
 
+void rp_sys_open_streams(void)
+{
+    for (int fd = 0; fd <= 2; fd++)
+        if (fcntl(fd, F_GETFD) == -1 && open("/dev/null", O_RDWR) < 0) return;
+}
+
 void rp_sys_close(int fd)
 {
     if (fd >= 0) close(fd);

@@ -5,7 +5,6 @@
 #include "base/sys.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <jansson.h>
 #include <signal.h>
 #include <stdio.h>
@@ -60,14 +59,6 @@ static bool wants_color(const char *when)
     return !(no_color && no_color[0]) && term && strcmp(term, "dumb") != 0 && rp_log_is_terminal();
 }
 
-/* A program started with a standard stream closed would write its results into the first file it
- * opens. */
-static void open_standard_streams(void)
-{
-    for (int fd = 0; fd <= 2; fd++)
-        if (fcntl(fd, F_GETFD) == -1 && open("/dev/null", O_RDWR) < 0) return;
-}
-
 static void print_result(json_t *result, enum rp_status status, const struct rp_error *err)
 {
     if (!json_object_get(result, "status"))
@@ -116,7 +107,7 @@ static enum rp_status run_command(const struct rp_command *command, int argc, ch
 
 int rp_cli_main(int argc, char **argv)
 {
-    open_standard_streams();
+    rp_sys_open_streams();
     signal(SIGPIPE, SIG_IGN); /* a reader that goes away never stops a run */
     struct rp_error *err = RP_NEW(struct rp_error);
     enum rp_status status = RP_STATUS_OK;

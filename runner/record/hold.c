@@ -104,10 +104,9 @@ static enum rp_status busy(const char *run, const struct note *note, struct rp_e
 
 static void lock_and_wait(struct rp_hold *hold, double seconds)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    double whole = (double)until.tv_sec + 1e-9 * (double)until.tv_nsec + seconds;
-    until.tv_sec = (time_t)whole;
+
+    double whole = rp_sys_clock() + seconds; /* the condition waits by the same clock */
+    struct timespec until = {.tv_sec = (time_t)whole};
     until.tv_nsec = (long)((whole - (double)until.tv_sec) * 1e9);
     pthread_cond_timedwait(&hold->wake, &hold->mutex, &until);
 }

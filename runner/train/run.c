@@ -95,7 +95,7 @@ static enum rp_status print_profile(const struct rp_start *start, struct rp_erro
     double flops = 1, bytes = 1;
     struct rp_text text = {0};
     char *path = rp_sys_join(start->run, "trace.json");
-    start->device->table->peak(start->device, &flops, &bytes);
+    start->device->table->peak(start->device, rp_sys_clock, &flops, &bytes);
     rp_profile_print(start->profile, flops, bytes, &text);
     printf("%s\ntrace: %s\n", rp_text_get(&text), path);
     enum rp_status status = rp_profile_write(start->profile, path, err);
