@@ -53,7 +53,7 @@ static bool explain_code(const char *word, struct rp_text *text)
 
 static bool explain_file(const char *word, struct rp_text *text)
 {
-    bool all = strcmp(word, "run-folder") == 0 || strcmp(word, "files") == 0;
+    bool all = strcmp(word, "run-folder") == 0;
     for (size_t i = 0; i < RP_COUNT(files); i++) {
         if (all)
             rp_text_add(text, "%-22s %s\n", files[i].name, files[i].what);

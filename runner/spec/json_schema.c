@@ -118,7 +118,8 @@ static json_t *one_of_row(const struct rp_key *key)
     case RP_TYPE_PATH:
         return text_of(key);
     case RP_TYPE_SHA256:
-        return pattern("^[0-9a-fA-F]{64}$");
+        /* digits alone are a number to YAML, and still a hash here */
+        return one_of_two(pattern("^[0-9a-fA-F]{64}$"), json_pack("{s:s}", "type", "number"));
     case RP_TYPE_SPAN:
         schema = span_of(key);
         break;
