@@ -20,17 +20,16 @@ static enum rp_status read_lock(const struct rp_spec *spec, char **path, json_t 
     return rp_env_lock_read(*path, lock, err);
 }
 
-enum rp_status rp_env_check(const struct rp_spec *spec, const json_t *environment, bool allow_drift,
-                            json_t **drift, struct rp_error *err)
+enum rp_status rp_env_check_against(const struct rp_spec *spec, const char *name,
+                                    const json_t *lock, const json_t *environment, bool allow_drift,
+                                    json_t **drift, struct rp_error *err)
 {
-    char *path = NULL;
-    json_t *lock = NULL, *rows = NULL;
     struct rp_text table = {0};
     enum rp_status status = RP_STATUS_OK;
-    RP_TRY_GOTO(status, read_lock(spec, &path, &lock, err), out);
-    rows = lock ? rp_env_compare(lock, environment, spec->determinism) : json_array();
+    json_t *rows = rp_env_compare(lock, environment, spec->determinism);
+    int n_touching = rp_env_count_touching(rows);
     /* At fast no bit is promised, so none can be broken. */
-    if (rp_env_count_touching(rows) > 0 && spec->determinism != RP_TIER_FAST && !allow_drift) {
+    if (n_touching > 0 && spec->determinism != RP_TIER_FAST && !allow_drift) {
         rp_env_print_rows(rows, &table);
         status = rp_error_set(
             err, RP_STATUS_ENVIRONMENT,
@@ -38,14 +37,27 @@ enum rp_status rp_env_check(const struct rp_spec *spec, const json_t *environmen
             "`determinism: %s`:\n%srun where it is the same, or write a new lock with `reprise "
             "lock "
             "%s`, or pass --allow-drift, which is recorded",
-            path, rp_env_count_touching(rows), tier_name(spec->determinism), rp_text_get(&table),
-            spec->path);
-        goto out;
+            name, n_touching, tier_name(spec->determinism), rp_text_get(&table), spec->path);
+    } else if (drift) {
+        *drift = json_incref(rows);
     }
-    if (drift) *drift = json_incref(rows);
-out:
     rp_text_release(&table);
     json_decref(rows);
+    return status;
+}
+
+enum rp_status rp_env_check(const struct rp_spec *spec, const json_t *environment, bool allow_drift,
+                            json_t **drift, struct rp_error *err)
+{
+    char *path = NULL;
+    json_t *lock = NULL;
+    enum rp_status status = RP_STATUS_OK;
+    RP_TRY_GOTO(status, read_lock(spec, &path, &lock, err), out);
+    if (lock)
+        status = rp_env_check_against(spec, path, lock, environment, allow_drift, drift, err);
+    else if (drift)
+        *drift = json_array();
+out:
     json_decref(lock);
     rp_mem_free(path);
     return status;

@@ -63,6 +63,12 @@ void rp_env_print_rows(const struct json_t *rows, struct rp_text *text);
 RP_NODISCARD enum rp_status rp_env_check(const struct rp_spec *spec,
                                          const struct json_t *environment, bool allow_drift,
                                          struct json_t **drift, struct rp_error *err);
+/* The same against a lock at hand, which messages call `name`: for a rerun, {"environment": that of
+ * the manifest}, so that a run folder moved elsewhere needs no other file. */
+RP_NODISCARD enum rp_status rp_env_check_against(const struct rp_spec *spec, const char *name,
+                                                 const struct json_t *lock,
+                                                 const struct json_t *environment, bool allow_drift,
+                                                 struct json_t **drift, struct rp_error *err);
 /* The data of the run against the same lock: DATA with the table when a file has another hash. A
  * spec without a lock is fine. */
 RP_NODISCARD enum rp_status rp_env_check_data(const struct rp_spec *spec,
