@@ -26,6 +26,7 @@ static struct rp_gemm describe(const struct rp_op_call *call, const struct rp_im
         .c_m = rp_gemm_plain(o),
         .c_n = rp_gemm_plain(1),
         .bias = call->in[2].data,
+        .near_a = true,
     };
 }
 

@@ -83,6 +83,7 @@ static void run_phase(struct rp_cpu *cpu, const struct rp_op_call *call,
                 .s1 = p->stride_h * width * channels,
                 .s2 = p->stride_w * channels},
         .c_n = rp_gemm_plain(1),
+        .near_a = true,
     };
     if (gemm.m == 0) return;
     if (gemm.sum.rows == 0) { /* a phase without a tap: sums of nothing, nothing of b is read */

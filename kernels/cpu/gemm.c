@@ -18,7 +18,8 @@ enum {
     BLOCK_M = BLOCK_TILES * TILE_M,
     STATE_TILES = 262144 / TILE_SIZE, /* slots of tiles in a thread's state: 1 MiB */
     PACK_ROWS_FROM = 3,               /* strips over which the packing of rows of a pays */
-    SHARED_FLOATS = 1 << 21,          /* of b, packed once for all threads: 8 MiB at most */
+    PACK_NEAR_ROWS_FROM = 13,
+    SHARED_FLOATS = 1 << 21, /* of b, packed once for all threads: 8 MiB at most */
 };
 
 /* What one thread works in; it lies in scratch. */
@@ -273,7 +274,7 @@ static int64_t columns_at_once(const struct rp_gemm *gemm)
 {
     int64_t terms = terms_of(gemm), strips = divide_up(gemm->n, TILE_N);
     int64_t room = SHARED_FLOATS / TILE_N / (terms > 0 ? terms : 1);
-    if (room == 0 || strips == 0) return 0;
+    if (room == 0 || strips == 0 || gemm->near_b) return 0;
     return divide_up(strips, divide_up(strips, room)) * TILE_N;
 }
 
@@ -288,7 +289,8 @@ void RP_ISA_NAME(rp_gemm_run)(struct rp_cpu *cpu, const struct rp_gemm *gemm,
     struct job job = {.gemm = gemm, .n_threads = rp_pool_threads(cpu->pool)};
     if (gemm->m == 0 || gemm->n == 0) return;
     job.direct = gemm->c_n.s2 == 1 && gemm->c_n.n2 >= gemm->n;
-    job.pack_rows = gemm->n > (PACK_ROWS_FROM - 1) * TILE_N;
+    job.pack_rows =
+        divide_up(gemm->n, TILE_N) >= (gemm->near_a ? PACK_NEAR_ROWS_FROM : PACK_ROWS_FROM);
     job.workspaces = (struct workspace *)(scratch + shared_bytes(gemm));
     int64_t columns = columns_at_once(gemm);
     choose_grid(&job, columns ? columns : gemm->n);

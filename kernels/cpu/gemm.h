@@ -47,6 +47,9 @@ struct rp_gemm {
     float *chain; /* like c: the chain that is open at either end of a part of a shard; else NULL */
     struct rp_gemm_axis a_m, a_k, b_n, b_k, c_m, c_n;
     const float *bias; /* (n), or NULL */
+    /* Rows of a, columns of b that lie close together, as the windows of an image do: they stay in
+     * the caches, and copies of them are made later or not at all. For speed only. */
+    bool near_a, near_b;
 };
 
 /* One shard of k terms: a sum that no sample cut touches. */
