@@ -104,8 +104,8 @@ RP_NODISCARD enum rp_status rp_checkpoint_read_tensors_hash(const char *run, uin
  * Not while a save is under way. */
 RP_NODISCARD enum rp_status rp_checkpoint_prune(const char *run, int64_t keep_last, uint64_t keep_every,
                                                 bool has_best, uint64_t best_step, struct rp_error *err);
-/* Every hash of every committed checkpoint; one line per damaged file into `report`. */
-RP_NODISCARD enum rp_status rp_checkpoint_verify(const char *run, struct rp_text *report, int *n_bad,
-                                                 struct rp_error *err);
+/* Every hash of every checkpoint; one line per damaged one into `report`. */
+RP_NODISCARD enum rp_status rp_checkpoint_verify(const char *run, struct rp_text *report, int *n_good,
+                                                 int *n_bad, struct rp_error *err);
 
 #endif

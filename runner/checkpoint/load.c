@@ -188,12 +188,12 @@ void rp_checkpoint_release(struct rp_checkpoint *checkpoint)
 /* ---- verify ------------------------------------------------------------------------------------
  */
 
-enum rp_status rp_checkpoint_verify(const char *run, struct rp_text *report, int *n_bad,
-                                    struct rp_error *err)
+enum rp_status rp_checkpoint_verify(const char *run, struct rp_text *report, int *n_good,
+                                    int *n_bad, struct rp_error *err)
 {
     uint64_t *steps = NULL;
     int n = 0;
-    *n_bad = 0;
+    *n_good = *n_bad = 0;
     enum rp_status status = list_steps(run, false, &steps, &n, err);
     for (int i = 0; i < n && status == RP_STATUS_OK; i++) {
         struct rp_checkpoint checkpoint;
@@ -205,6 +205,8 @@ enum rp_status rp_checkpoint_verify(const char *run, struct rp_text *report, int
         } else if (one != RP_STATUS_OK) {
             rp_text_add(report, "%s\n", why.text);
             ++*n_bad;
+        } else {
+            ++*n_good;
         }
         rp_checkpoint_release(&checkpoint);
         rp_mem_free(folder);

@@ -18,7 +18,7 @@ struct findings {
     json_t *root; /* of the manifest; not owned */
     struct rp_digests digests;
     uint64_t *steps; /* of the checkpoints */
-    int n_steps, n_bad_checkpoints, n_bad;
+    int n_steps, n_good_checkpoints, n_bad_checkpoints, n_bad;
     struct rp_text report;
 };
 
@@ -116,7 +116,8 @@ static void check_against_log(struct findings *f, uint64_t step, struct rp_error
 
 static enum rp_status check_checkpoints(struct findings *f, struct rp_error *err)
 {
-    RP_TRY(rp_checkpoint_verify(f->run, &f->report, &f->n_bad_checkpoints, err));
+    RP_TRY(rp_checkpoint_verify(f->run, &f->report, &f->n_good_checkpoints, &f->n_bad_checkpoints,
+                                err));
     f->n_bad += f->n_bad_checkpoints;
     RP_TRY(rp_checkpoint_list(f->run, &f->steps, &f->n_steps, err));
     for (int i = 0; i < f->n_steps; i++) {
@@ -180,7 +181,7 @@ static void print_good(const struct findings *f, const char *final)
 {
     char *run = rp_text_for_terminal(f->run), *shown = rp_text_for_terminal(final ? final : "");
     printf("%s: %" PRId64 " steps, %d checkpoints: every hash is right\n", run, f->digests.n,
-           f->n_steps);
+           f->n_good_checkpoints);
     if (final) printf("final digest %s\n", shown);
     rp_mem_free(shown);
     rp_mem_free(run);
@@ -194,12 +195,12 @@ static enum rp_status conclude(const struct findings *f, json_t *result, bool js
         json_string_value(json_object_get(json_object_get(f->root, "digests"), "final"));
     json_object_set_new(result, "run", json_string(f->run));
     json_object_set_new(result, "steps", json_integer(f->digests.n));
-    json_object_set_new(result, "checkpoints", json_integer(f->n_steps));
+    json_object_set_new(result, "checkpoints", json_integer(f->n_good_checkpoints));
     json_object_set_new(result, "problems", json_integer(f->n_bad));
     json_object_set_new(result, "final", final ? json_string(final) : json_null());
     if (!f->n_bad && !json) print_good(f, final);
     if (!f->n_bad) return RP_STATUS_OK;
-    bool none_left = f->n_bad_checkpoints && f->n_bad_checkpoints >= f->n_steps;
+    bool none_left = f->n_bad_checkpoints && !f->n_good_checkpoints;
     return rp_error_set(
         err, none_left ? RP_STATUS_NO_CHECKPOINT : RP_STATUS_DIFFERENT,
         "%s: %d thing%s wrong:\n%.*s%s", f->run, f->n_bad, f->n_bad == 1 ? "" : "s",

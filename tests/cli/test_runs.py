@@ -71,6 +71,14 @@ def test_verify_finds_a_flipped_bit_in_a_checkpoint(copy, name):
     assert last_checkpoint(copy).name in err
 
 
+def test_verify_finds_a_checkpoint_without_its_marker(copy):
+    (last_checkpoint(copy) / "COMMITTED").unlink()
+    for checkpoint in sorted((copy / "checkpoints").iterdir())[:-2]:
+        shutil.rmtree(checkpoint)
+    _, err = rp.call("verify", copy, expect=7)  # one whole one is left, so not 8
+    assert last_checkpoint(copy).name in err
+
+
 def test_verify_without_a_whole_checkpoint(copy):
     for checkpoint in (copy / "checkpoints").iterdir():
         flip(checkpoint / "model.safetensors", 5000)

@@ -161,7 +161,7 @@ static void test_damage(void)
             char *run = new_folder();
             struct rp_text report = {0};
             struct rp_error err = {0};
-            int n_bad = -1;
+            int n_bad = -1, n_good = -1;
             save(run, 100);
             save(run, 200);
             char *name = rp_mem_text("checkpoints/step-00000200/%s", files[i]);
@@ -169,7 +169,7 @@ static void test_damage(void)
             size_t length = 0;
             rp_mem_free(get_file(run, name, &length));
             CHECK_INT(load(run, UINT64_MAX), 200);
-            CHECK_OK(rp_checkpoint_verify(run, &report, &n_bad, &err), &err);
+            CHECK_OK(rp_checkpoint_verify(run, &report, &n_good, &n_bad, &err), &err);
             CHECK_INT(n_bad, 0);
             if (way == 0) flip_bit(run, name, length / 2);
             if (way == 1) CHECK_OK(rp_sys_truncate(path, length / 2, &err), &err);
@@ -178,8 +178,9 @@ static void test_damage(void)
             CHECK_INT(load(run, UINT64_MAX), 100);
             CHECK_INT(load(run, 200), -RP_STATUS_NO_CHECKPOINT);
             CHECK_INT(load(run, 100), 100);
-            CHECK_OK(rp_checkpoint_verify(run, &report, &n_bad, &err), &err);
+            CHECK_OK(rp_checkpoint_verify(run, &report, &n_good, &n_bad, &err), &err);
             CHECK_INT(n_bad, 1);
+            CHECK_INT(n_good, 1);
             CHECK(strstr(rp_text_get(&report), "step-00000200"));
             rp_text_release(&report);
             rp_mem_free(path);
@@ -350,7 +351,7 @@ static void test_kill(void)
         char *run = new_folder();
         struct rp_text report = {0};
         struct rp_error err = {0};
-        int n_bad = -1;
+        int n_bad = -1, n_good = -1;
         pid_t child = fork();
         if (child == 0) {
             struct sample s;
@@ -363,7 +364,7 @@ static void test_kill(void)
         rp_sys_sleep(0.01 + 0.05 * round);
         kill(child, SIGKILL);
         waitpid(child, NULL, 0);
-        CHECK_OK(rp_checkpoint_verify(run, &report, &n_bad, &err), &err);
+        CHECK_OK(rp_checkpoint_verify(run, &report, &n_good, &n_bad, &err), &err);
         CHECK_INT(n_bad, 0);
         long long loaded = load(run, UINT64_MAX);
         CHECK(loaded >= 0);
