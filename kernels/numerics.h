@@ -101,8 +101,8 @@ RP_NUM_FN double rp_log64(double x)
     const double ln2_high = 0x1.62e42fee00000p-1, ln2_low = 0x1.a39ef35793c76p-33;
     int k = 0;
     uint64_t bits = rp_double_bits(x);
-    if (bits == 0 || bits << 1 == 0) return -1.0 / 0.0;
-    if (bits >> 63 || x != x) return (x - x) / 0.0;
+    if (bits == 0 || bits << 1 == 0) return rp_double_of_bits(0xfff0000000000000u);
+    if (bits >> 63 || x != x) return rp_double_of_bits(0x7ff8000000000000u);
     if (bits >> 52 == 0x7ff) return x;
     if (bits >> 52 == 0) { /* subnormal */
         x *= 0x1p54;
@@ -219,7 +219,7 @@ RP_NUM_FN uint32_t rp_reduce_large(uint32_t bits, double *t)
 RP_NUM_FN float rp_sin_of_bits(uint32_t bits, uint32_t quadrant)
 {
     double t, a = (double)rp_float_of_bits(bits);
-    if (bits >= 0x7f800000u) return (float)((a - a) / 0.0);
+    if (bits >= 0x7f800000u) return rp_float_of_bits(0x7fc00000u);
     uint32_t n = bits < 0x49000000u ? rp_reduce64(a, &t) : rp_reduce_large(bits, &t);
     return (float)rp_sin_quadrant(t, n + quadrant);
 }

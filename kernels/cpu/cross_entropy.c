@@ -48,13 +48,13 @@ struct ce_row {
     float maximum;
 };
 
-RP_VEC_FN rp_vf exp_term(void *arg, int64_t i, int64_t lanes, rp_vf acc)
+RP_VEC_FN rp_vf exp_term(const void *arg, int64_t i, int64_t lanes, rp_vf acc)
 {
     const struct ce_row *row = arg;
     return acc + rp_vexp(rp_vload_lanes(row->x + i, lanes) - rp_vset(row->maximum));
 }
 
-RP_VEC_FN rp_vf exp_keep_term(void *arg, int64_t i, int64_t lanes, rp_vf acc)
+RP_VEC_FN rp_vf exp_keep_term(const void *arg, int64_t i, int64_t lanes, rp_vf acc)
 {
     const struct ce_row *row = arg;
     rp_vf e = rp_vexp(rp_vload_lanes(row->x + i, lanes) - rp_vset(row->maximum));
@@ -86,7 +86,7 @@ static void row_loss(const struct ce_job *job, int64_t row)
     double lse = (double)one.maximum + rp_log64((double)rp_rsum(n, exp_term, &one));
     double loss = lse - (double)x[target];
     if (job->smoothing != 0.0f) {
-        double mean = (double)rp_rsum(n, rp_rsum_plain_term, (void *)(uintptr_t)x) / (double)n;
+        double mean = (double)rp_rsum(n, rp_rsum_plain_term, x) / (double)n;
         double smoothing = (double)job->smoothing;
         loss = (1.0 - smoothing) * loss + smoothing * (lse - mean);
     }

@@ -19,7 +19,7 @@ struct ln_row {
     float mean, inv;
 };
 
-RP_VEC_FN rp_vf square_term(void *arg, int64_t i, int64_t lanes, rp_vf acc)
+RP_VEC_FN rp_vf square_term(const void *arg, int64_t i, int64_t lanes, rp_vf acc)
 {
     const struct ln_row *row = arg;
     rp_vf d = rp_vload_lanes(row->x + i, lanes) - rp_vset(row->mean);
@@ -30,7 +30,7 @@ static void normalize_row(const struct ln_job *job, int64_t r)
 {
     int64_t n = job->n_cols;
     struct ln_row row = {.x = job->x + r * n};
-    row.mean = rp_rsum(n, rp_rsum_plain_term, (void *)(uintptr_t)row.x) / (float)n;
+    row.mean = rp_rsum(n, rp_rsum_plain_term, row.x) / (float)n;
     row.inv = 1.0f / rp_sqrt(rp_rsum(n, square_term, &row) / (float)n + job->eps);
     job->mean[r] = row.mean;
     job->inv[r] = row.inv;
@@ -72,13 +72,13 @@ RP_CPU_KERNEL(layer_norm)
 /* ---- gradient of x
  * ------------------------------------------------------------------------------- */
 
-RP_VEC_FN rp_vf gradient_term(void *arg, int64_t i, int64_t lanes, rp_vf acc)
+RP_VEC_FN rp_vf gradient_term(const void *arg, int64_t i, int64_t lanes, rp_vf acc)
 {
     const struct ln_row *row = arg;
     return acc + rp_vload_lanes(row->dy + i, lanes) * rp_vload_lanes(row->gamma + i, lanes);
 }
 
-RP_VEC_FN rp_vf gradient_h_term(void *arg, int64_t i, int64_t lanes, rp_vf acc)
+RP_VEC_FN rp_vf gradient_h_term(const void *arg, int64_t i, int64_t lanes, rp_vf acc)
 {
     const struct ln_row *row = arg;
     rp_vf h = (rp_vload_lanes(row->x + i, lanes) - rp_vset(row->mean)) * rp_vset(row->inv);

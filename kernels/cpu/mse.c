@@ -25,7 +25,7 @@ struct mse_row {
     const float *y, *target;
 };
 
-RP_VEC_FN rp_vf mse_term(void *arg, int64_t i, int64_t lanes, rp_vf acc)
+RP_VEC_FN rp_vf mse_term(const void *arg, int64_t i, int64_t lanes, rp_vf acc)
 {
     const struct mse_row *row = arg;
     rp_vf d = rp_vload_lanes(row->y + i, lanes) - rp_vload_lanes(row->target + i, lanes);

@@ -12,7 +12,7 @@ enum { RP_RSUM_VECTORS = RP_ROW_LANES / RP_VW };
 
 /* Adds elements [i, i + lanes) of the row, lanes <= RP_VW, to `acc`; what it does to lanes further
  * on does not matter. */
-typedef rp_vf (*rp_rsum_term)(void *arg, int64_t i, int64_t lanes, rp_vf acc);
+typedef rp_vf (*rp_rsum_term)(const void *arg, int64_t i, int64_t lanes, rp_vf acc);
 
 /* Lane j += lane j + h for h = 16, 8, 4, 2, 1. */
 RP_VEC_FN float rp_rsum_fold(rp_vf acc[RP_RSUM_VECTORS])
@@ -27,7 +27,7 @@ RP_VEC_FN float rp_rsum_fold(rp_vf acc[RP_RSUM_VECTORS])
 }
 
 /* Elements [begin, end), at most RP_ROW_BLOCK of them. */
-RP_VEC_FN float rp_rsum_block(int64_t begin, int64_t end, rp_rsum_term term, void *arg)
+RP_VEC_FN float rp_rsum_block(int64_t begin, int64_t end, rp_rsum_term term, const void *arg)
 {
     rp_vf acc[RP_RSUM_VECTORS];
     int64_t i = begin;
@@ -41,13 +41,13 @@ RP_VEC_FN float rp_rsum_block(int64_t begin, int64_t end, rp_rsum_term term, voi
     return rp_rsum_fold(acc);
 }
 
-RP_VEC_FN rp_vf rp_rsum_plain_term(void *arg, int64_t i, int64_t lanes, rp_vf acc)
+RP_VEC_FN rp_vf rp_rsum_plain_term(const void *arg, int64_t i, int64_t lanes, rp_vf acc)
 {
     return acc + rp_vload_lanes((const float *)arg + i, lanes);
 }
 
 /* A row of n elements, 1 <= n <= RP_ROW_MAX. */
-RP_VEC_FN float rp_rsum(int64_t n, rp_rsum_term term, void *arg)
+RP_VEC_FN float rp_rsum(int64_t n, rp_rsum_term term, const void *arg)
 {
     if (n <= RP_ROW_BLOCK) return rp_rsum_block(0, n, term, arg);
     float block[RP_ROW_BLOCK];
