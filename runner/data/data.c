@@ -166,16 +166,15 @@ enum rp_status rp_data_describe(const struct rp_spec *spec, bool deep, struct rp
                                 struct rp_error *err)
 {
     struct rp_data *data = RP_NEW(struct rp_data);
-    enum rp_status status = read_all(data, spec, NULL, true, deep, true, err);
+    enum rp_status status = read_all(data, spec, NULL, true, deep, false, err);
     if (status == RP_STATUS_OK) status = find_shape(data, spec, err);
     *shape = data->shape;
     rp_data_free(data);
     return status;
 }
 
-static void prepare_set(struct rp_data *data, const struct rp_spec *spec, struct rp_data_set *set)
+static void normalize_floats(const struct rp_spec *spec, struct rp_data_set *set)
 {
-    (void)data;
     if (set->n > 0 && !set->is_u8) rp_data_transforms_apply(spec, set);
 }
 
@@ -196,9 +195,9 @@ enum rp_status rp_data_open(const struct rp_spec *spec, const struct rp_data_opt
                       data->valid_index);
     }
     rp_data_transforms_init(&data->transforms, spec, &data->train);
-    prepare_set(data, spec, &data->train);
-    prepare_set(data, spec, &data->valid);
-    prepare_set(data, spec, &data->test);
+    normalize_floats(spec, &data->train);
+    normalize_floats(spec, &data->valid);
+    normalize_floats(spec, &data->test);
     *out = data;
     return RP_STATUS_OK;
 fail:

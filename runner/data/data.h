@@ -59,7 +59,8 @@ RP_NODISCARD enum rp_status rp_data_open(const struct rp_spec *spec,
 void rp_data_free(struct rp_data *data); /* NULL is fine */
 const struct rp_data_shape *rp_data_shape(const struct rp_data *data);
 int rp_data_files(const struct rp_data *data, const struct rp_data_file **files);
-/* Class names in order, or NULL (csv with words has them). */
+/* Class names in order, (n_classes), or NULL: csv has them, the distinct texts of its label column
+ * in bytewise order, whether words or numbers ("10" comes before "2"). */
 const char *const *rp_data_class_names(const struct rp_data *data);
 /* What enters the numeric digest: one line per file (key, size, sha256), and per synthetic set
  * nothing. */
@@ -74,11 +75,12 @@ void rp_data_fill_train(const struct rp_data *data, uint64_t position, int64_t n
 void rp_data_fill_eval(const struct rp_data *data, enum rp_split split, int64_t first, int64_t n,
                        float *x, void *y);
 
-/* The keyed bijection on [0, n): for tests and for show. */
+/* The keyed bijection on [0, n), n >= 1, i < n: for tests and for show. */
 uint64_t rp_data_permute(uint64_t seed, uint64_t epoch, uint64_t n, uint64_t i);
 
-/* Prefetch: one thread fills the next batches ahead of the step. Positions asked for in order come
- * at once; any other order only costs time. */
+/* Prefetch: one thread fills the next `depth` batches ahead of the step. Positions that follow the
+ * pattern of those before (a stride, or passes of a step and a jump) come at once; any other costs
+ * one filling. */
 struct rp_loader;
 RP_NODISCARD enum rp_status rp_loader_open(const struct rp_data *data, int64_t n_samples, int depth,
                                            struct rp_loader **loader, struct rp_error *err);

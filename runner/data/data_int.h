@@ -79,7 +79,8 @@ RP_NODISCARD enum rp_status rp_data_allocate_y(const struct rp_data_source *sour
  * class. */
 int rp_data_draw_digit(uint64_t seed, uint64_t sample, float noise, uint8_t pixels[28 * 28]);
 
-/* The samples at positions position, position + 1, ... of the training order: (count), each below n. */
+/* The samples at positions position, position + 1, ... of the training order: (count), each below
+ * n. */
 void rp_data_order(uint64_t seed, uint64_t n, uint64_t position, int64_t count, uint64_t *samples);
 
 /* The samples of valid.fraction: `n_valid` of n, chosen by the tail of perm(seed, split). Both

@@ -23,8 +23,8 @@ static struct feistel feistel_init(uint64_t seed, uint32_t purpose, uint64_t key
     return feistel;
 }
 
-/* Sends LANES values through the network side by side: one waits on its multiplications eight rounds
- * of ten rounds long, several share the wait. */
+/* Sends LANES values through the network side by side: one waits on its multiplications eight
+ * rounds of ten rounds long, several share the wait. */
 static void feistel_apply(const struct feistel *feistel, uint64_t value[LANES])
 {
     uint32_t mask = (uint32_t)((UINT64_C(1) << feistel->half_bits) - 1);

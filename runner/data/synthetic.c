@@ -5,7 +5,7 @@
 
 #include <pthread.h>
 
-enum { DIGIT_SIDE = 28, MAX_THREADS = 8 };
+enum { DIGIT_SIDE = 28, MAX_THREADS = 8, PER_THREAD = 512 };
 
 /* ---- digits, drawn by several threads: each sample depends on its number alone
  * ------------------- */
@@ -34,6 +34,7 @@ static void make_digits(const struct rp_spec_dataset *dataset, struct rp_data_se
     struct slice slices[MAX_THREADS];
     bool started[MAX_THREADS] = {false};
     if (n_threads > MAX_THREADS) n_threads = MAX_THREADS;
+    if (n_threads > 1 + set->n / PER_THREAD) n_threads = (int)(1 + set->n / PER_THREAD);
     for (int i = 0; i < n_threads; i++) {
         slices[i] =
             (struct slice){dataset, set, set->n * i / n_threads, set->n * (i + 1) / n_threads};

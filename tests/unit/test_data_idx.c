@@ -1,6 +1,7 @@
 /* IDX and CIFAR files: what is read from good ones, and what is said of damaged ones. */
 #include "data_case.h"
 
+#include <sys/stat.h>
 #include <zlib.h>
 
 enum { N = 6, H = 3, W = 4 };
@@ -128,6 +129,12 @@ static void test_damaged_headers(void)
     CASE_FAILS(&c, RP_STATUS_DATA, "there is no file", "nowhere");
     case_files(&c.spec.train_data, RP_FORMAT_IDX, ".", "labels");
     CASE_FAILS(&c, RP_STATUS_DATA, "not a regular file", "");
+    /* A pipe that nobody writes into must not be waited for. */
+    char *pipe = rp_sys_join(c.folder, "pipe");
+    CHECK_INT(mkfifo(pipe, 0600), 0);
+    case_files(&c.spec.train_data, RP_FORMAT_IDX, "pipe", "labels");
+    CASE_FAILS(&c, RP_STATUS_DATA, "not a regular file", "pipe");
+    rp_mem_free(pipe);
     case_release(&c);
 }
 
