@@ -263,6 +263,15 @@ static void test_describe(void)
     c.spec.valid_fraction = 0.001;
     CHECK_OK(rp_data_describe(&c.spec, false, &shape, &err), &err);
     CHECK_INT(shape.n_valid, 1);
+    /* A class of validation that training does not have, and images of another size. */
+    static const uint32_t six[1] = {N}, other[3] = {N, W, H};
+    c.spec.valid_fraction = 0;
+    case_files(&c.spec.valid_data, RP_FORMAT_IDX, "images", "more");
+    put_file(c.folder, "more", labels, make_idx(labels, 1, six, N, 3));
+    CASE_FAILS(&c, RP_STATUS_DATA, "data.valid has a label 8", "end at 7");
+    case_files(&c.spec.valid_data, RP_FORMAT_IDX, "turned", "labels");
+    put_file(c.folder, "turned", images, make_idx(images, 3, other, N * H * W, 0));
+    CASE_FAILS(&c, RP_STATUS_DATA, "images of 4 x 3 x 1", "images of 3 x 4 x 1");
     case_release(&c);
 }
 
