@@ -48,16 +48,28 @@ static json_t *data_files(const struct rp_data *data)
     int n = rp_data_files(data, &files);
     json_t *list = json_array();
     for (int i = 0; i < n; i++) {
-        struct rp_sys_stat stat;
-        struct rp_error ignored = {0};
-        if (rp_sys_stat(files[i].path, &stat, &ignored) != RP_STATUS_OK) continue;
+
         json_array_append_new(
-            list,
-            json_pack("{s:s, s:s, s:I, s:o, s:I, s:I}", "key", files[i].key, "path", files[i].path,
-                      "size", (json_int_t)files[i].size, "sha256", hex_of(&files[i].sha256),
-                      "mtime_ns", (json_int_t)stat.mtime_ns, "inode", (json_int_t)stat.inode));
+            list, json_pack("{s:s, s:s, s:I, s:o, s:I, s:I}", "key", files[i].key, "path",
+                            files[i].path, "size", (json_int_t)files[i].size, "sha256",
+                            hex_of(&files[i].sha256), "mtime_ns", (json_int_t)files[i].mtime_ns,
+                            "inode", (json_int_t)files[i].inode));
     }
     return list;
+}
+
+/* JSON holds UTF-8 only; a name of a table in another encoding is kept with its odd bytes as \\xNN.
+ */
+static json_t *text_of(const char *name)
+{
+    json_t *text = json_string(name);
+    if (text) return text;
+    struct rp_text escaped = {0};
+    for (; *name; name++)
+        rp_text_add(&escaped, (unsigned char)*name < 0x80 ? "%c" : "\\x%02x", (unsigned char)*name);
+    text = json_string(rp_text_get(&escaped));
+    rp_text_release(&escaped);
+    return text;
 }
 
 static json_t *class_names(const struct rp_data *data)
@@ -65,7 +77,7 @@ static json_t *class_names(const struct rp_data *data)
     const char *const *names = rp_data_class_names(data);
     json_t *list = json_array();
     for (int64_t i = 0; names && i < rp_data_shape(data)->n_classes; i++)
-        json_array_append_new(list, json_string(names[i]));
+        json_array_append_new(list, text_of(names[i]));
     return list;
 }
 
