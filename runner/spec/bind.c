@@ -1,11 +1,8 @@
 /* bind.c - nodes against the schema table: which keys may stand where, which are missing, and every
- * default. Scalars are in bind_scalar.c. */
+ * default. Variants are in bind_variant.c, scalars in bind_scalar.c. */
 #include "spec/spec_int.h"
 
 #include <string.h>
-
-static void bind_value(struct rp_bind *bind, const struct rp_key *key, const struct rp_node *node,
-                       struct rp_value *value);
 
 struct rp_value *rp_value_get(const struct rp_value *map, const char *name)
 {
@@ -193,7 +190,7 @@ static void check_unknown(struct rp_bind *bind, const struct rp_node *node,
 /* ---- defaults ---- */
 
 /* A default's text as a node: {}, [a, b], "quoted" or a plain scalar. */
-static struct rp_node *default_node(struct rp_arena *arena, const char *text)
+struct rp_node *rp_bind_default_node(struct rp_arena *arena, const char *text)
 {
     size_t length = strlen(text);
     if (strcmp(text, "{}") == 0 || *text == '[') {
@@ -252,7 +249,7 @@ static void bind_default(struct rp_bind *bind, const struct rp_key *key, const s
     } else if (key->fallback[0] == '=') {
         computed_default(key, map, value);
     } else if (strcmp(key->fallback, "-") != 0) {
-        bind_value(bind, key, default_node(bind->arena, key->fallback), value);
+        rp_bind_value(bind, key, rp_bind_default_node(bind->arena, key->fallback), value);
         value->at = value->key_at = (struct rp_spec_place){0, 0};
         value->given = false;
     }
@@ -268,7 +265,7 @@ static void bind_standard(struct rp_bind *bind, const struct rp_key *key, struct
     bind_default(bind, key, NULL, map, value->standard);
 }
 
-/* ---- maps, variants, lists ---- */
+/* ---- maps, lists ---- */
 
 static void bind_map(struct rp_bind *bind, const struct rp_node *node, struct rp_value *map)
 {
@@ -287,7 +284,7 @@ static void bind_map(struct rp_bind *bind, const struct rp_node *node, struct rp
             if (strcmp(node->entry[i].key, value->name) == 0) entry = &node->entry[i];
         if (entry) {
             value->key_at = entry->key_at;
-            bind_value(bind, key, entry->value, value);
+            rp_bind_value(bind, key, entry->value, value);
             bind_standard(bind, key, map, value);
         } else {
             bind_default(bind, key, node, map, value);
@@ -326,99 +323,6 @@ void rp_bind_mismatch(struct rp_bind *bind, const struct rp_key *key, const stru
     value->bad = true;
 }
 
-static const struct rp_key *find_variant(const char *group, const char *name)
-{
-    for (int row = 0; row < rp_schema_rows; row++)
-        if (rp_key_is_child(&rp_schema[row], group) &&
-            strcmp(rp_key_name(&rp_schema[row]), name) == 0)
-            return &rp_schema[row];
-    return NULL;
-}
-
-static void complain_of_variant(struct rp_bind *bind, const struct rp_key *key,
-                                const struct rp_node *at, struct rp_spec_place place,
-                                const char *name, size_t length)
-{
-    char group[160];
-    const char *names[64];
-    int n = 0;
-    rp_key_group(key, group);
-    for (int row = 0; row < rp_schema_rows && n < 64; row++)
-        if (rp_key_is_child(&rp_schema[row], group)) names[n++] = rp_key_name(&rp_schema[row]);
-    const char *foreign = rp_suggest_foreign(name, group);
-    const char *near = foreign ? NULL : rp_suggest_nearest(name, names, n);
-    struct rp_text text = {0};
-    rp_text_add(&text, "no `");
-    rp_spec_quote(&text, name, length, 60);
-    rp_text_add(&text, "` in `%s`", rp_key_display(key->path));
-    if (foreign)
-        rp_text_add(&text, "; %s", foreign);
-    else if (near)
-        rp_text_add(&text, "; did you mean `%s`?", near);
-    else {
-        rp_text_add(&text, "; ");
-        for (int i = 0; i < n; i++) rp_text_add(&text, "%s%s", i ? ", " : "one of: ", names[i]);
-    }
-    rp_problems_add(bind->problems, place, at->set, "%s", rp_text_get(&text));
-    rp_text_release(&text);
-}
-
-/* A list item that runs into the next, or options that are not indented below their layer. */
-static void complain_of_two_variants(struct rp_bind *bind, const struct rp_key *key,
-                                     const struct rp_node *node)
-{
-    struct rp_text first = {0}, second = {0};
-    rp_spec_quote(&first, node->entry[0].key, strlen(node->entry[0].key), 60);
-    rp_spec_quote(&second, node->entry[1].key, strlen(node->entry[1].key), 60);
-    rp_problems_add(bind->problems, node->entry[1].key_at, node->set,
-                    "`%s` and `%s` side by side in one item of `%s`; if `%s` is an option of "
-                    "`%s`, indent it further, else start it with its own `-`",
-                    rp_text_get(&first), rp_text_get(&second), rp_key_display(key->path),
-                    rp_text_get(&second), rp_text_get(&first));
-    rp_text_release(&first);
-    rp_text_release(&second);
-}
-
-/* `relu`, or `conv2d: {out: 32, kernel: 3}`: a map with one key. */
-static void bind_variant(struct rp_bind *bind, const struct rp_key *key, const struct rp_node *node,
-                         struct rp_value *value)
-{
-    char group[160];
-    rp_key_group(key, group);
-    bool scalar = node->kind == RP_NODE_SCALAR && rp_scalar_kind(node) == RP_SCALAR_TEXT;
-    if (node->kind == RP_NODE_MAP && node->n > 1) {
-        complain_of_two_variants(bind, key, node);
-        value->bad = true;
-        return;
-    }
-    if (!scalar && !(node->kind == RP_NODE_MAP && node->n == 1)) {
-        rp_bind_mismatch(bind, key, node, value, "");
-        return;
-    }
-    const char *name = scalar ? node->text : node->entry[0].key;
-    const struct rp_key *row = find_variant(group, name);
-    if (!row) {
-        complain_of_variant(bind, key, node, scalar ? node->at : node->entry[0].key_at, name,
-                            strlen(name));
-        value->bad = true;
-        return;
-    }
-    struct rp_node *empty = default_node(bind->arena, "{}");
-    empty->at = node->at;
-    empty->set = node->set;
-    const struct rp_node *body = scalar ? empty : node->entry[0].value;
-    if (body->kind == RP_NODE_SCALAR && rp_scalar_kind(body) == RP_SCALAR_NULL) body = empty;
-    value->text = rp_key_name(row);
-    value->item = rp_arena_new(bind->arena, sizeof *value->item);
-    value->n = 1;
-    struct rp_value *map = value->item;
-    map->key = row;
-    map->name = value->text;
-    map->key_at = scalar ? node->at : node->entry[0].key_at;
-    bind_value(bind, row, body, map);
-    value->bad = map->bad;
-}
-
 static void bind_one(struct rp_bind *bind, const struct rp_key *key, const struct rp_node *node,
                      struct rp_value *value)
 {
@@ -429,7 +333,7 @@ static void bind_one(struct rp_bind *bind, const struct rp_key *key, const struc
     if (node->kind == RP_NODE_BAD) {
         value->bad = true;
     } else if (key->type == RP_TYPE_VARIANT) {
-        bind_variant(bind, key, node, value);
+        rp_bind_variant(bind, key, node, value);
     } else if (key->type != RP_TYPE_MAP) {
         rp_bind_scalar(bind, key, node, value);
     } else if (node->kind != RP_NODE_MAP) {
@@ -468,8 +372,8 @@ static void bind_list(struct rp_bind *bind, const struct rp_key *key, const stru
     }
 }
 
-static void bind_value(struct rp_bind *bind, const struct rp_key *key, const struct rp_node *node,
-                       struct rp_value *value)
+void rp_bind_value(struct rp_bind *bind, const struct rp_key *key, const struct rp_node *node,
+                   struct rp_value *value)
 {
     value->key = key;
     value->at = node->at;

@@ -219,6 +219,14 @@ struct rp_bind {
 };
 /* The whole file against the schema. */
 struct rp_value *rp_bind_root(struct rp_bind *bind, const struct rp_node *root);
+/* What stands behind a key, in the row's form; a list's items and maps' keys with it. */
+void rp_bind_value(struct rp_bind *bind, const struct rp_key *key, const struct rp_node *node,
+                   struct rp_value *value);
+/* `relu`, or a map with one key that names the variant. */
+void rp_bind_variant(struct rp_bind *bind, const struct rp_key *key, const struct rp_node *node,
+                     struct rp_value *value);
+/* A default's text as a node: {}, [a, b], "quoted" or a plain scalar. */
+struct rp_node *rp_bind_default_node(struct rp_arena *arena, const char *text);
 /* One scalar of the row's type into `value`; problems are added. */
 void rp_bind_scalar(struct rp_bind *bind, const struct rp_key *key, const struct rp_node *node,
                     struct rp_value *value);
