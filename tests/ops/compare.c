@@ -130,6 +130,47 @@ static void compare_devices(const struct op_case *c, const struct devices *devic
     }
 }
 
+/* Two ranks, each with half of the shards: their nodes added are the node of all (DESIGN 1.2). Only
+ * for the ops whose every input is per sample and every output a sum. */
+static void compare_halves(const struct op_case *c, struct rp_device *device,
+                           const struct op_values *values, void *const want[],
+                           struct verdict *verdict)
+{
+    const struct rp_op_info *info = rp_op_info(c->call.op);
+    struct op_values half[2], sum;
+    if (c->pass.rows.n_shards < 2 || info->n_sums == 0 || info->n_sums != info->n_out) return;
+    values_make(c, 1, 0, &sum);
+    for (int h = 0; h < 2; h++) {
+        struct op_case part = *c;
+        struct op_values of_part = {.n_out = values->n_out};
+        part.pass.rows.n_shards /= 2;
+        part.pass.rows.n_samples /= 2;
+        part.pass.rows.first_shard = h * part.pass.rows.n_shards;
+        for (int i = 0; i < RP_OP_MAX_IN; i++) {
+            if (!values->in[i]) continue;
+            part.call.in[i].dims[0] /= 2;
+            size_t bytes = rp_tensor_bytes(&part.call.in[i]);
+            of_part.in[i] = (unsigned char *)values->in[i] + (size_t)h * bytes;
+        }
+        for (int i = 0; i < values->n_out; i++) of_part.out[i] = values->out[i];
+        values_make(c, 1, 0, &half[h]);
+        run_case(device, &part, &of_part, false, half[h].out);
+    }
+    for (int i = 0; i < values->n_out; i++) {
+        float *to = sum.out[i];
+        if (!values->out[i]) {
+            free(to);
+            sum.out[i] = NULL;
+            continue;
+        }
+        for (int64_t k = 0; k < rp_tensor_elements(&c->call.out[i]); k++)
+            to[k] = ((float *)half[0].out[i])[k] + ((float *)half[1].out[i])[k];
+    }
+    same_outputs(c, sum.out, want, "two halves of the shards", verdict);
+    for (int h = 0; h < 2; h++) values_free(&half[h]);
+    values_free(&sum);
+}
+
 static bool is_nan_at_end(const struct rp_tensor *tensor, const void *data)
 {
     float x;
@@ -174,6 +215,7 @@ static void compare_case(const struct op_case *item, const struct devices *devic
         reference(&c, want.in, want.out, false);
         if (level < 2) check_controls(&c, &want, reference, verdict);
         compare_devices(&c, devices, level, &start, want.out, verdict);
+        compare_halves(&c, devices->device[1], &start, want.out, verdict);
         values_free(&start);
         values_free(&want);
         c.unwanted = item->unwanted;

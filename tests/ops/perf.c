@@ -56,8 +56,10 @@ static void time_case(const struct op_case *item, const char *path, int threads)
     for (int i = 0; i < RP_OP_MAX_IN; i++)
         if (values.in[i])
             call.in[i].data = device_memory(device, values.in[i], rp_tensor_bytes(&call.in[i]));
+    for (int i = 0; i < RP_OP_MAX_IN; i++) /* in place, as in training */
+        if (values.in[i] && twin_of(&c, i) >= 0) call.out[twin_of(&c, i)].data = call.in[i].data;
     for (int i = 0; i < RP_OP_MAX_OUT; i++)
-        if (values.out[i])
+        if (values.out[i] && !call.out[i].data)
             call.out[i].data = device_memory(device, values.out[i], rp_tensor_bytes(&call.out[i]));
 
     double flops, bytes, time = time_call(device, &c, &call);
@@ -67,7 +69,8 @@ static void time_case(const struct op_case *item, const char *path, int threads)
     printf("%9.1f us %8.2f GFLOP/s %7.2f GB/s  %s, %s, %d thread%s\n", time * 1e6,
            flops / time * 1e-9, bytes / time * 1e-9, text, path, threads, threads == 1 ? "" : "s");
 
-    for (int i = 0; i < RP_OP_MAX_IN; i++) device->table->free(device, call.in[i].data);
+    for (int i = 0; i < RP_OP_MAX_IN; i++)
+        if (twin_of(&c, i) < 0) device->table->free(device, call.in[i].data);
     for (int i = 0; i < RP_OP_MAX_OUT; i++) device->table->free(device, call.out[i].data);
     values_free(&values);
     device_close(device);

@@ -89,8 +89,7 @@ static void run_parts(struct rp_device *device, const struct op_case *c,
     check_status(device->table->sync(device, &err), "sync", &err);
 }
 
-/* The output that may be the very buffer of input i, or -1. */
-static int twin_of(const struct op_case *c, int i)
+int twin_of(const struct op_case *c, int i)
 {
     const struct rp_op_info *info = rp_op_info(c->call.op);
     bool update = c->call.op == RP_OP_sgd || c->call.op == RP_OP_adam || c->call.op == RP_OP_lion;

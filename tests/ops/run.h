@@ -10,6 +10,9 @@
 bool run_case(struct rp_device *device, const struct op_case *c, const struct op_values *values,
               bool in_place, void *const got[]);
 
+/* The output that may be the very buffer of input i, or -1. */
+int twin_of(const struct op_case *c, int i);
+
 void check_status(enum rp_status status, const char *what, const struct rp_error *err);
 
 #endif
