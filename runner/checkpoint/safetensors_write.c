@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { BLOCK = 4 << 20, ALIGN = 64 };
+enum { BLOCK = 1 << 20, ALIGN = 64 };
 
 /* A JSON string. Control characters become \u00XX; other bytes are taken to be UTF-8. */
 static void add_string(struct rp_text *text, const char *string)
