@@ -6,8 +6,10 @@
 
 #include <stdio.h>
 
-/* What the process holds before the first tensor: heap, stacks, libraries' data. Measured. */
-static const uint64_t program_bytes = (uint64_t)2 << 20;
+/* What the process holds beside its tensors: heap, relocated data of libraries; and a thread's
+ * stack. Both measured. */
+static const uint64_t program_bytes = (uint64_t)1 << 20;
+static const uint64_t thread_bytes = (uint64_t)32 << 10;
 /* Through which a checkpoint's writer hashes and writes (checkpoint/safetensors_write.c). */
 static const uint64_t save_buffer_bytes = (uint64_t)4 << 20;
 enum { CHUNK = 4096 }; /* elements of a chunk of the gradient norm */
@@ -128,29 +130,8 @@ static void set_flops(struct rp_plan *plan, const struct rp_spec *spec)
     plan->flops_per_step = pass * plan->n_passes * plan->ranks + update;
 }
 
-/* ---- data and checkpoint ----------------------------------------------------------------------
+/* ---- checkpoint -------------------------------------------------------------------------------
  */
-
-/* Pictures stay bytes in memory; everything else becomes fp32 when it is read. */
-static bool is_bytes(const struct rp_spec_dataset *set)
-{
-    return set->format == RP_FORMAT_IDX || set->format == RP_FORMAT_CIFAR ||
-           (set->format == RP_FORMAT_SYNTHETIC && set->synthetic == RP_SYNTHETIC_DIGITS);
-}
-
-static uint64_t data_bytes(const struct rp_plan *plan, const struct rp_spec *spec)
-{
-    const struct rp_data_shape *data = &plan->data;
-    uint64_t row = 1;
-    for (int i = 0; i < data->n_dims; i++) row *= (uint64_t)data->dims[i];
-    uint64_t y = data->target == RP_TARGET_CLASSES ? 4 : 4 * (uint64_t)data->n_values;
-    uint64_t n_train = (uint64_t)data->n_train;
-    uint64_t n_valid = data->n_valid > 0 ? (uint64_t)data->n_valid : 0;
-    uint64_t train = row * (is_bytes(&spec->train_data) ? 1 : 4) + y;
-    bool split = spec->valid_data.format == RP_FORMAT_NONE;
-    if (split) return (n_train + n_valid) * (train + (n_valid ? 4 : 0)); /* and the list of which */
-    return n_train * train + n_valid * (row * (is_bytes(&spec->valid_data) ? 1 : 4) + y);
-}
 
 /* fp32 numbers in a checkpoint, and the largest tensor among them. */
 static uint64_t checkpoint_numbers(const struct rp_plan *plan, const struct rp_spec *spec,
@@ -188,6 +169,8 @@ void rp_plan_set_memory(struct rp_plan *plan, const struct rp_spec *spec)
     uint64_t largest, tensors;
     uint64_t numbers = checkpoint_numbers(plan, spec, &largest, &tensors);
     uint64_t levels = (uint64_t)plan->n_levels;
+    uint64_t program = program_bytes + (uint64_t)plan->threads * thread_bytes;
+    struct rp_plan_data_memory data = rp_plan_data_memory(plan, spec);
     plan->sum_bytes = sums_of(&model->train);
     plan->checkpoint_bytes = numbers * 4 + tensors * 160 + 2048; /* a header line a tensor, state */
     plan->n_memory = 0;
@@ -203,12 +186,15 @@ void rp_plan_set_memory(struct rp_plan *plan, const struct rp_spec *spec)
     add_row(plan, "input and target of a pass",
             larger(io_bytes(&model->train), io_bytes(&model->eval)));
     add_row(plan, "kernel scratch", scratch_bytes(plan, spec) + norm_bytes(model));
-    add_row(plan, "data set", data_bytes(plan, spec));
+    add_row(plan, "data set", data.held);
     add_row(plan, "batches read ahead",
             rp_loader_bytes(&plan->data, plan->pass_samples, RP_PLAN_LOADER_DEPTH));
     add_row(plan, "evaluation batch", io_bytes(&model->eval));
     add_row(plan, "checkpoint copy", (numbers + largest) * 4 + save_buffer_bytes);
-    add_row(plan, "program", program_bytes);
+    add_row(plan, "program", program);
+    /* Data is read before anything else is there; only what goes beyond the rest counts. */
+    if (data.most + program > plan->memory_bytes)
+        add_row(plan, "reading the data set", data.most + program - plan->memory_bytes);
     set_flops(plan, spec);
 }
 

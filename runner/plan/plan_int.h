@@ -19,6 +19,13 @@ RP_NODISCARD enum rp_status rp_plan_set_steps(struct rp_plan *plan, const struct
 void rp_plan_place_init(struct rp_plan_place *place, const struct rp_graph *graph);
 void rp_plan_place_release(struct rp_plan_place *place);
 
+/* data_memory.c: bytes that the data sets of a run take, and the most while they are read. */
+struct rp_plan_data_memory {
+    uint64_t held, most;
+};
+struct rp_plan_data_memory rp_plan_data_memory(const struct rp_plan *plan,
+                                               const struct rp_spec *spec);
+
 /* memory.c: sum_bytes, the table, checkpoint_bytes, flops_per_step. */
 void rp_plan_set_memory(struct rp_plan *plan, const struct rp_spec *spec);
 
