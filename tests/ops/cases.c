@@ -153,6 +153,7 @@ static void add_conv2d_cases(struct op_cases *cases)
         {16, 8, 8, 64, 64, 3, 3, 1, 1, 1, 1, 1, 4, 2},
         {2, 10, 10, 4, 300, 3, 3, 1, 1, 1, 1, 1, 2, 1},
         {1, 40, 60, 2, 4, 3, 3, 1, 1, 1, 1, 1, 1, 1},
+        {1, 6, 7, 8, 300, 3, 3, 2, 2, 1, 1, 1, 1, 1},
     };
     for (size_t i = 0; i < RP_COUNT(shapes); i++) add_conv2d(cases, &shapes[i]);
 }

@@ -93,7 +93,7 @@ static void conv_sizes(const struct op_case *c, const struct rp_tensor *image,
     v->group_in = v->c / v->p->groups, v->group_out = v->o / v->p->groups;
 }
 
-/* k over (kh, kw, c): a is x, b is w. */
+/* k over (kh, kw, c): a is x, b is w. Outside the image x is +0, and takes part. */
 static float conv_step(const void *arg, int64_t k, float acc)
 {
     const struct conv *v = arg;
@@ -101,9 +101,10 @@ static float conv_step(const void *arg, int64_t k, float acc)
     int64_t kh = k / v->group_in / v->p->kernel_w;
     int64_t ih = v->y * v->p->stride_h - v->p->pad_h + kh;
     int64_t iw = v->x * v->p->stride_w - v->p->pad_w + kw;
-    if (ih < 0 || ih >= v->h || iw < 0 || iw >= v->w) return acc;
     int64_t group = v->channel / v->group_out;
-    float x = v->a[((v->n * v->h + ih) * v->w + iw) * v->c + group * v->group_in + c];
+    float x = 0;
+    if (ih >= 0 && ih < v->h && iw >= 0 && iw < v->w)
+        x = v->a[((v->n * v->h + ih) * v->w + iw) * v->c + group * v->group_in + c];
     float w = v->b[((v->channel * v->p->kernel_h + kh) * v->p->kernel_w + kw) * v->group_in + c];
     return rp_fma(x, w, acc);
 }
@@ -125,20 +126,33 @@ bool reference_conv2d(const struct op_case *c, void *const in[], void *const out
     return true;
 }
 
-/* k over (kh, kw, out): a is dy, b is w. */
+/* The taps of an axis that meet an output position: first, first + stride, ... */
+static int64_t first_tap(int64_t position, int pad, int stride)
+{
+    return (position + pad) % stride;
+}
+static int64_t count_taps(int64_t position, int pad, int stride, int kernel)
+{
+    int64_t first = first_tap(position, pad, stride);
+    return first >= kernel ? 0 : (kernel - 1 - first) / stride + 1;
+}
+
+/* k over (kh, kw, out) of the taps that meet an output: a is dy, b is w. Outside the outputs dy is
+ * +0, and takes part. */
 static float conv_dx_step(const void *arg, int64_t k, float acc)
 {
     const struct conv *v = arg;
-    int64_t o = k % v->group_out, kw = k / v->group_out % v->p->kernel_w;
-    int64_t kh = k / v->group_out / v->p->kernel_w;
-    int64_t top = v->y + v->p->pad_h - kh, left = v->x + v->p->pad_w - kw;
-    if (top < 0 || top % v->p->stride_h != 0 || left < 0 || left % v->p->stride_w != 0) return acc;
-    int64_t oh = top / v->p->stride_h, ow = left / v->p->stride_w;
-    if (oh >= v->oh || ow >= v->ow) return acc;
+    const struct rp_conv2d_params *p = v->p;
+    int64_t taps_w = count_taps(v->x, p->pad_w, p->stride_w, p->kernel_w);
     int64_t group = v->channel / v->group_in, c = v->channel % v->group_in;
-    o += group * v->group_out;
-    float dy = v->a[((v->n * v->oh + oh) * v->ow + ow) * v->o + o];
-    float w = v->b[((o * v->p->kernel_h + kh) * v->p->kernel_w + kw) * v->group_in + c];
+    int64_t o = k % v->group_out + group * v->group_out, tap = k / v->group_out;
+    int64_t kh = first_tap(v->y, p->pad_h, p->stride_h) + tap / taps_w * p->stride_h;
+    int64_t kw = first_tap(v->x, p->pad_w, p->stride_w) + tap % taps_w * p->stride_w;
+    int64_t oh = (v->y + p->pad_h - kh) / p->stride_h, ow = (v->x + p->pad_w - kw) / p->stride_w;
+    float dy = 0;
+    if (oh >= 0 && oh < v->oh && ow >= 0 && ow < v->ow)
+        dy = v->a[((v->n * v->oh + oh) * v->ow + ow) * v->o + o];
+    float w = v->b[((o * p->kernel_h + kh) * p->kernel_w + kw) * v->group_in + c];
     return rp_fma(dy, w, acc);
 }
 
@@ -147,25 +161,30 @@ bool reference_conv2d_dx(const struct op_case *c, void *const in[], void *const 
     struct conv v = {.a = in[0], .b = in[1]};
     float *dx = out[0];
     conv_sizes(c, &c->call.out[0], &c->call.in[0], &v);
-    int64_t k = v.p->kernel_h * v.p->kernel_w * v.group_out;
+    const struct rp_conv2d_params *p = v.p;
     for (v.n = 0; v.n < c->call.in[0].dims[0]; v.n++)
         for (v.y = 0; v.y < v.h; v.y++)
-            for (v.x = 0; v.x < v.w; v.x++)
+            for (v.x = 0; v.x < v.w; v.x++) {
+                int64_t k = count_taps(v.y, p->pad_h, p->stride_h, p->kernel_h) *
+                            count_taps(v.x, p->pad_w, p->stride_w, p->kernel_w) * v.group_out;
                 for (v.channel = 0; v.channel < v.c; v.channel++)
                     *dx++ = sum_panels(k, conv_dx_step, &v, control);
+            }
     return true;
 }
 
-/* k over (n, oh, ow): a is dy, b is x. */
+/* k over (n, oh, ow): a is dy, b is x. Outside the image x is +0, and takes part. */
 static float conv_dw_step(const void *arg, int64_t k, float acc)
 {
     const struct conv *v = arg;
     int64_t ow = k % v->ow, oh = k / v->ow % v->oh, n = k / v->ow / v->oh;
     int64_t ih = oh * v->p->stride_h - v->p->pad_h + v->y;
     int64_t iw = ow * v->p->stride_w - v->p->pad_w + v->x;
-    if (ih < 0 || ih >= v->h || iw < 0 || iw >= v->w) return acc;
     int64_t o = v->n, c = o / v->group_out * v->group_in + v->channel;
-    return rp_fma(v->a[k * v->o + o], v->b[((n * v->h + ih) * v->w + iw) * v->c + c], acc);
+    float x = 0;
+    if (ih >= 0 && ih < v->h && iw >= 0 && iw < v->w)
+        x = v->b[((n * v->h + ih) * v->w + iw) * v->c + c];
+    return rp_fma(v->a[k * v->o + o], x, acc);
 }
 
 bool reference_conv2d_dw(const struct op_case *c, void *const in[], void *const out[], bool control)
