@@ -8,6 +8,7 @@
 #include "run_folder.h"
 
 #include <jansson.h>
+#include <locale.h>
 #include <math.h>
 #include <pthread.h>
 #include <signal.h>
@@ -58,6 +59,23 @@ static void test_numbers(void)
     CHECK(!rp_number_parse("1x", &ignored));
     CHECK(!rp_number_parse(" 1", &ignored));
     CHECK(!rp_number_parse("1,5", &ignored));
+}
+
+/* A locale that writes commas changes no byte. */
+static void test_comma_locale(void)
+{
+    static const char *const names[] = {"de_DE.UTF-8", "de_DE.utf8", "fr_FR.UTF-8", "fr_FR.utf8"};
+    char text[RP_NUMBER_BYTES];
+    double value = 0;
+    const char *set = NULL;
+    for (size_t i = 0; i < RP_COUNT(names) && !set; i++) set = setlocale(LC_ALL, names[i]);
+    if (!set) printf("no locale with commas is installed: not tested\n");
+    rp_number_text(0.5, text);
+    CHECK_TEXT(text, "0.5");
+    rp_number_hex(1.5, text);
+    CHECK_TEXT(text, "0x1.8p+0");
+    CHECK(rp_number_parse("0.25", &value) && value == 0.25);
+    setlocale(LC_ALL, "C");
 }
 
 /* ---- a run of made-up steps
@@ -159,6 +177,37 @@ static void test_round_trip(void)
     CHECK(rp_metrics_find(&metrics, "valid/tiny")->value[0] == 5e-324);
     rp_metrics_release(&metrics);
     rp_mem_free(path);
+    remove_folder(run);
+}
+
+/* Only the end of long logs is read for the newest values. */
+static void test_tails(void)
+{
+    char *run = new_folder();
+    struct rp_error err = {0};
+    struct rp_digest_line last;
+    struct rp_metrics metrics;
+    bool found = true;
+    char *digests = rp_sys_join(run, "digests.jsonl"), *path = rp_sys_join(run, "metrics.jsonl");
+    CHECK_OK(rp_digests_last(digests, &found, &last, &err), &err);
+    CHECK(!found);
+    CHECK_OK(rp_metrics_read_newest(path, &metrics, &err), &err);
+    CHECK_INT(metrics.n, 0);
+    struct rp_record *record = open_at(run, NULL);
+    add_steps(record, 1, 30000);
+    rp_record_close(record);
+    size_t n_digests = 0, n_metrics = 0;
+    rp_mem_free(get_file(run, "digests.jsonl", &n_digests));
+    rp_mem_free(get_file(run, "metrics.jsonl", &n_metrics));
+    CHECK(n_digests > (1u << 21) && n_metrics > (1u << 18));
+    CHECK_OK(rp_digests_last(digests, &found, &last, &err), &err);
+    CHECK(found && last.step == 30000);
+    CHECK_OK(rp_metrics_read_newest(path, &metrics, &err), &err);
+    const struct rp_series *loss = rp_metrics_find(&metrics, "train/loss");
+    CHECK(loss && loss->n > 100 && loss->n < 3000 && loss->step[loss->n - 1] == 30000);
+    rp_metrics_release(&metrics);
+    rp_mem_free(path);
+    rp_mem_free(digests);
     remove_folder(run);
 }
 
@@ -542,8 +591,10 @@ int main(void)
 {
     rp_log_configure(&(struct rp_log_style){.quiet = true});
     test_numbers();
+    test_comma_locale();
     test_link();
     test_round_trip();
+    test_tails();
     test_resume();
     test_resume_from_start();
     test_differs();
