@@ -261,7 +261,7 @@ static json_t *variants_of(const char *group)
                                rp_key_name(key), body, "required", rp_key_name(key),
                                "additionalProperties", 0, "description", key->help));
     }
-    if (json_array_size(bare)) json_array_insert(choices, 0, json_pack("{s:o}", "enum", bare));
+    if (json_array_size(bare)) json_array_insert_new(choices, 0, json_pack("{s:o}", "enum", bare));
     return json_pack("{s:o}", "anyOf", choices);
 }
 

@@ -138,12 +138,13 @@ static void add_range(struct rp_text *text, const char *what, const struct rp_ra
     char low[32], high[32];
     snprintf(low, sizeof low, "%.12g", range->low);
     snprintf(high, sizeof high, "%.12g", range->high);
+    if (range->low == range->high) {
+        rp_text_add(text, "%s", low);
+        return;
+    }
     rp_text_add(text, "%s", what);
     if (isfinite(range->low) && isfinite(range->high) && !range->low_open && !range->high_open) {
-        if (range->low == range->high)
-            rp_text_add(text, ", %s", low);
-        else
-            rp_text_add(text, " from %s to %s", low, high);
+        rp_text_add(text, " from %s to %s", low, high);
         return;
     }
     if (isfinite(range->low)) rp_text_add(text, " %s %s", range->low_open ? "above" : "from", low);

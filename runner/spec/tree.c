@@ -13,6 +13,7 @@ struct reader {
     struct rp_arena *arena;
     struct rp_problems *problems;
     const char *set;
+    const char *bytes;
     size_t n_bytes;
     int depth, n_nodes;
     bool failed; /* the rest of the text cannot be read */
@@ -51,6 +52,17 @@ static const struct {
      "no such escape in double quotes; write `\\\\` for a backslash"},
 };
 
+/* Is there a tab where the scanner stopped? Its index counts characters. */
+static bool is_tab(const struct reader *reader, size_t index)
+{
+    size_t i = 0;
+    for (uint32_t c = 0; index > 0 && i < reader->n_bytes; index--) {
+        int n = rp_spec_utf8(reader->bytes + i, reader->n_bytes - i, &c);
+        i += (size_t)(n ? n : 1);
+    }
+    return i < reader->n_bytes && reader->bytes[i] == '\t';
+}
+
 static void complain_of_syntax(struct reader *reader)
 {
     const yaml_parser_t *parser = &reader->parser;
@@ -66,6 +78,9 @@ static void complain_of_syntax(struct reader *reader)
     if (strcmp(problem, "found unexpected end of stream") == 0 ||
         strcmp(problem, "could not find expected ':'") == 0 || (open && at_end))
         mark = parser->context_mark;
+    if (strcmp(problem, "found character that cannot start any token") == 0 &&
+        is_tab(reader, mark.index))
+        sentence = "a tab; write spaces";
     if (parser->error == YAML_MEMORY_ERROR) sentence = "out of memory";
     reader->failed = true;
     if (open && at_end)
@@ -233,6 +248,7 @@ struct rp_node *rp_tree_read(const char *bytes, size_t n_bytes, const char *set,
         bytes += 3;
         n_bytes -= 3;
     }
+    reader.bytes = bytes;
     reader.n_bytes = n_bytes;
     yaml_parser_set_input_string(&reader.parser, (const unsigned char *)bytes, n_bytes);
     yaml_parser_set_encoding(&reader.parser, YAML_UTF8_ENCODING);

@@ -312,7 +312,8 @@ static void test_errors(struct rp_error *err)
     rp_error_clear(err);
     CHECK(spec == NULL);
     /* every error of the file, in its order */
-    CHECK_INT(parse_text("reprise: 1\nname: \"-\"\nseed: x\ntrain: 3\n", &spec, err), RP_STATUS_USAGE);
+    CHECK_INT(parse_text("reprise: 1\nname: \"-\"\nseed: x\ntrain: 3\n", &spec, err),
+              RP_STATUS_USAGE);
     CHECK(strstr(err->text, "job.yaml: 5 errors\n") == err->text);
     const char *one = strstr(err->text, ":1:1:"), *two = strstr(err->text, ":2:7:"),
                *three = strstr(err->text, ":3:7:");
@@ -369,6 +370,30 @@ static void test_canonical(struct rp_error *err)
     rp_spec_free(spec);
 }
 
+/* The pages that are made from the table: here for the sanitizers; their content is tests/spec. */
+static void test_pages(struct rp_error *err)
+{
+    struct rp_text text = {0};
+    for (int i = 0; i < rp_schema_rows; i++) {
+        text.length = 0;
+        CHECK_OK(rp_spec_explain(rp_key_display(rp_schema[i].path), &text, err), err);
+    }
+    CHECK_STATUS(rp_spec_explain("nothing.like.it", &text, err), RP_STATUS_USAGE, err);
+    text.length = 0;
+    rp_spec_json_schema(&text);
+    CHECK(strstr(rp_text_get(&text), "\"definitions\"") != NULL);
+    text.length = 0;
+    rp_spec_reference(&text);
+    CHECK(strstr(rp_text_get(&text), "| `train.batch` |") != NULL);
+    text.length = 0;
+    CHECK_OK(rp_spec_template("digits-mlp", &text, err), err);
+    struct rp_spec *spec = NULL;
+    CHECK_OK(parse_text(rp_text_get(&text), &spec, err), err);
+    rp_spec_free(spec);
+    CHECK_STATUS(rp_spec_template("digits", &text, err), RP_STATUS_USAGE, err);
+    rp_text_release(&text);
+}
+
 /* A load is well under 5 ms, and a large but legal spec is not quadratic. */
 static void test_speed(struct rp_error *err)
 {
@@ -401,6 +426,7 @@ int main(void)
     test_fail(err);
     test_errors(err);
     test_canonical(err);
+    test_pages(err);
     test_speed(err);
     rp_mem_free(err);
     return test_result();
