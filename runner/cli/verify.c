@@ -116,14 +116,10 @@ static void check_against_log(struct findings *f, uint64_t step, struct rp_error
 
 static enum rp_status check_checkpoints(struct findings *f, struct rp_error *err)
 {
+    RP_TRY(rp_checkpoint_list(f->run, &f->steps, &f->n_steps, err));
     RP_TRY(rp_checkpoint_verify(f->run, &f->report, &f->n_good_checkpoints, &f->n_bad_checkpoints,
                                 err));
     f->n_bad += f->n_bad_checkpoints;
-    RP_TRY(rp_checkpoint_list(f->run, &f->steps, &f->n_steps, err));
-    for (int i = 0; i < f->n_steps; i++) {
-        struct rp_error ignored = {0};
-        check_against_log(f, f->steps[i], &ignored);
-    }
     return RP_STATUS_OK;
 }
 
@@ -160,19 +156,37 @@ static void check_final(struct findings *f)
 /* ---- the command
  * --------------------------------------------------------------------------------------- */
 
-static enum rp_status check_all(struct findings *f, struct rp_error *err)
+/* `*readable` false when the log is damaged, which is blamed on it here. */
+static enum rp_status read_log(struct findings *f, bool *readable, struct rp_error *err)
 {
     char *path = rp_sys_join(f->run, "digests.jsonl");
     struct rp_error why = {0};
     enum rp_status status = rp_digests_read(path, &f->digests, &why);
-    rp_mem_free(path);
-    if (status == RP_STATUS_DATA)
+    *readable = status == RP_STATUS_OK;
+    if (status == RP_STATUS_DATA) {
         blame(f, "%s", why.text);
-    else if (status != RP_STATUS_OK)
-        return rp_error_set(err, status, "%s", why.text);
+        status = RP_STATUS_OK;
+    } else if (status != RP_STATUS_OK) {
+        status = rp_error_set(err, status, "%s", why.text);
+    }
+    rp_mem_free(path);
+    return status;
+}
+
+static enum rp_status check_all(struct findings *f, struct rp_error *err)
+{
+    bool readable = false;
+    /* Checkpoints before the log: of a run that goes on, the log then reaches at least as far as
+     * they do. */
+    RP_TRY(check_checkpoints(f, err));
+    RP_TRY(read_log(f, &readable, err));
+    if (!readable) return RP_STATUS_OK;
     check_chain(f);
     check_tensor_digests(f);
-    RP_TRY(check_checkpoints(f, err));
+    for (int i = 0; i < f->n_steps; i++) {
+        struct rp_error ignored = {0};
+        check_against_log(f, f->steps[i], &ignored);
+    }
     check_final(f);
     return RP_STATUS_OK;
 }

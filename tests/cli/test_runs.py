@@ -114,6 +114,30 @@ def test_verify_finds_a_changed_tensor_digest(copy):
     assert f"digests.jsonl:{number + 1}" in err
 
 
+def test_verify_names_the_line_of_a_damaged_log(copy):
+    path = copy / "digests.jsonl"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines[:9], "{]", *lines[10:]]) + "\n")
+    _, err = rp.call("verify", copy, expect=7)
+    assert "digests.jsonl:10" in err and "1 thing wrong" in err
+
+
+def test_verify_while_the_run_goes_on(tmp_path):
+    """Nothing is blamed on a run that writes and prunes meanwhile."""
+    spec = rp.write(tmp_path, rp.DIGITS_MLP.replace("4 epochs", "4000 epochs").replace("every: 5 steps, keep: {last: 3}",
+                                                                                      "every: 1 step, keep: {last: 1}"))
+    process = rp.start("run", spec, "--out", tmp_path / "run")
+    try:
+        while not list(tmp_path.glob("run/checkpoints/step-*")):
+            assert process.poll() is None
+        for _ in range(20):
+            rp.call("verify", tmp_path / "run")
+    finally:
+        process.kill()
+        process.communicate()
+    rp.call("verify", tmp_path / "run")
+
+
 def test_verify_finds_a_wrong_final(copy):
     manifest = rp.manifest(copy)
     manifest["digests"]["final"] = "0" * 64
