@@ -212,7 +212,7 @@ static struct rp_device *open_device(int threads)
 static double peak_of(struct rp_device *device)
 {
     double flops, bytes;
-    device->table->peak(device, &flops, &bytes);
+    device->table->peak(device, rp_sys_clock, &flops, &bytes);
     return flops * 1e-9;
 }
 
