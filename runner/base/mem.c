@@ -1,5 +1,6 @@
 #include "base/mem.h"
 
+#include <malloc.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +18,11 @@ static void *checked(void *block)
         abort();
     }
     return block;
+}
+
+void rp_mem_configure(void)
+{
+    mallopt(M_MMAP_THRESHOLD, 128 << 10); /* set, glibc no longer raises it after a large free */
 }
 
 void *rp_mem_new(size_t bytes)

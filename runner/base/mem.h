@@ -13,6 +13,10 @@ void rp_mem_free(void *block);  /* NULL is fine */
 char *rp_mem_text(const char *format, ...) RP_PRINTF(1, 2); /* a new string; caller frees */
 char *rp_mem_copy_text(const char *text);                   /* NULL gives NULL */
 
+/* Large blocks go back to the system when freed, whatever was freed before: what a run holds is
+ * then what plan/ counts. Once, at the start of the program. */
+void rp_mem_configure(void);
+
 #define RP_NEW(type)          ((type *)rp_mem_new(sizeof(type)))
 #define RP_NEW_ARRAY(type, n) ((type *)rp_mem_new(sizeof(type) * (size_t)(n)))
 

@@ -107,6 +107,7 @@ static enum rp_status run_command(const struct rp_command *command, int argc, ch
 
 int rp_cli_main(int argc, char **argv)
 {
+    rp_mem_configure();
     rp_sys_open_streams();
     signal(SIGPIPE, SIG_IGN); /* a reader that goes away never stops a run */
     struct rp_error *err = RP_NEW(struct rp_error);

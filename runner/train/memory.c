@@ -121,7 +121,9 @@ enum rp_status rp_trainer_open(const struct rp_spec *spec, const struct rp_plan 
     rp_comm_open_one(&t->comm);
     RP_TRY_GOTO(status, rp_trainer_allocate(t, err), out);
     RP_TRY_GOTO(status, rp_trainer_bind(t, err), out);
-    RP_TRY_GOTO(status, rp_loader_open(data, plan->pass_samples, 2, &t->loader, err), out);
+    RP_TRY_GOTO(status,
+                rp_loader_open(data, plan->pass_samples, RP_PLAN_LOADER_DEPTH, &t->loader, err),
+                out);
     *trainer = t;
     t = NULL;
 out:

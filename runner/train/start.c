@@ -114,6 +114,7 @@ enum rp_status rp_start_prepare(struct rp_start *start, struct rp_error *err)
     struct rp_sha256 init = {0};
     RP_TRY(open_data(start, err));
     RP_TRY(rp_plan_make(start->spec, rp_data_shape(start->data), threads, &start->plan, err));
+    RP_TRY(rp_plan_check_memory(start->plan, err));
     RP_TRY(rp_weights_hash(start->spec, &has_init, &init, err));
     start->numeric = rp_plan_numeric_digest(start->spec, start->data, has_init ? &init : NULL);
     RP_TRY(check_numeric(start, err));
