@@ -30,45 +30,35 @@ static bool parse_steps(const char *text, uint64_t *first, uint64_t *last)
     return end != text && !*end && *first >= 1 && *first <= *last;
 }
 
+/* The run that is to be repeated. */
+struct origin {
+    char *run;
+    struct rp_manifest manifest;
+};
+
 /* The spec as RUN resolved it, its data where RUN found it or where --data says. */
-static enum rp_status load_spec(const struct rp_cli_args *args, const char *run,
+static enum rp_status load_spec(const struct rp_cli_args *args, const struct origin *origin,
                                 struct rp_spec **spec, struct rp_error *err)
 {
-    struct rp_manifest manifest = {.segment = -1};
-    bool found = false;
-    RP_TRY(rp_manifest_read(run, &found, &manifest, err));
-    if (!found)
-        return rp_error_set(err, RP_STATUS_USAGE, "%s holds no run (no manifest.json)", run);
-    const char *folder = rp_cli_text(args, "--data");
-    if (!folder) folder = json_string_value(json_object_get(manifest.root, "data_folder"));
-    char *path = rp_sys_join(run, "resolved.yaml");
-    enum rp_status status = rp_spec_load(
-        path, &(struct rp_spec_options){.data_folder = folder, .set = rp_cli_list(args, "--set")},
-        spec, err);
+    struct rp_spec_options spec_options = {.data_folder = rp_cli_text(args, "--data"),
+                                           .set = rp_cli_list(args, "--set")};
+    if (!spec_options.data_folder)
+        spec_options.data_folder =
+            json_string_value(json_object_get(origin->manifest.root, "data_folder"));
+    char *path = rp_sys_join(origin->run, "resolved.yaml");
+    enum rp_status status = rp_spec_load(path, &spec_options, spec, err);
     rp_mem_free(path);
-    rp_manifest_release(&manifest);
     return status;
 }
 
-static enum rp_status recorded_final(const char *run, char final[RP_SHA256_HEX],
-                                     struct rp_error *err)
-{
-    struct rp_manifest manifest = {.segment = -1};
-    bool found = false;
-    RP_TRY(rp_manifest_read(run, &found, &manifest, err));
-    const char *text =
-        json_string_value(json_object_get(json_object_get(manifest.root, "digests"), "final"));
-    snprintf(final, RP_SHA256_HEX, "%s", text ? text : "");
-    rp_manifest_release(&manifest);
-    return RP_STATUS_OK;
-}
-
 /* Both are finished: the digests of everything must agree, the optimizer's state included. */
-static enum rp_status compare_final(const char *run, const struct rp_train_result *result,
-                                    json_t *json, struct rp_error *err)
+static enum rp_status compare_final(const struct origin *origin,
+                                    const struct rp_train_result *result, json_t *json,
+                                    struct rp_error *err)
 {
-    char final[RP_SHA256_HEX];
-    RP_TRY(recorded_final(run, final, err));
+    const char *run = origin->run, *final = json_string_value(json_object_get(
+                                       json_object_get(origin->manifest.root, "digests"), "final"));
+    if (!final) final = "";
     json_object_set_new(json, "of", json_string(run));
     json_object_set_new(json, "equal", json_boolean(strcmp(final, result->final) == 0));
     if (!final[0]) {
@@ -84,8 +74,9 @@ static enum rp_status compare_final(const char *run, const struct rp_train_resul
 }
 
 static enum rp_status rerun_all(const struct rp_cli_args *args, const struct rp_spec *spec,
-                                const char *run, json_t *json, struct rp_error *err)
+                                const struct origin *origin, json_t *json, struct rp_error *err)
 {
+    const char *run = origin->run;
     struct rp_digests against = {0};
     struct rp_train_result result = {.status = "failed"};
     char *out = rp_cli_has(args, "--out") ? rp_mem_copy_text(rp_cli_text(args, "--out"))
@@ -94,11 +85,14 @@ static enum rp_status rerun_all(const struct rp_cli_args *args, const struct rp_
     struct rp_train_options train = {.out = out,
                                      .set = rp_cli_list(args, "--set"),
                                      .allow_drift = rp_cli_has(args, "--allow-drift"),
-                                     .against = &against};
+                                     .against = &against,
+                                     .recorded =
+                                         json_object_get(origin->manifest.root, "environment"),
+                                     .recorded_in = run};
     enum rp_status status = rp_digests_read(path, &against, err);
     if (status == RP_STATUS_OK) status = rp_train_run(spec, &train, &result, err);
     rp_cli_run_json(&result, json);
-    if (status == RP_STATUS_OK) status = compare_final(run, &result, json, err);
+    if (status == RP_STATUS_OK) status = compare_final(origin, &result, json, err);
     if (status == RP_STATUS_OK && !args->json)
         printf("equal: the same bits as %s\nrun    %s\nsteps  %llu, %llu compared\nfinal  %s\n",
                run, result.run, (unsigned long long)result.step,
@@ -133,16 +127,23 @@ static enum rp_status rerun_steps(const struct rp_cli_args *args, const struct r
 
 static enum rp_status rerun(const struct rp_cli_args *args, json_t *json, struct rp_error *err)
 {
-    char *run = NULL;
+    struct origin origin = {.manifest = {.segment = -1}};
     struct rp_spec *spec = NULL;
+    bool found = false;
     rp_train_catch_signals();
-    enum rp_status status = rp_run_find(args->n_words ? args->word[0] : NULL, &run, err);
-    if (status == RP_STATUS_OK) status = load_spec(args, run, &spec, err);
+    enum rp_status status = rp_run_find(args->n_words ? args->word[0] : NULL, &origin.run, err);
     if (status == RP_STATUS_OK)
-        status = rp_cli_has(args, "--steps") ? rerun_steps(args, spec, run, json, err)
-                                             : rerun_all(args, spec, run, json, err);
+        status = rp_manifest_read(origin.run, &found, &origin.manifest, err);
+    if (status == RP_STATUS_OK && !found)
+        status =
+            rp_error_set(err, RP_STATUS_USAGE, "%s holds no run (no manifest.json)", origin.run);
+    if (status == RP_STATUS_OK) status = load_spec(args, &origin, &spec, err);
+    if (status == RP_STATUS_OK)
+        status = rp_cli_has(args, "--steps") ? rerun_steps(args, spec, origin.run, json, err)
+                                             : rerun_all(args, spec, &origin, json, err);
     rp_spec_free(spec);
-    rp_mem_free(run);
+    rp_manifest_release(&origin.manifest);
+    rp_mem_free(origin.run);
     return status;
 }
 

@@ -94,6 +94,33 @@ static enum rp_status open_data(struct rp_start *start, struct rp_error *err)
     return status;
 }
 
+/* A lock holds the hashes of the data too. */
+static enum rp_status check_data(const struct rp_start *start, struct rp_error *err)
+{
+    const struct rp_data_file *found = NULL;
+    int n = rp_data_files(start->data, &found);
+    struct rp_env_file *files = RP_NEW_ARRAY(struct rp_env_file, n + 1);
+    for (int i = 0; i < n; i++)
+        files[i] = (struct rp_env_file){found[i].key, found[i].size, found[i].sha256};
+    enum rp_status status = rp_env_check_data(start->spec, files, n, err);
+    rp_mem_free(files);
+    return status;
+}
+
+static enum rp_status check_environment(struct rp_start *start, struct rp_error *err)
+{
+    const struct rp_train_options *options = start->options;
+    if (!options->recorded)
+        return rp_env_check(start->spec, start->environment, options->allow_drift, &start->drift,
+                            err);
+    json_t *lock = json_pack("{s:O}", "environment", options->recorded);
+    enum rp_status status =
+        rp_env_check_against(start->spec, options->recorded_in, lock, start->environment,
+                             options->allow_drift, &start->drift, err);
+    json_decref(lock);
+    return status;
+}
+
 static enum rp_status open_device(struct rp_start *start, int threads, struct rp_error *err)
 {
     const char *wanted = start->spec->resources.device;
@@ -112,7 +139,9 @@ enum rp_status rp_start_prepare(struct rp_start *start, struct rp_error *err)
     int threads = rp_env_threads(start->spec);
     bool has_init = false;
     struct rp_sha256 init = {0};
+    rp_env_begin(); /* hashes the program while the data is read */
     RP_TRY(open_data(start, err));
+    if (!start->options->recorded) RP_TRY(check_data(start, err));
     RP_TRY(rp_plan_make(start->spec, rp_data_shape(start->data), threads, &start->plan, err));
     RP_TRY(rp_plan_check_memory(start->plan, err));
     RP_TRY(rp_weights_hash(start->spec, &has_init, &init, err));
@@ -120,8 +149,7 @@ enum rp_status rp_start_prepare(struct rp_start *start, struct rp_error *err)
     RP_TRY(check_numeric(start, err));
     RP_TRY(open_device(start, threads, err));
     start->environment = rp_env_probe(start->spec, threads);
-    return rp_env_check(start->spec, start->environment, start->options->allow_drift, &start->drift,
-                        err);
+    return check_environment(start, err);
 }
 
 /* ---- the folder

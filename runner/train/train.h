@@ -14,6 +14,9 @@ struct rp_train_options {
     bool rehash;       /* hash every data file again */
     double stop_after; /* seconds; 0: never */
     bool profile;      /* print time per phase and op, write RUN/trace.json */
+    struct json_t
+        *recorded; /* rerun: the environment that the run recorded, in place of the spec's lock */
+    const char *recorded_in; /* its name in messages */
     const struct rp_digests
         *against; /* stop with DIFFERENT at the first step that differs; NULL: no */
 };
