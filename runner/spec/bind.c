@@ -408,7 +408,6 @@ struct rp_value *rp_bind_root(struct rp_bind *bind, const struct rp_node *root)
     struct rp_value *value = rp_arena_new(bind->arena, sizeof *value);
     value->at = root->at;
     value->present = value->given = true;
-    bind->root = root;
     bind_map(bind, root, value);
     return value;
 }

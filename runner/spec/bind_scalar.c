@@ -145,7 +145,6 @@ static const char *check_path(const struct rp_node *node)
 static const char *check_text(const struct rp_key *key, const struct rp_node *node)
 {
     if (node->length == 0) return "; it must not be empty";
-    if (strlen(node->text) != node->length) return "; no NUL in it";
     if (key->type == RP_TYPE_PATH) return check_path(node);
     if (strcmp(key->domain, "name") == 0) return check_name(node->text);
     if (strcmp(key->domain, "char") == 0)
@@ -238,8 +237,8 @@ void rp_bind_scalar(struct rp_bind *bind, const struct rp_key *key, const struct
         return;
     }
     enum rp_scalar kind = rp_scalar_kind(node);
-    if (kind == RP_SCALAR_NULL) {
-        rp_bind_mismatch(bind, key, node, value, "");
+    if (kind == RP_SCALAR_NULL || strlen(node->text) != node->length) {
+        rp_bind_mismatch(bind, key, node, value, kind == RP_SCALAR_NULL ? "" : "; no NUL in it");
         return;
     }
     switch (key->type) {

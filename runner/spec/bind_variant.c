@@ -62,7 +62,8 @@ void rp_bind_variant(struct rp_bind *bind, const struct rp_key *key, const struc
 {
     char group[160];
     rp_key_group(key, group);
-    bool scalar = node->kind == RP_NODE_SCALAR && rp_scalar_kind(node) == RP_SCALAR_TEXT;
+    bool scalar = node->kind == RP_NODE_SCALAR && rp_scalar_kind(node) == RP_SCALAR_TEXT &&
+                  strlen(node->text) == node->length;
     if (node->kind == RP_NODE_MAP && node->n > 1) {
         complain_of_two_variants(bind, key, node);
         value->bad = true;

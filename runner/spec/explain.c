@@ -78,7 +78,8 @@ static void explain_key(const struct rp_key *key, struct rp_text *text)
     if (*key->when) rp_text_add(text, "\n  only with ");
     rp_key_when_words(key, text);
     if (*rp_rule_words(rule)) rp_text_add(text, "\n  digest:   %s", rp_rule_words(rule));
-    rp_text_add(text, "\n  example:  %s: %s\n", rp_key_name(key), key->example);
+    rp_text_add(text, "\n  since:    0.%d\n  example:  %s: %s\n", key->since, rp_key_name(key),
+                key->example);
     char group[160];
     rp_key_group(key, group);
     bool any = false;
@@ -112,6 +113,7 @@ enum rp_status rp_spec_explain(const char *asked, struct rp_text *text, struct r
     const char *names[512];
     int n = 0;
     bool exact = false;
+    size_t before = text->length;
     for (int row = 0; row < rp_schema_rows; row++)
         exact = exact || strcmp(rp_key_display(rp_schema[row].path), asked) == 0;
     for (int row = 0; row < rp_schema_rows; row++) {
@@ -120,7 +122,7 @@ enum rp_status rp_spec_explain(const char *asked, struct rp_text *text, struct r
         if (found) explain_key(key, text);
         if (n < 512) names[n++] = rp_key_name(key);
     }
-    if (text->length) return RP_STATUS_OK;
+    if (text->length > before) return RP_STATUS_OK;
     const char *foreign = rp_suggest_foreign(asked, "");
     const char *near = rp_suggest_nearest(asked, names, n);
     if (foreign)

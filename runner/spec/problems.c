@@ -114,7 +114,7 @@ static void add_source_line(struct rp_text *out, const char *bytes, size_t n_byt
 }
 
 static void add_problem(struct rp_text *out, const char *path, const char *bytes, size_t n_bytes,
-                        const struct rp_problem *problem)
+                        const struct rp_problem *problem, bool with_source)
 {
     if (problem->set) {
         rp_text_add(out, "--set ");
@@ -124,7 +124,7 @@ static void add_problem(struct rp_text *out, const char *path, const char *bytes
         rp_spec_quote(out, path, strlen(path), 1000);
         if (problem->at.line > 0) rp_text_add(out, ":%d:%d", problem->at.line, problem->at.column);
         rp_text_add(out, ": %s", problem->message);
-        if (problem->at.line > 0) add_source_line(out, bytes, n_bytes, problem->at);
+        if (problem->at.line > 0 && with_source) add_source_line(out, bytes, n_bytes, problem->at);
     }
 }
 
@@ -135,6 +135,14 @@ static int in_order_of_file(const void *a, const void *b)
     if (x->at.line != y->at.line) return x->at.line < y->at.line ? -1 : 1;
     if (x->at.column != y->at.column) return x->at.column < y->at.column ? -1 : 1;
     return strcmp(x->message, y->message);
+}
+
+/* Several problems of one place (keys that a map lacks) show its line once, below the last. */
+static bool is_repeated(const struct rp_problems *problems, int i)
+{
+    if (i + 1 >= problems->n) return false;
+    const struct rp_problem *a = &problems->item[i], *b = &problems->item[i + 1];
+    return !a->set && !b->set && a->at.line == b->at.line && a->at.column == b->at.column;
 }
 
 enum rp_status rp_problems_report(struct rp_problems *problems, enum rp_status status,
@@ -151,7 +159,7 @@ enum rp_status rp_problems_report(struct rp_problems *problems, enum rp_status s
     for (; shown < problems->n; shown++) {
         one.length = 0;
         add_problem(&one, problems->path, problems->bytes, problems->n_bytes,
-                    &problems->item[shown]);
+                    &problems->item[shown], !is_repeated(problems, shown));
         if (out.length + one.length + 100 > RP_ERROR_TEXT_BYTES) break;
         rp_text_add(&out, "%s%s", total > 1 ? "\n" : "", rp_text_get(&one));
     }
@@ -178,7 +186,7 @@ enum rp_status rp_spec_fail(const struct rp_spec *spec, struct rp_spec_place at,
     va_end(args);
     struct rp_problem problem = {.at = at, .message = message};
     struct rp_text out = {0};
-    add_problem(&out, spec->path, spec->bytes, spec->n_bytes, &problem);
+    add_problem(&out, spec->path, spec->bytes, spec->n_bytes, &problem, true);
     status = rp_error_set(err, status, "%s", rp_text_get(&out));
     rp_text_release(&out);
     return status;

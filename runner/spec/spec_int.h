@@ -215,7 +215,6 @@ struct rp_spec_tree {
 struct rp_bind {
     struct rp_arena *arena;
     struct rp_problems *problems;
-    const struct rp_node *root;
 };
 /* The whole file against the schema. */
 struct rp_value *rp_bind_root(struct rp_bind *bind, const struct rp_node *root);

@@ -319,6 +319,24 @@ static void test_errors(struct rp_error *err)
                *three = strstr(err->text, ":3:7:");
     CHECK(one && two && three && one < two && two < three);
     rp_error_clear(err);
+    /* a NUL hides nothing behind it */
+    static const char *const nul[][2] = {{"train.loss=\"mse\\0x\"", NULL},
+                                         {"train.for=\"5 epochs\\0x\"", NULL},
+                                         {"model.activation=\"relu\\0x\"", NULL},
+                                         {"name=\"a\\0b\"", NULL}};
+    for (size_t i = 0; i < RP_COUNT(nul); i++) {
+        struct rp_spec_options options = {.set = nul[i]};
+        CHECK_INT(rp_spec_parse("a", base_spec, strlen(base_spec), &options, &spec, err),
+                  RP_STATUS_USAGE);
+        CHECK(strstr(err->text, "found the text `") != NULL);
+        rp_error_clear(err);
+    }
+    /* errors of one place show its line once */
+    CHECK_INT(parse_text("reprise: 1\nname: a\nseed: 1\n", &spec, err), RP_STATUS_USAGE);
+    const char *source = strstr(err->text, "| reprise: 1\n");
+    CHECK(strstr(err->text, "job.yaml: 3 errors\n") == err->text);
+    CHECK(source && !strstr(source + 1, "| reprise: 1\n"));
+    rp_error_clear(err);
     /* more errors than a message holds */
     struct rp_text text = {0};
     rp_text_add(&text, "reprise: 1\n");
