@@ -30,13 +30,13 @@ static const struct function {
     uint64_t sample_digest, all_digest;
     double all_ulp; /* rounded up to 3 decimals */
 } functions[] = {
-    {"exp", rp_exp, exp, false, RP_ELEMENTARY_EXP, 0x4a0fa29cfb99be9du, 0xd57be4c737e3bc3du, 0.875},
+    {"exp", rp_exp, exp, false, RP_ELEMENTARY_EXP, 0x4a0fa29cfb99be9du, 0xd57be4c737e3bc3du, 0.876},
     {"sigmoid", rp_sigmoid, sigmoid64, false, RP_ELEMENTARY_SIGMOID, 0xd9208afdf7a245f0u,
      0x9b422cc600942fd3u, 1.649},
     {"tanh", rp_tanh, tanh, true, RP_ELEMENTARY_TANH, 0x37fafb40f6c40a05u, 0x398a269bf8cf80b3u,
      1.325},
     {"erf", rp_erf, erf, true, RP_ELEMENTARY_ERF, 0xc7ab026b3cf10e1eu, 0x11e4a5e187c0d199u, 1.101},
-    {"log", rp_log, log, false, -1, 0xf5565467c8f0aad1u, 0x0u, 2},
+    {"log", rp_log, log, false, -1, 0xf5565467c8f0aad1u, 0xe43bf1d7b9770bacu, 0.501},
     {"sin", rp_sin, sin, true, -1, 0x7532ec3b09747dd5u, 0x0u, 2},
     {"cos", rp_cos, cos, true, -1, 0xa6745fe8e9874619u, 0x0u, 2},
 };
