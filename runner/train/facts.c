@@ -81,6 +81,42 @@ static json_t *class_names(const struct rp_data *data)
     return list;
 }
 
+/* A word as a POSIX shell reads it back. */
+static void add_word(struct rp_text *line, const char *word)
+{
+    bool plain =
+        word[0] &&
+        !word[strspn(word,
+                     "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./=:,@%+-")];
+    rp_text_add(line, plain ? " " : " '");
+    for (const char *c = word; *c; c++) rp_text_add(line, *c == '\'' ? "'\\''" : "%c", *c);
+    if (!plain) rp_text_add(line, "'");
+}
+
+/* The line that goes on with this run, from wherever it is pasted. */
+static json_t *command_line(const struct rp_start *start)
+{
+    struct rp_text line = {0};
+    char *spec = rp_sys_absolute(start->spec->path), *run = rp_sys_absolute(start->run),
+         *folder = rp_sys_absolute(start->spec->folder);
+    rp_text_add(&line, "reprise run");
+    add_word(&line, spec);
+    rp_text_add(&line, " --out");
+    add_word(&line, run);
+    rp_text_add(&line, " --data");
+    add_word(&line, folder);
+    for (const char *const *set = start->options->set; set && *set; set++) {
+        rp_text_add(&line, " --set");
+        add_word(&line, *set);
+    }
+    json_t *text = json_string(rp_text_get(&line));
+    rp_mem_free(folder);
+    rp_mem_free(run);
+    rp_mem_free(spec);
+    rp_text_release(&line);
+    return text;
+}
+
 void rp_facts_describe(struct rp_start *start)
 {
     json_t *root = start->manifest.root;
@@ -114,6 +150,7 @@ void rp_facts_begin(struct rp_start *start, uint64_t step)
     json_object_set_new(root, "status", json_string("running"));
     json_object_set_new(root, "exit_code", json_null());
     json_object_del(root, "error");
+    json_object_set_new(root, "command", command_line(start));
     json_object_set(root, "environment", start->environment);
     json_object_set_new(root, "data", data_files(start->data));
     rp_manifest_add_segment(

@@ -221,7 +221,7 @@ static enum rp_status save(struct rp_loop *loop, struct clock_state *clock, stru
     loop->state.seconds = clock->seconds_before + rp_sys_clock() - clock->start;
     clock->last_save = rp_sys_clock();
     RP_TRY(
-        rp_record_sync(loop->record, &loop->state.metrics_bytes, &loop->state.digests_bytes, err));
+        rp_record_mark(loop->record, &loop->state.metrics_bytes, &loop->state.digests_bytes, err));
     return rp_saver_save(loop->saver, &loop->state, err);
 }
 

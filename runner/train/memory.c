@@ -102,6 +102,7 @@ enum rp_status rp_trainer_allocate(struct rp_trainer *t, struct rp_error *err)
     RP_TRY(take(t, sizeof *t->control, &t->control, err));
     RP_TRY(take(t, (uint64_t)model->n_kept * sizeof(uint64_t), &t->digests, err));
     t->host_digests = RP_NEW_ARRAY(uint64_t, model->n_kept);
+    t->frozen_digests = RP_NEW_ARRAY(uint64_t, model->n_kept);
     place_io(t, &t->train);
     place_io(t, &t->eval);
     return RP_STATUS_OK;
@@ -143,6 +144,7 @@ void rp_trainer_close(struct rp_trainer *t)
     rp_mem_free(t->norm_call);
     rp_mem_free(t->eval.call);
     rp_mem_free(t->train.call);
+    rp_mem_free(t->frozen_digests);
     rp_mem_free(t->host_digests);
     rp_mem_free(t->sum_offset);
     for (int s = 0; s < 2; s++) rp_mem_free(t->state[s]);

@@ -7,37 +7,19 @@
 
 #include <string.h>
 
-/* The newest committed checkpoint from which step `first` can be reached; `found` false: the
- * beginning. */
-static enum rp_status pick_checkpoint(const char *run, uint64_t first, bool *found, uint64_t *step,
+/* The newest committed checkpoint from which step `first` can be reached; 0: the beginning. */
+static enum rp_status pick_checkpoint(const char *run, uint64_t first, uint64_t *step,
                                       struct rp_error *err)
 {
     uint64_t *steps = NULL;
     int n = 0;
-    *found = false;
     RP_TRY(rp_checkpoint_list(run, &steps, &n, err));
     for (int i = 0; i < n; i++) {
         if (steps[i] >= first) break;
-        *found = true;
         *step = steps[i];
     }
     rp_mem_free(steps);
     return RP_STATUS_OK;
-}
-
-static enum rp_status load(struct rp_start *start, uint64_t first, struct rp_error *err)
-{
-    uint64_t step = 0;
-    bool found = false;
-    RP_TRY(pick_checkpoint(start->run, first, &found, &step, err));
-    if (found) {
-        RP_TRY(rp_checkpoint_load(start->run, step, &start->restored, &start->checkpoint, err));
-        RP_TRY(rp_weights_restore(start->trainer, &start->checkpoint, err));
-    } else {
-        RP_TRY(rp_weights_initial(start->trainer, err));
-        RP_TRY(rp_weights_init_from(start->trainer, err));
-    }
-    return rp_weights_digest(start->trainer, err);
 }
 
 static const struct rp_digest_line *find_line(const struct rp_digests *digests, uint64_t step)
@@ -72,8 +54,7 @@ static enum rp_status compute(struct rp_start *start, uint64_t first, uint64_t l
     struct rp_digests digests = {0};
     char *path = rp_sys_join(start->run, "digests.jsonl");
     enum rp_status status = rp_digests_read(path, &digests, err);
-    for (uint64_t step = start->checkpoint.state.step; status == RP_STATUS_OK && step < last;
-         step++) {
+    for (uint64_t step = start->origin.state.step; status == RP_STATUS_OK && step < last; step++) {
         struct rp_step_result step_result;
         status = rp_step(start->trainer, step, &step_result, err);
         if (status == RP_STATUS_OK && step + 1 >= first) {
@@ -102,6 +83,7 @@ enum rp_status rp_train_replay(const struct rp_spec *spec, const char *run, uint
         .spec = spec, .options = &options, .log_fd = -1, .manifest = {.segment = -1}};
     enum rp_status status = RP_STATUS_OK;
     bool finished = false;
+    uint64_t step = 0;
     *result = (struct rp_train_result){.status = "failed"};
     start.run = rp_mem_copy_text(run);
     RP_TRY_GOTO(status, rp_start_look(&start, &finished, err), out);
@@ -109,7 +91,8 @@ enum rp_status rp_train_replay(const struct rp_spec *spec, const char *run, uint
     RP_TRY_GOTO(status,
                 rp_trainer_open(spec, start.plan, start.data, start.device, &start.trainer, err),
                 out);
-    RP_TRY_GOTO(status, load(&start, first, err), out);
+    RP_TRY_GOTO(status, pick_checkpoint(run, first, &step, err), out);
+    RP_TRY_GOTO(status, rp_weights_begin(start.trainer, run, step, &start.origin, err), out);
     RP_TRY_GOTO(status, compute(&start, first, last, result, err), out);
     result->status = "equal";
 out:

@@ -14,8 +14,8 @@ static void say_start(const struct rp_start *start)
     rp_log_info("%s: %lld parameters, %llu steps of %lld samples on %s", start->run,
                 (long long)start->plan->model->parameter_elements,
                 (unsigned long long)start->plan->n_steps, (long long)start->plan->batch, device);
-    if (start->restored)
-        rp_log_info("goes on from step %llu", (unsigned long long)start->checkpoint.state.step);
+    if (start->origin.restored)
+        rp_log_info("goes on from step %llu", (unsigned long long)start->origin.state.step);
 }
 
 /* The loop has ended well: what the run is called now, and the digest that proves it. */
@@ -31,8 +31,8 @@ static enum rp_status conclude(struct rp_start *start, struct rp_loop *loop,
         return rp_manifest_write(&start->manifest, err);
     }
     /* Nothing was left to do but this line: the last checkpoint was already there. */
-    if (loop->first_step == loop->state.step && start->restored)
-        tensors_hash = start->checkpoint.tensors_hash;
+    if (loop->first_step == loop->state.step && start->origin.restored)
+        tensors_hash = start->origin.tensors_hash;
     final = rp_record_final(&loop->state.chain, &tensors_hash);
     rp_sha256_hex(&final, result->final);
     result->status = "finished";
@@ -53,24 +53,18 @@ static enum rp_status judge_difference(struct rp_start *start, const struct rp_l
     char first_text[RP_ERROR_TEXT_BYTES];
     snprintf(first_text, sizeof first_text, "%s", err->text);
     rp_error_clear(err);
-    if (start->restored)
-        RP_TRY(rp_weights_restore(t, &start->checkpoint, err));
-    else {
-        t->optim = (struct rp_optim_state){.t = 0, .beta1_power = 1.0, .beta2_power = 1.0};
-        RP_TRY(rp_weights_initial(t, err));
-        RP_TRY(rp_weights_init_from(t, err));
-        RP_TRY(t->device->table->zero(t->device, t->state_block, t->state_bytes, err));
-    }
-    for (uint64_t step = loop->first_step; step <= loop->state.step; step++)
+    struct rp_weights_origin origin;
+    RP_TRY(rp_saver_wait(start->saver, NULL, err));
+    RP_TRY(rp_weights_begin(t, start->run, UINT64_MAX, &origin, err));
+    for (uint64_t step = origin.state.step; step <= loop->state.step; step++)
         RP_TRY(rp_step(t, step, &again, err));
     if (again.params == loop->last.params &&
         memcmp(&again.loss, &loop->last.loss, sizeof again.loss) == 0)
-        return rp_error_set(
-            err, RP_STATUS_DIFFERENT,
-            "%s. Computed twice from step %llu with the same result, so the record or the "
-            "environment is "
-            "another: nothing recorded was overwritten. --allow-drift goes on uncompared",
-            first_text, (unsigned long long)loop->first_step);
+        return rp_error_set(err, RP_STATUS_DIFFERENT,
+                            "%s. Computed twice from step %llu with the same result, so the record "
+                            "or the environment is another one: "
+                            "nothing recorded was overwritten. --allow-drift goes on uncompared",
+                            first_text, (unsigned long long)origin.state.step);
     return rp_error_set(err, RP_STATUS_HARDWARE,
                         "%s. Computed once more it gave a third result: suspect this machine",
                         first_text);
@@ -112,7 +106,7 @@ static enum rp_status run_loop(struct rp_start *start, struct rp_train_result *r
                            .saver = start->saver,
                            .manifest = &start->manifest,
                            .against = start->options->against,
-                           .state = start->checkpoint.state};
+                           .state = start->origin.state};
     if (start->options->stop_after > 0) loop.stop_at = rp_sys_clock() + start->options->stop_after;
     say_start(start);
     if (start->options->profile) start->profile = start->trainer->profile = rp_profile_new();

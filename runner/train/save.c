@@ -11,6 +11,8 @@
 struct rp_saver {
     struct rp_trainer *trainer;
     const char *run;
+    const struct rp_manifest *manifest;
+    struct rp_record *record;
     float *copy;                         /* every tensor in the file's layout */
     float *scratch;                      /* one tensor in memory layout */
     struct rp_st_tensor *tensor;         /* model, then optimizer */
@@ -82,12 +84,15 @@ static enum rp_status place_copies(struct rp_saver *s, struct rp_error *err)
     return RP_STATUS_OK;
 }
 
-enum rp_status rp_saver_open(struct rp_trainer *trainer, const char *run, struct rp_saver **saver,
-                             struct rp_error *err)
+enum rp_status rp_saver_open(struct rp_trainer *trainer, const char *run,
+                             const struct rp_manifest *manifest, struct rp_record *record,
+                             struct rp_saver **saver, struct rp_error *err)
 {
     struct rp_saver *s = RP_NEW(struct rp_saver);
     s->trainer = trainer;
     s->run = run;
+    s->manifest = manifest;
+    s->record = record;
     list_tensors(s);
     enum rp_status status = place_copies(s, err);
     if (status == RP_STATUS_OK)
@@ -109,7 +114,9 @@ static enum rp_status prune(const struct rp_saver *s, struct rp_error *err)
 static void *write_copy(void *arg)
 {
     struct rp_saver *s = arg;
-    s->status = rp_checkpoint_save(s->run, &s->content, &s->tensors_hash, &s->error);
+    s->status = rp_record_sync(s->record, NULL, NULL, &s->error);
+    if (s->status == RP_STATUS_OK)
+        s->status = rp_checkpoint_save(s->run, &s->content, &s->tensors_hash, &s->error);
     if (s->status == RP_STATUS_OK) s->status = prune(s, &s->error);
     return NULL;
 }
@@ -124,6 +131,12 @@ enum rp_status rp_saver_wait(struct rp_saver *s, struct rp_sha256 *tensors_hash,
     enum rp_status status = s->status;
     s->status = RP_STATUS_OK;
     return rp_error_set(err, status, "%s", s->error.text);
+}
+
+/* Whoever is no longer the newest segment commits nothing. */
+static enum rp_status still_ours(void *context, struct rp_error *err)
+{
+    return rp_manifest_check(((struct rp_saver *)context)->manifest, err);
 }
 
 static enum rp_status take_copy(struct rp_saver *s, struct rp_error *err)
@@ -150,7 +163,9 @@ enum rp_status rp_saver_save(struct rp_saver *s, const struct rp_checkpoint_stat
                                                 .model = s->tensor,
                                                 .n_model = s->n_model,
                                                 .optimizer = s->tensor + s->n_model,
-                                                .n_optimizer = s->n_optimizer};
+                                                .n_optimizer = s->n_optimizer,
+                                                .before_commit = still_ours,
+                                                .context = s};
     if (pthread_create(&s->thread, NULL, write_copy, s) == 0)
         s->running = true;
     else

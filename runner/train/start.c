@@ -209,33 +209,15 @@ static enum rp_status open_log(struct rp_start *start, struct rp_error *err)
     return status;
 }
 
-static enum rp_status load_state(struct rp_start *start, struct rp_error *err)
-{
-    RP_TRY(rp_checkpoint_load(start->run, UINT64_MAX, &start->restored, &start->checkpoint, err));
-    if (start->restored)
-        RP_TRY(rp_weights_restore(start->trainer, &start->checkpoint, err));
-    else {
-        RP_TRY(rp_weights_initial(start->trainer, err));
-        RP_TRY(rp_weights_init_from(start->trainer, err));
-    }
-    return rp_weights_digest(start->trainer, err);
-}
-
-/* With drift allowed, what was recorded beyond the checkpoint is not compared with: it is cut. */
+/* With drift allowed, what was recorded beyond the checkpoint is not compared with. */
 static enum rp_status open_record(struct rp_start *start, struct rp_error *err)
 {
-    const struct rp_checkpoint_state *state = &start->checkpoint.state;
-    if (start->options->allow_drift || start->spec->determinism == RP_TIER_FAST) {
-        char *path = rp_sys_join(start->run, "digests.jsonl");
-        struct rp_sys_stat stat;
-        enum rp_status status = rp_sys_stat(path, &stat, err);
-        if (status == RP_STATUS_OK && stat.exists && stat.size > state->digests_bytes)
-            status = rp_sys_truncate(path, state->digests_bytes, err);
-        rp_mem_free(path);
-        RP_TRY(status);
-    }
-    return rp_record_open(start->run, state->metrics_bytes, state->digests_bytes,
-                          start->restored ? &state->chain : NULL, &start->record, err);
+    const struct rp_checkpoint_state *state = &start->origin.state;
+    RP_TRY(rp_record_open(start->run, state->metrics_bytes, state->digests_bytes,
+                          start->origin.restored ? &state->chain : NULL, &start->record, err));
+    if (!start->options->allow_drift && start->spec->determinism != RP_TIER_FAST)
+        return RP_STATUS_OK;
+    return rp_record_forget(start->record, err);
 }
 
 enum rp_status rp_start_take(struct rp_start *start, struct rp_error *err)
@@ -249,15 +231,16 @@ enum rp_status rp_start_take(struct rp_start *start, struct rp_error *err)
     RP_TRY(open_log(start, err));
     RP_TRY(rp_trainer_open(start->spec, start->plan, start->data, start->device, &start->trainer,
                            err));
-    RP_TRY(load_state(start, err));
+    RP_TRY(rp_weights_begin(start->trainer, start->run, UINT64_MAX, &start->origin, err));
     if (!start->found) {
         rp_facts_describe(start);
         RP_TRY(write_spec(start, err));
     }
-    rp_facts_begin(start, start->restored ? start->checkpoint.state.step : 0);
+    rp_facts_begin(start, start->origin.state.step);
     RP_TRY(rp_manifest_write(&start->manifest, err));
     RP_TRY(open_record(start, err));
-    return rp_saver_open(start->trainer, start->run, &start->saver, err);
+    return rp_saver_open(start->trainer, start->run, &start->manifest, start->record, &start->saver,
+                         err);
 }
 
 void rp_start_close(struct rp_start *start)
@@ -265,7 +248,6 @@ void rp_start_close(struct rp_start *start)
     rp_saver_close(start->saver);
     rp_profile_free(start->profile);
     rp_record_close(start->record);
-    rp_checkpoint_release(&start->checkpoint);
     rp_trainer_close(start->trainer);
     rp_log_to_file(-1);
     rp_sys_close(start->log_fd);

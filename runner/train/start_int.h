@@ -19,8 +19,7 @@ struct rp_start {
     struct rp_hold *hold;
     int log_fd;
     struct rp_trainer *trainer;
-    bool restored;
-    struct rp_checkpoint checkpoint;
+    struct rp_weights_origin origin;
     struct rp_record *record;
     struct rp_saver *saver;
     struct rp_profile *profile; /* NULL: off */

@@ -102,8 +102,9 @@ static enum rp_status read_result(struct rp_trainer *t, struct rp_step_result *r
     result->loss = sum / (float)((double)t->plan->batch * t->model->samples_per_loss_value);
     result->norm = control.norm;
     result->applied = control.apply != 0;
-    result->params = t->frozen_digest;
-    for (int i = 0; i < t->model->n_kept; i++) result->params += t->host_digests[i];
+    result->params = 0;
+    for (int i = 0; i < t->model->n_kept; i++)
+        result->params += t->host_digests[i] += t->frozen_digests[i];
     return RP_STATUS_OK;
 }
 

@@ -54,7 +54,7 @@ struct rp_trainer {
     struct rp_optim_state optim;
 
     uint64_t *host_digests;     /* (n_kept) */
-    uint64_t frozen_digest;     /* of tensors that no update writes */
+    uint64_t *frozen_digests;   /* (n_kept) of tensors that no update writes; 0 for the others */
     struct rp_profile *profile; /* NULL: off */
 };
 
@@ -106,28 +106,36 @@ bool rp_evaluation_metric(const struct rp_evaluation *evaluation, const char *na
 /* ---- weights.c: initial values and restored ones
  * -------------------------------------------------- */
 
-RP_NODISCARD enum rp_status rp_weights_initial(struct rp_trainer *trainer, struct rp_error *err);
+/* What a run goes on from. */
+struct rp_weights_origin {
+    bool restored; /* from a checkpoint; false: the initial values */
+    struct rp_checkpoint_state state;
+    struct rp_sha256 tensors_hash; /* of that checkpoint */
+};
+/* Loads the checkpoint of `run` at `step` (UINT64_MAX: the newest that verifies; 0: the initial
+ * values), or the initial values when there is none. Its files are in memory only meanwhile. */
+RP_NODISCARD enum rp_status rp_weights_begin(struct rp_trainer *trainer, const char *run,
+                                             uint64_t step, struct rp_weights_origin *origin,
+                                             struct rp_error *err);
 RP_NODISCARD enum rp_status rp_weights_init_from(struct rp_trainer *trainer, struct rp_error *err);
 /* Stored tensor `name`, which belongs to kept tensor i, to the device; `bad` when missing or of
  * another shape. */
 RP_NODISCARD enum rp_status rp_weights_load(struct rp_trainer *trainer,
                                             const struct rp_st_file *file, const char *name, int i,
                                             void *to, enum rp_status bad, struct rp_error *err);
-RP_NODISCARD enum rp_status rp_weights_restore(struct rp_trainer *trainer,
-                                               const struct rp_checkpoint *checkpoint,
-                                               struct rp_error *err);
+
 /* Hash of the file that model.init_from names, found and read; `found` false when there is none. */
 RP_NODISCARD enum rp_status rp_weights_hash(const struct rp_spec *spec, bool *found,
                                             struct rp_sha256 *hash, struct rp_error *err);
-/* Digest of the kept tensors as they are, for those that no update writes. */
-RP_NODISCARD enum rp_status rp_weights_digest(struct rp_trainer *trainer, struct rp_error *err);
 
 /* ---- save.c: a copy of the state, written by a thread
  * --------------------------------------------- */
 
 struct rp_saver;
 RP_NODISCARD enum rp_status rp_saver_open(struct rp_trainer *trainer, const char *run,
-                                          struct rp_saver **saver, struct rp_error *err);
+                                          const struct rp_manifest *manifest,
+                                          struct rp_record *record, struct rp_saver **saver,
+                                          struct rp_error *err);
 /* Copies the state and lets the writer commit it; waits for an earlier save first and reports its
  * failure. `prune` runs after the commit. */
 RP_NODISCARD enum rp_status rp_saver_save(struct rp_saver *saver,

@@ -22,7 +22,7 @@ static int64_t largest(const struct rp_model *model)
     return most;
 }
 
-enum rp_status rp_weights_initial(struct rp_trainer *t, struct rp_error *err)
+static enum rp_status draw(struct rp_trainer *t, struct rp_error *err)
 {
     enum rp_status status = RP_STATUS_OK;
     float *values = RP_NEW_ARRAY(float, largest(t->model));
@@ -71,8 +71,8 @@ static enum rp_status load_states(struct rp_trainer *t, const struct rp_st_file 
     return RP_STATUS_OK;
 }
 
-enum rp_status rp_weights_restore(struct rp_trainer *t, const struct rp_checkpoint *checkpoint,
-                                  struct rp_error *err)
+static enum rp_status restore(struct rp_trainer *t, const struct rp_checkpoint *checkpoint,
+                              struct rp_error *err)
 {
     for (int i = 0; i < t->model->n_kept; i++) {
         RP_TRY(rp_weights_load(t, &checkpoint->model, t->model->kept[i].name, i, t->kept[i],
@@ -85,24 +85,47 @@ enum rp_status rp_weights_restore(struct rp_trainer *t, const struct rp_checkpoi
     return RP_STATUS_OK;
 }
 
-enum rp_status rp_weights_digest(struct rp_trainer *t, struct rp_error *err)
+static enum rp_status begin_anew(struct rp_trainer *t, struct rp_error *err)
+{
+    t->optim = (struct rp_optim_state){.t = 0, .beta1_power = 1.0, .beta2_power = 1.0};
+    RP_TRY(t->device->table->zero(t->device, t->state_block, t->state_bytes, err));
+    RP_TRY(draw(t, err));
+    return rp_weights_init_from(t, err);
+}
+
+/* No update writes a frozen tensor, so nothing digests it later. */
+static enum rp_status digest_frozen(struct rp_trainer *t, struct rp_error *err)
 {
     struct rp_pass pass = {0};
-    t->frozen_digest = 0;
     for (int i = 0; i < t->model->n_kept; i++) {
         if (!t->model->kept[i].frozen) continue;
-        uint64_t digest = 0;
         struct rp_op_call call = {.op = RP_OP_digest};
         call.in[0] = t->model->kept[i].shape;
         call.in[0].data = t->kept[i];
         call.out[0] =
             (struct rp_tensor){.data = t->digests, .dtype = RP_DTYPE_U64, .n_dims = 1, .dims = {1}};
         call.params.digest.tensor_number = (uint32_t)i;
-        RP_TRY(t->device->table->zero(t->device, t->digests, sizeof digest, err));
+        RP_TRY(t->device->table->zero(t->device, t->digests, sizeof *t->digests, err));
         RP_TRY(t->device->table->run(t->device, &call, &pass, err));
         RP_TRY(t->device->table->sync(t->device, err));
-        RP_TRY(t->device->table->copy_out(t->device, &digest, t->digests, sizeof digest, err));
-        t->frozen_digest += digest;
+        RP_TRY(t->device->table->copy_out(t->device, &t->frozen_digests[i], t->digests,
+                                          sizeof *t->digests, err));
     }
     return RP_STATUS_OK;
+}
+
+enum rp_status rp_weights_begin(struct rp_trainer *t, const char *run, uint64_t step,
+                                struct rp_weights_origin *origin, struct rp_error *err)
+{
+    struct rp_checkpoint checkpoint = {0};
+    enum rp_status status = RP_STATUS_OK;
+    *origin = (struct rp_weights_origin){0};
+    if (step > 0) status = rp_checkpoint_load(run, step, &origin->restored, &checkpoint, err);
+    if (status == RP_STATUS_OK)
+        status = origin->restored ? restore(t, &checkpoint, err) : begin_anew(t, err);
+    if (status == RP_STATUS_OK) status = digest_frozen(t, err);
+    origin->state = checkpoint.state;
+    origin->tensors_hash = checkpoint.tensors_hash;
+    rp_checkpoint_release(&checkpoint);
+    return status;
 }

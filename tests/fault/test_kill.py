@@ -1,20 +1,20 @@
 """kill -9 at random instants, several times per run, and resume: the digest of the run that nobody disturbed."""
-import pathlib
+import hashlib
+import json
 import random
+import shutil
 import signal
+import struct
 import time
 
 import pytest
 
 import reprise as rp
 
-SLOWER = "\n".join(line for line in rp.DIGITS_MLP.splitlines())
-
-
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("kill")
-    spec = rp.write(folder, SLOWER.replace("4 epochs", "20 epochs"))
+    spec = rp.write(folder, rp.DIGITS_MLP.replace("4 epochs", "20 epochs"))
     started = time.monotonic()
     final = rp.run(spec, folder / "plain")
     return spec, final, time.monotonic() - started
@@ -95,18 +95,90 @@ def test_stop_after(undisturbed, tmp_path):
     assert rp.run(spec, out) == final
 
 
-def test_control_a_dropped_state_item_differs(undisturbed, tmp_path):
-    """The resumed run must depend on everything the checkpoint holds: zeroing one optimizer tensor is noticed."""
+def tensors_of(path):
+    """(name, begin, end) of each tensor's bytes in a safetensors file, in order."""
+    blob = path.read_bytes()
+    length = struct.unpack("<Q", blob[:8])[0]
+    header = json.loads(blob[8:8 + length])
+    header.pop("__metadata__", None)
+    return sorted((8 + length + v["data_offsets"][0], 8 + length + v["data_offsets"][1], k) for k, v in header.items())
+
+
+def reseal(checkpoint):
+    """Makes the hashes of a tampered checkpoint right again, so that only the arithmetic can notice."""
+    hashes = b""
+    text = (checkpoint / "state.json").read_text()
+    state = json.loads(text)
+    for name in ("model.safetensors", "optimizer.safetensors"):
+        blob = (checkpoint / name).read_bytes()
+        text = text.replace(state["files"][name]["sha256"], hashlib.sha256(blob).hexdigest())
+        hashes += b"".join(hashlib.sha256(blob[begin:end]).digest() for begin, end, _ in tensors_of(checkpoint / name))
+    text = text.replace(state["tensors"], hashlib.sha256(hashes).hexdigest())
+    (checkpoint / "state.json").write_text(text)
+
+
+def drop_tensor(suffix):
+    def drop(checkpoint):
+        for name in ("model.safetensors", "optimizer.safetensors"):
+            blob = bytearray((checkpoint / name).read_bytes())
+            for begin, end, tensor in tensors_of(checkpoint / name):
+                if tensor.endswith(suffix):
+                    blob[begin:end] = bytes(end - begin)
+            (checkpoint / name).write_bytes(blob)
+    return drop
+
+
+def drop_number(key, value):
+    def drop(checkpoint):
+        path = checkpoint / "state.json"
+        state = json.loads(path.read_text())
+        state[key] = value
+        path.write_text(json.dumps(state, indent=2))
+    return drop
+
+
+@pytest.fixture(scope="module")
+def killed(undisturbed, tmp_path_factory):
+    """A run killed a few steps after a checkpoint."""
+    spec, _, _ = undisturbed
+    out = tmp_path_factory.mktemp("killed") / "run"
+    process = rp.start("run", spec, "--out", out, "--set", "checkpoint.every=[100 steps]")
+    lines = out / "digests.jsonl"
+    rp.kill_when(process, lambda: lines.exists() and b'"step": 12' in lines.read_bytes()[-4000:] and (out / "checkpoints/step-00000100").exists())
+    return out
+
+
+@pytest.mark.parametrize("drop", [drop_tensor("1.bias"), drop_tensor("3.weight.m"), drop_tensor("3.weight.v"),
+                                  drop_number("beta1_power", {"decimal": 1, "hex": "0x1p+0"}), drop_number("step", 99), None],
+                         ids=["parameter", "first moment", "second moment", "beta power", "step", "nothing"])
+def test_control_each_state_item_matters(undisturbed, killed, tmp_path, drop):
+    """With one item of the state dropped, under hashes made right, the resumed run is not the same run."""
+    spec, final, _ = undisturbed
+    out = tmp_path / "run"
+    shutil.copytree(killed, out)
+    checkpoint = out / "checkpoints" / "step-00000100"
+    if drop:
+        drop(checkpoint)
+    reseal(checkpoint)
+    process = rp.start("run", spec, "--out", out, "--json")
+    text, err = process.communicate()
+    if drop is None:
+        assert process.returncode == 0 and final in text, err
+    else:
+        assert process.returncode != 0 or final not in text
+        assert process.returncode in (7, 8, 4), err
+
+
+def test_a_damaged_newest_checkpoint_costs_only_time(undisturbed, tmp_path):
     spec, final, _ = undisturbed
     out = tmp_path / "run"
     process = rp.start("run", spec, "--out", out)
-    rp.kill_when(process, lambda: len(list((out / "checkpoints").glob("*/COMMITTED"))) >= 2 if (out / "checkpoints").exists() else False)
+    rp.kill_when(process, lambda: len(list((out / "checkpoints").glob("step-*/COMMITTED"))) >= 3)
     newest = sorted((out / "checkpoints").glob("step-*"))[-1]
     file = newest / "optimizer.safetensors"
     blob = bytearray(file.read_bytes())
     blob[-64:] = bytes(64)
     file.write_bytes(blob)
-    # A damaged file is named and skipped; the run goes on from the one before and still ends in the same bits.
     _, err = rp.call("run", spec, "--out", out)
     assert newest.name in err
     assert rp.manifest(out)["digests"]["final"] == final
