@@ -33,7 +33,8 @@ enum rp_rule rp_key_rule(const struct rp_key *key)
         if (length == (size_t)(dot - path) && strncmp(rp_schema[row].path, path, length) == 0)
             return rp_key_rule(&rp_schema[row]);
     }
-    return RP_RULE_PARENT;
+    /* layers, transforms, losses stand in numeric places only; data sets do not */
+    return *path == '<' && strncmp(path, "<dataset>", 9) != 0 ? RP_RULE_NUMERIC : RP_RULE_PARENT;
 }
 
 void rp_key_default_words(const struct rp_key *key, struct rp_text *text)

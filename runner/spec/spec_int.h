@@ -176,7 +176,7 @@ bool rp_key_allows_auto(const struct rp_key *key);
 void rp_key_expected(const struct rp_key *key, bool item, struct rp_text *text);
 
 /* In words, for `explain` and the key reference. */
-enum rp_rule rp_key_rule(const struct rp_key *key); /* PARENT for rows of groups */
+enum rp_rule rp_key_rule(const struct rp_key *key); /* PARENT for data sets' */
 const char *rp_rule_words(enum rp_rule rule);
 void rp_key_default_words(const struct rp_key *key, struct rp_text *text);
 void rp_key_when_words(const struct rp_key *key, struct rp_text *text);
