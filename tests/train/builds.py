@@ -1,0 +1,26 @@
+"""Programs from other compilers and at other optimisation levels ($REPRISE_OTHERS, colon-separated) give the same bits as $REPRISE.
+
+Not collected by ctest: scripts/test runs it once all the builds are there.
+"""
+import os
+import pathlib
+
+import pytest
+
+import reprise as rp
+
+OTHERS = [pathlib.Path(p).resolve() for p in os.environ.get("REPRISE_OTHERS", "").split(":") if p]
+rp.PROGRAM = str(pathlib.Path(rp.PROGRAM).resolve())
+
+
+@pytest.mark.parametrize("name", list(rp.MODELS))
+@pytest.mark.parametrize("path", ["avx2", "scalar"])
+def test_builds_agree(name, path, tmp_path, monkeypatch):
+    assert OTHERS
+    spec = rp.write(tmp_path, rp.MODELS[name])
+    final = rp.run(spec, tmp_path / "ours")
+    monkeypatch.setenv("REPRISE_CPU_PATH", path)
+    for i, other in enumerate(OTHERS):
+        monkeypatch.setattr(rp, "PROGRAM", str(other))
+        assert rp.run(spec, tmp_path / str(i)) == final, other
+        assert rp.run(spec, tmp_path / f"{i}-control", "--set", "seed=1") != final
