@@ -40,7 +40,7 @@ static void print_help(void)
     printf("  %-12s %-18s %s\n\n", "--version", "", "prints the version");
     printf("RUN is a folder, a name (its newest run), first digits of a digest, or nothing (the "
            "newest).\n"
-           "Start with: reprise init digits-mlp > job.yaml && reprise run job.yaml\n");
+           "Start with: reprise init digits-mlp --out job.yaml && reprise run job.yaml\n");
 }
 
 static const struct rp_command *find_command(const char *name)

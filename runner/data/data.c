@@ -240,9 +240,11 @@ const char *const *rp_data_class_names(const struct rp_data *data)
     return (const char *const *)data->train.class_names;
 }
 
-void rp_data_canonical(const struct rp_data *data, struct rp_text *text)
+void rp_data_canonical(const struct rp_data *data, bool valid_counts, struct rp_text *text)
 {
     for (int i = 0; i < data->n_files; i++) {
+        if (!valid_counts && strncmp(data->files[i].key, "data.valid", strlen("data.valid")) == 0)
+            continue;
         char hex[RP_SHA256_HEX];
         rp_sha256_hex(&data->files[i].sha256, hex);
         rp_text_add(text, "%s %llu %s\n", data->files[i].key,

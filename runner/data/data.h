@@ -63,8 +63,9 @@ int rp_data_files(const struct rp_data *data, const struct rp_data_file **files)
  * in bytewise order, whether words or numbers ("10" comes before "2"). */
 const char *const *rp_data_class_names(const struct rp_data *data);
 /* What enters the numeric digest: one line per file (key, size, sha256), and per synthetic set
- * nothing. */
-void rp_data_canonical(const struct rp_data *data, struct rp_text *text);
+ * nothing. Files of data.valid only when `valid_counts`: without early stopping they change no bit.
+ */
+void rp_data_canonical(const struct rp_data *data, bool valid_counts, struct rp_text *text);
 uint64_t rp_data_bytes(const struct rp_data *data); /* memory held */
 
 /* Samples of positions [position, position + n) of the training order, transformed:

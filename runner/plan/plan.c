@@ -89,7 +89,7 @@ struct rp_sha256 rp_plan_numeric_digest(const struct rp_spec *spec, const struct
 {
     struct rp_text text = {0};
     rp_spec_canonical(spec, RP_SECTION_NUMERIC, &text);
-    rp_data_canonical(data, &text);
+    rp_data_canonical(data, spec->eval.early_stop.given, &text);
     if (init_from) {
         char hex[RP_SHA256_HEX];
         rp_sha256_hex(init_from, hex);

@@ -208,7 +208,7 @@ static void test_hashes(void)
     rp_sha256_hex(&file->sha256, hex);
     struct rp_data *data = case_open(&c);
     struct rp_text canonical = {0};
-    rp_data_canonical(data, &canonical);
+    rp_data_canonical(data, true, &canonical);
     CHECK(strstr(rp_text_get(&canonical), "data.train.images 88 ") != NULL);
     CHECK(strstr(rp_text_get(&canonical), hex) != NULL);
     CHECK(strstr(rp_text_get(&canonical), c.folder) == NULL);
