@@ -73,17 +73,20 @@ static float *shared_strip(const struct job *job, int64_t n)
     return job->shared + (n - job->n0) * terms_of(job->gemm);
 }
 
-/* Strips lie side by side in b more often than not: they are taken in turn for the same k. */
+/* Strips are taken in turn for the same k. Where they lie side by side in b, few k at a time: each
+ * row of b is then read through, whatever the distance of the rows (a power of two would put a
+ * column of them into a handful of cache sets). */
 static void pack_part(void *arg, int thread)
 {
     const struct job *job = arg;
     const struct rp_gemm *g = job->gemm;
     struct workspace *ws = &job->workspaces[thread];
     int64_t terms = terms_of(g), strips = divide_up(job->n1 - job->n0, TILE_N), begin, end;
-    rp_pool_cut(divide_up(terms, STEP_K) * strips, 1, thread, job->n_threads, &begin, &end);
+    int64_t chunk = g->b_n.s2 == 1 ? PACK_CHUNK : STEP_K;
+    rp_pool_cut(divide_up(terms, chunk) * strips, 1, thread, job->n_threads, &begin, &end);
     for (int64_t i = begin; i < end; i++) {
-        int64_t k = i / strips * STEP_K, n = job->n0 + i % strips * TILE_N;
-        int n_k = (int)smaller(STEP_K, terms - k), n_columns = (int)smaller(TILE_N, job->n1 - n);
+        int64_t k = i / strips * chunk, n = job->n0 + i % strips * TILE_N;
+        int n_k = (int)smaller(chunk, terms - k), n_columns = (int)smaller(TILE_N, job->n1 - n);
         if (i == begin || i % strips == 0) RP_ISA_NAME(rp_gemm_offsets)(&g->b_k, k, n_k, ws->b_k);
         RP_ISA_NAME(rp_gemm_offsets)(&g->b_n, n, n_columns, ws->b_n);
         RP_ISA_NAME(rp_gemm_pack_strip)

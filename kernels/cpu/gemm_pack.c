@@ -140,13 +140,19 @@ static void transpose_rows(const float *from, const ptrdiff_t *rows, const ptrdi
     }
 }
 
+/* Rows that lie side by side are taken in turn for few k at a time, as strips are in gemm.c. */
 void RP_ISA_NAME(rp_gemm_pack_rows)(const float *from, const ptrdiff_t *rows, int n_rows,
                                     const ptrdiff_t *k, int n_k, float *to)
 {
-    for (int r = 0; r < n_rows; r += TILE_M, rows += TILE_M, to += (ptrdiff_t)n_k * TILE_M) {
-        if (are_adjacent(rows, TILE_M))
-            copy_rows(from + rows[0], k, n_k, to);
-        else
-            transpose_rows(from, rows, k, n_k, to);
+    int chunk = rows[1] == rows[0] + 1 ? PACK_CHUNK : n_k;
+    for (int i = 0; i < n_k; i += chunk) {
+        int n = n_k - i < chunk ? n_k - i : chunk;
+        for (int r = 0; r < n_rows; r += TILE_M) {
+            float *block = to + (ptrdiff_t)r * n_k + i * TILE_M;
+            if (are_adjacent(rows + r, TILE_M))
+                copy_rows(from + rows[r], k + i, n, block);
+            else
+                transpose_rows(from, rows + r, k + i, n, block);
+        }
     }
 }

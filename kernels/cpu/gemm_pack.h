@@ -5,6 +5,9 @@
 #include "cpu/gemm.h"
 #include "cpu/gemm_tile.h"
 
+/* k terms that are copied at a time from rows or strips that lie side by side. */
+enum { PACK_CHUNK = 16 };
+
 /* Offsets of indices [begin, begin + n) of an axis. */
 void RP_ISA_NAME(rp_gemm_offsets)(const struct rp_gemm_axis *axis, int64_t begin, int n,
                                   ptrdiff_t *offsets);
