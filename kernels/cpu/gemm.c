@@ -14,7 +14,7 @@
 #include "cpu/gemm_sum.h"
 
 enum {
-    BLOCK_TILES = 192 / TILE_M,
+    BLOCK_TILES = 288 / TILE_M,
     BLOCK_M = BLOCK_TILES * TILE_M,
     STATE_TILES = 262144 / TILE_SIZE, /* slots of tiles in a thread's state: 1 MiB */
     PACK_ROWS_FROM = 3,               /* strips over which the packing of rows of a pays */

@@ -24,8 +24,8 @@ enum { TILE_M = 6, TILE_VECTORS = 2 };
 enum {
     TILE_N = TILE_VECTORS * RP_VW,
     TILE_SIZE = TILE_M * TILE_N,
-    STEP_K =
-        256, /* k terms between two visits to the state: a strip of b fits half of a 32 KiB L1 */
+    /* k terms between two visits to the state: a strip of b takes 24 or 32 KiB of the L1 cache. */
+    STEP_K = RP_VW == 16 ? 256 : 384,
 };
 
 /* Slots of a tile's state; SLOT_TREE + l holds the node of level l. */
