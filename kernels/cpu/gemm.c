@@ -213,7 +213,6 @@ static void run_block(const struct job *job, struct workspace *ws, struct block 
     block->tiles_m = (int)divide_up(block->n_m, TILE_M);
     fill_rows(g, ws, block);
     RP_ISA_NAME(rp_gemm_step_first)(&g->sum, &ws->step);
-    block->keeps = !ws->step.last || g->chain;
     block->slot =
         block->keeps ? divide_up(block->n_n, TILE_N) * block->tiles_m * TILE_SIZE : TILE_SIZE;
     take_up(job, ws, block);
@@ -235,18 +234,21 @@ static void run_part(void *arg, int thread)
     n0 += job->n0, n1 += job->n0;
     if (m0 == m1 || n0 == n1) return;
 
+    RP_ISA_NAME(rp_gemm_step_first)(&g->sum, &ws->step);
+    bool keeps = !ws->step.last || g->chain;
     int slots = RP_ISA_NAME(rp_gemm_slots)(&g->sum);
     int64_t tiles_m = divide_up(m1 - m0, TILE_M), tiles_n = divide_up(n1 - n0, TILE_N);
     int64_t most_m = smaller(BLOCK_TILES, STATE_TILES / slots);
     int64_t block_m = divide_up(tiles_m, divide_up(tiles_m, most_m));
-    int64_t room_n = STATE_TILES / slots / block_m;
+    int64_t room_n = keeps ? STATE_TILES / slots / block_m : tiles_n;
     int64_t block_n = divide_up(tiles_n, divide_up(tiles_n, room_n));
     for (int64_t n = n0; n < n1; n += block_n * TILE_N) {
         for (int64_t m = m0; m < m1; m += block_m * TILE_M) {
             struct block block = {.m = m,
                                   .n = n,
                                   .n_m = smaller(block_m * TILE_M, m1 - m),
-                                  .n_n = smaller(block_n * TILE_N, n1 - n)};
+                                  .n_n = smaller(block_n * TILE_N, n1 - n),
+                                  .keeps = keeps};
             run_block(job, ws, &block);
         }
     }
