@@ -129,7 +129,7 @@ static void test_device(void)
     rp_device_cpu.close(NULL);
 
     config.path = "mmx";
-    CHECK_STATUS(rp_device_cpu.open(&config, &device, &err), RP_STATUS_USAGE, &err);
+    CHECK_STATUS(rp_device_cpu.open(&config, &device, &err), RP_STATUS_ENVIRONMENT, &err);
     config.path = NULL;
     config.threads = 0;
     CHECK_STATUS(rp_device_cpu.open(&config, &device, &err), RP_STATUS_USAGE, &err);
