@@ -10,7 +10,14 @@
 
 enum { RP_MAX_DIMS = 6, RP_OP_MAX_IN = 6, RP_OP_MAX_OUT = 8, RP_OP_MAX_RULES = 4 };
 
-enum rp_dtype { RP_DTYPE_F32, RP_DTYPE_F64, RP_DTYPE_I32, RP_DTYPE_U8, RP_DTYPE_U64, RP_DTYPE_COUNT };
+enum rp_dtype {
+    RP_DTYPE_F32,
+    RP_DTYPE_F64,
+    RP_DTYPE_I32,
+    RP_DTYPE_U8,
+    RP_DTYPE_U64,
+    RP_DTYPE_COUNT
+};
 
 /* A view. Dense, row-major, NHWC for images; memory is owned by whoever allocated the block.
  * data == NULL means "not given" (no bias, gradient not wanted). */
@@ -44,24 +51,26 @@ struct rp_pass {
     struct rp_rows rows;
     uint64_t seed;
     uint64_t position; /* p of the first sample in the pass: step * batch + slot (DESIGN 1.1) */
-    float grad_scale;  /* 1 / (samples, or values, that the mean loss is over), rounded once from fp64 */
+    float grad_scale;  /* 1 / (samples, or values, that the mean loss is over), rounded once from
+                          fp64 */
 };
 
-/* Scalars of one update, made on the host in fp64 and rounded once (kernels/README.md, optimizers). */
+/* Scalars of one update, made on the host in fp64 and rounded once (kernels/README.md, optimizers).
+ */
 struct rp_update {
-    float lr;           /* of this step, schedule applied */
-    float lr_decay;     /* lr * weight_decay */
-    float one_over_c1;  /* adam: 1 / (1 - beta1^t) */
-    float one_over_c2;  /* adam: 1 / (1 - beta2^t) */
-    bool first;         /* sgd: no momentum buffer yet */
+    float lr;          /* of this step, schedule applied */
+    float lr_decay;    /* lr * weight_decay */
+    float one_over_c1; /* adam: 1 / (1 - beta1^t) */
+    float one_over_c2; /* adam: 1 / (1 - beta2^t) */
+    bool first;        /* sgd: no momentum buffer yet */
     float beta1, one_minus_beta1, beta2, one_minus_beta2;
 };
 
 /* Made on the device by `clip`, read by the updates; the host reads it a step later. */
 struct rp_control {
-    double norm;       /* global gradient norm before clipping */
-    float factor;      /* multiply every gradient by this; 1 when nothing is clipped */
-    int32_t apply;     /* 1: all finite; 0: the updates write nothing */
+    double norm;   /* global gradient norm before clipping */
+    float factor;  /* multiply every gradient by this; 1 when nothing is clipped */
+    int32_t apply; /* 1: all finite; 0: the updates write nothing */
 };
 
 /* ---- parameters, one struct per op that has any --------------------------------------------- */
@@ -91,11 +100,11 @@ struct rp_clip_params {
     double max_norm; /* 0: only the norm and the finite flag */
 };
 struct rp_optim_params {
-    float momentum, dampening;  /* sgd */
+    float momentum, dampening; /* sgd */
     bool nesterov;
-    bool decoupled;             /* adam: adamw's decay on the parameter; else added to the gradient */
+    bool decoupled; /* adam: adamw's decay on the parameter; else added to the gradient */
     float weight_decay, eps;
-    uint32_t tensor_number;     /* place of the parameter in the model, for its digest */
+    uint32_t tensor_number; /* place of the parameter in the model, for its digest */
 };
 struct rp_digest_params {
     uint32_t tensor_number;
@@ -128,20 +137,21 @@ struct rp_op_call {
     struct rp_tensor in[RP_OP_MAX_IN];
     struct rp_tensor out[RP_OP_MAX_OUT];
     union rp_op_params params;
-    const struct rp_update *update;   /* optimizer updates only; host memory, read when run */
+    const struct rp_update *update; /* optimizer updates only; host memory, read when run */
 };
 
 /* Where a gradient op takes an argument from, relative to the forward call. */
 enum rp_grad_source {
-    RP_GRAD_NONE = 0,  /* end of the list; an optional argument left out */
-    RP_GRAD_IN = 0x10, /* + i: forward input i */
-    RP_GRAD_OUT = 0x20, /* + i: forward output i */
+    RP_GRAD_NONE = 0,    /* end of the list; an optional argument left out */
+    RP_GRAD_IN = 0x10,   /* + i: forward input i */
+    RP_GRAD_OUT = 0x20,  /* + i: forward output i */
     RP_GRAD_DOUT = 0x30, /* + i: gradient of forward output i */
-    RP_GRAD_DIN = 0x40  /* + i: gradient of forward input i (outputs of the rule only) */
+    RP_GRAD_DIN = 0x40   /* + i: gradient of forward input i (outputs of the rule only) */
 };
 struct rp_grad_rule {
     enum rp_op op;
-    uint8_t in[RP_OP_MAX_IN], out[RP_OP_MAX_OUT]; /* in place: RP_GRAD_NONE ends, and means "none" */
+    uint8_t in[RP_OP_MAX_IN],
+        out[RP_OP_MAX_OUT]; /* in place: RP_GRAD_NONE ends, and means "none" */
 };
 
 /* One row of the table; ops.def says the names and numbers, <op>.c the functions. */
@@ -152,15 +162,17 @@ struct rp_op_info {
      * pass covers part of a shard output i + n_sums is its open chain (same shape). */
     int n_sums;
     bool in_place; /* out[0] may be the very buffer of in[0] */
-    /* Checks inputs and parameters, sets dtype and dims of every output. `err` says what does not fit,
-     * in the user's words, without a place: the caller adds the line of the spec. */
+    /* Checks inputs and parameters, sets dtype and dims of every output. `err` says what does not
+     * fit, in the user's words, without a place: the caller adds the line of the spec. */
     enum rp_status (*shape)(struct rp_op_call *call, struct rp_error *err);
-    const struct rp_grad_rule *rules; /* the forward op's gradient; ends with a rule whose out[0] is 0 */
+    const struct rp_grad_rule
+        *rules; /* the forward op's gradient; ends with a rule whose out[0] is 0 */
 };
 const struct rp_op_info *rp_op_info(enum rp_op op);
 RP_NODISCARD enum rp_status rp_op_shape(struct rp_op_call *call, struct rp_error *err);
 
-/* Floating-point operations of one call (a fma is two) and bytes it must move at least: the floor. */
+/* Floating-point operations of one call (a fma is two) and bytes it must move at least: the floor.
+ */
 void rp_op_cost(const struct rp_op_call *call, double *flops, double *bytes);
 
 #endif

@@ -5,7 +5,8 @@
 #include "op.h"
 
 /* One shape function per row of ops.def: checks inputs and parameters, sets the outputs. */
-#define RP_OP(name, ...) enum rp_status rp_##name##_shape(struct rp_op_call *call, struct rp_error *err);
+#define RP_OP(name, ...)                                                                           \
+    enum rp_status rp_##name##_shape(struct rp_op_call *call, struct rp_error *err);
 #include "ops.def"
 #undef RP_OP
 

@@ -205,7 +205,8 @@ static enum rp_status grow_scratch(struct rp_cpu *cpu, size_t bytes, struct rp_e
         return rp_error_set(err, RP_STATUS_MEMORY, "cannot allocate %zu bytes of working memory",
                             bytes);
     cpu->scratch_bytes = round_up(bytes);
-    memset(cpu->scratch, 0, cpu->scratch_bytes); /* resident now, as plan counts it, not in a step */
+    memset(cpu->scratch, 0,
+           cpu->scratch_bytes); /* resident now, as plan counts it, not in a step */
     return RP_STATUS_OK;
 }
 

@@ -20,8 +20,11 @@ static void run_fmas(void *arg, int thread)
 {
     struct job *job = arg;
     rp_vf m = rp_vset(0.999999f), c = rp_vset(1e-6f), sum = rp_vzero();
-    rp_vf x0 = c, x1 = c, x2 = c, x3 = c, x4 = c, x5 = c, x6 = c, x7 = c, x8 = c, x9 = c, x10 = c,
-          x11 = c;
+    /* Each starts from another value: chains that are equal would be computed once. */
+    rp_vf x0 = rp_vset(0.0f), x1 = rp_vset(0.1f), x2 = rp_vset(0.2f), x3 = rp_vset(0.3f),
+          x4 = rp_vset(0.4f), x5 = rp_vset(0.5f);
+    rp_vf x6 = rp_vset(0.6f), x7 = rp_vset(0.7f), x8 = rp_vset(0.8f), x9 = rp_vset(0.9f),
+          x10 = rp_vset(1.1f), x11 = rp_vset(1.2f);
     for (int i = 0; i < ROUNDS; i++) {
         x0 = rp_vfma(x0, m, c), x1 = rp_vfma(x1, m, c), x2 = rp_vfma(x2, m, c);
         x3 = rp_vfma(x3, m, c), x4 = rp_vfma(x4, m, c), x5 = rp_vfma(x5, m, c);

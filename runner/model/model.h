@@ -9,27 +9,29 @@
 #include "op.h"
 
 enum rp_role {
-    RP_ROLE_INPUT,      /* x of the pass */
-    RP_ROLE_TARGET,     /* y of the pass */
+    RP_ROLE_INPUT,  /* x of the pass */
+    RP_ROLE_TARGET, /* y of the pass */
     RP_ROLE_PARAMETER,
     RP_ROLE_STATISTIC,  /* running statistics: kept by the model, not trained */
     RP_ROLE_ACTIVATION, /* lives within a pass, backward's intermediates included */
-    RP_ROLE_SUM,        /* a sum over samples that outlives the pass: parameter gradients, loss, seen statistics */
-    RP_ROLE_RESULT      /* per-sample values that the host reads after the pass: loss, rank, logits in eval */
+    RP_ROLE_SUM,   /* a sum over samples that outlives the pass: parameter gradients, loss, seen
+                      statistics */
+    RP_ROLE_RESULT /* per-sample values that the host reads after the pass: loss, rank, logits in
+                      eval */
 };
 
 enum { RP_GRAPH_NO_TENSOR = -1 };
 
 struct rp_graph_tensor {
-    char name[96];  /* "layers.0.weight", "layers.3", "layers.0.weight.grad" */
+    char name[96]; /* "layers.0.weight", "layers.3", "layers.0.weight.grad" */
     enum rp_role role;
     struct rp_tensor shape; /* data is NULL */
-    int alias_of;   /* a view of this tensor (flatten), or in place on it: always one that has its
-                     * own memory, never another alias; else NO_TENSOR */
+    int alias_of; /* a view of this tensor (flatten), or in place on it: always one that has its
+                   * own memory, never another alias; else NO_TENSOR */
     int first_node, last_node; /* first and last node that touch it, -1 when none does; of a tensor
                                 * with its own memory: that touch it or an alias of it. A RESULT
                                 * lives until the last node of the pass */
-    int of;         /* SUM: the parameter or statistic it belongs to, NO_TENSOR for the loss */
+    int of; /* SUM: the parameter or statistic it belongs to, NO_TENSOR for the loss */
     struct rp_spec_place at;
 };
 
@@ -40,26 +42,30 @@ struct rp_graph_node {
     bool backward;
 };
 
-/* How a stored tensor's bytes in memory become the field's layout in a file (OHWI -> OIHW, the columns of
- * a linear behind flatten: (H, W, C) -> (C, H, W)). */
+/* How a stored tensor's bytes in memory become the field's layout in a file (OHWI -> OIHW, the
+ * columns of a linear behind flatten: (H, W, C) -> (C, H, W)). */
 enum rp_layout { RP_LAYOUT_PLAIN, RP_LAYOUT_CONV_OHWI, RP_LAYOUT_LINEAR_HWC };
 
-/* A tensor that the model keeps, in the order that every list uses: parameters first, then statistics. */
+/* A tensor that the model keeps, in the order that every list uses: parameters first, then
+ * statistics. */
 struct rp_model_tensor {
-    char name[96];      /* the field's name: "layers.0.weight", "layer1.0.bn1.running_mean" */
+    char name[96]; /* the field's name: "layers.0.weight", "layer1.0.bn1.running_mean" */
     int train_tensor, eval_tensor; /* its number in each graph */
-    int grad_tensor;    /* SUM tensor in the train graph, NO_TENSOR when frozen or a statistic */
-    int seen_tensor;    /* a statistic: SUM tensor in the train graph of what this step saw; else NO_TENSOR */
-    float momentum;     /* a statistic: of running_update */
+    int grad_tensor; /* SUM tensor in the train graph, NO_TENSOR when frozen or a statistic */
+    int seen_tensor; /* a statistic: SUM tensor in the train graph of what this step saw; else
+                        NO_TENSOR */
+    float momentum;  /* a statistic: of running_update */
     bool statistic;
-    bool frozen;        /* keeps its value: no gradient, no update; a frozen statistic is not moved either */
-    bool decays;        /* weight decay applies under the spec's rule */
+    bool frozen; /* keeps its value: no gradient, no update; a frozen statistic is not moved either
+                  */
+    bool decays; /* weight decay applies under the spec's rule */
     enum rp_layout layout;
-    int64_t hwc[3];     /* LINEAR_HWC */
+    int64_t hwc[3]; /* LINEAR_HWC */
     struct rp_spec_init init;
     int64_t fan_in, fan_out;
-    float fill;         /* value of a ones/zeros tensor (norm gains, running variance) when init is not drawn */
-    bool drawn;         /* from init with Philox keyed by the tensor's number */
+    float fill; /* value of a ones/zeros tensor (norm gains, running variance) when init is not
+                   drawn */
+    bool drawn; /* from init with Philox keyed by the tensor's number */
     struct rp_tensor shape;
     struct rp_spec_place at;
 };
@@ -77,7 +83,7 @@ struct rp_graph {
 
 /* One line of the summary, in the order built; its index is the site of a dropout's draws. */
 struct rp_model_layer {
-    char name[96]; /* "layers.3", "layer1.0.conv1" */
+    char name[96];    /* "layers.3", "layer1.0.conv1" */
     const char *kind; /* "conv2d" */
     int n_dims;
     int64_t dims[RP_MAX_DIMS]; /* of one sample */
@@ -86,20 +92,23 @@ struct rp_model_layer {
 
 struct rp_model {
     struct rp_graph train; /* for a pass of `train_samples` */
-    struct rp_graph eval;  /* for a pass of `eval_samples`: no dropout, running statistics, no backward */
+    struct rp_graph
+        eval; /* for a pass of `eval_samples`: no dropout, running statistics, no backward */
     struct rp_model_tensor *kept;
-    int n_kept, n_parameters; /* the first n_parameters are parameters */
+    int n_kept, n_parameters;   /* the first n_parameters are parameters */
     int64_t parameter_elements; /* frozen ones included */
     struct rp_model_layer *layer;
     int n_layers;
     bool has_batch_norm;
     int64_t train_samples, eval_samples;
-    int samples_per_loss_value; /* the mean loss is over batch * this many values (mse: width of y) */
+    int samples_per_loss_value; /* the mean loss is over batch * this many values (mse: width of y)
+                                 */
 };
 
 /* Builds both graphs. `pass`: samples and shards in one training pass. A shape that does not fit is
  * USAGE at the layer's line. free with rp_model_free. */
-RP_NODISCARD enum rp_status rp_model_build(const struct rp_spec *spec, const struct rp_data_shape *data,
+RP_NODISCARD enum rp_status rp_model_build(const struct rp_spec *spec,
+                                           const struct rp_data_shape *data,
                                            const struct rp_rows *pass, int64_t eval_samples,
                                            struct rp_model **model, struct rp_error *err);
 void rp_model_free(struct rp_model *model); /* NULL is fine */
@@ -112,7 +121,8 @@ void rp_graph_call(const struct rp_graph *graph, int node, struct rp_op_call *ca
 void rp_model_init_tensor(const struct rp_model *model, uint64_t seed, int i, float *values);
 
 /* Layer, output shape, parameters: the table that `plan` prints. */
-void rp_model_summary(const struct rp_spec *spec, const struct rp_model *model, struct rp_text *text);
+void rp_model_summary(const struct rp_spec *spec, const struct rp_model *model,
+                      struct rp_text *text);
 
 /* Between memory and file layout; both hold the tensor's elements. File shape into dims (<= 4). */
 void rp_model_to_file(const struct rp_model_tensor *tensor, const float *memory, float *file);

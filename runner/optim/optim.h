@@ -16,22 +16,25 @@ struct rp_optim_schedule {
 
 /* What the optimizer remembers beside its tensors; part of the checkpoint. */
 struct rp_optim_state {
-    uint64_t t;                    /* updates applied (a skipped step does not count) */
+    uint64_t t;                      /* updates applied (a skipped step does not count) */
     double beta1_power, beta2_power; /* running products, fp64 */
 };
 
 /* Learning rate at a step (0-based), fp64; + - * / and a polynomial cosine only. */
-double rp_optim_lr(const struct rp_spec *spec, const struct rp_optim_schedule *schedule, uint64_t step);
+double rp_optim_lr(const struct rp_spec *spec, const struct rp_optim_schedule *schedule,
+                   uint64_t step);
 
 /* The state after one applied update. Skipped steps do not advance it. */
 void rp_optim_advance(const struct rp_spec *spec, struct rp_optim_state *state);
 
 /* The scalars of the update at `step`, given the state after rp_optim_advance. */
-void rp_optim_update(const struct rp_spec *spec, const struct rp_optim_schedule *schedule, uint64_t step,
-                     const struct rp_optim_state *state, bool decays, struct rp_update *update);
+void rp_optim_update(const struct rp_spec *spec, const struct rp_optim_schedule *schedule,
+                     uint64_t step, const struct rp_optim_state *state, bool decays,
+                     struct rp_update *update);
 
 /* The op and static parameters for one tensor. */
 enum rp_op rp_optim_op(const struct rp_spec *spec);
-void rp_optim_params(const struct rp_spec *spec, bool decays, uint32_t tensor_number, struct rp_optim_params *params);
+void rp_optim_params(const struct rp_spec *spec, bool decays, uint32_t tensor_number,
+                     struct rp_optim_params *params);
 
 #endif

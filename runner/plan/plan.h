@@ -1,5 +1,6 @@
-/* plan.h - everything that can be known before the first step: passes, steps, memory, events, digests.
- * Joins what data, model, optim and comm describe; hashes nothing that belongs to one host. */
+/* plan.h - everything that can be known before the first step: passes, steps, memory, events,
+ * digests. Joins what data, model, optim and comm describe; hashes nothing that belongs to one
+ * host. */
 #ifndef RP_PLAN_H
 #define RP_PLAN_H
 
@@ -8,8 +9,8 @@
 #include "optim/optim.h"
 
 enum {
-    RP_PLAN_ALIGN = 256,       /* of every tensor in a block */
-    RP_PLAN_LOADER_DEPTH = 2,  /* batches read ahead */
+    RP_PLAN_ALIGN = 256,        /* of every tensor in a block */
+    RP_PLAN_LOADER_DEPTH = 2,   /* batches read ahead */
     RP_PLAN_EVAL_SAMPLES = 1024 /* the largest evaluation pass */
 };
 
@@ -28,31 +29,32 @@ struct rp_plan_memory {
 enum { RP_PLAN_MEMORY_ROWS = 16 };
 
 struct rp_plan {
-    struct rp_model *model;        /* owned */
+    struct rp_model *model; /* owned */
     struct rp_data_shape data;
     struct rp_optim_schedule schedule;
     int64_t batch, shards, samples_per_shard;
-    int64_t pass_samples;          /* of one training pass on a rank */
-    int n_passes;                  /* passes of a step on a rank */
-    int n_levels;                  /* sum buffers: 1 + log2(passes of whole shards) */
-    bool partial;                  /* passes cover parts of a shard: open chains are kept */
-    int64_t eval_samples;          /* of one evaluation pass */
-    uint64_t n_steps;              /* train.for in steps */
+    int64_t pass_samples; /* of one training pass on a rank */
+    int n_passes;         /* passes of a step on a rank */
+    int n_levels;         /* sum buffers: 1 + log2(passes of whole shards) */
+    bool partial;         /* passes cover parts of a shard: open chains are kept */
+    int64_t eval_samples; /* of one evaluation pass */
+    uint64_t n_steps;     /* train.for in steps */
     int ranks, threads, max_ranks;
     struct rp_plan_place train_place, eval_place;
-    uint64_t sum_bytes;            /* one level of all SUM tensors */
+    uint64_t sum_bytes; /* one level of all SUM tensors */
     struct rp_plan_memory memory[RP_PLAN_MEMORY_ROWS];
     int n_memory;
-    uint64_t memory_bytes;         /* in all, on a rank */
+    uint64_t memory_bytes; /* in all, on a rank */
     uint64_t checkpoint_bytes;
     double flops_per_step;
 };
 
-/* `threads` is resolved by the caller (env/). `data` must be complete: n_train and the classes known.
- * Pure: looks at nothing of this machine. USAGE with the place in the spec when the numbers do not fit
- * together. free with rp_plan_free. */
-RP_NODISCARD enum rp_status rp_plan_make(const struct rp_spec *spec, const struct rp_data_shape *data,
-                                         int threads, struct rp_plan **plan, struct rp_error *err);
+/* `threads` is resolved by the caller (env/). `data` must be complete: n_train and the classes
+ * known. Pure: looks at nothing of this machine. USAGE with the place in the spec when the numbers
+ * do not fit together. free with rp_plan_free. */
+RP_NODISCARD enum rp_status rp_plan_make(const struct rp_spec *spec,
+                                         const struct rp_data_shape *data, int threads,
+                                         struct rp_plan **plan, struct rp_error *err);
 void rp_plan_free(struct rp_plan *plan); /* NULL is fine */
 
 /* MEMORY, with the table, when the plan asks for more than this machine or cgroup gives. */
@@ -61,7 +63,8 @@ RP_NODISCARD enum rp_status rp_plan_check_memory(const struct rp_plan *plan, str
 /* The pass number i of a step: rows, and the slot of its first sample. */
 void rp_plan_pass(const struct rp_plan *plan, int i, struct rp_rows *rows, uint64_t *first_slot);
 
-/* A span in steps: the first step count that completes it (epochs, samples: ceil); seconds give 0. */
+/* A span in steps: the first step count that completes it (epochs, samples: ceil); seconds give 0.
+ */
 uint64_t rp_plan_steps(const struct rp_plan *plan, const struct rp_span *span);
 /* Does an event fire after `step` steps are done? Seconds never do here: the loop has the clock. */
 bool rp_plan_due(const struct rp_plan *plan, const struct rp_spans *spans, uint64_t steps_done);

@@ -1,5 +1,6 @@
-/* numpy_files.h - files as NumPy 1.24.2 writes them, for test_data_npy.c. x is numpy.arange(6).reshape(3, 2) *
- * float32(0.3) - float32(0.5), y is [2, 0, 1]; u1 is numpy.arange(24) * 10 of shape (3, 2, 4). */
+/* numpy_files.h - files as NumPy 1.24.2 writes them, for test_data_npy.c. x is
+ * numpy.arange(6).reshape(3, 2) * float32(0.3) - float32(0.5), y is [2, 0, 1]; u1 is
+ * numpy.arange(24) * 10 of shape (3, 2, 4). */
 #ifndef RP_TEST_NUMPY_FILES_H
 #define RP_TEST_NUMPY_FILES_H
 

@@ -1,5 +1,5 @@
-/* test.h - assertions that print both values. A test program is a main that calls its tests in turn and
- * returns test_result(); exit 77 (test_skip) says that what it needs is absent. */
+/* test.h - assertions that print both values. A test program is a main that calls its tests in turn
+ * and returns test_result(); exit 77 (test_skip) says that what it needs is absent. */
 #ifndef RP_TEST_H
 #define RP_TEST_H
 
@@ -45,7 +45,8 @@ static int test_failures;
     do {                                                                                           \
         enum rp_status status_ = (call);                                                           \
         if (status_ != RP_STATUS_OK) {                                                             \
-            printf("%s:%d: %s gave %d: %s\n", __FILE__, __LINE__, #call, (int)status_, (err)->text); \
+            printf("%s:%d: %s gave %d: %s\n", __FILE__, __LINE__, #call, (int)status_,             \
+                   (err)->text);                                                                   \
             test_failures++;                                                                       \
         }                                                                                          \
     } while (0)

@@ -137,7 +137,8 @@ static void test_specials(void)
     CHECK(digest_of(nan1, 2, 0) != digest_of(inf, 2, 0));
     CHECK(digest_of(inf, 2, 0) != digest_of(minus_inf, 2, 0));
     CHECK(digest_of(inf, 2, 0) != digest_of(inf, 1, 0));
-    /* The definition does not move: three values, computed elsewhere from the formulas of the chapter. */
+    /* The definition does not move: three values, computed elsewhere from the formulas of the
+     * chapter. */
     CHECK_HEX(rp_digest_key(0), 0x92ca2f0eu);
     CHECK_HEX(digest_of(plus, 2, 0), 0x4c81dff5c47f11fcu);
     CHECK_HEX(digest_of(plus, 2, 7), 0xd810686b3a2fbabfu);
