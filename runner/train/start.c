@@ -128,10 +128,11 @@ static enum rp_status open_device(struct rp_start *start, int threads, struct rp
         return rp_error_set(
             err, RP_STATUS_ENVIRONMENT,
             "resources.device: cuda: this build has no CUDA module; use `device: auto` or `cpu`");
-    if (start->spec->determinism != RP_TIER_PORTABLE)
-        return rp_error_set(err, RP_STATUS_ENVIRONMENT,
-                            "determinism: pinned and fast run on a GPU, and this build has no CUDA "
-                            "module; `determinism: portable` runs here");
+    if (start->spec->determinism != RP_TIER_PORTABLE && strcmp(wanted, "cpu") != 0)
+        return rp_error_set(
+            err, RP_STATUS_ENVIRONMENT,
+            "determinism: pinned and fast mean a GPU, and this build has no CUDA module; "
+            "on the CPU, say so (`resources: {device: cpu}`) or take portable");
     const char *path = rp_sys_env("REPRISE_CPU_PATH");
     struct rp_device_config config = {.threads = threads, .path = path && path[0] ? path : NULL};
     RP_TRY(rp_device_cpu.open(&config, &start->device, err));

@@ -22,6 +22,7 @@ name: locked
 seed: 3
 determinism: {tier}
 environment: {{lock: locked.lock.json}}
+resources: {{device: cpu}}
 data:
   train: {{format: idx, images: images, labels: labels}}
   valid: {{fraction: 0.25}}
