@@ -70,7 +70,7 @@ static void cell_text(const json_t *row, const char *key, char cell[160])
     value_text(json_object_get(row, key), whole, sizeof whole);
     size_t length = strlen(whole);
     if (length <= CELL_MAX) {
-        snprintf(cell, 160, "%s", whole);
+        memcpy(cell, whole, length + 1);
         return;
     }
     size_t head = CELL_MAX / 2 - 2, tail = length - (CELL_MAX / 2 - 1);
