@@ -1,9 +1,14 @@
 /* pool.c - the threads of the CPU device.
  *
  * One word, `turn`, counts the calls. A worker waits for it to change: it looks at the word for a
- * few microseconds, as the next op of a step usually follows at once, and then sleeps in the kernel
- * on that same word. The caller waits for the workers in the same way, on `busy`. Where there are
- * more threads than processors nobody spins: the one who spins would hold up the one who works. */
+ * some hundred microseconds, as the next op of a step usually follows at once, and then sleeps in
+ * the kernel on that same word. The caller waits for the workers in the same way, on `busy`. Where
+ * there are more threads than processors nobody spins: the one who spins would hold up the one who
+ * works.
+ *
+ * A sleeper is often woken onto the waker's own processor, where it waits for milliseconds until
+ * the kernel moves it to the idle one. So the caller forbids a sleeper its own processor before it
+ * wakes it, and the worker lifts the ban as soon as it runs. */
 #include "cpu/pool.h"
 
 #include <linux/futex.h>
@@ -21,12 +26,15 @@
 #define PAUSE() __asm__ volatile("yield")
 #endif
 
-enum { SPINS = 2000, MAX_THREADS = 1024, CACHE_LINE = 64 };
+enum { SPINS = 20000, MAX_THREADS = 1024, CACHE_LINE = 64 };
 
 struct worker {
     struct rp_pool *pool;
     pthread_t handle;
     int thread;
+    atomic_int asleep; /* its thread id while it is, or is about to be, asleep on `turn`; else 0 */
+    bool banned;       /* `home` is to be restored; written before `turn`, read after it */
+    cpu_set_t home;
 };
 
 struct rp_pool {
@@ -36,7 +44,7 @@ struct rp_pool {
     void *arg;
     struct worker *workers; /* n_threads - 1 */
     _Alignas(CACHE_LINE) atomic_uint turn;
-    atomic_int sleepers; /* workers that are, or are about to be, asleep on `turn` */
+    atomic_int sleepers; /* workers whose `asleep` is set */
     _Alignas(CACHE_LINE) atomic_uint busy;
     atomic_int caller_sleeps;
 };
@@ -52,8 +60,9 @@ static void wake(atomic_uint *word, int n)
 }
 
 /* Returns the number of the turn that follows `seen`. */
-static unsigned wait_for_turn(struct rp_pool *pool, unsigned seen)
+static unsigned wait_for_turn(struct worker *worker, unsigned seen)
 {
+    struct rp_pool *pool = worker->pool;
     for (int i = 0; i < pool->spins; i++) {
         unsigned turn = atomic_load_explicit(&pool->turn, memory_order_acquire);
         if (turn != seen) return turn;
@@ -61,10 +70,14 @@ static unsigned wait_for_turn(struct rp_pool *pool, unsigned seen)
     }
     /* Either the caller sees our entry in `sleepers` and wakes us, or we see its turn and do not
      * sleep: both sides write first and read then, sequentially consistent. */
+    atomic_store(&worker->asleep, (int)syscall(SYS_gettid));
     atomic_fetch_add(&pool->sleepers, 1);
     unsigned turn;
     while ((turn = atomic_load(&pool->turn)) == seen) sleep_while_equal(&pool->turn, seen);
     atomic_fetch_sub(&pool->sleepers, 1);
+    atomic_store(&worker->asleep, 0);
+    if (worker->banned) sched_setaffinity(0, sizeof worker->home, &worker->home);
+    worker->banned = false;
     return turn;
 }
 
@@ -74,7 +87,7 @@ static void *worker_main(void *arg)
     struct rp_pool *pool = worker->pool;
     unsigned turn = 0;
     for (;;) {
-        turn = wait_for_turn(pool, turn);
+        turn = wait_for_turn(worker, turn);
         if (pool->closing) break;
         pool->work(pool->arg, worker->thread);
         if (atomic_fetch_sub(&pool->busy, 1) == 1 && atomic_load(&pool->caller_sleeps))
@@ -83,8 +96,26 @@ static void *worker_main(void *arg)
     return NULL;
 }
 
+/* Takes the caller's processor from the workers that sleep, where they have another. What fails
+ * here costs speed only. */
+static void ban_own_processor(struct rp_pool *pool)
+{
+    int own = sched_getcpu();
+    if (own < 0 || own >= CPU_SETSIZE) return;
+    for (int i = 0; i < pool->n_started; i++) {
+        struct worker *worker = &pool->workers[i];
+        pid_t id = atomic_load(&worker->asleep);
+        if (id == 0 || sched_getaffinity(id, sizeof worker->home, &worker->home) != 0) continue;
+        cpu_set_t others = worker->home;
+        CPU_CLR(own, &others);
+        if (CPU_COUNT(&others) == 0) continue;
+        worker->banned = sched_setaffinity(id, sizeof others, &others) == 0;
+    }
+}
+
 static void begin_turn(struct rp_pool *pool)
 {
+    if (pool->spins > 0 && atomic_load(&pool->sleepers) > 0) ban_own_processor(pool);
     atomic_fetch_add(&pool->turn, 1);
     if (atomic_load(&pool->sleepers) > 0) wake(&pool->turn, MAX_THREADS);
 }

@@ -1,6 +1,7 @@
 /* test_pool.c - the parallel for, the cut, and the self-test of the CPU device. */
 #include <fenv.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <time.h>
 #include <unistd.h>
@@ -78,6 +79,57 @@ static void test_idle(void)
     usleep(50000);
     CHECK(cpu_seconds() - before < 0.005);
     rp_pool_close(pool);
+}
+
+/* ---- where woken workers run ----------------------------------------------------------------- */
+
+enum { WAKES = 60 };
+
+struct places {
+    int processor[MAX_THREADS];
+    cpu_set_t allowed[MAX_THREADS];
+};
+
+static void note_place(void *arg, int thread)
+{
+    struct places *places = arg;
+    places->processor[thread] = sched_getcpu();
+    CPU_ZERO(&places->allowed[thread]);
+    sched_getaffinity(0, sizeof(cpu_set_t), &places->allowed[thread]);
+}
+
+/* A worker that slept runs beside the caller, and in its work may run wherever the process may.
+ * The kernel moves threads as it likes, so the place is counted, and leaves room for that. */
+static void test_wake(void)
+{
+    struct rp_error err = {0};
+    struct rp_pool *pool;
+    struct places places;
+    cpu_set_t whole, one;
+    int beside = 0;
+    CHECK_INT(sched_getaffinity(0, sizeof whole, &whole), 0);
+    if (CPU_COUNT(&whole) < 2) return;
+    CHECK_OK(rp_pool_open(2, &pool, &err), &err);
+    for (int i = 0; i < WAKES; i++) {
+        rp_pool_run(pool, note_place, &places);
+        usleep(3000);
+        /* The hard case: the caller goes to where the worker was. */
+        CPU_ZERO(&one);
+        CPU_SET(places.processor[1], &one);
+        CHECK_INT(sched_setaffinity(0, sizeof one, &one), 0);
+        CHECK_INT(sched_setaffinity(0, sizeof whole, &whole), 0);
+        rp_pool_run(pool, note_place, &places);
+        CHECK(CPU_EQUAL(&places.allowed[0], &whole));
+        CHECK(CPU_EQUAL(&places.allowed[1], &whole));
+        beside += places.processor[0] != places.processor[1];
+    }
+    CHECK(beside > WAKES / 2);
+    rp_pool_close(pool);
+
+    /* With one processor for all there is none to give: the work is done there. */
+    CHECK_INT(sched_setaffinity(0, sizeof one, &one), 0);
+    test_run(2);
+    CHECK_INT(sched_setaffinity(0, sizeof whole, &whole), 0);
 }
 
 /* ---- the cut
@@ -176,6 +228,7 @@ int main(void)
     for (size_t i = 0; i < RP_COUNT(threads); i++) test_run(threads[i]);
     test_refusals();
     test_idle();
+    test_wake();
     test_cut();
     test_device();
     for (int caller_too = 0; caller_too < 2; caller_too++) {
