@@ -2,15 +2,16 @@
 #include "plan/plan_int.h"
 
 /* Evaluation takes as many samples at once as fit beside nothing else in the memory that a training
- * pass needs anyway, at most RP_PLAN_EVAL_SAMPLES. Evaluation keeps less per sample than training,
- * so the pass size of training always fits. */
+ * pass needs anyway, at most twice its samples and RP_PLAN_EVAL_SAMPLES. Evaluation keeps less per
+ * sample than training, so the pass size of training always fits. */
 static int64_t choose_eval_samples(const struct rp_plan *plan)
 {
     uint64_t train = plan->train_place.bytes, eval = plan->eval_place.bytes;
     int64_t n = plan->pass_samples;
     if (eval > 0) n = (int64_t)((double)n * ((double)train / (double)eval));
+    if (n > 2 * plan->pass_samples) n = 2 * plan->pass_samples; /* kernel scratch grows with it */
     if (n > RP_PLAN_EVAL_SAMPLES) n = RP_PLAN_EVAL_SAMPLES;
-    if (plan->data.n_valid > 0 && n > plan->data.n_valid) n = plan->data.n_valid;
+    if (n > plan->data.n_valid && plan->data.n_valid >= 0) n = plan->data.n_valid;
     return n < 1 ? 1 : n;
 }
 
