@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "base/sys.h"
+#include "env/env.h"
 
 #include <errno.h>
 #include <jansson.h>
@@ -133,6 +134,7 @@ int rp_cli_main(int argc, char **argv)
     if (fflush(stdout) != 0 && status == RP_STATUS_OK && isatty(STDOUT_FILENO) == 0 &&
         errno == ENOSPC)
         status = RP_STATUS_STORAGE;
+    rp_env_end();
     rp_mem_free(err);
     return (int)status;
 }

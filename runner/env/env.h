@@ -14,6 +14,9 @@ struct json_t;
  * hashes are there when rp_env_probe() asks for them. Not needed; calling it early hides their
  * cost. Call it after the last module has been opened. */
 void rp_env_begin(void);
+/* Waits for that thread. The program calls it on its way out: libcrypto must not be taken down under
+ * a thread that hashes. */
+void rp_env_end(void);
 
 /* Everything that could matter: code, binary and library hashes, compiler and flags, device and
  * path, kernel, libc, threads, container, variables. `threads` is as resolved. `spec` may be NULL

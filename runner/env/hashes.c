@@ -71,12 +71,19 @@ void rp_env_begin(void)
     pthread_mutex_unlock(&hashes.lock);
 }
 
-void rp_env_hashes(json_t **binary, json_t **libraries)
+void rp_env_end(void)
 {
-    rp_env_begin();
     pthread_mutex_lock(&hashes.lock);
     if (hashes.running) pthread_join(hashes.thread, NULL);
     hashes.running = false;
+    pthread_mutex_unlock(&hashes.lock);
+}
+
+void rp_env_hashes(json_t **binary, json_t **libraries)
+{
+    rp_env_begin();
+    rp_env_end();
+    pthread_mutex_lock(&hashes.lock);
     *binary = json_incref(hashes.binary);
     *libraries = json_incref(hashes.libraries);
     pthread_mutex_unlock(&hashes.lock);
