@@ -14,8 +14,8 @@ struct json_t;
  * hashes are there when rp_env_probe() asks for them. Not needed; calling it early hides their
  * cost. Call it after the last module has been opened. */
 void rp_env_begin(void);
-/* Waits for that thread. The program calls it on its way out: libcrypto must not be taken down under
- * a thread that hashes. */
+/* Waits for that thread. The program calls it on its way out: libcrypto must not be taken down
+ * under a thread that hashes. */
 void rp_env_end(void);
 
 /* Everything that could matter: code, binary and library hashes, compiler and flags, device and
