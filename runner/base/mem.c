@@ -103,6 +103,21 @@ void rp_text_add(struct rp_text *text, const char *format, ...)
     rp_mem_free(piece);
 }
 
+void rp_text_add_json(struct rp_text *text, const char *string)
+{
+    rp_text_add_bytes(text, "\"", 1);
+    for (; *string; string++) {
+        unsigned char c = (unsigned char)*string;
+        if (c == '"' || c == '\\')
+            rp_text_add(text, "\\%c", c);
+        else if (c < 0x20)
+            rp_text_add(text, "\\u%04x", c);
+        else
+            rp_text_add_bytes(text, string, 1);
+    }
+    rp_text_add_bytes(text, "\"", 1);
+}
+
 const char *rp_text_get(const struct rp_text *text)
 {
     return text->bytes ? text->bytes : "";

@@ -28,6 +28,9 @@ struct rp_text {
 };
 void rp_text_add(struct rp_text *text, const char *format, ...) RP_PRINTF(2, 3);
 void rp_text_add_bytes(struct rp_text *text, const void *bytes, size_t length);
+/* `string` in JSON's quotes: control characters become \u00XX, other bytes are taken to be UTF-8.
+ */
+void rp_text_add_json(struct rp_text *text, const char *string);
 const char *rp_text_get(const struct rp_text *text); /* never NULL */
 void rp_text_release(struct rp_text *text);          /* safe twice */
 

@@ -11,16 +11,9 @@
 #include <time.h>
 #include <unistd.h>
 
-extern char **environ;
-
 const char *rp_sys_env(const char *name)
 {
     return getenv(name);
-}
-
-char **rp_sys_environ(void)
-{
-    return environ;
 }
 
 static double read_clock(clockid_t id)
@@ -33,10 +26,6 @@ static double read_clock(clockid_t id)
 double rp_sys_clock(void)
 {
     return read_clock(CLOCK_MONOTONIC);
-}
-double rp_sys_cpu_clock(void)
-{
-    return read_clock(CLOCK_PROCESS_CPUTIME_ID);
 }
 double rp_sys_wall(void)
 {
@@ -130,22 +119,6 @@ char *rp_sys_self(void)
     if (length < 0) return rp_mem_copy_text("reprise");
     path[length] = '\0';
     return rp_mem_copy_text(path);
-}
-
-/* VmHWM counts file pages too; what the run itself holds is what plan predicts, so those are taken
- * off. */
-uint64_t rp_sys_peak_memory(void)
-{
-    FILE *file = fopen("/proc/self/status", "re");
-    if (!file) return 0;
-    char line[256];
-    unsigned long long high = 0, files = 0, value;
-    while (fgets(line, sizeof line, file)) {
-        if (sscanf(line, "VmHWM: %llu", &value) == 1) high = value;
-        if (sscanf(line, "RssFile: %llu", &value) == 1) files = value;
-    }
-    fclose(file);
-    return (high > files ? high - files : 0) * 1024;
 }
 
 uint64_t rp_sys_memory_limit(void)

@@ -9,9 +9,7 @@
 /* ---- environment, clocks, randomness -------------------------------------------------------- */
 
 const char *rp_sys_env(const char *name);    /* NULL when unset; valid until exit */
-char **rp_sys_environ(void);                 /* NAME=value, NULL-terminated; not owned */
 double rp_sys_clock(void);                   /* seconds, monotonic */
-double rp_sys_cpu_clock(void);               /* seconds of CPU of this process */
 double rp_sys_wall(void);                    /* seconds since 1970 */
 void rp_sys_utc(double wall, char text[32]); /* 2026-11-23T16:45:00Z */
 void rp_sys_sleep(double seconds);
@@ -28,7 +26,6 @@ int rp_sys_cpus(void); /* affinity mask and cgroup quota, at least 1 */
 void rp_sys_host(char name[256]);
 int rp_sys_columns(void); /* width of the terminal on standard output; 80 when it is none */
 char *rp_sys_self(void);  /* absolute path of this program; caller frees */
-uint64_t rp_sys_peak_memory(void);  /* peak resident anonymous bytes of this process */
 uint64_t rp_sys_memory_limit(void); /* bytes available: smaller of machine and cgroup */
 
 /* ---- paths
@@ -85,8 +82,7 @@ RP_NODISCARD enum rp_status rp_sys_write_file(const char *path, const void *byte
 RP_NODISCARD enum rp_status rp_sys_truncate(const char *path, uint64_t size, struct rp_error *err);
 /* A file, or a folder with all it holds; missing is fine. Links are removed, never followed. */
 RP_NODISCARD enum rp_status rp_sys_remove(const char *path, struct rp_error *err);
-void rp_sys_close(int fd);                    /* -1 is fine */
-uint64_t rp_sys_free_bytes(const char *path); /* space left for us where `path` is */
+void rp_sys_close(int fd); /* -1 is fine */
 
 /* ---- locks and places within a file (sys_lock.c)
  * --------------------------------------------------- */

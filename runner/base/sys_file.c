@@ -8,7 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 enum { MODE_FILE = 0666, MODE_FOLDER = 0777 };
@@ -262,11 +261,4 @@ void rp_sys_open_streams(void)
 void rp_sys_close(int fd)
 {
     if (fd >= 0) close(fd);
-}
-
-uint64_t rp_sys_free_bytes(const char *path)
-{
-    struct statvfs st;
-    if (statvfs(path, &st) != 0) return UINT64_MAX;
-    return (uint64_t)st.f_bavail * st.f_frsize;
 }

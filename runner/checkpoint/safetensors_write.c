@@ -9,22 +9,6 @@
 
 enum { BLOCK = 1 << 20, ALIGN = 64 };
 
-/* A JSON string. Control characters become \u00XX; other bytes are taken to be UTF-8. */
-static void add_string(struct rp_text *text, const char *string)
-{
-    rp_text_add(text, "\"");
-    for (; *string; string++) {
-        unsigned char c = (unsigned char)*string;
-        if (c == '"' || c == '\\')
-            rp_text_add(text, "\\%c", c);
-        else if (c < 0x20)
-            rp_text_add(text, "\\u%04x", c);
-        else
-            rp_text_add_bytes(text, string, 1);
-    }
-    rp_text_add(text, "\"");
-}
-
 static enum rp_status build_header(const char *path, const struct rp_st_tensor *tensors, int n,
                                    const char *const *metadata, struct rp_text *header,
                                    struct rp_error *err)
@@ -36,9 +20,9 @@ static enum rp_status build_header(const char *path, const struct rp_st_tensor *
         rp_text_add(header, "\"__metadata__\":{");
         for (int i = 0; metadata[i]; i += 2) {
             rp_text_add(header, "%s", i ? "," : "");
-            add_string(header, metadata[i]);
+            rp_text_add_json(header, metadata[i]);
             rp_text_add(header, ":");
-            add_string(header, metadata[i + 1]);
+            rp_text_add_json(header, metadata[i + 1]);
         }
         rp_text_add(header, "}");
         comma = ",";
@@ -50,7 +34,7 @@ static enum rp_status build_header(const char *path, const struct rp_st_tensor *
                                 tensors[i].name);
         uint64_t bytes = rp_tensor_bytes(shape);
         rp_text_add(header, "%s", comma);
-        add_string(header, tensors[i].name);
+        rp_text_add_json(header, tensors[i].name);
         rp_text_add(header, ":{\"dtype\":\"F32\",\"shape\":[");
         for (int d = 0; d < shape->n_dims; d++)
             rp_text_add(header, "%s%lld", d ? "," : "", (long long)shape->dims[d]);

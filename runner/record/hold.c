@@ -80,7 +80,7 @@ static enum rp_status write_note(const struct rp_hold *hold, struct rp_error *er
     rp_text_add(&text,
                 "{\"by\": \"%s\", \"counter\": %" PRIu64 ", \"id\": \"%s\", \"host\": ", note->by,
                 note->counter, note->id);
-    rp_record_add_string(&text, note->host);
+    rp_text_add_json(&text, note->host);
     rp_text_add(&text, ", \"pid\": %d, \"since\": \"%s\"}", note->pid, note->since);
     while (text.length < NOTE_BYTES - 1) rp_text_add_bytes(&text, " ", 1);
     rp_text_add_bytes(&text, "\n", 1);

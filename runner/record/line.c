@@ -31,21 +31,6 @@ struct rp_sha256 rp_record_final(const struct rp_sha256 *chain,
     return rp_sha256_of(bytes, sizeof bytes);
 }
 
-void rp_record_add_string(struct rp_text *text, const char *string)
-{
-    rp_text_add_bytes(text, "\"", 1);
-    for (; *string; string++) {
-        unsigned char c = (unsigned char)*string;
-        if (c == '"' || c == '\\')
-            rp_text_add(text, "\\%c", c);
-        else if (c < 0x20)
-            rp_text_add(text, "\\u%04x", c);
-        else
-            rp_text_add_bytes(text, string, 1);
-    }
-    rp_text_add_bytes(text, "\"", 1);
-}
-
 void rp_digest_line_add(struct rp_text *text, const struct rp_digest_line *line,
                         const struct rp_digest_tensor *tensors, int n_tensors)
 {
@@ -60,7 +45,7 @@ void rp_digest_line_add(struct rp_text *text, const struct rp_digest_line *line,
         char digest[RP_HEX64];
         rp_hex64(tensors[i].digest, digest);
         rp_text_add(text, "%s", i ? ", " : ", \"tensors\": {");
-        rp_record_add_string(text, tensors[i].name);
+        rp_text_add_json(text, tensors[i].name);
         rp_text_add(text, ": \"%s\"", digest);
     }
     rp_text_add(text, n_tensors ? "}}\n" : "}\n");

@@ -234,12 +234,12 @@ enum rp_status rp_record_metrics(struct rp_record *record, uint64_t step, const 
     pthread_mutex_lock(&record->mutex);
     struct rp_text *text = &record->metrics.waiting;
     rp_text_add(text, "{\"step\": %" PRIu64 ", \"split\": ", step);
-    rp_record_add_string(text, split);
+    rp_text_add_json(text, split);
     rp_number_text(rp_sys_wall(), number);
     rp_text_add(text, ", \"time\": %s, \"metrics\": {", number);
     for (int i = 0; i < n; i++) {
         rp_text_add(text, "%s", i ? ", " : "");
-        rp_record_add_string(text, metrics[i].name);
+        rp_text_add_json(text, metrics[i].name);
         rp_number_text(metrics[i].value, number);
         const char *quote = strpbrk(number, "NI") ? "\"" : "";
         rp_text_add(text, ": %s%s%s", quote, number, quote);

@@ -21,9 +21,6 @@ bool rp_digest_line_parse(const char *bytes, size_t length, struct rp_digest_lin
 void rp_digest_line_add(struct rp_text *text, const struct rp_digest_line *line,
                         const struct rp_digest_tensor *tensors, int n_tensors);
 
-/* A JSON string, quotes included. */
-void rp_record_add_string(struct rp_text *text, const char *string);
-
 /* The longest log that is read. */
 #define RP_RECORD_MAX_LOG ((uint64_t)16 << 30)
 

@@ -86,7 +86,7 @@ static void place_io(struct rp_trainer *t, struct rp_bound *bound)
         t->io + aligned(rp_tensor_bytes(&bound->graph->tensor[bound->graph->input].shape));
 }
 
-enum rp_status rp_trainer_allocate(struct rp_trainer *t, struct rp_error *err)
+static enum rp_status allocate(struct rp_trainer *t, struct rp_error *err)
 {
     const struct rp_model *model = t->model;
     uint64_t arena = t->plan->train_place.bytes, io = io_bytes(&model->train), n_chunks = 0;
@@ -120,7 +120,7 @@ enum rp_status rp_trainer_open(const struct rp_spec *spec, const struct rp_plan 
     t->eval.graph = &plan->model->eval;
     t->optim = (struct rp_optim_state){.t = 0, .beta1_power = 1.0, .beta2_power = 1.0};
     rp_comm_open_one(&t->comm);
-    RP_TRY_GOTO(status, rp_trainer_allocate(t, err), out);
+    RP_TRY_GOTO(status, allocate(t, err), out);
     RP_TRY_GOTO(status, rp_trainer_bind(t, err), out);
     RP_TRY_GOTO(status,
                 rp_loader_open(data, plan->pass_samples, RP_PLAN_LOADER_DEPTH, &t->loader, err),

@@ -104,7 +104,6 @@ static enum rp_status run_loop(struct rp_start *start, struct rp_train_result *r
     struct rp_loop loop = {.trainer = start->trainer,
                            .record = start->record,
                            .saver = start->saver,
-                           .manifest = &start->manifest,
                            .against = start->options->against,
                            .state = start->origin.state};
     if (start->options->stop_after > 0) loop.stop_at = rp_sys_clock() + start->options->stop_after;

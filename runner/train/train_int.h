@@ -65,7 +65,6 @@ RP_NODISCARD enum rp_status rp_trainer_open(const struct rp_spec *spec, const st
                                             const struct rp_data *data, struct rp_device *device,
                                             struct rp_trainer **trainer, struct rp_error *err);
 void rp_trainer_close(struct rp_trainer *trainer); /* NULL is fine */
-RP_NODISCARD enum rp_status rp_trainer_allocate(struct rp_trainer *trainer, struct rp_error *err);
 RP_NODISCARD enum rp_status rp_trainer_bind(struct rp_trainer *trainer, struct rp_error *err);
 /* Lets every sum of the training graph be written into buffer `level` of the tree. */
 void rp_trainer_point_sums(struct rp_trainer *trainer, int level);
@@ -159,9 +158,8 @@ bool rp_signals_stop_asked(void);
 
 struct rp_loop {
     struct rp_trainer *trainer;
-    struct rp_record *record;     /* NULL in a replay: nothing is written */
-    struct rp_saver *saver;       /* NULL in a replay */
-    struct rp_manifest *manifest; /* NULL in a replay */
+    struct rp_record *record;
+    struct rp_saver *saver;
     const struct rp_digests *against;
     uint64_t n_compared;
     double stop_at; /* rp_sys_clock; 0: never */
