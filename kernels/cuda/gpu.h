@@ -3,11 +3,11 @@
  *   nvcc                                  for the device
  *   g++ -x c++ -include tests/cuda/sim.h  on the CPU, under the simulator (RP_SIM is defined)
  *
- * Rules of the portable kernels, which scripts/check-ptx and the simulator hold them to: every fused
- * operation is written as rp_fma; no fminf, fmaxf or libm; no float atomics; shared memory through
- * RP_SHARED alone; no order of additions that depends on grid, occupancy or number of processors;
- * clamps are written `x < c ? c : x` with the constant as the value taken, never `x > c ? x : c`, of
- * which nvcc makes max or min, whose zero may have the other sign. */
+ * Rules of the portable kernels, which scripts/check-ptx and the simulator hold them to: every
+ * fused operation is written as rp_fma; no fminf, fmaxf or libm; no float atomics; shared memory
+ * through RP_SHARED alone; no order of additions that depends on grid, occupancy or number of
+ * processors; clamps are written `x < c ? c : x` with the constant as the value taken, never `x > c
+ * ? x : c`, of which nvcc makes max or min, whose zero may have the other sign. */
 #ifndef RP_GPU_H
 #define RP_GPU_H
 
