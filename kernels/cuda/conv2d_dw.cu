@@ -31,8 +31,8 @@ RP_CUDA_KERNEL(conv2d_dw)
     gemm.sum = rp_gemm_cut(&pass->rows, dy->dims[1] * dy->dims[2]);
     gemm.c = rp_gemm_out_plain((float *)dw->data, gemm.n, gemm.n, gemm.m * gemm.n);
     gemm.chain = (float *)call->out[1].data;
-    struct rp_operands<rp_source_plain, rp_source_taps, false, false> of = {
-        {(const float *)dy->data, 1, o, gemm.m}, windows_of(call)};
+    struct rp_operands<rp_source_matrix<false>, rp_source_taps, false, false> of = {
+        {(const float *)dy->data, (int)o, gemm.m}, windows_of(call)};
     bool narrow = !rp_gemm_aligned(dy->data) || !rp_gemm_aligned(x->data) || gemm.m % 4 != 0 ||
                   c % 4 != 0;
     return rp_gemm_run(cuda, gemm, of, narrow, err);

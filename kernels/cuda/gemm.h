@@ -78,13 +78,13 @@ struct rp_gemm_job {
     int64_t m, n;
     int groups;
     struct rp_gemm_sum sum;
-    int64_t panels, first_panel;
-    int64_t first_segment, per_item, items;
-    int64_t shards_of_item; /* the tree inside an item */
+    int panels, first_panel;
+    int first_segment, per_item, items;
+    int shards_of_item; /* the tree inside an item */
     bool chains;
     int64_t tiles_m, tiles_n, pieces;
-    struct rp_gemm_out c; /* c of the product; or parts, one after the other by `item` */
-    int64_t item;
+    struct rp_gemm_out c; /* c of the product; or parts, one after the other */
+    int64_t item_stride;
     struct rp_gemm_out open; /* the chain that is open at either end of a part of a shard */
     float *nodes;            /* of each block: a tile for each level of the tree */
     int levels;

@@ -11,17 +11,26 @@
 
 enum { RP_GEMM_PAD = 4 }; /* floats after each k: stores across k meet other banks, rows stay aligned */
 
-template <int width>
-static __device__ __forceinline__ void rp_gemm_read(float (&to)[width], const float *from)
+template <int width> static __device__ __forceinline__ void rp_gemm_clear(float (&value)[width])
 {
     RP_UNROLL
-    for (int i = 0; i < width; i++) to[i] = 0.0f;
-    if (!from) return;
+    for (int i = 0; i < width; i++) value[i] = 0.0f;
+}
+
+template <class source, int width>
+static __device__ __forceinline__ void rp_gemm_read(const source &from,
+                                                    const typename source::outer &outer,
+                                                    const typename source::inner &inner,
+                                                    float (&to)[width])
+{
+    bool inside = from.inside(outer, inner);
+    const float *at = from.find(outer, inner);
     if (width == 4) {
-        float4 v = *reinterpret_cast<const float4 *>(from);
+        float4 v = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+        if (inside) v = *reinterpret_cast<const float4 *>(at);
         to[0] = v.x, to[1 % width] = v.y, to[2 % width] = v.z, to[3 % width] = v.w;
     } else {
-        to[0] = *from;
+        to[0] = inside ? *at : 0.0f;
     }
 }
 
@@ -32,8 +41,7 @@ template <class source, int rows, int depth, int threads, int width> struct rp_l
     enum {
         PER_ROW = depth / width,
         UNITS = rows * PER_ROW / threads,
-        PAIRS = PER_ROW / 2,
-        IN_FLIGHT = UNITS
+        PAIRS = PER_ROW / 2
     };
     static_assert(rows * PER_ROW % threads == 0, "every thread loads as much");
     static_assert(threads % (16 * PER_ROW) == 0, "a thread keeps its k");
@@ -57,14 +65,15 @@ template <class source, int rows, int depth, int threads, int width> struct rp_l
         for (int u = 0; u < UNITS; u++) {
             int64_t i = i0 + unit_row((int)threadIdx.x + u * threads);
             outer[u] = from.outer_of(i < limit ? i : limit - 1, group);
+            rp_gemm_clear(value[u]);
         }
     }
-    __device__ __forceinline__ void fetch(const source &from, int64_t k, int n_k)
+    __device__ __forceinline__ void fetch(const source &from, int k, int n_k)
     {
         if (k_of >= n_k) return;
         typename source::inner inner = from.inner_of(k + k_of);
         RP_UNROLL
-        for (int u = 0; u < UNITS; u++) rp_gemm_read(value[u], from.find(outer[u], inner));
+        for (int u = 0; u < UNITS; u++) rp_gemm_read(from, outer[u], inner, value[u]);
     }
     __device__ __forceinline__ void put(float (*tile)[rows + RP_GEMM_PAD]) const
     {
@@ -93,13 +102,15 @@ template <class source, int rows, int depth, int threads, int width> struct rp_l
         k_of = (int)threadIdx.x / PER_K;
         int64_t i = i0 + row;
         outer = from.outer_of(i < limit ? i : limit - width, group);
+        RP_UNROLL
+        for (int u = 0; u < UNITS; u++) rp_gemm_clear(value[u]);
     }
-    __device__ __forceinline__ void fetch(const source &from, int64_t k, int n_k)
+    __device__ __forceinline__ void fetch(const source &from, int k, int n_k)
     {
         RP_UNROLL
         for (int u = 0; u < UNITS; u++) {
             int at = k_of + u * (threads / PER_K);
-            if (at < n_k) rp_gemm_read(value[u], from.find(outer, from.inner_of(k + at)));
+            if (at < n_k) rp_gemm_read(from, outer, from.inner_of(k + at), value[u]);
         }
     }
     __device__ __forceinline__ void put(float (*tile)[rows + RP_GEMM_PAD]) const

@@ -69,13 +69,13 @@ static inline struct rp_gemm_job rp_gemm_job_of(const struct rp_gemm &gemm,
     rp_gemm_tile_size(plan.tile, &bm, &bn);
     job.m = gemm.m, job.n = gemm.n, job.groups = gemm.groups;
     job.sum = gemm.sum;
-    job.panels = rp_gemm_panels(&gemm.sum);
-    job.first_panel = gemm.sum.first / RP_GEMM_PANEL;
-    job.shards_of_item = plan.shards_of_item;
+    job.panels = (int)rp_gemm_panels(&gemm.sum);
+    job.first_panel = (int)(gemm.sum.first / RP_GEMM_PANEL);
+    job.shards_of_item = (int)plan.shards_of_item;
     job.chains = plan.chains;
-    job.per_item = plan.chains ? 1 : plan.shards_of_item * job.panels;
+    job.per_item = plan.chains ? 1 : job.shards_of_item * job.panels;
     job.tiles_m = (gemm.m + bm - 1) / bm, job.tiles_n = (gemm.n + bn - 1) / bn;
-    job.item = gemm.m * gemm.n * gemm.groups;
+    job.item_stride = gemm.m * gemm.n * gemm.groups;
     if (gemm.chain)
         job.open = rp_gemm_out_plain(gemm.chain, gemm.n, gemm.n, gemm.m * gemm.n);
     job.levels = plan.levels;
@@ -85,8 +85,8 @@ static inline struct rp_gemm_job rp_gemm_job_of(const struct rp_gemm &gemm,
 static inline void rp_gemm_job_take(struct rp_gemm_job *job, int64_t first_segment,
                                     int64_t segments)
 {
-    job->first_segment = first_segment;
-    job->items = segments / job->per_item;
+    job->first_segment = (int)first_segment;
+    job->items = (int)(segments / job->per_item);
     job->pieces = job->tiles_m * job->tiles_n * job->groups * job->items;
 }
 
@@ -122,7 +122,7 @@ RP_NODISCARD static enum rp_status rp_gemm_run_shards(struct rp_cuda *cuda,
     bool folds = job.items > 1;
     job.c = folds ? rp_gemm_parts(gemm, parts) : gemm.c;
     job.bias = folds ? NULL : gemm.bias;
-    job.nodes = folds ? parts + (job.items * job.item + 3) / 4 * 4 : parts;
+    job.nodes = folds ? parts + (job.items * job.item_stride + 3) / 4 * 4 : parts;
     RP_TRY(rp_gemm_launch(cuda, of, narrow, plan, job, err));
     if (!folds) return RP_STATUS_OK;
     struct rp_gemm_fold fold = rp_gemm_fold_of(gemm, parts, 1, job.items);
@@ -158,7 +158,7 @@ RP_NODISCARD static enum rp_status rp_gemm_run_chains(struct rp_cuda *cuda,
                                                       struct rp_error *err)
 {
     struct rp_gemm_job job = rp_gemm_job_of(gemm, plan);
-    int64_t nodes = gemm.sum.shards / plan.shards_of_item, held = nodes > 1 ? nodes * job.item : 0;
+    int64_t nodes = gemm.sum.shards / plan.shards_of_item, held = nodes > 1 ? nodes * job.item_stride : 0;
     int64_t all = plan.shards_of_item * job.panels;
     float *node = (float *)cuda->scratch, *parts = node + (held + 3) / 4 * 4;
     job.c = rp_gemm_parts(gemm, parts);
@@ -170,7 +170,7 @@ RP_NODISCARD static enum rp_status rp_gemm_run_chains(struct rp_cuda *cuda,
                 rp_gemm_fold_of(gemm, parts, is_whole ? job.panels : count,
                                 is_whole ? plan.shards_of_item : 1);
             fold.continues = first > 0 || job.first_panel > 0;
-            if (nodes > 1) fold.c = rp_gemm_parts(gemm, node + i * job.item);
+            if (nodes > 1) fold.c = rp_gemm_parts(gemm, node + i * job.item_stride);
             if (nodes > 1 || first + count < all) fold.bias = NULL;
             RP_TRY(rp_gemm_run_segments(cuda, of, narrow, plan, job, i * all + first, count, fold,
                                         err));

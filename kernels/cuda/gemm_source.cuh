@@ -2,31 +2,33 @@
  *
  * A source splits the address into what i alone decides (outer) and what k alone decides (inner), so
  * that a thread, which keeps either the same i or the same k, computes half of it once. find() joins
- * them; NULL is a position outside the image, which reads as +0. */
+ * them, where inside() is true; a position outside the image reads as +0. */
 #ifndef RP_CUDA_GEMM_SOURCE_CUH
 #define RP_CUDA_GEMM_SOURCE_CUH
 
 #include "cuda/gemm.h"
 
-/* A matrix, or its transpose. */
-struct rp_source_plain {
+/* A matrix whose rows are i and whose columns are k, or the other way round. */
+template <bool along_k> struct rp_source_matrix {
     const float *base;
-    int64_t i_stride, k_stride, group_stride;
+    int stride; /* from one row to the next */
+    int64_t group_stride;
 
     struct outer {
         const float *at;
     };
     struct inner {
-        int64_t offset;
+        int k;
     };
     __device__ __forceinline__ outer outer_of(int64_t i, int group) const
     {
-        return {base + group * group_stride + i * i_stride};
+        return {base + group * group_stride + (along_k ? i * stride : i)};
     }
-    __device__ __forceinline__ inner inner_of(int64_t k) const { return {k * k_stride}; }
+    __device__ __forceinline__ inner inner_of(int k) const { return {k}; }
+    __device__ __forceinline__ bool inside(const outer &, const inner &) const { return true; }
     __device__ __forceinline__ const float *find(const outer &o, const inner &n) const
     {
-        return o.at + n.offset;
+        return o.at + (along_k ? (int64_t)n.k : (int64_t)n.k * stride);
     }
 };
 
@@ -112,10 +114,14 @@ struct rp_source_pixels {
         struct rp_window_pixel p = rp_window_pixel_of(map, i);
         return {map.base + group * map.group_stride + p.offset, p.y, p.x};
     }
-    __device__ __forceinline__ inner inner_of(int64_t k) const { return rp_window_tap_of(map, k); }
+    __device__ __forceinline__ inner inner_of(int k) const { return rp_window_tap_of(map, k); }
+    __device__ __forceinline__ bool inside(const outer &o, const inner &n) const
+    {
+        return rp_window_inside(map, o.y + n.y, o.x + n.x);
+    }
     __device__ __forceinline__ const float *find(const outer &o, const inner &n) const
     {
-        return rp_window_inside(map, o.y + n.y, o.x + n.x) ? o.at + n.offset : NULL;
+        return o.at + n.offset;
     }
 };
 
@@ -134,13 +140,17 @@ struct rp_source_taps {
         struct rp_window_tap t = rp_window_tap_of(map, i);
         return {map.base + group * map.group_stride + t.offset, t.y, t.x};
     }
-    __device__ __forceinline__ inner inner_of(int64_t k) const
+    __device__ __forceinline__ inner inner_of(int k) const
     {
         return rp_window_pixel_of(map, k);
     }
+    __device__ __forceinline__ bool inside(const outer &o, const inner &n) const
+    {
+        return rp_window_inside(map, o.y + n.y, o.x + n.x);
+    }
     __device__ __forceinline__ const float *find(const outer &o, const inner &n) const
     {
-        return rp_window_inside(map, o.y + n.y, o.x + n.x) ? o.at + n.offset : NULL;
+        return o.at + n.offset;
     }
 };
 
@@ -160,10 +170,11 @@ struct rp_source_weights {
     {
         return {base + group * group_stride + i};
     }
-    __device__ __forceinline__ inner inner_of(int64_t k) const
+    __device__ __forceinline__ inner inner_of(int k) const
     {
         return {rp_digits_split_of(k_digits, k).offset};
     }
+    __device__ __forceinline__ bool inside(const outer &, const inner &) const { return true; }
     __device__ __forceinline__ const float *find(const outer &o, const inner &n) const
     {
         return o.at + n.offset;

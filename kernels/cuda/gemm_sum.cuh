@@ -1,8 +1,8 @@
 /* gemm_sum.cuh - private to gemm*: the order of additions over k (README.md chapters 5 and 6).
  *
- * A block walks over the segments of its item, and over each in tiles of `depth` terms. Where a
- * segment ends its chain is added to what waits: the sum of the shard's earlier panels, which lies
- * where the output will, then the complete nodes of the tree over shards, lowest first. */
+ * A block walks over the segments of its item. Where a segment ends its chain is added to what
+ * waits: the sum of the shard's earlier panels, which lies where the output will, then the complete
+ * nodes of the tree over shards, lowest first. */
 #ifndef RP_CUDA_GEMM_SUM_CUH
 #define RP_CUDA_GEMM_SUM_CUH
 
@@ -10,22 +10,22 @@
 
 /* ---- segments ---------------------------------------------------------------------------------*/
 
-/* The terms of one segment, as rows of its shard. */
+/* The terms [begin, end) of one shard, which lie from k on in the pass. */
 struct rp_gemm_segment {
-    int64_t shard, begin, end; /* rows of the shard */
-    int64_t k;                 /* of the pass, at `begin` */
+    int shard, begin, end, k;
 };
 
 static __device__ __forceinline__ struct rp_gemm_segment rp_gemm_segment_of(
-    const struct rp_gemm_job &job, int64_t number)
+    const struct rp_gemm_job &job, int number)
 {
     struct rp_gemm_segment s;
     s.shard = number / job.panels;
-    int64_t panel = job.first_panel + number % job.panels, last = job.sum.first + job.sum.count;
+    int panel = job.first_panel + (number - s.shard * job.panels);
+    int first = (int)job.sum.first, last = first + (int)job.sum.count;
     s.begin = panel * RP_GEMM_PANEL, s.end = s.begin + RP_GEMM_PANEL;
-    if (s.begin < job.sum.first) s.begin = job.sum.first;
-    if (s.end > last) s.end = last;
-    s.k = s.shard * job.sum.count + s.begin - job.sum.first;
+    if (s.begin < first) s.begin = first;
+    if (s.end > last || s.end < 0) s.end = last;
+    s.k = s.shard * (int)job.sum.count + s.begin - first;
     return s;
 }
 
@@ -39,48 +39,6 @@ static __device__ __forceinline__ bool rp_gemm_segment_closes(const struct rp_ge
                                                               const struct rp_gemm_segment &s)
 {
     return s.end % RP_GEMM_PANEL == 0 || s.end == job.sum.rows;
-}
-
-/* ---- tiles of k -------------------------------------------------------------------------------*/
-
-struct rp_gemm_cursor {
-    int64_t segment, end_segment;
-    int64_t k;
-    int left; /* terms of the segment from k on */
-};
-
-static __device__ __forceinline__ void rp_gemm_cursor_enter(const struct rp_gemm_job &job,
-                                                            struct rp_gemm_cursor &at,
-                                                            int64_t segment)
-{
-    struct rp_gemm_segment s = rp_gemm_segment_of(job, segment);
-    at.segment = segment;
-    at.k = s.k;
-    at.left = (int)(s.end - s.begin);
-}
-
-static __device__ __forceinline__ struct rp_gemm_cursor rp_gemm_cursor_of(
-    const struct rp_gemm_job &job, int64_t item)
-{
-    struct rp_gemm_cursor at;
-    int64_t first = job.first_segment + item * job.per_item;
-    at.end_segment = first + job.per_item;
-    rp_gemm_cursor_enter(job, at, first);
-    return at;
-}
-
-/* Past `depth` terms, or to the next segment; false at the end of the item. */
-static __device__ __forceinline__ bool rp_gemm_cursor_next(const struct rp_gemm_job &job,
-                                                           struct rp_gemm_cursor &at, int depth)
-{
-    if (at.left > depth) {
-        at.k += depth;
-        at.left -= depth;
-        return true;
-    }
-    if (at.segment + 1 >= at.end_segment) return false;
-    rp_gemm_cursor_enter(job, at, at.segment + 1);
-    return true;
 }
 
 /* ---- a tile of outputs in memory --------------------------------------------------------------*/
@@ -160,7 +118,7 @@ static __device__ __forceinline__ struct rp_gemm_end rp_gemm_end_of(
     if (s.end < job.sum.rows) return end;
     /* The shard ends: like a binary counter, as many nodes are complete as its number ends in
      * ones. */
-    int64_t shard = s.shard % job.shards_of_item;
+    int shard = s.shard % job.shards_of_item;
     while (shard >> end.nodes & 1) end.nodes++;
     end.store = shard == job.shards_of_item - 1 ? rp_gemm_end::OUTPUT : rp_gemm_end::NODE;
     return end;

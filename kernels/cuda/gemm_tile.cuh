@@ -119,8 +119,8 @@ template <class tile> struct rp_accumulators {
 
 /* One piece of work: which outputs, of which item. */
 struct rp_gemm_piece {
-    int64_t m0, n0, item;
-    int group;
+    int64_t m0, n0;
+    int item, group;
 };
 
 template <class tile>
@@ -133,7 +133,7 @@ static __device__ __forceinline__ struct rp_gemm_piece rp_gemm_piece_of(
     piece.m0 = number % job.tiles_m * tile::bm;
     number /= job.tiles_m;
     piece.group = (int)(number % job.groups);
-    piece.item = number / job.groups;
+    piece.item = (int)(number / job.groups);
     return piece;
 }
 
@@ -153,13 +153,12 @@ static __device__ __forceinline__ struct rp_gemm_view rp_gemm_node_of(const stru
 template <class tile>
 static __device__ __forceinline__ void rp_gemm_end_segment(const struct rp_gemm_job &job,
                                                            const struct rp_gemm_piece &piece,
-                                                           int64_t segment,
+                                                           const struct rp_gemm_segment &s,
                                                            struct rp_accumulators<tile> &acc)
 {
-    struct rp_gemm_segment s = rp_gemm_segment_of(job, segment);
     struct rp_gemm_end end = rp_gemm_end_of(job, s);
     struct rp_gemm_out out = job.c;
-    out.base += piece.item * job.item;
+    out.base += piece.item * job.item_stride;
     int steps = end.nodes + 1;
     RP_NO_UNROLL
     for (int step = end.adds_sum ? -1 : 0; step < steps; step++) {
@@ -176,65 +175,107 @@ static __device__ __forceinline__ void rp_gemm_end_segment(const struct rp_gemm_
     }
 }
 
-/* acc += the tile's n_k terms, in ascending order. */
+/* acc += the terms of a full tile, in ascending order. */
+template <class tile>
+static __device__ __forceinline__ void rp_gemm_add_tile(
+    struct rp_accumulators<tile> &acc, const float (*a)[tile::bm + RP_GEMM_PAD],
+    const float (*b)[tile::bn + RP_GEMM_PAD])
+{
+    RP_UNROLL
+    for (int k = 0; k < tile::depth; k++) acc.add_term(a[k], b[k]);
+}
+
+/* acc += the first n_k terms. What a tile holds past them is no term: fma(0, 0, -0) is +0. */
 template <class tile>
 static __device__ __forceinline__ void rp_gemm_add_terms(
     struct rp_accumulators<tile> &acc, const float (*a)[tile::bm + RP_GEMM_PAD],
     const float (*b)[tile::bn + RP_GEMM_PAD], int n_k)
 {
-    if (n_k >= tile::depth) {
-        RP_UNROLL
-        for (int k = 0; k < tile::depth; k++) acc.add_term(a[k], b[k]);
-    } else {
+    if (n_k == tile::depth) {
+        rp_gemm_add_tile<tile>(acc, a, b);
+        return;
+    }
+    RP_NO_UNROLL
+    for (int k = 0; k < n_k; k++) acc.add_term(a[k], b[k]);
+}
+
+/* The two operands on their way: in registers, then in one of two buffers in shared memory. */
+template <class tile, class load_a, class load_b> struct rp_operand_tiles {
+    float (*a)[tile::depth][tile::bm + RP_GEMM_PAD];
+    float (*b)[tile::depth][tile::bn + RP_GEMM_PAD];
+    load_a of_a;
+    load_b of_b;
+    int now; /* the buffer that is multiplied */
+
+    template <class source_a, class source_b>
+    __device__ __forceinline__ void fetch(const source_a &from_a, const source_b &from_b, int k,
+                                          int n_k)
+    {
+        of_a.fetch(from_a, k, n_k);
+        of_b.fetch(from_b, k, n_k);
+    }
+    /* What was fetched is there for everybody, in the other buffer, which becomes `now`. */
+    __device__ __forceinline__ void turn()
+    {
+        now ^= 1;
+        of_a.put(a[now]);
+        of_b.put(b[now]);
+        __syncthreads();
+    }
+};
+
+template <class tile, class load_a, class load_b, class source_a, class source_b>
+static __device__ __forceinline__ void rp_gemm_piece_run(
+    const struct rp_gemm_job &job, const source_a &from_a, const source_b &from_b,
+    const struct rp_gemm_piece &piece, struct rp_operand_tiles<tile, load_a, load_b> &tiles)
+{
+    struct rp_accumulators<tile> acc;
+    int number = job.first_segment + piece.item * job.per_item, end = number + job.per_item;
+    struct rp_gemm_segment s = rp_gemm_segment_of(job, number);
+    acc.begin();
+    tiles.of_a.begin(from_a, piece.m0, job.m, piece.group);
+    tiles.of_b.begin(from_b, piece.n0, job.n, piece.group);
+    tiles.fetch(from_a, from_b, s.k, s.end - s.begin);
+    tiles.turn();
+    RP_NO_UNROLL
+    for (; number < end; number++) {
+        int k = s.k, left = s.end - s.begin;
+        struct rp_gemm_segment next = s;
+        acc.clear();
+        if (rp_gemm_segment_continues(s))
+            acc.visit(rp_gemm_view_of(job, job.open, piece.group), piece.m0, piece.n0,
+                      RP_GEMM_TAKE);
         RP_NO_UNROLL
-        for (int k = 0; k < n_k; k++) acc.add_term(a[k], b[k]);
+        while (left > tile::depth) {
+            k += tile::depth, left -= tile::depth;
+            tiles.fetch(from_a, from_b, k, left);
+            rp_gemm_add_tile<tile>(acc, tiles.a[tiles.now], tiles.b[tiles.now]);
+            tiles.turn();
+        }
+        bool more = number + 1 < end;
+        int last = tiles.now;
+        if (more) {
+            next = rp_gemm_segment_of(job, number + 1);
+            tiles.fetch(from_a, from_b, next.k, next.end - next.begin);
+        }
+        rp_gemm_add_terms<tile>(acc, tiles.a[last], tiles.b[last], left);
+        if (more) tiles.turn();
+        rp_gemm_end_segment<tile>(job, piece, s, acc);
+        s = next;
     }
 }
 
 template <class tile, class load_a, class load_b, class source_a, class source_b>
 __global__ void __launch_bounds__(tile::threads, tile::resident)
-    rp_gemm_kernel(const struct rp_gemm_job job,
-                   const source_a from_a, const source_b from_b)
+    rp_gemm_kernel(const struct rp_gemm_job job, const source_a from_a, const source_b from_b)
 {
     RP_SHARED(float, tile_a, [2][tile::depth][tile::bm + RP_GEMM_PAD]);
     RP_SHARED(float, tile_b, [2][tile::depth][tile::bn + RP_GEMM_PAD]);
+    struct rp_operand_tiles<tile, load_a, load_b> tiles;
+    tiles.a = tile_a, tiles.b = tile_b, tiles.now = 0;
     for (int64_t number = blockIdx.x; number < job.pieces; number += gridDim.x) {
-        struct rp_gemm_piece piece = rp_gemm_piece_of<tile>(job, number);
-        struct rp_gemm_cursor at = rp_gemm_cursor_of(job, piece.item);
-        struct rp_accumulators<tile> acc;
-        load_a a;
-        load_b b;
-        a.begin(from_a, piece.m0, job.m, piece.group);
-        b.begin(from_b, piece.n0, job.n, piece.group);
-        acc.begin();
-        if (job.open.base && rp_gemm_segment_continues(rp_gemm_segment_of(job, at.segment)))
-            acc.visit(rp_gemm_view_of(job, job.open, piece.group), piece.m0, piece.n0,
-                      RP_GEMM_TAKE);
-        a.fetch(from_a, at.k, at.left);
-        b.fetch(from_b, at.k, at.left);
-        __syncthreads(); /* everybody has left the piece before */
-        a.put(tile_a[0]);
-        b.put(tile_b[0]);
-        __syncthreads();
-        RP_NO_UNROLL
-        for (int now = 0;; now ^= 1) {
-            struct rp_gemm_cursor next = at;
-            bool more = rp_gemm_cursor_next(job, next, tile::depth);
-            if (more) {
-                a.fetch(from_a, next.k, next.left);
-                b.fetch(from_b, next.k, next.left);
-            }
-            rp_gemm_add_terms<tile>(acc, tile_a[now], tile_b[now], at.left);
-            if (at.left <= tile::depth) {
-                rp_gemm_end_segment<tile>(job, piece, at.segment, acc);
-                acc.clear();
-            }
-            if (!more) break;
-            a.put(tile_a[now ^ 1]);
-            b.put(tile_b[now ^ 1]);
-            __syncthreads();
-            at = next;
-        }
+        rp_gemm_piece_run(job, from_a, from_b, rp_gemm_piece_of<tile>(job, number), tiles);
+        __syncthreads(); /* everybody has left the buffers */
     }
 }
 

@@ -10,8 +10,8 @@ RP_CUDA_KERNEL(linear_dx)
     gemm.m = rp_tensor_rows(dy), gemm.n = k, gemm.groups = 1;
     gemm.sum = rp_gemm_whole(o);
     gemm.c = rp_gemm_out_plain((float *)call->out[0].data, k, k, 0);
-    struct rp_operands<rp_source_plain, rp_source_plain, true, false> of = {
-        {(const float *)dy->data, o, 1, 0}, {(const float *)w->data, 1, k, 0}};
+    struct rp_operands<rp_source_matrix<true>, rp_source_matrix<false>, true, false> of = {
+        {(const float *)dy->data, (int)o, 0}, {(const float *)w->data, (int)k, 0}};
     bool narrow =
         !rp_gemm_aligned(dy->data) || !rp_gemm_aligned(w->data) || o % 4 != 0 || k % 4 != 0;
     return rp_gemm_run(cuda, gemm, of, narrow, err);
