@@ -1,5 +1,5 @@
-/* device.h - the device table: allocate, copy, run an op. The CPU is its first entry; the CUDA device
- * comes from a module (module.h). */
+/* device.h - the device table: allocate, copy, run an op. The CPU is its first entry; the CUDA
+ * device comes from a module (module.h). */
 #ifndef RP_DEVICE_H
 #define RP_DEVICE_H
 
@@ -10,7 +10,7 @@ struct rp_device;
 struct rp_device_config {
     int threads; /* CPU: threads of the pool, at least 1 */
     const char
-        *path;   /* CPU: "avx512", "avx2", "neon", "scalar", or NULL for the widest that runs */
+        *path;     /* CPU: "avx512", "avx2", "neon", "scalar", or NULL for the widest that runs */
     bool poison;   /* fill what alloc returns with NaN patterns (tests) */
     int number;    /* CUDA: which of the visible devices */
     bool no_graph; /* CUDA: launch every kernel by itself (debugging, profiles) */
@@ -54,8 +54,8 @@ struct rp_device_table {
                           const struct rp_pass *pass, struct rp_error *err);
     enum rp_status (*sync)(struct rp_device *device, struct rp_error *err);
     /* Around the calls of one training step. A device may record what it is asked to do between
-     * them and, when a later step asks for the same, replay that whole; copies and ops may therefore
-     * wait for `step_end`. Nothing is read back in between. */
+     * them and, when a later step asks for the same, replay that whole; copies and ops may
+     * therefore wait for `step_end`. Nothing is read back in between. */
     enum rp_status (*step_begin)(struct rp_device *device, struct rp_error *err);
     enum rp_status (*step_end)(struct rp_device *device, struct rp_error *err);
     /* Scratch for run(), taken now and not in a step. */

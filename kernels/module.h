@@ -39,16 +39,11 @@ typedef const struct rp_module_v1 *(*rp_module_entry)(const struct rp_host_v1 *h
 
 static inline uint64_t rp_module_abi(void)
 {
-    const uint64_t sizes[] = {sizeof(struct rp_op_call),
-                              sizeof(struct rp_pass),
-                              sizeof(struct rp_update),
-                              sizeof(struct rp_control),
-                              sizeof(struct rp_error),
-                              sizeof(struct rp_device),
-                              sizeof(struct rp_device_table),
-                              sizeof(struct rp_device_facts),
-                              sizeof(struct rp_module_v1),
-                              RP_OP_COUNT};
+    const uint64_t sizes[] = {sizeof(struct rp_op_call),      sizeof(struct rp_pass),
+                              sizeof(struct rp_update),       sizeof(struct rp_control),
+                              sizeof(struct rp_error),        sizeof(struct rp_device),
+                              sizeof(struct rp_device_table), sizeof(struct rp_device_facts),
+                              sizeof(struct rp_module_v1),    RP_OP_COUNT};
     uint64_t sum = RP_MODULE_VERSION;
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) sum = sum * 1000003u + sizes[i];
     return sum;

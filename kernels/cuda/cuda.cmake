@@ -36,7 +36,7 @@ if(RP_CUDA AND RP_NVCC AND NOT RP_SANITIZE)
     target_compile_options(reprise_cuda PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:${RP_CUDA_FLAGS}
       -Xcompiler=-ffp-contract=off,-fvisibility=hidden,-Wall,-Wextra,-Wno-unused-parameter -Werror=cross-execution-space-call>)
     target_compile_definitions(reprise_cuda PRIVATE RP_CUDA_BUILD="CUDA ${version}, ${names}")
-    target_link_options(reprise_cuda PRIVATE -Wl,-z,defs,--exclude-libs,ALL,-s)
+    target_link_options(reprise_cuda PRIVATE -static-libgcc -static-libstdc++ -Wl,--as-needed,-z,defs,--exclude-libs,ALL,-s)
     target_link_libraries(reprise_cuda PRIVATE Threads::Threads)
     install(TARGETS reprise_cuda LIBRARY DESTINATION lib/reprise)
   endif()

@@ -101,8 +101,9 @@ RP_NODISCARD enum rp_status rp_cuda_copy_out_many(struct rp_device *device,
 RP_NODISCARD enum rp_status rp_cuda_fill(struct rp_cuda *cuda, void *block, size_t bytes,
                                          uint32_t word, struct rp_error *err);
 
-/* live.cu: a small table in device memory. Outside of a recorded step a value is copied into it when
- * it changes; in one, the values are gathered and the whole table is copied before the replay. */
+/* live.cu: a small table in device memory. Outside of a recorded step a value is copied into it
+ * when it changes; in one, the values are gathered and the whole table is copied before the replay.
+ */
 enum { RP_CUDA_LIVE_PASSES = 4, RP_CUDA_LIVE_UPDATES = 4 };
 struct rp_cuda_live_values {
     struct rp_pass pass[RP_CUDA_LIVE_PASSES];

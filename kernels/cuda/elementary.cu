@@ -1,5 +1,5 @@
-/* elementary.cu - digests of the elementary functions over runs of inputs, for tests: kernels/README.md
- * chapter 3. */
+/* elementary.cu - digests of the elementary functions over runs of inputs, for tests:
+ * kernels/README.md chapter 3. */
 #include "cuda/gpu.h"
 
 enum function { F_exp, F_sigmoid, F_tanh, F_erf, F_log, F_sin, F_cos, F_COUNT };

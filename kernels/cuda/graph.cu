@@ -36,7 +36,8 @@ struct rp_cuda_graph {
     bool unsupported; /* a step cannot be captured: say nothing, run on */
 };
 
-/* ---- lists ------------------------------------------------------------------------------------ */
+/* ---- lists ------------------------------------------------------------------------------------
+ */
 
 static void *grown(void *list, int n, int *capacity, size_t bytes)
 {
@@ -100,7 +101,8 @@ static bool same_call(const struct held_call *a, const struct held_call *b)
     return true;
 }
 
-/* ---- opening and closing ---------------------------------------------------------------------- */
+/* ---- opening and closing ----------------------------------------------------------------------
+ */
 
 enum rp_status rp_cuda_graph_open(struct rp_cuda *cuda, struct rp_error *err)
 {
@@ -129,7 +131,8 @@ void rp_cuda_graph_close(struct rp_cuda *cuda)
     cuda->graph = NULL;
 }
 
-/* ---- doing ------------------------------------------------------------------------------------ */
+/* ---- doing ------------------------------------------------------------------------------------
+ */
 
 static enum rp_status do_now(struct rp_cuda *cuda, const struct held_call *held,
                              struct rp_error *err)
@@ -209,7 +212,8 @@ enum rp_status rp_cuda_graph_do(struct rp_cuda *cuda, const struct rp_op_call *c
     return RP_STATUS_OK;
 }
 
-/* ---- steps ------------------------------------------------------------------------------------ */
+/* ---- steps ------------------------------------------------------------------------------------
+ */
 
 enum rp_status rp_cuda_graph_cut(struct rp_cuda *cuda, struct rp_error *err)
 {

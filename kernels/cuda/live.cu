@@ -5,8 +5,8 @@
 
 struct rp_cuda_live {
     struct rp_cuda_live_values *on_device;
-    struct rp_cuda_live_values values; /* the same on the host */
-    int n_passes, n_updates;           /* slots in use */
+    struct rp_cuda_live_values values;                   /* the same on the host */
+    int n_passes, n_updates;                             /* slots in use */
     const struct rp_update *owner[RP_CUDA_LIVE_UPDATES]; /* whose contents a slot has */
     bool gather;
     cudaError_t failed; /* of a copy; told by the next call that can fail */
