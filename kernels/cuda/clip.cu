@@ -46,7 +46,7 @@ __global__ void __launch_bounds__(32 * WARPS)
     int64_t n_blocks = (n + BLOCK - 1) / BLOCK;
     for (int64_t i = threadIdx.x / 32; i < n_blocks; i += WARPS) {
         int64_t left = n - i * BLOCK;
-        double sum = block_sum(chunks + i * BLOCK, left < BLOCK ? left : BLOCK);
+        double sum = block_sum(chunks + i * BLOCK, left < BLOCK ? left : (int64_t)BLOCK);
         if (threadIdx.x % 32 == 0) sums[i] = sum;
     }
     __syncthreads();

@@ -24,7 +24,7 @@ template <class Rule, bool aligned>
 static __device__ __forceinline__ void rp_update_quad(const struct rp_update_job &job, Rule &rule,
                                                       bool apply, int64_t at, float p[4])
 {
-    float g[4], state[2][4];
+    float g[4], state[2][4] = {};
     rp_quad_load<aligned>(job.p, at, job.n, p);
     if (!apply) return;
     rp_quad_load<aligned>(job.g, at, job.n, g);
