@@ -70,17 +70,18 @@ static __device__ __forceinline__ void rp_column_fill(const Term &term, rp_colum
                                                       int slot, int64_t row, int64_t count,
                                                       int64_t n_cols, int64_t col, bool inside)
 {
-    int lane = (int)threadIdx.x;
+    int lane = (int)threadIdx.x, n = count < RP_STAGE_ROWS ? (int)count : (int)RP_STAGE_ROWS;
     RP_UNROLL
     for (int i = 0; i < Term::inputs; i++) {
         const float *from = term.in[i] + row * n_cols + col;
         RP_UNROLL
         for (int r = 0; r < RP_STAGE_ROWS; r++)
-            if (inside && r < count) rp_copy_async4(&ring.x[slot][i][r][lane], from + r * n_cols);
+            if (inside && r < n) rp_copy_async4(&ring.x[slot][i][r][lane], from + r * n_cols);
     }
-    if (!Term::row_stats || lane >= count) return;
-    for (int i = 0; i < 2; i++)
-        rp_copy_async4(&ring.stat[slot][i][lane], term.stat[i] + row + lane);
+    if (Term::row_stats && lane < n) {
+        rp_copy_async4(&ring.stat[slot][0][lane], term.stat[0] + row + lane);
+        rp_copy_async4(&ring.stat[slot][1][lane], term.stat[1] + row + lane);
+    }
 }
 
 template <class Term>
@@ -90,7 +91,7 @@ rp_column_row(const Term &term, const rp_column_ring<Term> &ring, int slot, int 
     float v[Term::inputs], stat[2] = {0, 0};
     RP_UNROLL
     for (int i = 0; i < Term::inputs; i++) v[i] = ring.x[slot][i][r][threadIdx.x];
-    for (int i = 0; i < 2 && Term::row_stats; i++) stat[i] = ring.stat[slot][i][r];
+    if (Term::row_stats) stat[0] = ring.stat[slot][0][r], stat[1] = ring.stat[slot][1][r];
     term.add(v, stat, acc);
 }
 
@@ -140,7 +141,7 @@ __global__ void __launch_bounds__(32)
     if (begin < job.first_row) begin = job.first_row;
     if (end > job.first_row + job.rows) end = job.first_row + job.rows;
     bool goes_on = begin % RP_PANEL != 0 && col < job.n_cols;
-    float acc[2] = {goes_on ? open0[col] : 0.0f, goes_on && open1 ? open1[col] : 0.0f};
+    float acc[2] = {goes_on && open0 ? open0[col] : 0.0f, goes_on && open1 ? open1[col] : 0.0f};
     term.prepare(shard, col, job.n_cols);
     rp_column_chain(term, shard * job.rows + begin - job.first_row, end - begin, job.n_cols, col,
                     acc);
