@@ -116,7 +116,7 @@ static enum rp_status open_either(const struct rp_env_device_options *options,
     if (status == RP_STATUS_OK) return status;
     if (status != RP_STATUS_ENVIRONMENT) return rp_error_set(err, status, "%s", why.text);
     if (found && !options->quiet)
-        rp_log_info("resources.device: auto: on the CPU, because of this: %s", why.text);
+        rp_log_info("device: auto: %.*s: on the CPU", (int)strcspn(why.text, ";"), why.text);
     return open_cpu(options, device, err);
 }
 

@@ -77,6 +77,9 @@ int mode_compare(const struct op_cases *cases, const char *filter);
 int mode_grad(const struct op_cases *cases, const char *filter);
 int mode_perf(const struct op_cases *cases, const char *filter);
 int mode_support(const struct op_cases *cases);
+int mode_replay(const struct op_cases *cases, const char *filter, int n);
+struct rp_device_checks;
+int mode_elementary(const struct rp_device_checks *checks, bool all); /* a module's device */
 
 bool case_matches(const struct op_case *c, const char *filter);
 /* "avx2 scalar": the CPU paths to test, or the name of the module's device. */
