@@ -178,7 +178,10 @@ static enum rp_status cuda_run(struct rp_device *device, const struct rp_op_call
                                const struct rp_pass *pass, struct rp_error *err)
 {
     struct rp_cuda *cuda = (struct rp_cuda *)device;
-    RP_TRY(cuda_reserve(device, cuda_scratch_bytes(&device->config, call), err));
+    size_t scratch = cuda_scratch_bytes(&device->config, call);
+    RP_TRY(cuda_reserve(device, scratch, err));
+    if (device->config.poison && scratch > 0)
+        RP_TRY(rp_cuda_fill(cuda, cuda->scratch, scratch, poison_word, err));
     return rp_cuda_graph_do(cuda, call, pass, NULL, 0, err);
 }
 

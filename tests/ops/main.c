@@ -1,5 +1,5 @@
-/* main.c - rp_test_ops [--module FILE] MODE [NAME]: the op cases in four modes. NAME is part of an
- * op's name. With a module, its device takes the place of the CPU's paths. */
+/* main.c - rp_test_ops [--module FILE] MODE [NAME]: the op cases in several modes. NAME is part of
+ * an op's name. With a module, its device takes the place of the CPU's paths. */
 #include "module.h"
 #include "ops_test.h"
 
@@ -86,6 +86,7 @@ int main(int argc, char **argv)
         module_open(argv[2]);
         argv += 2, argc -= 2;
     }
+    int replays = getenv("RP_REPLAYS") ? atoi(getenv("RP_REPLAYS")) : 10;
     const char *mode = argc > 1 ? argv[1] : "", *filter = argc > 2 ? argv[2] : NULL;
     cases_make(&cases);
     if (check_all_ops_have_cases(&cases) > 0)
@@ -98,9 +99,14 @@ int main(int argc, char **argv)
         failed = mode_perf(&cases, filter);
     else if (strcmp(mode, "support") == 0)
         failed = mode_support(&cases);
+    else if (strcmp(mode, "replay") == 0)
+        failed = mode_replay(&cases, filter, replays);
+    else if (module && strncmp(mode, "elementary", 10) == 0)
+        failed = mode_elementary(module->checks, strcmp(mode, "elementary-all") == 0);
     else
-        printf("usage: rp_test_ops [--module FILE] compare|grad|perf|support [part of an op's "
-               "name]\n");
+        printf("usage: rp_test_ops [--module FILE] compare|grad|perf|support|replay [part of an "
+               "op's name]\n       rp_test_ops --module FILE elementary|elementary-all\n"
+               "RP_REPLAYS is how often `replay` runs each case (10)\n");
     cases_free(&cases);
     return failed;
 }
