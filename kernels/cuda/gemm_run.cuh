@@ -182,22 +182,31 @@ RP_NODISCARD static enum rp_status rp_gemm_run_chains(struct rp_cuda *cuda,
     return rp_gemm_fold_run(cuda, &fold, err);
 }
 
+template <class operands>
+RP_NODISCARD static enum rp_status rp_gemm_run_plan(struct rp_cuda *cuda,
+                                                    const struct rp_gemm &gemm, const operands &of,
+                                                    bool narrow, const struct rp_gemm_plan &plan,
+                                                    struct rp_error *err)
+{
+    return plan.chains ? rp_gemm_run_chains(cuda, gemm, of, narrow, plan, err)
+                       : rp_gemm_run_shards(cuda, gemm, of, narrow, plan, err);
+}
+
 /* Runs a product whose operands can be read 16 bytes at a time, or, if `narrow`, not. */
 template <class operands>
 RP_NODISCARD static enum rp_status rp_gemm_run(struct rp_cuda *cuda, const struct rp_gemm &gemm,
                                                const operands &of, bool narrow,
                                                struct rp_error *err)
 {
-    const int64_t most = INT32_MAX;
+    const int64_t most = INT32_MAX - RP_GEMM_PANEL, terms = gemm.sum.shards * gemm.sum.count;
     if (gemm.m == 0 || gemm.n == 0) return RP_STATUS_OK;
-    if (gemm.m > most || gemm.n > most || gemm.sum.shards * gemm.sum.count > most)
+    if (gemm.m > most || gemm.n > most || terms > most || gemm.sum.rows > most)
         return rp_error_set(err, RP_STATUS_USAGE,
                             "a product of (%" PRId64 ", %" PRId64 ") over %" PRId64
-                            " terms on a GPU: at most 2^31 - 1 of each; take a smaller micro_batch",
-                            gemm.m, gemm.n, gemm.sum.shards * gemm.sum.count);
-    struct rp_gemm_plan plan = rp_gemm_plan(cuda, &gemm, narrow);
-    return plan.chains ? rp_gemm_run_chains(cuda, gemm, of, narrow, plan, err)
-                       : rp_gemm_run_shards(cuda, gemm, of, narrow, plan, err);
+                            " terms on a GPU: each must be below 2^31 - 1024; take a smaller "
+                            "micro_batch",
+                            gemm.m, gemm.n, terms);
+    return rp_gemm_run_plan(cuda, gemm, of, narrow, rp_gemm_plan(cuda, &gemm, narrow), err);
 }
 
 #endif

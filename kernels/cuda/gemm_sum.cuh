@@ -24,7 +24,7 @@ static __device__ __forceinline__ struct rp_gemm_segment rp_gemm_segment_of(
     int first = (int)job.sum.first, last = first + (int)job.sum.count;
     s.begin = panel * RP_GEMM_PANEL, s.end = s.begin + RP_GEMM_PANEL;
     if (s.begin < first) s.begin = first;
-    if (s.end > last || s.end < 0) s.end = last;
+    if (s.end > last) s.end = last;
     s.k = s.shard * (int)job.sum.count + s.begin - first;
     return s;
 }
