@@ -97,8 +97,8 @@ static void consider_shards(struct rp_gemm_plans *plans, const struct rp_cuda *c
     int64_t tiles = cut(gemm->m, kind->bm) * cut(gemm->n, kind->bn) * gemm->groups;
     int64_t items = gemm->sum.shards / per_item, panels = rp_gemm_panels(&gemm->sum);
     int64_t outputs = gemm->m * gemm->n * gemm->groups, pieces = tiles * items;
-    int64_t left = (int64_t)(cuda->scratch_bytes / sizeof(float)) -
-                   (items > 1 ? items * outputs + 4 : 0);
+    int64_t left =
+        (int64_t)(cuda->scratch_bytes / sizeof(float)) - (items > 1 ? items * outputs + 4 : 0);
     struct rp_gemm_plan plan = {
         tile, false, per_item, per_item * panels * items, pieces, log2_of(per_item), 0};
     if (items > 1 && left < 0) return;

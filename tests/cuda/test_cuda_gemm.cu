@@ -79,8 +79,7 @@ static float naive(const struct product &p, const float *a, const float *b, int6
             float x = p.a_along_k ? a[m * k_all + k] : a[k * p.m + m];
             float y = p.b_along_k ? b[n * k_all + k] : b[k * p.n + n];
             chain = rp_fma(x, y, r % panel == 0 ? 0.0f : chain);
-            if ((r + 1) % panel == 0 || r + 1 == p.sum.rows)
-                sum = r < panel ? chain : sum + chain;
+            if ((r + 1) % panel == 0 || r + 1 == p.sum.rows) sum = r < panel ? chain : sum + chain;
         }
         node.push_back(sum);
     }
@@ -100,8 +99,10 @@ static enum rp_status run_layout(struct rp_cuda *cuda, const struct rp_gemm &gem
                                  const struct operands_at &at, int64_t k_all, bool narrow,
                                  const struct rp_gemm_plan &plan, struct rp_error *err)
 {
-    struct rp_operands<rp_source_matrix<a_along>, rp_source_matrix<b_along>, a_along, b_along> of = {
-        {at.a, (int)(a_along ? k_all : gemm.m), 0}, {at.b, (int)(b_along ? k_all : gemm.n), 0}};
+    struct rp_operands<rp_source_matrix<a_along>, rp_source_matrix<b_along>, a_along, b_along> of =
+    {
+        {at.a, (int)(a_along ? k_all : gemm.m), 0}, { at.b, (int)(b_along ? k_all : gemm.n), 0 }
+    };
     return rp_gemm_run_plan(cuda, gemm, of, narrow, plan, err);
 }
 
@@ -113,8 +114,7 @@ static enum rp_status run_plan(struct rp_cuda *cuda, const struct product &p,
     int64_t k_all = p.sum.shards * p.sum.rows;
     if (p.a_along_k && p.b_along_k)
         return run_layout<true, true>(cuda, gemm, at, k_all, p.narrow, plan, &err);
-    if (p.a_along_k)
-        return run_layout<true, false>(cuda, gemm, at, k_all, p.narrow, plan, &err);
+    if (p.a_along_k) return run_layout<true, false>(cuda, gemm, at, k_all, p.narrow, plan, &err);
     return run_layout<false, false>(cuda, gemm, at, k_all, p.narrow, plan, &err);
 }
 
@@ -150,7 +150,8 @@ static int64_t differences(const struct product &p, const struct floats &c,
 static void test_product(struct rp_cuda *cuda, const struct product &p, int cuts)
 {
     int64_t k_all = p.sum.shards * p.sum.rows;
-    struct floats a = floats_new(p.m * k_all, p.narrow, 1), b = floats_new(p.n * k_all, p.narrow, 2);
+    struct floats a = floats_new(p.m * k_all, p.narrow, 1),
+                  b = floats_new(p.n * k_all, p.narrow, 2);
     struct floats bias = floats_new(p.n, false, 3), c = floats_new(p.m * p.n, p.narrow, 0);
     struct floats chain = floats_new(p.m * p.n, false, 0);
     std::vector<float> want, control;
@@ -208,15 +209,19 @@ static void test_scratches(struct rp_cuda *cuda, struct product p, int cuts, boo
 static void test_whole(struct rp_cuda *cuda)
 {
     static const int64_t shapes[][3] = {/* m, n, k */
-                                        {1, 4, 4},      {5, 8, 12},    {130, 68, 20},
-                                        {65, 132, 100}, {3, 4, 0},     {4, 8, 1024},
+                                        {1, 4, 4},      {5, 8, 12},     {130, 68, 20},
+                                        {65, 132, 100}, {3, 4, 0},      {4, 8, 1024},
                                         {9, 12, 1028},  {20, 36, 3200}, {132, 4, 2052}};
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++)
         for (int layout = 0; layout < 4; layout++) {
             bool narrow = layout & 1;
-            struct product p = {shapes[i][0], shapes[i][1] - narrow,
+            struct product p = {shapes[i][0],
+                                shapes[i][1] - narrow,
                                 rp_gemm_whole(shapes[i][2] - (narrow && shapes[i][2] > 0)),
-                                true, layout < 2, narrow, layout == 2};
+                                true,
+                                layout < 2,
+                                narrow,
+                                layout == 2};
             test_scratches(cuda, p, 1, false);
         }
 }
@@ -224,14 +229,19 @@ static void test_whole(struct rp_cuda *cuda)
 static void test_shards(struct rp_cuda *cuda)
 {
     static const int64_t shapes[][4] = {/* m, n, shards, rows */
-                                        {4, 4, 2, 1},   {12, 8, 8, 3},    {132, 68, 4, 17},
+                                        {4, 4, 2, 1},     {12, 8, 8, 3},    {132, 68, 4, 17},
                                         {68, 132, 8, 16}, {8, 12, 4, 1025}, {20, 4, 2, 2100},
                                         {4, 4, 64, 5}};
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++)
         for (int narrow = 0; narrow < 2; narrow++) {
             struct rp_gemm_sum sum = {shapes[i][2], shapes[i][3], 0, shapes[i][3]};
-            struct product p = {shapes[i][0] - narrow, shapes[i][1] - narrow, sum, false, false,
-                                narrow != 0, false};
+            struct product p = {shapes[i][0] - narrow,
+                                shapes[i][1] - narrow,
+                                sum,
+                                false,
+                                false,
+                                narrow != 0,
+                                false};
             test_scratches(cuda, p, 1, true);
         }
 }
@@ -239,12 +249,20 @@ static void test_shards(struct rp_cuda *cuda)
 static void test_parts(struct rp_cuda *cuda)
 {
     static const int64_t shapes[][4] = {/* m, n, rows, cuts */
-                                        {4, 8, 40, 3},   {12, 4, 2048, 2}, {8, 8, 2500, 5},
-                                        {68, 4, 3000, 2}, {4, 4, 5000, 3}};
+                                        {4, 8, 40, 3},
+                                        {12, 4, 2048, 2},
+                                        {8, 8, 2500, 5},
+                                        {68, 4, 3000, 2},
+                                        {4, 4, 5000, 3}};
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++)
         for (int narrow = 0; narrow < 2; narrow++) {
-            struct product p = {shapes[i][0], shapes[i][1] - narrow, rp_gemm_whole(shapes[i][2]),
-                                false, false, narrow != 0, false};
+            struct product p = {shapes[i][0],
+                                shapes[i][1] - narrow,
+                                rp_gemm_whole(shapes[i][2]),
+                                false,
+                                false,
+                                narrow != 0,
+                                false};
             test_scratches(cuda, p, (int)shapes[i][3], true);
         }
 }
