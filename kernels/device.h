@@ -1,4 +1,5 @@
-/* device.h - the device table: allocate, copy, run an op. The CPU is its first entry. */
+/* device.h - the device table: allocate, copy, run an op. The CPU is its first entry; the CUDA
+ * device comes from a module (module.h). */
 #ifndef RP_DEVICE_H
 #define RP_DEVICE_H
 
@@ -9,8 +10,25 @@ struct rp_device;
 struct rp_device_config {
     int threads; /* CPU: threads of the pool, at least 1 */
     const char
-        *path;   /* CPU: "avx512", "avx2", "neon", "scalar", or NULL for the widest that runs */
-    bool poison; /* fill what alloc returns with NaN patterns (tests) */
+        *path;     /* CPU: "avx512", "avx2", "neon", "scalar", or NULL for the widest that runs */
+    bool poison;   /* fill what alloc returns with NaN patterns (tests) */
+    int number;    /* CUDA: which of the visible devices */
+    bool no_graph; /* CUDA: launch every kernel by itself (debugging, profiles) */
+};
+
+/* One of several copies to the host that are waited for together. */
+struct rp_device_copy {
+    void *host;
+    const void *from;
+    size_t bytes;
+};
+
+/* What the record of a run says of the device; "" and 0 where there is nothing to say. */
+struct rp_device_facts {
+    char model[128], id[64]; /* "NVIDIA H200", "GPU-8a1c..." */
+    char driver[64], runtime[32], architecture[32];
+    int processors;
+    uint64_t memory, memory_free; /* bytes of the device's own; 0: it uses the machine's */
 };
 
 /* One of the program's four tables of function pointers. Every call returns a status and writes the
@@ -27,16 +45,27 @@ struct rp_device_table {
                               struct rp_error *err);
     enum rp_status (*copy_out)(struct rp_device *device, void *host, const void *from, size_t bytes,
                                struct rp_error *err);
+    /* All of them, and one wait. */
+    enum rp_status (*copy_out_many)(struct rp_device *device, const struct rp_device_copy *copies,
+                                    int n, struct rp_error *err);
     enum rp_status (*zero)(struct rp_device *device, void *block, size_t bytes,
                            struct rp_error *err);
     enum rp_status (*run)(struct rp_device *device, const struct rp_op_call *call,
                           const struct rp_pass *pass, struct rp_error *err);
     enum rp_status (*sync)(struct rp_device *device, struct rp_error *err);
+    /* Around the calls of one training step. A device may record what it is asked to do between
+     * them and, when a later step asks for the same, replay that whole; copies and ops may
+     * therefore wait for `step_end`. Nothing is read back in between. */
+    enum rp_status (*step_begin)(struct rp_device *device, struct rp_error *err);
+    enum rp_status (*step_end)(struct rp_device *device, struct rp_error *err);
+    /* Scratch for run(), taken now and not in a step. */
+    enum rp_status (*reserve)(struct rp_device *device, size_t bytes, struct rp_error *err);
     /* Floating-point mode and 300 or so golden vectors, on every thread. ENVIRONMENT when one
      * fails. */
     enum rp_status (*self_test)(struct rp_device *device, struct rp_error *err);
     /* What a person wants to know: "AMD EPYC, avx2, 2 threads". */
     void (*describe)(struct rp_device *device, char text[256]);
+    void (*facts)(struct rp_device *device, struct rp_device_facts *facts);
     /* The most that this device can do, measured in about 0.1 s: fp32 operations (a fma is two) and
      * bytes read and written, a second. For floors. `clock` gives seconds. */
     void (*peak)(struct rp_device *device, double (*clock)(void), double *flops, double *bytes);

@@ -198,6 +198,15 @@ static enum rp_status cpu_copy_out(struct rp_device *device, void *host, const v
     return RP_STATUS_OK;
 }
 
+static enum rp_status cpu_copy_out_many(struct rp_device *device,
+                                        const struct rp_device_copy *copies, int n,
+                                        struct rp_error *err)
+{
+    (void)device, (void)err;
+    for (int i = 0; i < n; i++) memcpy(copies[i].host, copies[i].from, copies[i].bytes);
+    return RP_STATUS_OK;
+}
+
 static enum rp_status cpu_zero(struct rp_device *device, void *block, size_t bytes,
                                struct rp_error *err)
 {
@@ -242,6 +251,17 @@ static enum rp_status cpu_sync(struct rp_device *device, struct rp_error *err)
     return RP_STATUS_OK; /* run() returns when the op is done */
 }
 
+static enum rp_status cpu_step(struct rp_device *device, struct rp_error *err)
+{
+    (void)device, (void)err;
+    return RP_STATUS_OK; /* nothing is recorded: a call costs next to nothing here */
+}
+
+static enum rp_status cpu_reserve(struct rp_device *device, size_t bytes, struct rp_error *err)
+{
+    return grow_scratch((struct rp_cpu *)device, bytes, err);
+}
+
 /* The processor's own name, from the identification leaves; "" where there are none. */
 static void processor_name(char name[64])
 {
@@ -271,6 +291,16 @@ static void cpu_describe(struct rp_device *device, char text[256])
              threads == 1 ? "" : "s");
 }
 
+static void cpu_facts(struct rp_device *device, struct rp_device_facts *facts)
+{
+    struct rp_cpu *cpu = (struct rp_cpu *)device;
+    char name[64];
+    *facts = (struct rp_device_facts){.processors = rp_pool_threads(cpu->pool)};
+    processor_name(name);
+    snprintf(facts->model, sizeof facts->model, "%s", name);
+    snprintf(facts->architecture, sizeof facts->architecture, "%s", cpu->kernels->path);
+}
+
 static void cpu_peak(struct rp_device *device, double (*clock)(void), double *flops, double *bytes)
 {
     struct rp_cpu *cpu = (struct rp_cpu *)device;
@@ -293,11 +323,16 @@ const struct rp_device_table rp_device_cpu = {
     .free = cpu_free,
     .copy_in = cpu_copy_in,
     .copy_out = cpu_copy_out,
+    .copy_out_many = cpu_copy_out_many,
     .zero = cpu_zero,
     .run = cpu_run,
     .sync = cpu_sync,
+    .step_begin = cpu_step,
+    .step_end = cpu_step,
+    .reserve = cpu_reserve,
     .self_test = rp_cpu_self_test,
     .describe = cpu_describe,
+    .facts = cpu_facts,
     .peak = cpu_peak,
     .scratch_bytes = cpu_scratch_bytes,
 };

@@ -1,6 +1,7 @@
 /* env.c - `reprise env`: the environment as it would be recorded. */
 #include "cli/cli.h"
 
+#include "env/open_device.h"
 #include "env/env.h"
 
 #include <jansson.h>
@@ -8,8 +9,11 @@
 
 static enum rp_status run(const struct rp_cli_args *args, json_t *result, struct rp_error *err)
 {
-    (void)err;
-    json_t *environment = rp_env_probe(NULL, rp_env_threads(NULL));
+    const struct rp_env_device_options device = {.threads = rp_env_threads(NULL), .quiet = true};
+    struct rp_device *opened = NULL;
+    RP_TRY(rp_env_open_device(NULL, &device, &opened, err));
+    json_t *environment = rp_env_probe_on(NULL, device.threads, opened);
+    rp_env_close_device(opened);
     if (args->json) {
         json_object_set(result, "environment", environment);
     } else {

@@ -4,6 +4,7 @@
 
 #include "base/sys.h"
 #include "data/data.h"
+#include "env/open_device.h"
 #include "env/env.h"
 
 #include <jansson.h>
@@ -18,6 +19,7 @@ struct state {
     int n_files;
     json_t *environment;
     char *path; /* of the lock */
+    struct rp_device *device;
 };
 
 /* --out, else what the spec names, else NAME.lock.json beside the spec. */
@@ -41,14 +43,16 @@ static enum rp_status state_open(const struct rp_cli_args *args, struct state *s
                                             .set = rp_cli_list(args, "--set")};
     const struct rp_data_options all = {.rehash = true};
     const struct rp_data_file *found;
-    rp_env_begin();
     RP_TRY(rp_spec_load(args->word[0], &options, &state->spec, err));
+    const struct rp_env_device_options device = {.threads = rp_env_threads(state->spec)};
+    RP_TRY(rp_env_open_device(state->spec, &device, &state->device, err));
+    rp_env_begin();
     RP_TRY(rp_data_open(state->spec, &all, &state->data, err));
     state->n_files = rp_data_files(state->data, &found);
     state->files = RP_NEW_ARRAY(struct rp_env_file, state->n_files + 1);
     for (int i = 0; i < state->n_files; i++)
         state->files[i] = (struct rp_env_file){found[i].key, found[i].size, found[i].sha256};
-    state->environment = rp_env_probe(state->spec, rp_env_threads(state->spec));
+    state->environment = rp_env_probe_on(state->spec, device.threads, state->device);
     state->path = lock_path(args, state->spec);
     return RP_STATUS_OK;
 }
@@ -57,6 +61,7 @@ static void state_release(struct state *state)
 {
     rp_mem_free(state->path);
     json_decref(state->environment);
+    rp_env_close_device(state->device);
     rp_mem_free(state->files);
     rp_data_free(state->data);
     rp_spec_free(state->spec);

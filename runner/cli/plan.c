@@ -2,6 +2,7 @@
  */
 #include "cli/cli.h"
 
+#include "env/open_device.h"
 #include "env/env.h"
 #include "plan/plan.h"
 
@@ -34,7 +35,10 @@ static enum rp_status run(const struct rp_cli_args *args, json_t *result, struct
     enum rp_status status;
     RP_TRY_GOTO(status, rp_spec_load(args->word[0], &options, &spec, err), done);
     RP_TRY_GOTO(status, rp_data_describe(spec, true, &data, err), done);
-    RP_TRY_GOTO(status, rp_plan_make(spec, &data, rp_env_threads(spec), &plan, err), done);
+    RP_TRY_GOTO(status,
+                rp_plan_make_for(spec, &data, rp_env_threads(spec), rp_env_planned_device(spec),
+                                 &plan, err),
+                done);
     status = show(spec, plan, args, result, err);
 done:
     rp_plan_free(plan);

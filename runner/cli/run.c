@@ -19,6 +19,7 @@ static const struct rp_cli_option options[] = {
     {"--allow-drift", RP_CLI_FLAG, NULL,
      "go on in another environment or after a difference; recorded"},
     {"--rehash", RP_CLI_FLAG, NULL, "hash every data file again"},
+    {"--no-graph", RP_CLI_FLAG, NULL, "on a GPU: launch every kernel by itself, to find a fault"},
     {"--profile", RP_CLI_FLAG, NULL, "print time per phase and op; write trace.json for Perfetto"},
     {NULL, RP_CLI_FLAG, NULL, NULL},
 };
@@ -80,6 +81,7 @@ static enum rp_status run(const struct rp_cli_args *args, json_t *json, struct r
                                      .fresh = rp_cli_has(args, "--fresh"),
                                      .allow_drift = rp_cli_has(args, "--allow-drift"),
                                      .rehash = rp_cli_has(args, "--rehash"),
+                                     .no_graph = rp_cli_has(args, "--no-graph"),
                                      .profile = rp_cli_has(args, "--profile")};
     const char *stop_after = rp_cli_text(args, "--stop-after");
     rp_train_catch_signals();

@@ -122,6 +122,10 @@ static const struct {
     {"device", "model", RP_ENV_TOUCH_PINNED},
     {"device", "path", RP_ENV_TOUCH_PINNED},
     {"device", "paths", RP_ENV_TOUCH_NEVER},
+    {"device", "id", RP_ENV_TOUCH_NEVER},
+    {"device", "processors", RP_ENV_TOUCH_NEVER}, /* no order of additions knows them */
+    {"device", "driver", RP_ENV_TOUCH_NEVER},
+    {"device", "runtime", RP_ENV_TOUCH_NEVER},
     {"threads", NULL, RP_ENV_TOUCH_NEVER}, /* no sum crosses threads, at any tier */
     {"system", "kernel", RP_ENV_TOUCH_NEVER},
     {"system", "machine", RP_ENV_TOUCH_PINNED},

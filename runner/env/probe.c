@@ -1,4 +1,5 @@
 /* probe.c - the environment as one JSON object. */
+#include "env/open_device.h"
 #include "env/env_int.h"
 
 #include "base/host.h"
@@ -83,6 +84,23 @@ static json_t *probe_device(const struct rp_host_system *system)
     return device;
 }
 
+/* The module behind it stands among the libraries, with its hash. */
+static json_t *probe_gpu(struct rp_device *opened)
+{
+    struct rp_device_facts facts;
+    json_t *device = json_object();
+    opened->table->facts(opened, &facts);
+    json_object_set_new(device, "kind", json_string(opened->table->name));
+    json_object_set_new(device, "model", text_or_null(facts.model));
+    json_object_set_new(device, "path", text_or_null(facts.architecture));
+    json_object_set_new(device, "id", text_or_null(facts.id));
+    json_object_set_new(device, "processors", json_integer(facts.processors));
+    json_object_set_new(device, "memory", json_integer((json_int_t)facts.memory));
+    json_object_set_new(device, "driver", text_or_null(facts.driver));
+    json_object_set_new(device, "runtime", text_or_null(facts.runtime));
+    return device;
+}
+
 static json_t *probe_system(const struct rp_host_system *system)
 {
     json_t *object = json_object();
@@ -109,6 +127,12 @@ static json_t *probe_container(void)
 
 json_t *rp_env_probe(const struct rp_spec *spec, int threads)
 {
+    return rp_env_probe_on(spec, threads, NULL);
+}
+
+json_t *rp_env_probe_on(const struct rp_spec *spec, int threads, struct rp_device *device)
+{
+    bool on_gpu = device && device->table != &rp_device_cpu;
     struct rp_host_system system;
     json_t *binary, *libraries;
     json_t *environment = json_object();
@@ -118,7 +142,7 @@ json_t *rp_env_probe(const struct rp_spec *spec, int threads)
     json_object_set_new(environment, "numerics", json_integer(spec ? spec->numerics : 1));
     json_object_set_new(environment, "code", probe_code());
     json_object_set_new(environment, "build", probe_build());
-    json_object_set_new(environment, "device", probe_device(&system));
+    json_object_set_new(environment, "device", on_gpu ? probe_gpu(device) : probe_device(&system));
     json_object_set_new(environment, "threads", json_integer(threads));
     json_object_set_new(environment, "system", probe_system(&system));
     json_object_set_new(environment, "container", probe_container());

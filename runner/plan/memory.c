@@ -12,13 +12,26 @@ static const uint64_t program_bytes = (uint64_t)1 << 20;
 static const uint64_t thread_bytes = (uint64_t)32 << 10;
 /* Through which a checkpoint's writer hashes and writes (checkpoint/safetensors_write.c). */
 static const uint64_t save_buffer_bytes = (uint64_t)4 << 20;
+/* Through which bytes go to and from a GPU (kernels/cuda/copy.cu). */
+static const uint64_t staging_bytes = (uint64_t)16 << 20;
 enum { CHUNK = 4096 }; /* elements of a chunk of the gradient norm */
 
 static void add_row(struct rp_plan *plan, const char *what, uint64_t bytes)
 {
     if (bytes == 0) return;
-    plan->memory[plan->n_memory++] = (struct rp_plan_memory){what, bytes};
+    plan->memory[plan->n_memory++] = (struct rp_plan_memory){what, bytes, false};
     plan->memory_bytes += bytes;
+}
+
+/* What lies where the job computes. */
+static void add_device_row(struct rp_plan *plan, const char *what, uint64_t bytes)
+{
+    if (plan->device == &rp_device_cpu) {
+        add_row(plan, what, bytes);
+    } else if (bytes > 0) {
+        plan->memory[plan->n_memory++] = (struct rp_plan_memory){what, bytes, true};
+        plan->device_bytes += bytes;
+    }
 }
 
 static uint64_t aligned_tensor(const struct rp_tensor *shape)
@@ -87,13 +100,14 @@ static void update_call(const struct rp_spec *spec, const struct rp_model_tensor
     for (int i = 0; i < 1 + states; i++) call->out[i] = value;
 }
 
-static uint64_t scratch_of(const struct rp_device_config *config, const struct rp_graph *graph)
+static uint64_t scratch_of(const struct rp_device_table *device,
+                           const struct rp_device_config *config, const struct rp_graph *graph)
 {
     uint64_t most = 0;
     for (int i = 0; i < graph->n_nodes; i++) {
         struct rp_op_call call;
         rp_graph_call(graph, i, &call);
-        most = larger(most, rp_device_cpu.scratch_bytes(config, &call));
+        most = larger(most, device->scratch_bytes(config, &call));
     }
     return most;
 }
@@ -101,12 +115,13 @@ static uint64_t scratch_of(const struct rp_device_config *config, const struct r
 static uint64_t scratch_bytes(const struct rp_plan *plan, const struct rp_spec *spec)
 {
     struct rp_device_config config = {.threads = plan->threads};
-    uint64_t most =
-        larger(scratch_of(&config, &plan->model->train), scratch_of(&config, &plan->model->eval));
+    const struct rp_device_table *device = plan->device;
+    uint64_t most = larger(scratch_of(device, &config, &plan->model->train),
+                           scratch_of(device, &config, &plan->model->eval));
     for (int i = 0; i < plan->model->n_parameters; i++) {
         struct rp_op_call call;
         update_call(spec, &plan->model->kept[i], &call);
-        most = larger(most, rp_device_cpu.scratch_bytes(&config, &call));
+        most = larger(most, device->scratch_bytes(&config, &call));
     }
     return most;
 }
@@ -174,23 +189,25 @@ void rp_plan_set_memory(struct rp_plan *plan, const struct rp_spec *spec)
     plan->sum_bytes = sums_of(&model->train);
     plan->checkpoint_bytes = numbers * 4 + tensors * 160 + 2048; /* a header line a tensor, state */
     plan->n_memory = 0;
-    plan->memory_bytes = 0;
-    add_row(plan, "parameters", kept_bytes(model, is_parameter));
-    add_row(plan, "running statistics", kept_bytes(model, is_statistic));
-    add_row(plan, "gradients", plan->sum_bytes);
-    add_row(plan, "gradients, tree over passes", (levels - 1) * plan->sum_bytes);
-    add_row(plan, "gradients, open chains", plan->partial ? plan->sum_bytes : 0);
-    add_row(plan, "optimizer state",
-            (uint64_t)rp_optim_states(spec, names) * kept_bytes(model, is_trained));
-    add_row(plan, "activations", larger(plan->train_place.bytes, plan->eval_place.bytes));
-    add_row(plan, "input and target of a pass",
-            larger(io_bytes(&model->train), io_bytes(&model->eval)));
-    add_row(plan, "kernel scratch", scratch_bytes(plan, spec) + norm_bytes(model));
+    plan->memory_bytes = plan->device_bytes = 0;
+    plan->scratch_bytes = scratch_bytes(plan, spec);
+    add_device_row(plan, "parameters", kept_bytes(model, is_parameter));
+    add_device_row(plan, "running statistics", kept_bytes(model, is_statistic));
+    add_device_row(plan, "gradients", plan->sum_bytes);
+    add_device_row(plan, "gradients, tree over passes", (levels - 1) * plan->sum_bytes);
+    add_device_row(plan, "gradients, open chains", plan->partial ? plan->sum_bytes : 0);
+    add_device_row(plan, "optimizer state",
+                   (uint64_t)rp_optim_states(spec, names) * kept_bytes(model, is_trained));
+    add_device_row(plan, "activations", larger(plan->train_place.bytes, plan->eval_place.bytes));
+    add_device_row(plan, "input and target of a pass",
+                   larger(io_bytes(&model->train), io_bytes(&model->eval)));
+    add_device_row(plan, "kernel scratch", plan->scratch_bytes + norm_bytes(model));
     add_row(plan, "data set", data.held);
     add_row(plan, "batches read ahead",
             rp_loader_bytes(&plan->data, plan->pass_samples, RP_PLAN_LOADER_DEPTH));
     add_row(plan, "evaluation batch", io_bytes(&model->eval));
     add_row(plan, "checkpoint copy", (numbers + largest) * 4 + save_buffer_bytes);
+    if (plan->device != &rp_device_cpu) add_row(plan, "pinned staging", staging_bytes);
     add_row(plan, "program", program);
     /* Data is read before anything else is there; only what goes beyond the rest counts. */
     if (data.most + program > plan->memory_bytes)
@@ -213,26 +230,42 @@ void rp_plan_print_memory(const struct rp_plan *plan, struct rp_text *text)
     char size[32];
     for (int i = 0; i < plan->n_memory; i++) {
         size_text(plan->memory[i].bytes, size);
-        rp_text_add(text, "  %-30s %12s\n", plan->memory[i].what, size);
+        rp_text_add(text, "  %-30s %12s%s\n", plan->memory[i].what, size,
+                    plan->memory[i].on_device ? "  GPU" : "");
+    }
+    if (plan->device_bytes > 0) {
+        size_text(plan->device_bytes, size);
+        rp_text_add(text, "  %-30s %12s\n", "in all, on the GPU of a rank", size);
     }
     size_text(plan->memory_bytes, size);
     rp_text_add(text, "  %-30s %12s\n", "in all, on a rank", size);
 }
 
-enum rp_status rp_plan_check_memory(const struct rp_plan *plan, struct rp_error *err)
+static enum rp_status check(const struct rp_plan *plan, uint64_t bytes, uint64_t limit,
+                            const char *whose, struct rp_error *err)
 {
-    uint64_t limit = rp_sys_memory_limit();
-    if (plan->memory_bytes <= limit) return RP_STATUS_OK;
+    if (bytes <= limit) return RP_STATUS_OK;
     char need[32], have[32];
     struct rp_text table = {0};
-    size_text(plan->memory_bytes, need);
+    size_text(bytes, need);
     size_text(limit, have);
     rp_plan_print_memory(plan, &table);
     enum rp_status status = rp_error_set(
         err, RP_STATUS_MEMORY,
-        "the job needs %s and this machine gives %s; lower train.micro_batch (it changes no bit at "
+        "the job needs %s and %s gives %s; lower train.micro_batch (it changes no bit at "
         "determinism: portable), train.batch or the model\n%.*s",
-        need, have, (int)(table.length ? table.length - 1 : 0), rp_text_get(&table));
+        need, whose, have, (int)(table.length ? table.length - 1 : 0), rp_text_get(&table));
     rp_text_release(&table);
     return status;
+}
+
+enum rp_status rp_plan_check_memory(const struct rp_plan *plan, struct rp_error *err)
+{
+    return check(plan, plan->memory_bytes, rp_sys_memory_limit(), "this machine", err);
+}
+
+enum rp_status rp_plan_check_device_memory(const struct rp_plan *plan, uint64_t bytes,
+                                           struct rp_error *err)
+{
+    return check(plan, plan->device_bytes, bytes, "the GPU", err);
 }

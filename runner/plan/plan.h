@@ -25,6 +25,7 @@ struct rp_plan_place {
 struct rp_plan_memory {
     const char *what; /* "parameters", "gradients", "optimizer state", "activations", ... */
     uint64_t bytes;
+    bool on_device; /* in a GPU's own memory */
 };
 enum { RP_PLAN_MEMORY_ROWS = 16 };
 
@@ -44,7 +45,10 @@ struct rp_plan {
     uint64_t sum_bytes; /* one level of all SUM tensors */
     struct rp_plan_memory memory[RP_PLAN_MEMORY_ROWS];
     int n_memory;
-    uint64_t memory_bytes; /* in all, on a rank */
+    uint64_t memory_bytes;  /* in all, on a rank, of the machine's memory */
+    uint64_t device_bytes;  /* in all, of the GPU's; 0 on the CPU */
+    uint64_t scratch_bytes; /* of the device's kernels: struct rp_device_table, reserve */
+    const struct rp_device_table *device;
     uint64_t checkpoint_bytes;
     double flops_per_step;
 };
@@ -55,10 +59,19 @@ struct rp_plan {
 RP_NODISCARD enum rp_status rp_plan_make(const struct rp_spec *spec,
                                          const struct rp_data_shape *data, int threads,
                                          struct rp_plan **plan, struct rp_error *err);
+/* The same for another device than the CPU. */
+RP_NODISCARD enum rp_status rp_plan_make_for(const struct rp_spec *spec,
+                                             const struct rp_data_shape *data, int threads,
+                                             const struct rp_device_table *device,
+                                             struct rp_plan **plan, struct rp_error *err);
 void rp_plan_free(struct rp_plan *plan); /* NULL is fine */
 
 /* MEMORY, with the table, when the plan asks for more than this machine or cgroup gives. */
 RP_NODISCARD enum rp_status rp_plan_check_memory(const struct rp_plan *plan, struct rp_error *err);
+
+/* The same for the GPU's memory, of which `bytes` are free. */
+RP_NODISCARD enum rp_status rp_plan_check_device_memory(const struct rp_plan *plan, uint64_t bytes,
+                                                        struct rp_error *err);
 
 /* The pass number i of a step: rows, and the slot of its first sample. */
 void rp_plan_pass(const struct rp_plan *plan, int i, struct rp_rows *rows, uint64_t *first_slot);

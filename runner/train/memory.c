@@ -120,6 +120,7 @@ enum rp_status rp_trainer_open(const struct rp_spec *spec, const struct rp_plan 
     t->eval.graph = &plan->model->eval;
     t->optim = (struct rp_optim_state){.t = 0, .beta1_power = 1.0, .beta2_power = 1.0};
     rp_comm_open_one(&t->comm);
+    RP_TRY_GOTO(status, device->table->reserve(device, plan->scratch_bytes, err), out);
     RP_TRY_GOTO(status, allocate(t, err), out);
     RP_TRY_GOTO(status, rp_trainer_bind(t, err), out);
     RP_TRY_GOTO(status,

@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/sys.h"
+#include "env/open_device.h"
 #include "env/env.h"
 #include "train/start_int.h"
 
@@ -121,22 +122,13 @@ static enum rp_status check_environment(struct rp_start *start, struct rp_error 
     return status;
 }
 
-static enum rp_status open_device(struct rp_start *start, int threads, struct rp_error *err)
+/* A GPU's memory is another than the machine's; the CPU's is in the plan's first sum. */
+static enum rp_status check_device_memory(const struct rp_start *start, struct rp_error *err)
 {
-    const char *wanted = start->spec->resources.device;
-    if (strcmp(wanted, "cuda") == 0)
-        return rp_error_set(
-            err, RP_STATUS_ENVIRONMENT,
-            "resources.device: cuda: this build has no CUDA module; use `device: auto` or `cpu`");
-    if (start->spec->determinism != RP_TIER_PORTABLE && strcmp(wanted, "cpu") != 0)
-        return rp_error_set(
-            err, RP_STATUS_ENVIRONMENT,
-            "determinism: pinned and fast mean a GPU, and this build has no CUDA module; "
-            "on the CPU, say so (`resources: {device: cpu}`) or take portable");
-    const char *path = rp_sys_env("REPRISE_CPU_PATH");
-    struct rp_device_config config = {.threads = threads, .path = path && path[0] ? path : NULL};
-    RP_TRY(rp_device_cpu.open(&config, &start->device, err));
-    return start->device->table->self_test(start->device, err);
+    struct rp_device_facts facts;
+    start->device->table->facts(start->device, &facts);
+    if (facts.memory == 0) return RP_STATUS_OK;
+    return rp_plan_check_device_memory(start->plan, facts.memory_free, err);
 }
 
 enum rp_status rp_start_prepare(struct rp_start *start, struct rp_error *err)
@@ -144,16 +136,20 @@ enum rp_status rp_start_prepare(struct rp_start *start, struct rp_error *err)
     int threads = rp_env_threads(start->spec);
     bool has_init = false;
     struct rp_sha256 init = {0};
-    rp_env_begin(); /* hashes the program while the data is read */
+    struct rp_env_device_options device = {
+        .threads = threads, .no_graph = start->options->no_graph || start->options->profile};
+    RP_TRY(rp_env_open_device(start->spec, &device, &start->device, err));
+    rp_env_begin(); /* hashes the program and its modules while the data is read */
     RP_TRY(open_data(start, err));
     if (!start->options->recorded) RP_TRY(check_data(start, err));
-    RP_TRY(rp_plan_make(start->spec, rp_data_shape(start->data), threads, &start->plan, err));
+    RP_TRY(rp_plan_make_for(start->spec, rp_data_shape(start->data), threads, start->device->table,
+                            &start->plan, err));
     RP_TRY(rp_plan_check_memory(start->plan, err));
+    RP_TRY(check_device_memory(start, err));
     RP_TRY(rp_weights_hash(start->spec, &has_init, &init, err));
     start->numeric = rp_plan_numeric_digest(start->spec, start->data, has_init ? &init : NULL);
     RP_TRY(check_numeric(start, err));
-    RP_TRY(open_device(start, threads, err));
-    start->environment = rp_env_probe(start->spec, threads);
+    start->environment = rp_env_probe_on(start->spec, threads, start->device);
     return check_environment(start, err);
 }
 
@@ -225,6 +221,21 @@ static enum rp_status open_record(struct rp_start *start, struct rp_error *err)
     return rp_record_forget(start->record, err);
 }
 
+/* Memory that another process took after the plan was checked: the same table says what for. */
+static enum rp_status open_trainer(struct rp_start *start, struct rp_error *err)
+{
+    enum rp_status status =
+        rp_trainer_open(start->spec, start->plan, start->data, start->device, &start->trainer, err);
+    if (status != RP_STATUS_MEMORY) return status;
+    struct rp_text text = {0};
+    rp_text_add(&text, "%s\n", err->text);
+    rp_plan_print_memory(start->plan, &text);
+    rp_error_clear(err);
+    status = rp_error_set(err, RP_STATUS_MEMORY, "%.*s", (int)text.length - 1, rp_text_get(&text));
+    rp_text_release(&text);
+    return status;
+}
+
 enum rp_status rp_start_take(struct rp_start *start, struct rp_error *err)
 {
     bool finished = false;
@@ -234,8 +245,7 @@ enum rp_status rp_start_take(struct rp_start *start, struct rp_error *err)
     RP_TRY(rp_start_look(start, &finished, err));
     if (!start->found) rp_manifest_begin(start->run, &start->manifest);
     RP_TRY(open_log(start, err));
-    RP_TRY(rp_trainer_open(start->spec, start->plan, start->data, start->device, &start->trainer,
-                           err));
+    RP_TRY(open_trainer(start, err));
     RP_TRY(rp_weights_begin(start->trainer, start->run, UINT64_MAX, &start->origin, err));
     if (!start->found) {
         rp_facts_describe(start);
@@ -257,7 +267,7 @@ void rp_start_close(struct rp_start *start)
     rp_log_to_file(-1);
     rp_sys_close(start->log_fd);
     rp_hold_release(start->hold);
-    if (start->device) start->device->table->close(start->device);
+    rp_env_close_device(start->device);
     rp_plan_free(start->plan);
     rp_data_free(start->data);
     json_decref(start->drift);

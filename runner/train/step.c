@@ -93,12 +93,11 @@ static enum rp_status read_result(struct rp_trainer *t, struct rp_step_result *r
     const struct rp_device_table *device = t->device->table;
     struct rp_control control;
     float sum = 0;
-    RP_TRY(device->sync(t->device, err));
-    RP_TRY(device->copy_out(t->device, &sum, t->sums + t->sum_offset[t->model->train.loss_sum],
-                            sizeof sum, err));
-    RP_TRY(device->copy_out(t->device, &control, t->control, sizeof control, err));
-    RP_TRY(device->copy_out(t->device, t->host_digests, t->digests,
-                            (size_t)t->model->n_kept * sizeof(uint64_t), err));
+    const struct rp_device_copy copies[] = {
+        {&sum, t->sums + t->sum_offset[t->model->train.loss_sum], sizeof sum},
+        {&control, t->control, sizeof control},
+        {t->host_digests, t->digests, (size_t)t->model->n_kept * sizeof(uint64_t)}};
+    RP_TRY(device->copy_out_many(t->device, copies, (int)RP_COUNT(copies), err));
     result->loss = sum / (float)((double)t->plan->batch * t->model->samples_per_loss_value);
     result->norm = control.norm;
     result->applied = control.apply != 0;
@@ -112,11 +111,13 @@ enum rp_status rp_step(struct rp_trainer *t, uint64_t step, struct rp_step_resul
                        struct rp_error *err)
 {
     struct rp_pass pass = {0};
+    RP_TRY(t->device->table->step_begin(t->device, err));
     RP_TRY(run_passes(t, step, &pass, err));
     rp_profile_phase(t->profile, RP_PHASE_REDUCE);
     RP_TRY(rp_comm_reduce(&t->comm, t->sums, t->plan->sum_bytes, err));
     RP_TRY(update(t, step, &pass, err));
     RP_TRY(rp_comm_gather(&t->comm, t->kept_block, 0, err));
+    RP_TRY(t->device->table->step_end(t->device, err));
     RP_TRY(read_result(t, result, err));
     rp_profile_phase(t->profile, RP_PHASE_RECORD);
     if (result->applied) rp_optim_advance(t->spec, &t->optim);

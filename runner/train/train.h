@@ -13,6 +13,7 @@ struct rp_train_options {
     bool allow_drift;  /* go on where the environment or a recomputed step differs, and record it */
     bool rehash;       /* hash every data file again */
     double stop_after; /* seconds; 0: never */
+    bool no_graph;     /* CUDA: launch every kernel by itself */
     bool profile;      /* print time per phase and op, write RUN/trace.json */
     struct json_t
         *recorded; /* rerun: the environment that the run recorded, in place of the spec's lock */

@@ -1,5 +1,9 @@
-/* main.c - rp_test_ops MODE [NAME]: the op cases in four modes. NAME is part of an op's name. */
+/* main.c - rp_test_ops [--module FILE] MODE [NAME]: the op cases in several modes. NAME is part of
+ * an op's name. With a module, its device takes the place of the CPU's paths. */
+#include "module.h"
 #include "ops_test.h"
+
+static const struct rp_module_v1 *module;
 
 void die(const char *what, const struct rp_error *err)
 {
@@ -12,18 +16,51 @@ bool case_matches(const struct op_case *c, const char *filter)
     return !filter || strstr(rp_op_info(c->call.op)->name, filter);
 }
 
+const char *device_paths(void)
+{
+    return module ? module->name : rp_cpu_paths();
+}
+
+bool device_is_cpu(void)
+{
+    return !module;
+}
+
 struct rp_device *device_open(const char *path, int threads)
 {
+    const struct rp_device_table *table = module ? module->device : &rp_device_cpu;
     struct rp_device_config config = {.threads = threads, .path = path, .poison = true};
     struct rp_device *device = NULL;
     struct rp_error err = {0};
-    if (rp_device_cpu.open(&config, &device, &err) != RP_STATUS_OK) die(path, &err);
+    enum rp_status status = table->open(&config, &device, &err);
+    if (status == RP_STATUS_ENVIRONMENT && module) {
+        printf("skipped: %s\n", err.text);
+        exit(77);
+    }
+    if (status != RP_STATUS_OK) die(path, &err);
     return device;
 }
 
 void device_close(struct rp_device *device)
 {
-    rp_device_cpu.close(device);
+    if (device) device->table->close(device);
+}
+
+static void warn(const char *text)
+{
+    printf("%s\n", text);
+}
+
+static enum rp_status keep_error(struct rp_error *err, enum rp_status status, const char *text)
+{
+    return rp_error_set(err, status, "%s", text);
+}
+
+static void module_open(const char *path)
+{
+    static const struct rp_host_v1 host = {RP_MODULE_VERSION, warn, keep_error};
+    struct rp_error err = {0};
+    if (rp_module_open(path, &host, &module, &err) != RP_STATUS_OK) die("module", &err);
 }
 
 /* An op without a case is an op without a test. */
@@ -42,10 +79,15 @@ static int check_all_ops_have_cases(const struct op_cases *cases)
 
 int main(int argc, char **argv)
 {
-    const char *mode = argc > 1 ? argv[1] : "", *filter = argc > 2 ? argv[2] : NULL;
     struct op_cases cases;
     int failed = 1;
     setvbuf(stdout, NULL, _IOLBF, 0);
+    if (argc > 2 && strcmp(argv[1], "--module") == 0) {
+        module_open(argv[2]);
+        argv += 2, argc -= 2;
+    }
+    int replays = getenv("RP_REPLAYS") ? atoi(getenv("RP_REPLAYS")) : 10;
+    const char *mode = argc > 1 ? argv[1] : "", *filter = argc > 2 ? argv[2] : NULL;
     cases_make(&cases);
     if (check_all_ops_have_cases(&cases) > 0)
         failed = 1;
@@ -57,8 +99,14 @@ int main(int argc, char **argv)
         failed = mode_perf(&cases, filter);
     else if (strcmp(mode, "support") == 0)
         failed = mode_support(&cases);
+    else if (strcmp(mode, "replay") == 0)
+        failed = mode_replay(&cases, filter, replays);
+    else if (module && strncmp(mode, "elementary", 10) == 0)
+        failed = mode_elementary(module->checks, strcmp(mode, "elementary-all") == 0);
     else
-        printf("usage: rp_test_ops compare|grad|perf|support [part of an op's name]\n");
+        printf("usage: rp_test_ops [--module FILE] compare|grad|perf|support|replay [part of an "
+               "op's name]\n       rp_test_ops --module FILE elementary|elementary-all\n"
+               "RP_REPLAYS is how often `replay` runs each case (10)\n");
     cases_free(&cases);
     return failed;
 }

@@ -77,9 +77,15 @@ int mode_compare(const struct op_cases *cases, const char *filter);
 int mode_grad(const struct op_cases *cases, const char *filter);
 int mode_perf(const struct op_cases *cases, const char *filter);
 int mode_support(const struct op_cases *cases);
+int mode_replay(const struct op_cases *cases, const char *filter, int n);
+struct rp_device_checks;
+int mode_elementary(const struct rp_device_checks *checks, bool all); /* a module's device */
 
 bool case_matches(const struct op_case *c, const char *filter);
-/* Opens one CPU path, or exits with its message. */
+/* "avx2 scalar": the CPU paths to test, or the name of the module's device. */
+const char *device_paths(void);
+bool device_is_cpu(void);
+/* Opens one of them, or exits with its message (77: a module without its hardware). */
 struct rp_device *device_open(const char *path, int threads);
 void device_close(struct rp_device *device);
 void die(const char *what, const struct rp_error *err);

@@ -22,7 +22,7 @@ int mode_support(const struct op_cases *cases)
     char text[64];
     const char *path[MAX_PATHS];
     int n = 0, failed = 0;
-    snprintf(text, sizeof(text), "%s", rp_cpu_paths());
+    snprintf(text, sizeof(text), "%s", device_paths());
     for (char *at = strtok(text, " "); at && n < MAX_PATHS; at = strtok(NULL, " ")) path[n++] = at;
     printf("%-18s", "");
     for (int i = 0; i < n; i++) printf(" %8s", path[i]);

@@ -1,0 +1,252 @@
+/* columns.h - private to kernels/cuda: sums down the columns of a (rows, C) view under the row cut.
+ *
+ * README.md chapter 6 defines the order: within a logical shard one chain per panel of 1024 rows,
+ * panels added in ascending order, then the binary tree over the shards. Here
+ *   rp_columns_chains   a warp per panel and 32 columns, each lane the chain of one column;
+ *   rp_columns_close    the panels of each shard, then the tree; or
+ *   rp_columns_go_on    what a part of a shard leaves in `out` and in its open chain.
+ * A term is a function object: prepare() runs once in each lane, add() takes one row into the sums
+ * of one column. */
+#ifndef RP_CUDA_COLUMNS_H
+#define RP_CUDA_COLUMNS_H
+
+#include "cuda/gpu.h"
+
+enum { RP_PANEL = 1024, RP_STAGE_ROWS = 32, RP_CLOSE_BATCH = 16 };
+
+struct rp_columns {
+    int64_t n_cols;
+    int64_t rows;       /* of each shard in this pass */
+    int64_t shard_rows; /* of a whole shard */
+    int64_t first_row;  /* of the pass, counted from its shard's first */
+    int64_t panels;     /* that the pass touches in each of its shards */
+    int64_t n_shards;
+    bool part;      /* the pass holds a part of a shard */
+    float *partial; /* (shards, panels, sums, C): the chains */
+};
+
+/* Bytes for any row cut of an x (samples, .., C): a panel has at least one sample's row. */
+static inline size_t rp_columns_scratch(const struct rp_tensor *x, int sums)
+{
+    int64_t panels = x->dims[0] + rp_tensor_rows(x) / RP_PANEL + 2;
+    return (size_t)(panels * sums * x->dims[x->n_dims - 1]) * sizeof(float);
+}
+
+static inline struct rp_columns rp_columns_begin(void *scratch, const struct rp_rows *cut,
+                                                 const struct rp_tensor *x)
+{
+    int64_t rows = rp_tensor_rows(x), rows_per_sample = rows / cut->n_samples;
+    struct rp_columns job = {};
+    job.n_cols = x->dims[x->n_dims - 1];
+    job.rows = rows / cut->n_shards;
+    job.shard_rows = cut->samples_per_shard * rows_per_sample;
+    job.first_row = cut->first_sample * rows_per_sample;
+    job.panels = (job.first_row + job.rows - 1) / RP_PANEL - job.first_row / RP_PANEL + 1;
+    job.n_shards = cut->n_shards;
+    job.part = cut->n_samples != cut->samples_per_shard * cut->n_shards;
+    job.partial = (float *)scratch;
+    return job;
+}
+
+/* ---- chains ------------------------------------------------------------------------------------
+ * A lane copies the rows of its column into its own places of a ring, several stages ahead of the
+ * sum, so that a few warps keep the memory busy and no barrier is needed. */
+
+struct rp_column_term {
+    enum { row_stats = 0 }; /* 1: add() gets two numbers of the row, stat[0] and stat[1] */
+    const float *stat[2];
+    __device__ void prepare(int64_t, int64_t, int64_t) {}
+};
+
+template <class Term> struct rp_column_ring {
+    enum { stages = 8 / Term::inputs };
+    float x[stages][Term::inputs][RP_STAGE_ROWS][32];
+    float stat[Term::row_stats ? stages : 1][2][RP_STAGE_ROWS];
+};
+
+/* Rows [row, row + count) of the view, at most RP_STAGE_ROWS; `col` is this lane's, if `inside`. */
+template <class Term>
+static __device__ __forceinline__ void rp_column_fill(const Term &term, rp_column_ring<Term> &ring,
+                                                      int slot, int64_t row, int64_t count,
+                                                      int64_t n_cols, int64_t col, bool inside)
+{
+    int lane = (int)threadIdx.x, n = count < RP_STAGE_ROWS ? (int)count : (int)RP_STAGE_ROWS;
+    RP_UNROLL
+    for (int i = 0; i < Term::inputs; i++) {
+        const float *from = term.in[i] + row * n_cols + col;
+        RP_UNROLL
+        for (int r = 0; r < RP_STAGE_ROWS; r++)
+            if (inside && r < n) rp_copy_async4(&ring.x[slot][i][r][lane], from + r * n_cols);
+    }
+    if (Term::row_stats && lane < n) {
+        rp_copy_async4(&ring.stat[slot][0][lane], term.stat[0] + row + lane);
+        rp_copy_async4(&ring.stat[slot][1][lane], term.stat[1] + row + lane);
+    }
+}
+
+template <class Term>
+static __device__ __forceinline__ void
+rp_column_row(const Term &term, const rp_column_ring<Term> &ring, int slot, int r, float *acc)
+{
+    float v[Term::inputs], stat[2] = {0, 0};
+    RP_UNROLL
+    for (int i = 0; i < Term::inputs; i++) v[i] = ring.x[slot][i][r][threadIdx.x];
+    if (Term::row_stats) stat[0] = ring.stat[slot][0][r], stat[1] = ring.stat[slot][1][r];
+    term.add(v, stat, acc);
+}
+
+/* Rows [row, row + count) of the view into the sums of this lane's column. */
+template <class Term>
+static __device__ __forceinline__ void rp_column_chain(const Term &term, int64_t row, int64_t count,
+                                                       int64_t n_cols, int64_t col, float *acc)
+{
+    RP_SHARED(rp_column_ring<Term>, rings, [1]);
+    rp_column_ring<Term> &ring = rings[0];
+    const int ahead = rp_column_ring<Term>::stages - 1;
+    bool inside = col < n_cols;
+    for (int stage = 0; stage < ahead; stage++) {
+        int64_t at = (int64_t)stage * RP_STAGE_ROWS;
+        rp_column_fill(term, ring, stage, row + at, count - at, n_cols, col, inside);
+        rp_copy_async_commit();
+    }
+    int slot = 0, free_slot = ahead;
+    for (int64_t at = 0; at < count; at += RP_STAGE_ROWS) {
+        int64_t next = at + ahead * RP_STAGE_ROWS, left = count - at;
+        if (Term::row_stats) __syncwarp(); /* all lanes are done with the free slot */
+        rp_column_fill(term, ring, free_slot, row + next, count - next, n_cols, col, inside);
+        rp_copy_async_commit();
+        rp_copy_async_wait<rp_column_ring<Term>::stages - 1>();
+        if (Term::row_stats) __syncwarp();
+        if (left >= RP_STAGE_ROWS) {
+            RP_UNROLL
+            for (int r = 0; r < RP_STAGE_ROWS; r++) rp_column_row(term, ring, slot, r, acc);
+        } else {
+            for (int r = 0; r < left; r++) rp_column_row(term, ring, slot, r, acc);
+        }
+        free_slot = slot;
+        slot = slot == ahead ? 0 : slot + 1;
+    }
+    rp_copy_async_wait<0>();
+}
+
+template <class Term>
+__global__ void __launch_bounds__(32)
+    rp_columns_chains(struct rp_columns job, Term term, const float *open0, const float *open1)
+{
+    unsigned tiles = (unsigned)((job.n_cols + 31) / 32), panels = (unsigned)job.panels;
+    int64_t item = blockIdx.x / tiles, shard = item / panels, panel = item % panels;
+    int64_t col = (int64_t)(blockIdx.x % tiles) * 32 + threadIdx.x;
+    /* The panel in rows of its shard. */
+    int64_t begin = (job.first_row / RP_PANEL + panel) * RP_PANEL, end = begin + RP_PANEL;
+    if (begin < job.first_row) begin = job.first_row;
+    if (end > job.first_row + job.rows) end = job.first_row + job.rows;
+    bool goes_on = begin % RP_PANEL != 0 && col < job.n_cols;
+    float acc[2] = {goes_on && open0 ? open0[col] : 0.0f, goes_on && open1 ? open1[col] : 0.0f};
+    term.prepare(shard, col, job.n_cols);
+    rp_column_chain(term, shard * job.rows + begin - job.first_row, end - begin, job.n_cols, col,
+                    acc);
+    if (col >= job.n_cols) return;
+    RP_UNROLL
+    for (int i = 0; i < Term::sums; i++)
+        job.partial[(item * Term::sums + i) * job.n_cols + col] = acc[i];
+}
+
+template <class Term>
+static enum rp_status rp_columns_run(struct rp_cuda *cuda, const struct rp_columns &job,
+                                     const Term &term, const float *open0, const float *open1,
+                                     struct rp_error *err)
+{
+    int64_t blocks = (job.n_cols + 31) / 32 * job.panels * job.n_shards;
+    RP_LAUNCH(cuda, (rp_columns_chains<Term>), (unsigned)blocks, 32, 0, job, term, open0, open1);
+    return RP_STATUS_OK;
+}
+
+/* ---- shards ------------------------------------------------------------------------------------
+ */
+
+/* Where the sums go: `out` NULL is not wanted. */
+struct rp_columns_out {
+    float *out[2], *open[2];
+};
+
+/* The chain of the first panel, then + the chain of each next one, `stride` apart. */
+static __device__ __forceinline__ float rp_columns_panels(const float *chain, int64_t panels,
+                                                          int64_t stride)
+{
+    float sum = chain[0];
+    int64_t p = 1;
+    for (; p + RP_CLOSE_BATCH <= panels; p += RP_CLOSE_BATCH) {
+        float v[RP_CLOSE_BATCH];
+        RP_UNROLL
+        for (int i = 0; i < RP_CLOSE_BATCH; i++) v[i] = chain[(p + i) * stride];
+        RP_UNROLL
+        for (int i = 0; i < RP_CLOSE_BATCH; i++) sum += v[i];
+    }
+    RP_UNROLL
+    for (; p < panels; p++) sum += chain[p * stride];
+    return sum;
+}
+
+/* `per_shard(which, shard, col, sum)` gives what enters the tree for sum number `which` of a shard,
+ * and may keep it elsewhere. Block: 32 columns by several shards; grid: columns by sums. */
+template <class PerShard>
+__global__ void __launch_bounds__(1024)
+    rp_columns_close(struct rp_columns job, struct rp_columns_out to, PerShard per_shard)
+{
+    int which = (int)blockIdx.y, sums = (int)gridDim.y;
+    int64_t col = (int64_t)blockIdx.x * 32 + threadIdx.x, stride = sums * job.n_cols;
+    bool inside = col < job.n_cols;
+    float *node = job.partial + which * job.n_cols + col, *out = which ? to.out[1] : to.out[0];
+    int64_t of_shard = job.panels * stride;
+    for (int64_t s = threadIdx.y; s < job.n_shards && inside; s += blockDim.y) {
+        float sum = rp_columns_panels(node + s * of_shard, job.panels, stride);
+        node[s * of_shard] = per_shard(which, s, col, sum);
+    }
+    if (!out) return;
+    for (int64_t h = 1; h < job.n_shards; h *= 2) {
+        __syncthreads();
+        for (int64_t s = 2 * h * threadIdx.y; s < job.n_shards && inside; s += 2 * h * blockDim.y)
+            node[s * of_shard] += node[(s + h) * of_shard];
+    }
+    if (threadIdx.y == 0 && inside) out[col] = node[0];
+}
+
+/* Closed panels of a part of a shard go into `out`, an unfinished last one into `open`. */
+static __global__ void __launch_bounds__(32)
+    rp_columns_go_on(struct rp_columns job, struct rp_columns_out to)
+{
+    int which = (int)blockIdx.y, sums = (int)gridDim.y;
+    int64_t col = (int64_t)blockIdx.x * 32 + threadIdx.x;
+    float *out = which ? to.out[1] : to.out[0], *open = which ? to.open[1] : to.open[0];
+    int64_t first = job.first_row / RP_PANEL, end = job.first_row + job.rows;
+    if (col >= job.n_cols || !out) return;
+    for (int64_t p = 0; p < job.panels; p++) {
+        float chain = job.partial[(p * sums + which) * job.n_cols + col];
+        bool closed = (first + p + 1) * RP_PANEL <= end || end == job.shard_rows;
+        if (closed)
+            out[col] = first + p == 0 ? chain : out[col] + chain;
+        else if (open)
+            open[col] = chain;
+    }
+}
+
+struct rp_columns_keep {
+    __device__ float operator()(int, int64_t, int64_t, float sum) const { return sum; }
+};
+
+template <class PerShard>
+static enum rp_status rp_columns_finish(struct rp_cuda *cuda, const struct rp_columns &job,
+                                        int sums, const struct rp_columns_out &to,
+                                        const PerShard &per_shard, struct rp_error *err)
+{
+    dim3 grid(rp_blocks(job.n_cols, 32), (unsigned)sums);
+    unsigned shards = job.n_shards < 32 ? (unsigned)job.n_shards : 32;
+    if (job.part)
+        RP_LAUNCH(cuda, rp_columns_go_on, grid, 32, 0, job, to);
+    else
+        RP_LAUNCH(cuda, (rp_columns_close<PerShard>), grid, dim3(32, shards), 0, job, to,
+                  per_shard);
+    return RP_STATUS_OK;
+}
+
+#endif

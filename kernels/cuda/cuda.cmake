@@ -1,0 +1,43 @@
+# The module reprise_cuda, where nvcc is found. RP_CUDA=OFF leaves it out; RP_CUDA_ARCHS says for which GPUs:
+# code for each, and PTX of the newest for those to come.
+option(RP_CUDA "build the module reprise_cuda where nvcc is found" ON)
+set(RP_CUDA_ARCHS "80;90;100" CACHE STRING "compute capabilities that reprise_cuda has code for")
+file(GLOB RP_CUDA_SOURCES CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/kernels/cuda/*.cu)
+
+# The ops themselves (shapes, checks) go into a module a second time: it calls nothing of the program.
+file(GLOB RP_OP_SOURCES CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/kernels/*.c)
+list(REMOVE_ITEM RP_OP_SOURCES ${CMAKE_SOURCE_DIR}/kernels/module.c)
+add_library(rp_ops OBJECT ${RP_OP_SOURCES})
+target_link_libraries(rp_ops PUBLIC rp_options)
+
+# Portable arithmetic: no contraction, IEEE division and root, subnormals kept.
+set(RP_CUDA_FLAGS -fmad=false -prec-div=true -prec-sqrt=true -ftz=false)
+
+find_program(RP_NVCC nvcc HINTS $ENV{CUDACXX} $ENV{CUDA_HOME}/bin $ENV{CUDA_PATH}/bin PATHS /usr/local/cuda/bin)
+if(RP_CUDA AND RP_NVCC AND NOT RP_SANITIZE)
+  set(CMAKE_CUDA_COMPILER ${RP_NVCC} CACHE FILEPATH "nvcc")
+  set(real ${RP_CUDA_ARCHS})
+  list(POP_BACK real newest)
+  list(TRANSFORM real APPEND -real)
+  set(CMAKE_CUDA_ARCHITECTURES ${real} ${newest})
+  set(CMAKE_CUDA_STANDARD 17)
+  set(CMAKE_CUDA_RUNTIME_LIBRARY Static)
+  set(CMAKE_CUDA_FLAGS_RELEASE "-O3")
+  include(CheckLanguage)
+  check_language(CUDA)
+  if(CMAKE_CUDA_COMPILER)
+    enable_language(CUDA)
+    list(TRANSFORM RP_CUDA_ARCHS PREPEND sm_ OUTPUT_VARIABLE names)
+    string(JOIN " " names ${names})
+    string(REGEX MATCH "^[0-9]+\\.[0-9]+" version ${CMAKE_CUDA_COMPILER_VERSION})
+    add_library(reprise_cuda MODULE ${RP_CUDA_SOURCES} $<TARGET_OBJECTS:rp_ops>)
+    set_target_properties(reprise_cuda PROPERTIES PREFIX "" LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR})
+    target_include_directories(reprise_cuda PRIVATE ${CMAKE_SOURCE_DIR}/runner ${CMAKE_SOURCE_DIR}/kernels)
+    target_compile_options(reprise_cuda PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:${RP_CUDA_FLAGS}
+      -Xcompiler=-ffp-contract=off,-fvisibility=hidden,-Wall,-Wextra,-Wno-unused-parameter -Werror=cross-execution-space-call>)
+    target_compile_definitions(reprise_cuda PRIVATE RP_CUDA_BUILD="CUDA ${version}, ${names}")
+    target_link_options(reprise_cuda PRIVATE -static-libgcc -static-libstdc++ -Wl,--as-needed,-z,defs,--exclude-libs,ALL,-s)
+    target_link_libraries(reprise_cuda PRIVATE Threads::Threads)
+    install(TARGETS reprise_cuda LIBRARY DESTINATION lib/reprise)
+  endif()
+endif()

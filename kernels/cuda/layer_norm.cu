@@ -1,0 +1,148 @@
+/* layer_norm.cu - normalisation of each row. README.md chapter 9. */
+#include "cuda/columns.h"
+#include "cuda/rows.h"
+
+struct ln_job {
+    const float *x, *dy;       /* (rows, n) */
+    const float *gamma, *beta; /* (n) */
+    float *mean, *inv;         /* (rows) */
+    float *out;                /* (rows, n) */
+    int64_t rows;
+    int n;
+    float eps;
+};
+
+template <bool is_long, bool cached>
+__global__ void __launch_bounds__(RP_ROW_THREADS(is_long)) layer_norm_rows(struct ln_job job)
+{
+    rp_row_team<is_long, cached, 1> team(job.n);
+    const float *gamma = job.gamma, *beta = job.beta;
+    float *cache = team.cache;
+    if (team.first() < job.rows) team.copy(0, job.x + team.first() * job.n);
+    for (int64_t row = team.first(); row < job.rows; row = team.next(row)) {
+        const float *from = job.x + row * job.n, *x = team.input(0, from);
+        bool goes_on = team.next(row) < job.rows;
+        const float *next = from + (team.next(row) - row) * job.n;
+        float *out = job.out + row * job.n;
+        team.copies_wait();
+        if (goes_on) team.prefetch(next);
+        float mean = team.sum([=](int e, float acc) { return acc + x[e]; }) / (float)job.n;
+        float squares = team.sum([=](int e, float acc) {
+            float d = x[e] - mean;
+            return rp_fma(d, d, acc);
+        });
+        float inv = 1.0f / rp_sqrt(squares / (float)job.n + job.eps);
+        if (team.leads()) job.mean[row] = mean, job.inv[row] = inv;
+        team.each([=](int e) {
+            float d = x[e] - mean;
+            if (cached && goes_on) rp_copy_async4(cache + e, next + e);
+            out[e] = rp_fma(d * inv, gamma[e], beta[e]);
+        });
+    }
+}
+
+RP_CUDA_KERNEL(layer_norm)
+{
+    (void)pass;
+    const struct rp_tensor *x = &call->in[0];
+    struct ln_job job = {};
+    job.x = (const float *)x->data;
+    job.gamma = (const float *)call->in[1].data;
+    job.beta = (const float *)call->in[2].data;
+    job.out = (float *)call->out[0].data;
+    job.mean = (float *)call->out[1].data;
+    job.inv = (float *)call->out[2].data;
+    job.rows = rp_tensor_rows(x);
+    job.n = (int)x->dims[x->n_dims - 1];
+    job.eps = call->params.norm.eps;
+    struct rp_row_plan plan = rp_row_plan(cuda, job.rows, job.n, 1);
+    RP_ROW_LAUNCH(cuda, plan, layer_norm_rows, job);
+    return RP_STATUS_OK;
+}
+
+/* ---- gradient of x --------------------------------------------------------------------------- */
+
+template <bool is_long, bool cached>
+__global__ void __launch_bounds__(RP_ROW_THREADS(is_long)) layer_norm_dx_rows(struct ln_job job)
+{
+    rp_row_team<is_long, cached, 2> team(job.n);
+    const float *gamma = job.gamma;
+    float *cache = team.cache;
+    int n = job.n;
+    if (team.first() < job.rows) {
+        team.copy(0, job.dy + team.first() * n);
+        team.copy(1, job.x + team.first() * n);
+    }
+    for (int64_t row = team.first(); row < job.rows; row = team.next(row)) {
+        const float *dy = team.input(0, job.dy + row * n), *x = team.input(1, job.x + row * n);
+        bool goes_on = team.next(row) < job.rows;
+        const float *next_dy = job.dy + team.next(row) * n, *next_x = job.x + team.next(row) * n;
+        float *out = job.out + row * n, mean = job.mean[row], inv = job.inv[row];
+        team.copies_wait();
+        if (goes_on) team.prefetch(next_dy), team.prefetch(next_x);
+        float a = team.sum([=](int e, float acc) { return acc + dy[e] * gamma[e]; }) / (float)n;
+        float b = team.sum([=](int e, float acc) {
+            float h = (x[e] - mean) * inv;
+            return rp_fma(dy[e] * gamma[e], h, acc);
+        }) / (float)n;
+        team.each([=](int e) {
+            float h = (x[e] - mean) * inv, g = dy[e] * gamma[e];
+            if (cached && goes_on) {
+                rp_copy_async4(cache + e, next_dy + e);
+                rp_copy_async4(cache + n + e, next_x + e);
+            }
+            out[e] = inv * rp_fma(-h, b, g - a);
+        });
+    }
+}
+
+RP_CUDA_KERNEL(layer_norm_dx)
+{
+    (void)pass;
+    const struct rp_tensor *dy = &call->in[0];
+    struct ln_job job = {};
+    job.dy = (const float *)dy->data;
+    job.x = (const float *)call->in[1].data;
+    job.gamma = (const float *)call->in[2].data;
+    job.mean = (float *)call->in[3].data;
+    job.inv = (float *)call->in[4].data;
+    job.out = (float *)call->out[0].data;
+    job.rows = rp_tensor_rows(dy);
+    job.n = (int)dy->dims[dy->n_dims - 1];
+    struct rp_row_plan plan = rp_row_plan(cuda, job.rows, job.n, 2);
+    RP_ROW_LAUNCH(cuda, plan, layer_norm_dx_rows, job);
+    return RP_STATUS_OK;
+}
+
+/* ---- gradients of gamma and beta ------------------------------------------------------------- */
+
+struct dgb_term : rp_column_term {
+    enum { inputs = 2, sums = 2, row_stats = 1 };
+    const float *in[2]; /* dy, x; the row's numbers are mean and inv */
+    __device__ void add(const float *v, const float *of_row, float *acc) const
+    {
+        float h = (v[1] - of_row[0]) * of_row[1];
+        acc[0] = rp_fma(v[0], h, acc[0]);
+        acc[1] += v[0];
+    }
+};
+
+size_t rp_cuda_scratch_layer_norm_dgb(const struct rp_op_call *call)
+{
+    return rp_columns_scratch(&call->in[0], 2);
+}
+
+RP_CUDA_KERNEL(layer_norm_dgb)
+{
+    struct rp_columns job = rp_columns_begin(cuda->scratch, &pass->rows, &call->in[0]);
+    struct rp_columns_out to = {};
+    dgb_term term = {};
+    for (int i = 0; i < 2; i++) {
+        to.out[i] = (float *)call->out[i].data;
+        to.open[i] = (float *)call->out[2 + i].data;
+        term.in[i] = (const float *)call->in[i].data;
+        term.stat[i] = (const float *)call->in[2 + i].data;
+    }
+    RP_TRY(rp_columns_run(cuda, job, term, to.open[0], to.open[1], err));
+    return rp_columns_finish(cuda, job, 2, to, rp_columns_keep(), err);
+}

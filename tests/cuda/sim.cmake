@@ -1,0 +1,34 @@
+# The .cu files compiled for this processor, under the simulator: modules that the program opens like the real
+# one, through $REPRISE_MODULES. `race` finds accesses that nothing orders. Under the preset asan the first is
+# built with AddressSanitizer like all the rest.
+enable_language(CXX)
+set(RP_SIM_FLAGS -std=gnu++17 -O2 -g1 -ffp-contract=off -fno-math-errno -fno-trapping-math -fvisibility=hidden
+  -ftls-model=initial-exec -Wall -Wextra -Wno-unknown-pragmas -Wno-missing-field-initializers)
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+  list(APPEND RP_SIM_FLAGS -mavx2 -mfma)
+endif()
+file(GLOB RP_SIM_SOURCES CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/cuda/*.cpp)
+
+function(rp_sim name kernel_flags flags)
+  add_library(rp_sim_${name}_kernels OBJECT ${RP_CUDA_SOURCES})
+  set_source_files_properties(${RP_CUDA_SOURCES} PROPERTIES LANGUAGE CXX)
+  target_compile_options(rp_sim_${name}_kernels PRIVATE ${RP_SIM_FLAGS} ${flags} ${kernel_flags} -x c++ -include
+    ${CMAKE_CURRENT_SOURCE_DIR}/cuda/sim.h)
+  add_library(rp_sim_${name} MODULE $<TARGET_OBJECTS:rp_sim_${name}_kernels> ${RP_SIM_SOURCES} $<TARGET_OBJECTS:rp_ops>)
+  target_compile_options(rp_sim_${name} PRIVATE ${RP_SIM_FLAGS} ${flags})
+  foreach(target rp_sim_${name} rp_sim_${name}_kernels)
+    target_include_directories(${target} PRIVATE ${CMAKE_SOURCE_DIR}/runner ${CMAKE_SOURCE_DIR}/kernels ${CMAKE_CURRENT_SOURCE_DIR}/cuda)
+    target_compile_definitions(${target} PRIVATE _GNU_SOURCE)
+  endforeach()
+  set_target_properties(rp_sim_${name} PROPERTIES PREFIX "" OUTPUT_NAME reprise_cuda
+    LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests/${name})
+  target_link_libraries(rp_sim_${name} PRIVATE Threads::Threads ${CMAKE_DL_LIBS})
+endfunction()
+
+if(RP_SANITIZE)
+  rp_sim(sim "" "-fsanitize=${RP_SANITIZE};-fno-omit-frame-pointer;-fno-sanitize-recover=all")
+  target_link_options(rp_sim_sim PRIVATE -fsanitize=${RP_SANITIZE})
+else()
+  rp_sim(sim "" "")
+  rp_sim(race "-fsanitize=thread" "-DRP_SIM_RACE")
+endif()
