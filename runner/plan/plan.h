@@ -50,6 +50,7 @@ struct rp_plan {
     uint64_t scratch_bytes; /* of the device's kernels: struct rp_device_table, reserve */
     const struct rp_device_table *device;
     uint64_t checkpoint_bytes;
+    bool saves_live; /* a save reads the state where it lies, and the update waits; else a copy */
     double flops_per_step;
 };
 

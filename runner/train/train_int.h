@@ -56,6 +56,7 @@ struct rp_trainer {
     uint64_t *host_digests;     /* (n_kept) */
     uint64_t *frozen_digests;   /* (n_kept) of tensors that no update writes; 0 for the others */
     struct rp_profile *profile; /* NULL: off */
+    struct rp_saver *saver;     /* set by it when it reads the live state; NULL: it copies */
 };
 
 /* ---- memory.c, bind.c: from a plan to memory and calls
@@ -143,6 +144,8 @@ RP_NODISCARD enum rp_status rp_saver_save(struct rp_saver *saver,
 /* Waits for the save under way; `tensors_hash` (may be NULL) is of the last one. */
 RP_NODISCARD enum rp_status rp_saver_wait(struct rp_saver *saver, struct rp_sha256 *tensors_hash,
                                           struct rp_error *err);
+/* Waits until a save under way has read the live state, which may then change. NULL is fine. */
+void rp_saver_wait_read(struct rp_saver *saver);
 void rp_saver_close(struct rp_saver *saver); /* waits; NULL is fine */
 
 /* ---- signals.c
