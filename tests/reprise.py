@@ -7,7 +7,7 @@ import subprocess
 
 PROGRAM = os.environ.get("REPRISE", "reprise")
 SOURCE = pathlib.Path(os.environ.get("REPRISE_SOURCE", pathlib.Path(__file__).resolve().parents[1]))
-SHARED = SOURCE.parent / "shared" / "data"
+SHARED = SOURCE / "data" if (SOURCE / "data").is_dir() else SOURCE.parent / "shared" / "data"
 
 
 def start(*args, cwd=None, env=None, **more):

@@ -97,6 +97,7 @@ struct rp_gemm_fold {
     const float *parts;
     int64_t stride, leaves, shards;
     bool continues; /* one shard: goes on from what is in c */
+    float *open;    /* takes the leaf after the last, a chain that stays open; or NULL */
     int64_t m, n;
     int groups;
     struct rp_gemm_out c;

@@ -18,6 +18,8 @@ static __global__ void __launch_bounds__(THREADS) fold_parts(const struct rp_gem
     int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x;
     if (i >= fold.groups * fold.m * fold.n) return;
     int64_t n = i % fold.n, m = i / fold.n % fold.m, group = i / fold.n / fold.m;
+    if (fold.open) fold.open[i] = fold.parts[i + fold.shards * fold.leaves * fold.stride];
+    if (fold.leaves == 0) return;
     float *c = rp_gemm_out_row(fold.c, m) + group * fold.c.group + n;
     float node[MAX_LEVELS], sum = 0.0f;
     for (int64_t shard = 0; shard < fold.shards; shard++) {

@@ -66,7 +66,7 @@ size_t rp_gemm_scratch(int64_t m, int64_t n, int groups, int64_t k, bool samples
     } else if (leaves == 1 || cut(m, 64) * cut(n, 64) * groups >= MANY_TILES) {
         return 0;
     }
-    int64_t bytes = padded > MAX_SCRATCH / leaves ? MAX_SCRATCH : padded * leaves;
+    int64_t most = MAX_SCRATCH, bytes = padded > most / leaves ? most : padded * leaves;
     return (size_t)(bytes < least ? least : bytes);
 }
 
@@ -154,7 +154,7 @@ struct rp_gemm_plan rp_gemm_plan(const struct rp_cuda *cuda, const struct rp_gem
                                  bool narrow)
 {
     struct choice best = {};
-    for (int t = narrow ? RP_GEMM_TILE_64_64 : 0; t < RP_GEMM_TILE_COUNT; t++) {
+    for (int t = narrow ? (int)RP_GEMM_TILE_64_64 : 0; t < RP_GEMM_TILE_COUNT; t++) {
         enum rp_gemm_tile tile = (enum rp_gemm_tile)t;
         for (int64_t per_item = gemm->sum.shards; per_item > 0; per_item /= 2)
             consider_shards(&best, cuda, gemm, tile, per_item);

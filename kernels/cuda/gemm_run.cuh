@@ -142,8 +142,10 @@ RP_NODISCARD static enum rp_status rp_gemm_run_segments(struct rp_cuda *cuda, co
     RP_TRY(rp_gemm_launch(cuda, of, narrow, plan, job, err));
     bool ends_open = job.sum.first + job.sum.count < job.sum.rows &&
                      (job.sum.first + job.sum.count) % RP_GEMM_PANEL != 0;
-    if (ends_open && first + count == job.panels) fold.leaves--;
-    if (fold.leaves == 0) return RP_STATUS_OK;
+    if (ends_open && first + count == job.panels) {
+        fold.leaves--;
+        fold.open = job.open.base;
+    }
     return rp_gemm_fold_run(cuda, &fold, err);
 }
 

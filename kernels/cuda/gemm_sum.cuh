@@ -109,10 +109,10 @@ struct rp_gemm_end {
 static __device__ __forceinline__ struct rp_gemm_end rp_gemm_end_of(
     const struct rp_gemm_job &job, const struct rp_gemm_segment &s)
 {
-    struct rp_gemm_end end = {false, 0, rp_gemm_end::OPEN};
-    if (!rp_gemm_segment_closes(job, s)) return end;
-    end.store = rp_gemm_end::OUTPUT;
+    struct rp_gemm_end end = {false, 0, rp_gemm_end::OUTPUT};
     if (job.chains) return end;
+    end.store = rp_gemm_end::OPEN;
+    if (!rp_gemm_segment_closes(job, s)) return end;
     end.adds_sum = s.begin >= RP_GEMM_PANEL;
     end.store = rp_gemm_end::SUM;
     if (s.end < job.sum.rows) return end;

@@ -442,38 +442,95 @@ static void add_update_cases(struct op_cases *cases)
 
 /* ---- sizes of real models, for perf --------------------------------------------------------- */
 
-static void add_large_cases(struct op_cases *cases)
+struct model_sizes {
+    int64_t samples, features; /* linear, square */
+    struct conv_shape conv, pool;
+    int64_t images, positions, channels; /* sums over samples, batch norm */
+    int64_t elements, parameters;        /* of an activation, of an update */
+    int64_t sequences, tokens, width;    /* layer norm */
+    int64_t rows, classes;               /* cross entropy */
+};
+
+static const struct model_sizes cpu_sizes = {
+    .samples = 512,
+    .features = 1024,
+    .conv = {128, 32, 32, 64, 64, 3, 3, 1, 1, 1, 1, 1, 8, 1},
+    .pool = {.n = 128, .h = 32, .w = 32, .c = 64, .kh = 2, .kw = 2, .sh = 2, .sw = 2},
+    .images = 128,
+    .positions = 1024,
+    .channels = 64,
+    .elements = 4000000,
+    .parameters = 4000000,
+    .sequences = 64,
+    .tokens = 64,
+    .width = 1024,
+    .rows = 4096,
+    .classes = 1000};
+
+/* Beyond the caches of a GPU: GPT-2's vocabulary, parameters of the 124M model. */
+static const struct model_sizes gpu_sizes = {
+    .samples = 4096,
+    .features = 4096,
+    .conv = {256, 32, 32, 64, 64, 3, 3, 1, 1, 1, 1, 1, 8, 1},
+    .pool = {.n = 256, .h = 64, .w = 64, .c = 64, .kh = 2, .kw = 2, .sh = 2, .sw = 2},
+    .images = 256,
+    .positions = 1024,
+    .channels = 256,
+    .elements = 1 << 26,
+    .parameters = 124439808,
+    .sequences = 64,
+    .tokens = 128,
+    .width = 4096,
+    .rows = 8192,
+    .classes = 50257};
+
+static void add_model_cases(struct op_cases *cases, const struct model_sizes *s)
 {
-    static const struct conv_shape conv = {128, 32, 32, 64, 64, 3, 3, 1, 1, 1, 1, 1, 8, 1};
-    int first = cases->n;
-    add_linear(cases, 512, 1, 1024, 1024, 8, 1);
-    add_conv2d(cases, &conv);
+    add_linear(cases, s->samples, 1, s->features, s->features, 8, 1);
+    add_conv2d(cases, &s->conv);
     struct op_case *c = add_case(cases, RP_OP_sum_rows);
-    IN(c, 0, FILL_RANDOM, 128, 1024, 64);
-    set_rows(c, 128, 8, 1);
-    add_pool(cases, &(struct conv_shape){
-                        .n = 128, .h = 32, .w = 32, .c = 64, .kh = 2, .kw = 2, .sh = 2, .sw = 2});
+    IN(c, 0, FILL_RANDOM, s->images, s->positions, s->channels);
+    set_rows(c, s->images, 8, 1);
+    add_pool(cases, &s->pool);
     for (size_t i = 0; i < RP_COUNT(pointwise_ops); i++)
-        add_pointwise(cases, pointwise_ops[i], 4000000);
+        add_pointwise(cases, pointwise_ops[i], s->elements);
     c = add_case(cases, RP_OP_dropout);
-    IN(c, 0, FILL_RANDOM, 128, 31250);
+    IN(c, 0, FILL_RANDOM, 128, s->elements / 128);
     c->call.params.dropout = (struct rp_dropout_params){.p = 0.1f, .site = 5};
     set_rows(c, 128, 1, 1);
-    add_batch_norm(cases, 128, 1024, 64, 8);
-    add_layer_norm(cases, 64, 64, 1024, 1);
+    add_batch_norm(cases, s->images, s->positions, s->channels, 8);
+    add_layer_norm(cases, s->sequences, s->tokens, s->width, 1);
     for (int i = 0; i < 2; i++) {
         c = add_case(cases, i == 0 ? RP_OP_cross_entropy : RP_OP_cross_entropy_dx);
-        IN(c, 0, FILL_RANDOM, 4096, 1000);
-        IN(c, 1, FILL_TARGETS, 4096);
-        c->classes = 1000;
-        set_rows(c, 4096, 8, 1);
+        IN(c, 0, FILL_RANDOM, s->rows, s->classes);
+        IN(c, 1, FILL_TARGETS, s->rows);
+        c->classes = s->classes;
+        set_rows(c, s->rows, 8, 1);
     }
-    for (int kind = 0; kind < 7; kind++) add_update(cases, kind, 4000000, true);
+    for (int i = 0; i < 2; i++) {
+        c = add_case(cases, i == 0 ? RP_OP_mse : RP_OP_mse_dx);
+        for (int j = 0; j < 2; j++) IN(c, j, FILL_RANDOM, s->elements / 1024, 1024);
+        set_rows(c, s->elements / 1024, 1, 1);
+    }
+    for (int kind = 0; kind < 7; kind++) add_update(cases, kind, s->parameters, true);
     c = add_case(cases, RP_OP_grad_norm);
-    IN(c, 0, FILL_RANDOM, 4000000);
+    IN(c, 0, FILL_RANDOM, s->parameters);
+    c = add_case(cases, RP_OP_clip);
+    IN(c, 0, FILL_CHUNKS, s->parameters / 4096);
     c = add_case(cases, RP_OP_digest);
-    IN(c, 0, FILL_RANDOM, 4000000);
-    for (int i = first; i < cases->n; i++) cases->item[i].large = true;
+    IN(c, 0, FILL_RANDOM, s->parameters);
+}
+
+static void add_large_cases(struct op_cases *cases)
+{
+    int first = cases->n;
+    add_model_cases(cases, &cpu_sizes);
+    int first_for_gpu = cases->n;
+    add_model_cases(cases, &gpu_sizes);
+    for (int i = first; i < cases->n; i++) {
+        cases->item[i].large = true;
+        cases->item[i].for_gpu = i >= first_for_gpu;
+    }
 }
 
 /* ---- all ------------------------------------------------------------------------------------ */

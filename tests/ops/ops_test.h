@@ -33,6 +33,7 @@ struct op_case {
     int64_t classes;
     int parts;         /* passes that one shard is cut into; 1: a pass holds all */
     bool large;        /* for perf alone */
+    bool for_gpu;      /* a large one for perf on a GPU alone */
     unsigned unwanted; /* bit i: output i is not given (its gradient is not wanted) */
 };
 
@@ -55,6 +56,8 @@ struct op_values {
  * targets. */
 void values_make(const struct op_case *c, uint64_t seed, int level, struct op_values *values);
 void values_free(struct op_values *values);
+/* Fills `data` as input i, whose dims may be others than when the case was made. */
+void values_fill_input(const struct op_case *c, int i, void *data, uint64_t seed, int level);
 /* A pseudo-random word of (seed, i). */
 uint64_t random_word(uint64_t seed, uint64_t i);
 
@@ -76,6 +79,7 @@ bool forward64(const struct op_case *c, double *const in[], double *out);
 int mode_compare(const struct op_cases *cases, const char *filter);
 int mode_grad(const struct op_cases *cases, const char *filter);
 int mode_perf(const struct op_cases *cases, const char *filter);
+int mode_perf_gpu(const struct op_cases *cases, const char *filter);
 int mode_support(const struct op_cases *cases);
 int mode_replay(const struct op_cases *cases, const char *filter, int n);
 struct rp_device_checks;

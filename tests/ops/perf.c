@@ -79,13 +79,14 @@ static void time_case(const struct op_case *item, const char *path, int threads)
 int mode_perf(const struct op_cases *cases, const char *filter)
 {
     char paths[64];
+    if (!device_is_cpu()) return mode_perf_gpu(cases, filter);
     snprintf(paths, sizeof(paths), "%s", device_paths());
     const char *path = strtok(paths, " ");
     for (int i = 0; i < cases->n; i++) {
         const struct op_case *c = &cases->item[i];
-        if (!c->large || c->unwanted || !case_matches(c, filter)) continue;
+        if (!c->large || c->for_gpu || c->unwanted || !case_matches(c, filter)) continue;
         time_case(c, path, 1);
-        if (device_is_cpu()) time_case(c, path, 2);
+        time_case(c, path, 2);
     }
     return 0;
 }

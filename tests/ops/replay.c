@@ -133,7 +133,7 @@ int mode_replay(const struct op_cases *cases, const char *filter, int n)
         bool last = i + 1 == cases->n || cases->item[i + 1].call.op != c->call.op ||
                     cases->item[i + 1].large != c->large;
         if (!contended(c) || !last || c->parts > 1 || !case_matches(c, filter)) continue;
-        if (c->large && n <= 10) continue;
+        if (c->for_gpu || (c->large && n <= 10)) continue;
         failed += !replay_case(device, c, n);
     }
     device_close(device);

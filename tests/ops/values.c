@@ -101,7 +101,7 @@ static void fill_chunks(double *x, int64_t n, uint64_t seed, int level)
     }
 }
 
-static void fill_input(const struct op_case *c, int i, void *data, uint64_t seed, int level)
+void values_fill_input(const struct op_case *c, int i, void *data, uint64_t seed, int level)
 {
     int64_t n = rp_tensor_elements(&c->call.in[i]);
     switch (c->fill[i]) {
@@ -139,7 +139,7 @@ void values_make(const struct op_case *c, uint64_t seed, int level, struct op_va
     for (int i = 0; i < RP_OP_MAX_IN; i++) {
         if (c->call.in[i].n_dims == 0) continue;
         values->in[i] = allocate(rp_tensor_bytes(&c->call.in[i]));
-        fill_input(c, i, values->in[i], seed * 16 + (uint64_t)i, level);
+        values_fill_input(c, i, values->in[i], seed * 16 + (uint64_t)i, level);
     }
     for (int i = 0; i < values->n_out; i++) {
         const struct rp_tensor *out = &c->call.out[i];

@@ -1,0 +1,126 @@
+/* perf_gpu.c - bandwidth of each op on a GPU, beside what a plain copy reaches there. A GPU is fed
+ * ahead, so that the time of many calls between two waits is its own time. */
+#include <time.h>
+
+#include "run.h"
+
+enum { PATTERN = 1 << 20 /* elements that are made; the rest of a tensor repeats them */ };
+
+static double seconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+static void *allocate(struct rp_device *device, const struct rp_tensor *tensor)
+{
+    struct rp_error err = {0};
+    void *block = NULL;
+    check_status(device->table->alloc(device, rp_tensor_bytes(tensor), &block, &err), "alloc",
+                 &err);
+    return block;
+}
+
+/* Memory of input i, with the contents of the case. */
+static void *make_input(struct rp_device *device, const struct op_case *c, int i)
+{
+    struct op_case part = *c;
+    struct rp_tensor *tensor = &part.call.in[i];
+    struct rp_error err = {0};
+    size_t bytes = rp_tensor_bytes(tensor), size = rp_dtype_bytes(tensor->dtype);
+    unsigned char *block = allocate(device, tensor);
+    if (c->fill[i] != FILL_TAPS && rp_tensor_elements(tensor) > PATTERN)
+        *tensor = (struct rp_tensor){.dtype = tensor->dtype, .n_dims = 1, .dims = {PATTERN}};
+    size_t made = (size_t)rp_tensor_elements(tensor) * size;
+    unsigned char *pattern = malloc(made);
+    if (!pattern) exit(1);
+    values_fill_input(&part, i, pattern, 100 + (uint64_t)i, 0);
+    for (size_t at = 0; at < bytes; at += made) {
+        size_t count = bytes - at < made ? bytes - at : made;
+        check_status(device->table->copy_in(device, block + at, pattern, count, &err), "copy_in",
+                     &err);
+    }
+    free(pattern);
+    return block;
+}
+
+/* Seconds of `calls` calls. */
+static double time_calls(struct rp_device *device, const struct op_case *c,
+                         const struct rp_op_call *call, int calls)
+{
+    struct rp_error err = {0};
+    double start = seconds();
+    for (int i = 0; i < calls; i++)
+        check_status(device->table->run(device, call, &c->pass, &err), "run", &err);
+    check_status(device->table->sync(device, &err), "sync", &err);
+    return seconds() - start;
+}
+
+/* The best of five windows of about 20 ms, per call. */
+static double time_call(struct rp_device *device, const struct op_case *c,
+                        const struct rp_op_call *call)
+{
+    time_calls(device, c, call, 1); /* loads the kernel */
+    double one = time_calls(device, c, call, 1), best = 1e9;
+    int calls = one > 0.02 ? 1 : (int)(0.02 / one) + 1;
+    if (calls > 1000) calls = 1000;
+    for (int i = 0; i < 5; i++) {
+        double took = time_calls(device, c, call, calls) / calls;
+        best = took < best ? took : best;
+    }
+    return best;
+}
+
+static void time_case(struct rp_device *device, const struct op_case *item, double copy_bytes,
+                      double fma_flops)
+{
+    struct op_case c = *item;
+    struct rp_error err = {0};
+    check_status(rp_op_shape(&c.call, &err), "shape", &err);
+    struct rp_op_call call = c.call;
+    bool owned[RP_OP_MAX_OUT] = {0};
+    call.update = &c.update;
+    for (int i = 0; i < RP_OP_MAX_IN; i++) {
+        if (call.in[i].n_dims == 0) continue;
+        call.in[i].data = make_input(device, &c, i);
+        if (twin_of(&c, i) >= 0) call.out[twin_of(&c, i)].data = call.in[i].data;
+    }
+    for (int i = 0; i < RP_OP_MAX_OUT; i++) {
+        owned[i] = call.out[i].n_dims > 0 && !call.out[i].data;
+        if (owned[i]) call.out[i].data = allocate(device, &call.out[i]);
+    }
+    size_t scratch = device->table->scratch_bytes(&device->config, &call);
+    check_status(device->table->reserve(device, scratch, &err), "reserve", &err);
+
+    double flops, bytes, time = time_call(device, &c, &call);
+    char text[256];
+    rp_op_cost(&call, &flops, &bytes);
+    case_text(&c, text, sizeof(text));
+    printf("%9.1f us %8.1f GB/s %5.2f of copy %8.2f TFLOP/s %5.2f of fma  %s\n", time * 1e6,
+           bytes / time * 1e-9, bytes / time / copy_bytes, flops / time * 1e-12,
+           flops / time / fma_flops, text);
+
+    for (int i = 0; i < RP_OP_MAX_OUT; i++)
+        if (owned[i]) device->table->free(device, call.out[i].data);
+    for (int i = 0; i < RP_OP_MAX_IN; i++)
+        if (call.in[i].data) device->table->free(device, call.in[i].data);
+}
+
+int mode_perf_gpu(const struct op_cases *cases, const char *filter)
+{
+    char text[256];
+    double flops = 0, bytes = 0;
+    struct rp_device *device = device_open(device_paths(), 1);
+    device->table->describe(device, text);
+    device->table->peak(device, seconds, &flops, &bytes);
+    printf("%s: copy %.1f GB/s read and written, fma %.2f TFLOP/s\n", text, bytes * 1e-9,
+           flops * 1e-12);
+    for (int i = 0; i < cases->n; i++) {
+        const struct op_case *c = &cases->item[i];
+        if (c->for_gpu && !c->unwanted && case_matches(c, filter))
+            time_case(device, c, bytes, flops);
+    }
+    device_close(device);
+    return 0;
+}
