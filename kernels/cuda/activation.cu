@@ -1,4 +1,5 @@
 /* activation.cu - the elementwise ops as README.md chapter 8 writes them. */
+#include "cuda/elementary.h"
 #include "cuda/elementwise.h"
 
 #define SQRT_1_2      0x1.6a09e6p-1f /* 1 / sqrt 2 */
@@ -17,14 +18,14 @@ struct relu_dx_term : rp_term {
 struct gelu_term : rp_term {
     __device__ float operator()(float x, float) const
     {
-        return 0.5f * x * (1.0f + rp_erf(x * SQRT_1_2));
+        return 0.5f * x * (1.0f + rp_erf_fast(x * SQRT_1_2));
     }
 };
 struct gelu_dx_term : rp_term {
     __device__ float operator()(float dy, float x) const
     {
-        float p = 0.5f * (1.0f + rp_erf(x * SQRT_1_2));
-        float d = rp_exp(-0.5f * x * x) * ONE_SQRT_2PI;
+        float p = 0.5f * (1.0f + rp_erf_fast(x * SQRT_1_2));
+        float d = rp_exp_below(-0.5f * x * x) * ONE_SQRT_2PI;
         return dy * rp_fma(x, d, p);
     }
 };
@@ -32,7 +33,7 @@ struct gelu_dx_term : rp_term {
 /* s = sigmoid(x) and 1 - s, both with a small relative error. */
 static __device__ __forceinline__ float sigmoid_sides(float x, float *rest)
 {
-    float e = rp_exp(rp_float_of_bits(rp_float_bits(x) | 0x80000000u));
+    float e = rp_exp_below(rp_float_of_bits(rp_float_bits(x) | 0x80000000u));
     float w = 1.0f / (1.0f + e), ew = e * w;
     *rest = x < 0.0f ? w : ew;
     return x < 0.0f ? ew : w;
@@ -42,7 +43,7 @@ static __device__ __forceinline__ float sigmoid_sides(float x, float *rest)
 struct gelu_tanh_term : rp_term {
     __device__ float operator()(float x, float) const
     {
-        return x * rp_sigmoid(x * rp_fma(CUBIC, x * x, LINEAR));
+        return x * rp_sigmoid_fast(x * rp_fma(CUBIC, x * x, LINEAR));
     }
 };
 struct gelu_tanh_dx_term : rp_term {
@@ -55,7 +56,7 @@ struct gelu_tanh_dx_term : rp_term {
 };
 
 struct silu_term : rp_term {
-    __device__ float operator()(float x, float) const { return x * rp_sigmoid(x); }
+    __device__ float operator()(float x, float) const { return x * rp_sigmoid_fast(x); }
 };
 struct silu_dx_term : rp_term {
     __device__ float operator()(float dy, float x) const
@@ -66,14 +67,14 @@ struct silu_dx_term : rp_term {
 };
 
 struct sigmoid_term : rp_term {
-    __device__ float operator()(float x, float) const { return rp_sigmoid(x); }
+    __device__ float operator()(float x, float) const { return rp_sigmoid_fast(x); }
 };
 struct sigmoid_dx_term : rp_term {
     __device__ float operator()(float dy, float y) const { return dy * (y * (1.0f - y)); }
 };
 
 struct tanh_term : rp_term {
-    __device__ float operator()(float x, float) const { return rp_tanh(x); }
+    __device__ float operator()(float x, float) const { return rp_tanh_fast(x); }
 };
 struct tanh_dx_term : rp_term {
     __device__ float operator()(float dy, float y) const { return dy * rp_fma(-y, y, 1.0f); }

@@ -1,4 +1,5 @@
 /* cross_entropy.cu - the loss on classes and its gradient. README.md chapter 10. */
+#include "cuda/elementary.h"
 #include "cuda/rows.h"
 
 struct ce_job {
@@ -48,28 +49,37 @@ template <bool is_long, bool cached>
 __global__ void __launch_bounds__(RP_ROW_THREADS(is_long)) cross_entropy_rows(struct ce_job job)
 {
     rp_row_team<is_long, cached, 1> team(job.n);
-    float *cache = team.cache;
-    if (team.first() < job.rows) team.copy(0, job.logits + team.first() * job.n);
+    if (team.first() < job.rows) team.copy_row(0, job.logits + team.first() * job.n);
     for (int64_t row = team.first(); row < job.rows; row = team.next(row)) {
         const float *logits = job.logits + row * job.n, *x = team.input(0, logits);
+        const float *next = team.next(row) < job.rows ? job.logits + team.next(row) * job.n : NULL;
         int target = job.target[row], count = 0;
         bool legal = target >= 0 && target < job.n;
         float at_target = legal ? logits[target] : 0.0f;
         float best = rp_float_of_bits(0xff800000u), sum_x = 0;
-        const float *next =
-            team.next(row) < job.rows ? logits + (team.next(row) - row) * job.n : NULL;
         team.copies_wait();
-        if (next) team.prefetch(next);
-        team.each([&](int e) {
-            best = x[e] > best ? x[e] : best;
-            count += e != target && stands_before(x[e], at_target, e > target);
+        team.prefetch(next);
+        team.each([&](auto batch, int e) {
+            float v[batch.n];
+            rp_batch_load(batch, x, e, v);
+            RP_UNROLL
+            for (int i = 0; i < batch.n; i++) {
+                int j = e + 32 * i;
+                best = v[i] > best ? v[i] : best;
+                count += j != target && stands_before(v[i], at_target, j > target);
+            }
         });
         team.join(&best, &count);
-        if (job.smoothing != 0.0f) sum_x = team.sum([=](int e, float acc) { return acc + x[e]; });
-        float sum = team.sum([=](int e, float acc) {
-            float d = x[e] - best;
-            if (cached && next) rp_copy_async4(cache + e, next + e);
-            return acc + rp_exp(d);
+        if (job.smoothing != 0.0f) sum_x = team.sum_of(x);
+        float sum = team.sum([=](auto batch, int e, float acc) {
+            float v[batch.n];
+            rp_batch_load(batch, x, e, v);
+            team.copy(batch, e, 0, next);
+            RP_UNROLL
+            for (int i = 0; i < batch.n; i++) v[i] = rp_exp_below(v[i] - best);
+            RP_UNROLL
+            for (int i = 0; i < batch.n; i++) acc += v[i];
+            return acc;
         });
         if (!team.leads()) continue;
         job.loss[row] =
@@ -82,30 +92,43 @@ template <bool is_long, bool cached>
 __global__ void __launch_bounds__(RP_ROW_THREADS(is_long)) cross_entropy_dx_rows(struct ce_job job)
 {
     rp_row_team<is_long, cached, 1> team(job.n);
-    float *cache = team.cache, scale = job.pass->grad_scale;
+    float scale = job.pass->grad_scale;
     float off = job.smoothing / (float)job.n, on = (1.0f - job.smoothing) + off;
-    if (team.first() < job.rows) team.copy(0, job.logits + team.first() * job.n);
+    if (team.first() < job.rows) team.copy_row(0, job.logits + team.first() * job.n);
     for (int64_t row = team.first(); row < job.rows; row = team.next(row)) {
-        const float *logits = job.logits + row * job.n, *x = team.input(0, logits);
-        float *dx = job.dx + row * job.n, *kept = cached ? cache : dx;
+        const float *x = team.input(0, job.logits + row * job.n);
+        const float *next = team.next(row) < job.rows ? job.logits + team.next(row) * job.n : NULL;
+        float *dx = job.dx + row * job.n, *kept = cached ? team.cache : dx;
         int target = job.target[row], count = 0;
         float best = rp_float_of_bits(0xff800000u);
-        const float *next =
-            team.next(row) < job.rows ? logits + (team.next(row) - row) * job.n : NULL;
         team.copies_wait();
-        if (next) team.prefetch(next);
-        team.each([&](int e) { best = x[e] > best ? x[e] : best; });
+        team.prefetch(next);
+        team.each([&](auto batch, int e) {
+            float v[batch.n];
+            rp_batch_load(batch, x, e, v);
+            RP_UNROLL
+            for (int i = 0; i < batch.n; i++) best = v[i] > best ? v[i] : best;
+        });
         team.join(&best, &count);
-        float sum = team.sum([=](int e, float acc) {
-            float p = rp_exp(x[e] - best);
-            kept[e] = p;
-            return acc + p;
+        float sum = team.sum([=](auto batch, int e, float acc) {
+            float v[batch.n];
+            rp_batch_load(batch, x, e, v);
+            RP_UNROLL
+            for (int i = 0; i < batch.n; i++) v[i] = rp_exp_below(v[i] - best);
+            rp_batch_store(batch, kept, e, v);
+            RP_UNROLL
+            for (int i = 0; i < batch.n; i++) acc += v[i];
+            return acc;
         });
         if (target < 0 || target >= job.n) sum = rp_float_of_bits(0x7fc00000u);
-        team.each([=](int e) {
-            float p = kept[e] / sum;
-            if (cached && next) rp_copy_async4(cache + e, next + e);
-            dx[e] = (p - (e == target ? on : off)) * scale;
+        team.each([=](auto batch, int e) {
+            float v[batch.n];
+            rp_batch_load(batch, kept, e, v);
+            team.copy(batch, e, 0, next);
+            RP_UNROLL
+            for (int i = 0; i < batch.n; i++)
+                v[i] = (v[i] / sum - (e + 32 * i == target ? on : off)) * scale;
+            rp_batch_store(batch, dx, e, v);
         });
     }
 }

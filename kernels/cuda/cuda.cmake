@@ -39,5 +39,16 @@ if(RP_CUDA AND RP_NVCC AND NOT RP_SANITIZE)
     target_link_options(reprise_cuda PRIVATE -static-libgcc -static-libstdc++ -Wl,--as-needed,-z,defs,--exclude-libs,ALL,-s)
     target_link_libraries(reprise_cuda PRIVATE Threads::Threads)
     install(TARGETS reprise_cuda LIBRARY DESTINATION lib/reprise)
+
+    # The products beside cuBLAS, for scripts/bench: one file that needs the driver only.
+    file(GLOB RP_BENCH_CUDA CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/kernels/cuda/gemm*.cu
+      ${CMAKE_SOURCE_DIR}/kernels/cuda/linear*.cu ${CMAKE_SOURCE_DIR}/kernels/cuda/conv2d*.cu)
+    add_executable(rp_bench_cuda_gemm EXCLUDE_FROM_ALL ${CMAKE_SOURCE_DIR}/tests/bench/bench_cuda_gemm.cu
+      ${RP_BENCH_CUDA} $<TARGET_OBJECTS:rp_ops>)
+    set_target_properties(rp_bench_cuda_gemm PROPERTIES CUDA_ARCHITECTURES 90 RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+    target_include_directories(rp_bench_cuda_gemm PRIVATE ${CMAKE_SOURCE_DIR}/runner ${CMAKE_SOURCE_DIR}/kernels)
+    target_compile_options(rp_bench_cuda_gemm PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:${RP_CUDA_FLAGS}
+      -Xcompiler=-ffp-contract=off>)
+    target_link_libraries(rp_bench_cuda_gemm PRIVATE Threads::Threads ${CMAKE_DL_LIBS})
   endif()
 endif()

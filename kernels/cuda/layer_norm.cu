@@ -17,26 +17,33 @@ __global__ void __launch_bounds__(RP_ROW_THREADS(is_long)) layer_norm_rows(struc
 {
     rp_row_team<is_long, cached, 1> team(job.n);
     const float *gamma = job.gamma, *beta = job.beta;
-    float *cache = team.cache;
-    if (team.first() < job.rows) team.copy(0, job.x + team.first() * job.n);
+    if (team.first() < job.rows) team.copy_row(0, job.x + team.first() * job.n);
     for (int64_t row = team.first(); row < job.rows; row = team.next(row)) {
         const float *from = job.x + row * job.n, *x = team.input(0, from);
-        bool goes_on = team.next(row) < job.rows;
-        const float *next = from + (team.next(row) - row) * job.n;
+        const float *next = team.next(row) < job.rows ? job.x + team.next(row) * job.n : NULL;
         float *out = job.out + row * job.n;
         team.copies_wait();
-        if (goes_on) team.prefetch(next);
-        float mean = team.sum([=](int e, float acc) { return acc + x[e]; }) / (float)job.n;
-        float squares = team.sum([=](int e, float acc) {
-            float d = x[e] - mean;
-            return rp_fma(d, d, acc);
+        team.prefetch(next);
+        float mean = team.sum_of(x) / (float)job.n;
+        float squares = team.sum([=](auto batch, int e, float acc) {
+            float v[batch.n];
+            rp_batch_load(batch, x, e, v);
+            RP_UNROLL
+            for (int i = 0; i < batch.n; i++) acc = rp_fma(v[i] - mean, v[i] - mean, acc);
+            return acc;
         });
         float inv = 1.0f / rp_sqrt(squares / (float)job.n + job.eps);
         if (team.leads()) job.mean[row] = mean, job.inv[row] = inv;
-        team.each([=](int e) {
-            float d = x[e] - mean;
-            if (cached && goes_on) rp_copy_async4(cache + e, next + e);
-            out[e] = rp_fma(d * inv, gamma[e], beta[e]);
+        team.each([=](auto batch, int e) {
+            float v[batch.n], scale[batch.n], shift[batch.n];
+            rp_batch_load(batch, x, e, v);
+            rp_batch_load(batch, gamma, e, scale);
+            rp_batch_load(batch, beta, e, shift);
+            team.copy(batch, e, 0, next);
+            RP_UNROLL
+            for (int i = 0; i < batch.n; i++)
+                v[i] = rp_fma((v[i] - mean) * inv, scale[i], shift[i]);
+            rp_batch_store(batch, out, e, v);
         });
     }
 }
@@ -67,31 +74,49 @@ __global__ void __launch_bounds__(RP_ROW_THREADS(is_long)) layer_norm_dx_rows(st
 {
     rp_row_team<is_long, cached, 2> team(job.n);
     const float *gamma = job.gamma;
-    float *cache = team.cache;
     int n = job.n;
     if (team.first() < job.rows) {
-        team.copy(0, job.dy + team.first() * n);
-        team.copy(1, job.x + team.first() * n);
+        team.copy_row(0, job.dy + team.first() * n);
+        team.copy_row(1, job.x + team.first() * n);
     }
     for (int64_t row = team.first(); row < job.rows; row = team.next(row)) {
         const float *dy = team.input(0, job.dy + row * n), *x = team.input(1, job.x + row * n);
         bool goes_on = team.next(row) < job.rows;
-        const float *next_dy = job.dy + team.next(row) * n, *next_x = job.x + team.next(row) * n;
+        const float *next_dy = goes_on ? job.dy + team.next(row) * n : NULL;
+        const float *next_x = goes_on ? job.x + team.next(row) * n : NULL;
         float *out = job.out + row * n, mean = job.mean[row], inv = job.inv[row];
         team.copies_wait();
-        if (goes_on) team.prefetch(next_dy), team.prefetch(next_x);
-        float a = team.sum([=](int e, float acc) { return acc + dy[e] * gamma[e]; }) / (float)n;
-        float b = team.sum([=](int e, float acc) {
-            float h = (x[e] - mean) * inv;
-            return rp_fma(dy[e] * gamma[e], h, acc);
+        team.prefetch(next_dy);
+        team.prefetch(next_x);
+        float a = team.sum([=](auto batch, int e, float acc) {
+            float g[batch.n], scale[batch.n];
+            rp_batch_load(batch, dy, e, g);
+            rp_batch_load(batch, gamma, e, scale);
+            RP_UNROLL
+            for (int i = 0; i < batch.n; i++) acc += g[i] * scale[i];
+            return acc;
         }) / (float)n;
-        team.each([=](int e) {
-            float h = (x[e] - mean) * inv, g = dy[e] * gamma[e];
-            if (cached && goes_on) {
-                rp_copy_async4(cache + e, next_dy + e);
-                rp_copy_async4(cache + n + e, next_x + e);
-            }
-            out[e] = inv * rp_fma(-h, b, g - a);
+        float b = team.sum([=](auto batch, int e, float acc) {
+            float g[batch.n], h[batch.n], scale[batch.n];
+            rp_batch_load(batch, dy, e, g);
+            rp_batch_load(batch, x, e, h);
+            rp_batch_load(batch, gamma, e, scale);
+            RP_UNROLL
+            for (int i = 0; i < batch.n; i++)
+                acc = rp_fma(g[i] * scale[i], (h[i] - mean) * inv, acc);
+            return acc;
+        }) / (float)n;
+        team.each([=](auto batch, int e) {
+            float g[batch.n], h[batch.n], scale[batch.n];
+            rp_batch_load(batch, dy, e, g);
+            rp_batch_load(batch, x, e, h);
+            rp_batch_load(batch, gamma, e, scale);
+            team.copy(batch, e, 0, next_dy);
+            team.copy(batch, e, 1, next_x);
+            RP_UNROLL
+            for (int i = 0; i < batch.n; i++)
+                g[i] = inv * rp_fma(-((h[i] - mean) * inv), b, g[i] * scale[i] - a);
+            rp_batch_store(batch, out, e, g);
         });
     }
 }

@@ -15,9 +15,13 @@ __global__ void __launch_bounds__(RP_ROW_THREADS(is_long)) mse_rows(struct mse_j
     rp_row_team<is_long, cached, 0> team(job.n);
     for (int64_t row = team.first(); row < job.rows; row = team.next(row)) {
         const float *y = job.y + row * job.n, *target = job.target + row * job.n;
-        float sum = team.sum([=](int e, float acc) {
-            float d = y[e] - target[e];
-            return rp_fma(d, d, acc);
+        float sum = team.sum([=](auto batch, int e, float acc) {
+            float a[batch.n], b[batch.n];
+            rp_batch_load(batch, y, e, a);
+            rp_batch_load(batch, target, e, b);
+            RP_UNROLL
+            for (int i = 0; i < batch.n; i++) acc = rp_fma(a[i] - b[i], a[i] - b[i], acc);
+            return acc;
         });
         if (team.leads()) job.loss[row] = sum;
     }

@@ -94,17 +94,37 @@ static __device__ __forceinline__ int rp_row_fold_count(int count)
     return count;
 }
 
-/* visit(e) for e = begin + lane, + 32, ... below end. */
+/* How many elements a visit is for: e, e + 32, ... */
+template <int count> struct rp_batch {
+    enum { n = count };
+};
+
+/* visit(batch, e) over e = begin + lane, + 32, ... below end. */
 template <class Visit>
 static __device__ __forceinline__ void rp_row_walk(int begin, int end, Visit visit)
 {
     int e = begin + (int)threadIdx.x % 32;
-    for (; e + 32 * (RP_WALK - 1) < end; e += 32 * RP_WALK) {
-        RP_UNROLL
-        for (int i = 0; i < RP_WALK; i++) visit(e + 32 * i);
-    }
+    for (; e + 32 * (RP_WALK - 1) < end; e += 32 * RP_WALK) visit(rp_batch<RP_WALK>(), e);
     RP_NO_UNROLL
-    for (; e < end; e += 32) visit(e);
+    for (; e < end; e += 32) visit(rp_batch<1>(), e);
+}
+
+template <class Batch>
+static __device__ __forceinline__ void rp_batch_load(Batch, const float *x, int e,
+                                                     float v[Batch::n])
+{
+    const float *from = x + e;
+    RP_UNROLL
+    for (int i = 0; i < Batch::n; i++) v[i] = from[32 * i];
+}
+
+template <class Batch>
+static __device__ __forceinline__ void rp_batch_store(Batch, float *x, int e,
+                                                      const float v[Batch::n])
+{
+    float *to = x + e;
+    RP_UNROLL
+    for (int i = 0; i < Batch::n; i++) to[32 * i] = v[i];
 }
 
 template <bool is_long, bool cached, int inputs> struct rp_row_team {
@@ -141,7 +161,7 @@ template <bool is_long, bool cached, int inputs> struct rp_row_team {
         return threadIdx.x % 32 == 0 && (!is_long || warp == 0);
     }
 
-    /* visit(e) for every element that this lane owns. */
+    /* visit(batch, e) for every element that this lane owns. */
     template <class Visit> __device__ __forceinline__ void each(Visit visit) const
     {
         if constexpr (!is_long)
@@ -150,11 +170,23 @@ template <bool is_long, bool cached, int inputs> struct rp_row_team {
             for (int begin = warp * RP_ROW_BLOCK; begin < n; begin += n_warps * RP_ROW_BLOCK)
                 rp_row_walk(begin, n - begin < RP_ROW_BLOCK ? n : begin + RP_ROW_BLOCK, visit);
     }
-    /* Begins to copy this lane's elements of a row; copies_wait() before they are used. */
-    __device__ __forceinline__ void copy(int input, const float *row) const
+    /* Begins to copy elements of a row that have been read for the last time; NULL: there is none.
+     */
+    template <class Batch>
+    __device__ __forceinline__ void copy(Batch, int e, int input, const float *row) const
     {
-        float *to = cache + input * n;
-        if (cached) each([=](int e) { rp_copy_async4(to + e, row + e); });
+        if constexpr (cached) {
+            float *to = cache + input * n + e;
+            const float *from = row + e;
+            if (!row) return;
+            RP_UNROLL
+            for (int i = 0; i < Batch::n; i++) rp_copy_async4(to + 32 * i, from + 32 * i);
+        }
+    }
+    /* The same of all that this lane owns; copies_wait() before they are used. */
+    __device__ __forceinline__ void copy_row(int input, const float *row) const
+    {
+        each([=](auto batch, int e) { copy(batch, e, input, row); });
     }
     __device__ __forceinline__ void copies_wait() const
     {
@@ -168,16 +200,17 @@ template <bool is_long, bool cached, int inputs> struct rp_row_team {
     }
     __device__ __forceinline__ void prefetch(const float *row) const
     {
-        for (int e = 32 * (int)threadIdx.x; e < n && is_long; e += 32 * (int)blockDim.x)
-            rp_prefetch(row + e);
+        if constexpr (is_long)
+            for (int e = 32 * (int)threadIdx.x; row && e < n; e += 32 * (int)blockDim.x)
+                rp_prefetch(row + e);
     }
 
-    /* RSUM of the row: add(e, acc) takes element e into the sum of its lane. */
+    /* RSUM of the row: add(batch, e, acc) takes elements into the sum of their lane. */
     template <class Add> __device__ __forceinline__ float sum(Add add) const
     {
         float acc = -0.0f;
-        if (!is_long) {
-            rp_row_walk(0, n, [&](int e) { acc = add(e, acc); });
+        if constexpr (!is_long) {
+            rp_row_walk(0, n, [&](auto batch, int e) { acc = add(batch, e, acc); });
             return rp_row_fold(acc);
         }
         int n_blocks = (n + RP_ROW_BLOCK - 1) / RP_ROW_BLOCK;
@@ -186,7 +219,7 @@ template <bool is_long, bool cached, int inputs> struct rp_row_team {
             int begin = block * RP_ROW_BLOCK;
             acc = -0.0f;
             rp_row_walk(begin, n - begin < RP_ROW_BLOCK ? n : begin + RP_ROW_BLOCK,
-                        [&](int e) { acc = add(e, acc); });
+                        [&](auto batch, int e) { acc = add(batch, e, acc); });
             acc = rp_row_fold(acc);
             if (threadIdx.x % 32 == 0) sums[block] = acc;
         }
@@ -194,6 +227,16 @@ template <bool is_long, bool cached, int inputs> struct rp_row_team {
         acc = -0.0f;
         for (int block = (int)threadIdx.x % 32; block < n_blocks; block += 32) acc += sums[block];
         return rp_row_fold(acc);
+    }
+    __device__ __forceinline__ float sum_of(const float *x) const
+    {
+        return sum([=](auto batch, int e, float acc) {
+            float v[batch.n];
+            rp_batch_load(batch, x, e, v);
+            RP_UNROLL
+            for (int i = 0; i < batch.n; i++) acc += v[i];
+            return acc;
+        });
     }
     /* The greatest of what the lanes found, and the sum of their counts. */
     __device__ __forceinline__ void join(float *best, int *count) const

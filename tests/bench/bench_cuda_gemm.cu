@@ -178,6 +178,7 @@ static void *find_blas()
         "/usr/local/lib/python3*/*-packages/nvidia/*/lib/libcublas.so.1?",
         "/opt/*/lib/python3*/site-packages/nvidia/*/lib/libcublas.so.1?",
         "/*/*/lib/python3*/site-packages/nvidia/*/lib/libcublas.so.1?",
+        "/*/*/.venv/lib/python3*/site-packages/nvidia/*/lib/libcublas.so.1?",
         "/*/lib/python3*/site-packages/nvidia/*/lib/libcublas.so.1?"};
     std::vector<std::string> paths;
     if (getenv("RP_CUBLAS")) paths.push_back(getenv("RP_CUBLAS"));
