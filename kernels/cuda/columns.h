@@ -64,19 +64,26 @@ template <class Term> struct rp_column_ring {
     float stat[Term::row_stats ? stages : 1][2][RP_STAGE_ROWS];
 };
 
-/* Rows [row, row + count) of the view, at most RP_STAGE_ROWS; `col` is this lane's, if `inside`. */
+/* Begins to copy rows [row, row + count) of the view, of which it takes at most RP_STAGE_ROWS;
+ * `col` is this lane's, if `inside`. The address of each row is one multiplication of 32 bits. */
 template <class Term>
 static __device__ __forceinline__ void rp_column_fill(const Term &term, rp_column_ring<Term> &ring,
                                                       int slot, int64_t row, int64_t count,
-                                                      int64_t n_cols, int64_t col, bool inside)
+                                                      int n_cols, int64_t col, bool inside)
 {
     int lane = (int)threadIdx.x, n = count < RP_STAGE_ROWS ? (int)count : (int)RP_STAGE_ROWS;
     RP_UNROLL
-    for (int i = 0; i < Term::inputs; i++) {
+    for (int i = 0; i < Term::inputs && inside; i++) {
         const float *from = term.in[i] + row * n_cols + col;
-        RP_UNROLL
-        for (int r = 0; r < RP_STAGE_ROWS; r++)
-            if (inside && r < n) rp_copy_async4(&ring.x[slot][i][r][lane], from + r * n_cols);
+        if (n == RP_STAGE_ROWS) {
+            RP_UNROLL
+            for (int r = 0; r < RP_STAGE_ROWS; r++)
+                rp_copy_async4(&ring.x[slot][i][r][lane], from + (int64_t)n_cols * r);
+        } else {
+            RP_NO_UNROLL
+            for (int r = 0; r < n; r++)
+                rp_copy_async4(&ring.x[slot][i][r][lane], from + (int64_t)n_cols * r);
+        }
     }
     if (Term::row_stats && lane < n) {
         rp_copy_async4(&ring.stat[slot][0][lane], term.stat[0] + row + lane);
@@ -98,7 +105,7 @@ rp_column_row(const Term &term, const rp_column_ring<Term> &ring, int slot, int 
 /* Rows [row, row + count) of the view into the sums of this lane's column. */
 template <class Term>
 static __device__ __forceinline__ void rp_column_chain(const Term &term, int64_t row, int64_t count,
-                                                       int64_t n_cols, int64_t col, float *acc)
+                                                       int n_cols, int64_t col, float *acc)
 {
     RP_SHARED(rp_column_ring<Term>, rings, [1]);
     rp_column_ring<Term> &ring = rings[0];
@@ -143,8 +150,8 @@ __global__ void __launch_bounds__(32)
     bool goes_on = begin % RP_PANEL != 0 && col < job.n_cols;
     float acc[2] = {goes_on && open0 ? open0[col] : 0.0f, goes_on && open1 ? open1[col] : 0.0f};
     term.prepare(shard, col, job.n_cols);
-    rp_column_chain(term, shard * job.rows + begin - job.first_row, end - begin, job.n_cols, col,
-                    acc);
+    rp_column_chain(term, shard * job.rows + begin - job.first_row, end - begin, (int)job.n_cols,
+                    col, acc);
     if (col >= job.n_cols) return;
     RP_UNROLL
     for (int i = 0; i < Term::sums; i++)
@@ -157,6 +164,8 @@ static enum rp_status rp_columns_run(struct rp_cuda *cuda, const struct rp_colum
                                      struct rp_error *err)
 {
     int64_t blocks = (job.n_cols + 31) / 32 * job.panels * job.n_shards;
+    if (job.n_cols > INT32_MAX || blocks > INT32_MAX)
+        return rp_error_set(err, RP_STATUS_INTERNAL, "a sum over rows of too many columns");
     RP_LAUNCH(cuda, (rp_columns_chains<Term>), (unsigned)blocks, 32, 0, job, term, open0, open1);
     return RP_STATUS_OK;
 }
