@@ -16,9 +16,9 @@ struct rp_train_options {
     bool profile;      /* print time per phase and op, write RUN/trace.json */
     struct json_t
         *recorded; /* rerun: the environment that the run recorded, in place of the spec's lock */
-    const char *recorded_in; /* its name in messages */
-    const struct rp_digests
-        *against; /* stop with DIFFERENT at the first step that differs; NULL: no */
+    const char *recorded_in;          /* its name in messages */
+    const struct rp_digests *against; /* stop with DIFFERENT at the first step that differs, of
+                                       * those recorded before too; NULL: no */
 };
 
 struct rp_train_result {
@@ -29,7 +29,7 @@ struct rp_train_result {
     char final[RP_SHA256_HEX]; /* "" unless finished */
     char numeric[RP_SHA256_HEX];
     int signal;          /* that ended it, 0: none */
-    uint64_t n_compared; /* steps found equal to `against` */
+    uint64_t n_compared; /* lines of `against` passed, all equal */
 };
 
 RP_NODISCARD enum rp_status rp_train_run(const struct rp_spec *spec,

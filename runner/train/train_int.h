@@ -127,6 +127,19 @@ RP_NODISCARD enum rp_status rp_weights_load(struct rp_trainer *trainer,
 RP_NODISCARD enum rp_status rp_weights_hash(const struct rp_spec *spec, bool *found,
                                             struct rp_sha256 *hash, struct rp_error *err);
 
+/* ---- against.c: comparing with another run's digests
+ * ---------------------------------------------- */
+
+/* DIFFERENT when `against` has this step with another digest. `n_compared`: lines of `against`
+ * passed so far. */
+RP_NODISCARD enum rp_status rp_against_step(const struct rp_digests *against,
+                                            const struct rp_digest_line *line, uint64_t *n_compared,
+                                            struct rp_error *err);
+/* The same for the steps up to `last` that the folder of a run holds already. */
+RP_NODISCARD enum rp_status rp_against_recorded(const struct rp_digests *against, const char *run,
+                                                uint64_t last, uint64_t *n_compared,
+                                                struct rp_error *err);
+
 /* ---- save.c: a copy of the state, written by a thread
  * --------------------------------------------- */
 
