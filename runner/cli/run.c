@@ -3,6 +3,7 @@
 #include "base/sys.h"
 #include "cli/against.h"
 #include "cli/run_int.h"
+#include "cli/sweep.h"
 
 #include <jansson.h>
 #include <math.h>
@@ -21,6 +22,9 @@ static const struct rp_cli_option options[] = {
      "stop with 7 at the first step that differs from a run or its digests.jsonl; a final digest "
      "is "
      "compared at the end"},
+    {"--sweep", RP_CLI_LIST, "KEY=A,B|1..5",
+     "run every combination, one after another, each in its own folder (under --out DIR if given)"},
+    {"--sweep-list", RP_CLI_FLAG, NULL, "print a line for each member instead, for a job array"},
     {"--allow-drift", RP_CLI_FLAG, NULL,
      "go on in another environment or after a difference; recorded"},
     {"--rehash", RP_CLI_FLAG, NULL, "hash every data file again"},
@@ -107,6 +111,19 @@ static enum rp_status run_one(const struct rp_cli_args *args, const struct rp_sp
     return status;
 }
 
+static enum rp_status run_sweep(const struct rp_cli_args *args,
+                                const struct rp_train_options *train, json_t *json,
+                                struct rp_error *err)
+{
+    int number = 0;
+    enum rp_status status = rp_cli_sweep(args, train, json, &number, err);
+    if (number == SIGINT && status == RP_STATUS_STOPPED) {
+        rp_log_error(err->text);
+        end_by_sigint();
+    }
+    return status;
+}
+
 static enum rp_status run(const struct rp_cli_args *args, json_t *json, struct rp_error *err)
 {
     struct rp_spec *spec = NULL;
@@ -122,6 +139,8 @@ static enum rp_status run(const struct rp_cli_args *args, json_t *json, struct r
         return rp_error_set(err, RP_STATUS_USAGE,
                             "--stop-after %s: expected a time such as 3h50m, 45m or 90s",
                             stop_after);
+    if (rp_cli_has(args, "--sweep") || rp_cli_has(args, "--sweep-list"))
+        return run_sweep(args, &train, json, err);
     enum rp_status status = rp_spec_load(
         args->word[0],
         &(struct rp_spec_options){.data_folder = rp_cli_text(args, "--data"), .set = train.set},
