@@ -257,11 +257,13 @@ static json_t *groups_of(const struct list *list)
             json_array_append_new(runs, json_string(list->rows[first].view.run));
         json_t *group = json_pack("{s:s, s:o, s:i}", "numeric_without_seed", list->rows[i].group,
                                   "runs", runs, "seeds_finished", spread.n);
-        if (spread.metric)
-            json_object_update_missing(group, json_pack("{s:s, s:f, s:f, s:f, s:f}", "metric",
-                                                        spread.metric, "mean", spread.mean,
-                                                        "deviation", spread.deviation, "low",
-                                                        spread.low, "high", spread.high));
+        if (spread.metric) {
+            json_object_set_new(group, "metric", json_string(spread.metric));
+            json_object_set_new(group, "mean", json_real(spread.mean));
+            json_object_set_new(group, "deviation", json_real(spread.deviation));
+            json_object_set_new(group, "low", json_real(spread.low));
+            json_object_set_new(group, "high", json_real(spread.high));
+        }
         json_array_append_new(groups, group);
     }
     return groups;
