@@ -310,6 +310,18 @@ def test_predict_values(home, tmp_path):
     assert rp.call("predict", run, "--data", tmp_path / "only-x.npz")[0] == out
 
 
+def test_outputs_that_are_no_numbers(home, tmp_path):
+    run = home / "runs" / "table"
+    (tmp_path / "huge.csv").write_text("a,b,c,d,kind\n3e38,-3e38,3e38,-3e38,ant\n0,0,0,0,ant\n")
+    _, rows = read_csv(rp.call("predict", run, "--data", tmp_path / "huge.csv")[0])
+    assert rows[0][1] == "" and set(rows[0][2:]) == {"nan"} and rows[1][1] != "" and "nan" not in rows[1]
+    listed = rp.call_json("predict", run, "--data", tmp_path / "huge.csv")["predictions"]
+    assert listed[0]["class"] is None and listed[0]["probabilities"] == ["NaN"] * 3
+    result = rp.call_json("eval", run, "--data", tmp_path / "huge.csv")
+    assert result["undecided"] == 1 and np.sum(result["confusion"]) == 1 and result["metrics"]["accuracy"] <= 0.5
+    assert "undecided" in rp.call("eval", run, "--data", tmp_path / "huge.csv")[0]
+
+
 def test_predict_writes_all_or_nothing(home, tmp_path):
     run = home / "runs" / "table"
     target = tmp_path / "out" / "p.csv"
