@@ -313,6 +313,8 @@ int rp_spec_differences(const struct rp_spec *a, const struct rp_spec *b, enum r
 /* Used by `explain`, `schema`, and the generators of docs. */
 RP_NODISCARD enum rp_status rp_spec_explain(const char *key, struct rp_text *text,
                                             struct rp_error *err);
+/* USAGE unless `key` is the whole path of a key ("train.optimizer.lr"). */
+RP_NODISCARD enum rp_status rp_spec_check_key(const char *key, struct rp_error *err);
 void rp_spec_json_schema(struct rp_text *text);
 void rp_spec_reference(struct rp_text *text); /* specs/README.md */
 /* A commented starting spec by name; NULL lists the names. */
