@@ -21,6 +21,7 @@ struct table {
     struct csv_reader reader;
     char **columns;
     int64_t n_columns, label; /* column number of the target */
+    int64_t *feature;         /* (n_columns) its place in x; -1: the target, or left out */
     int64_t capacity;         /* rows that there can be at most */
     struct word *words;       /* (n) classes: the target of each row */
     int64_t n_empty, empty_lines[LINES_NAMED];
@@ -30,6 +31,13 @@ static enum rp_status fail_at(const struct table *table, const struct csv_cell *
                               const char *what, struct rp_error *err)
 {
     return rp_data_fail(table->source, 0, err, "line %lld: %s", (long long)cell->line, what);
+}
+
+static bool is_ignored(const struct rp_spec_dataset *dataset, const char *column)
+{
+    for (int i = 0; i < dataset->n_csv_ignore; i++)
+        if (strcmp(dataset->csv_ignore[i], column) == 0) return true;
+    return false;
 }
 
 /* ---- the header line
@@ -61,6 +69,39 @@ static enum rp_status find_label(struct table *table, struct rp_error *err)
     return status;
 }
 
+/* A name under `ignore` that no column has is a spelling mistake. */
+static enum rp_status check_ignored(const struct table *table, struct rp_error *err)
+{
+    const struct rp_spec_dataset *dataset = table->source->dataset;
+    for (int i = 0; i < dataset->n_csv_ignore; i++) {
+        bool found = false;
+        for (int64_t c = 0; c < table->n_columns && !found; c++)
+            found = strcmp(table->columns[c], dataset->csv_ignore[i]) == 0;
+        if (!found)
+            return rp_data_fail(table->source, 0, err, "no column `%s` to ignore in its first line",
+                                dataset->csv_ignore[i]);
+    }
+    return RP_STATUS_OK;
+}
+
+/* Numbers the columns that are features, from left to right. */
+static enum rp_status place_features(struct table *table, struct rp_error *err)
+{
+    const struct rp_spec_dataset *dataset = table->source->dataset;
+    int64_t n = 0;
+    RP_TRY(check_ignored(table, err));
+    if (is_ignored(dataset, dataset->csv_label))
+        return rp_data_fail(table->source, 0, err, "column `%s` is the label and under `ignore`",
+                            dataset->csv_label);
+    table->feature = RP_NEW_ARRAY(int64_t, table->n_columns);
+    for (int64_t i = 0; i < table->n_columns; i++)
+        table->feature[i] = i == table->label || is_ignored(dataset, table->columns[i]) ? -1 : n++;
+    rp_data_set_shape(table->set, 1, n, 1, 1);
+    if (n > 0) return RP_STATUS_OK;
+    return rp_data_fail(table->source, 0, err, "every column beside `%s` is under `ignore`",
+                        dataset->csv_label);
+}
+
 static enum rp_status read_header(struct table *table, struct rp_error *err)
 {
     struct csv_cell cell = {.line = 1};
@@ -73,7 +114,7 @@ static enum rp_status read_header(struct table *table, struct rp_error *err)
         table->columns[table->n_columns++] = rp_mem_text("%.*s", (int)cell.length, cell.text);
     }
     RP_TRY(find_label(table, err));
-    rp_data_set_shape(table->set, 1, table->n_columns - 1, 1, 1);
+    RP_TRY(place_features(table, err));
     table->set->n_values = table->set->target == RP_TARGET_VALUES ? 1 : 0;
     return RP_STATUS_OK;
 }
@@ -114,22 +155,22 @@ static enum rp_status keep_number(struct table *table, const struct csv_cell *ce
                         (int)(cell->length < CELL_SHOWN ? cell->length : CELL_SHOWN), cell->text,
                         cell->length > CELL_SHOWN ? "..." : "",
                         is_target ? "write `target: classes` for words"
-                                  : "leave the column out of the file or write it as numbers");
+                                  : "leave the column out (`ignore`) or write it as numbers");
 }
 
 static enum rp_status keep_cell(struct table *table, const struct csv_cell *cell, int64_t column,
                                 struct rp_error *err)
 {
     struct rp_data_set *set = table->set;
-    int64_t row = set->n;
+    int64_t row = set->n, feature = table->feature[column];
+    if (feature < 0 && column != table->label) return RP_STATUS_OK;
     if (cell->length == 0) {
         if (table->n_empty < LINES_NAMED) table->empty_lines[table->n_empty] = cell->line;
         table->n_empty++;
         return RP_STATUS_OK;
     }
     if (column != table->label)
-        return keep_number(table, cell, column,
-                           &set->f32[row * set->row + column - (column > table->label)], err);
+        return keep_number(table, cell, column, &set->f32[row * set->row + feature], err);
     if (set->target == RP_TARGET_VALUES)
         return keep_number(table, cell, column, &set->values[row], err);
     table->words[row] = (struct word){cell->text, cell->length, cell->line};
@@ -304,6 +345,7 @@ enum rp_status rp_data_read_csv(struct rp_data_source *source, struct rp_data_se
     if (status == RP_STATUS_OK) status = read_text(&table, text, length, header_only, err);
     for (int64_t i = 0; i < table.n_columns; i++) rp_mem_free(table.columns[i]);
     rp_mem_free(table.columns);
+    rp_mem_free(table.feature);
     rp_mem_free(table.words);
     rp_mem_free(text);
     return status;

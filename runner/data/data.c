@@ -23,6 +23,8 @@ static enum rp_status read_set(struct rp_data_source *source, struct rp_data_set
         return rp_data_read_npy(source, set, err);
     case RP_FORMAT_NPZ:
         return rp_data_read_npz(source, set, err);
+    case RP_FORMAT_PACKED:
+        return rp_data_read_packed(source, set, err);
     case RP_FORMAT_SYNTHETIC:
         return rp_data_make_synthetic(source, set, err);
     case RP_FORMAT_NONE:

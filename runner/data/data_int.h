@@ -25,6 +25,8 @@ struct rp_data_set {
     int32_t *labels;    /* (n) */
     float *values;      /* (n, n_values) */
     char **class_names; /* (n_classes) or NULL */
+    void *map;          /* packed: the file, in which u8 lies then; NULL: u8 is owned */
+    uint64_t map_bytes;
 };
 void rp_data_set_release(struct rp_data_set *set);
 uint64_t rp_data_set_bytes(const struct rp_data_set *set);
@@ -62,6 +64,8 @@ RP_NODISCARD enum rp_status rp_data_read_npy(struct rp_data_source *source, stru
                                              struct rp_error *err);
 RP_NODISCARD enum rp_status rp_data_read_npz(struct rp_data_source *source, struct rp_data_set *set,
                                              struct rp_error *err);
+RP_NODISCARD enum rp_status rp_data_read_packed(struct rp_data_source *source,
+                                                struct rp_data_set *set, struct rp_error *err);
 RP_NODISCARD enum rp_status rp_data_make_synthetic(struct rp_data_source *source,
                                                    struct rp_data_set *set, struct rp_error *err);
 

@@ -43,6 +43,11 @@ enum rp_status rp_data_transforms_check(const struct rp_spec *spec, const struct
                                     transform->n_channels, (long long)channels_of(set),
                                     set->n_dims == 3 ? "channels" : "columns",
                                     (long long)channels_of(set));
+            if (transform->n_channels > RP_DATA_MAX_CHANNELS && (set->is_u8 || set->n_dims == 3))
+                return rp_spec_fail(
+                    spec, transform->at, RP_STATUS_USAGE, err,
+                    "mean and std of bytes and of images have at most %d values; give one",
+                    RP_DATA_MAX_CHANNELS);
         } else if (set->n_dims != 3) {
             return rp_spec_fail(
                 spec, transform->at, RP_STATUS_USAGE, err,
@@ -67,6 +72,7 @@ void rp_data_transforms_init(struct rp_data_transforms *transforms, const struct
 {
     memset(transforms, 0, sizeof *transforms);
     transforms->channels = is_per_channel(spec) ? channels_of(set) : 1;
+    if (transforms->channels > RP_DATA_MAX_CHANNELS) return; /* a table: no bytes, no geometry */
     for (int i = 0; i < spec->n_transforms; i++) {
         const struct rp_spec_transform *transform = &spec->transform[i];
         if (transform->kind == RP_TRANSFORM_NORMALIZE) continue;

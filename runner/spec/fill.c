@@ -99,7 +99,8 @@ static void fill_files(struct rp_spec_dataset *data, const struct rp_value *map)
 
 static void fill_dataset(struct rp_spec_dataset *data, const struct rp_value *map)
 {
-    static const char *const formats[] = {"", "idx", "cifar", "csv", "npy", "npz", "synthetic"};
+    static const char *const formats[] = {"",    "idx", "cifar",  "csv",
+                                          "npy", "npz", "packed", "synthetic"};
     static const char *const tasks[] = {"digits", "blobs", "spirals"};
     static const char *const targets[] = {"classes", "values"};
     if (!map) return;
@@ -113,6 +114,9 @@ static void fill_dataset(struct rp_spec_dataset *data, const struct rp_value *ma
     }
     data->csv_label = get_text(map, "label");
     data->csv_delimiter = get_text(map, "delimiter") ? get_text(map, "delimiter")[0] : ',';
+    const struct rp_value *ignore = get(map, "ignore");
+    for (int i = 0; ignore && i < ignore->n && i < RP_SPEC_MAX_IGNORE; i++)
+        data->csv_ignore[data->n_csv_ignore++] = (char *)ignore->item[i].text;
     if (data->format == RP_FORMAT_NPZ) {
         data->npz_x = get_text(map, "x");
         data->npz_y = get_text(map, "y");
