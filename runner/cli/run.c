@@ -19,6 +19,8 @@ static const struct rp_cli_option options[] = {
     {"--allow-drift", RP_CLI_FLAG, NULL,
      "go on in another environment or after a difference; recorded"},
     {"--rehash", RP_CLI_FLAG, NULL, "hash every data file again"},
+    {"--try", RP_CLI_FLAG, NULL,
+     "try the first steps, a save, a kill and a resume elsewhere; tells time, memory, disk"},
     {"--profile", RP_CLI_FLAG, NULL, "print time per phase and op; write trace.json for Perfetto"},
     {NULL, RP_CLI_FLAG, NULL, NULL},
 };
@@ -91,6 +93,11 @@ static enum rp_status run(const struct rp_cli_args *args, json_t *json, struct r
         args->word[0],
         &(struct rp_spec_options){.data_folder = rp_cli_text(args, "--data"), .set = train.set},
         &spec, err);
+    if (status == RP_STATUS_OK && rp_cli_has(args, "--try")) {
+        status = rp_cli_try(spec, &train, args->json, json, err);
+        rp_spec_free(spec);
+        return status;
+    }
     if (status == RP_STATUS_OK) status = rp_train_run(spec, &train, &result, err);
     rp_cli_run_json(&result, json);
     if (status == RP_STATUS_OK && !args->json) say_end(&result);
