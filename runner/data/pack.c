@@ -280,9 +280,9 @@ static enum rp_status write_file(struct packer *p, struct rp_error *err)
 
 static enum rp_status pack(struct packer *p, struct rp_error *err)
 {
-    const struct rp_module *module = NULL;
+    const struct rp_extension *module = NULL;
     RP_TRY(pack_list_read(p->options->folder, &p->list, err));
-    RP_TRY(rp_module_open(RP_IMAGES_MODULE, RP_IMAGES_ADVICE, &module, err));
+    RP_TRY(rp_extension_open(RP_IMAGES_MODULE, RP_IMAGES_ADVICE, &module, err));
     p->form.module = (const struct rp_images_module *)module;
     RP_TRY(for_all(p, probe_image));
     RP_TRY(count_broken(p, false, err));

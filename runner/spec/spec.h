@@ -94,7 +94,11 @@ struct rp_spec_dataset {
 enum rp_transform_kind {
     RP_TRANSFORM_NORMALIZE,
     RP_TRANSFORM_RANDOM_CROP,
-    RP_TRANSFORM_RANDOM_FLIP
+    RP_TRANSFORM_RANDOM_FLIP,
+    RP_TRANSFORM_RANDOM_RESIZED_CROP,
+    RP_TRANSFORM_RANDOM_ROTATION,
+    RP_TRANSFORM_COLOR_JITTER,
+    RP_TRANSFORM_CUTOUT
 };
 struct rp_spec_transform {
     enum rp_transform_kind kind;
@@ -103,7 +107,11 @@ struct rp_spec_transform {
         std[RP_SPEC_MAX_CHANNELS]; /* normalize: n_channels of them, 1 or one per channel */
     int n_channels;
     int padding; /* random_crop: zero padding on each side, crop back to the size */
-    float p;     /* random_flip: probability of a horizontal flip */
+    float p;     /* random_flip, cutout: probability */
+    int size[2]; /* cutout: [h, w] */
+    /* What is drawn from: resized crop (part of the area, width / height), rotation (0: degrees),
+     * jitter (factors of brightness, contrast, saturation; equal: off). */
+    float low[3], high[3];
 };
 
 /* ---- model ---- */

@@ -7,7 +7,7 @@
 #include <jpeglib.h>
 #include <png.h>
 
-const struct rp_module_host *images_host;
+const struct rp_extension_host *images_host;
 
 static bool is_png(const uint8_t *bytes, size_t n)
 {
@@ -36,16 +36,16 @@ static bool decode(const uint8_t *bytes, size_t n, const struct rp_image_info *i
 
 static char libraries[64];
 static struct rp_images_module table = {
-    .module = {.version = RP_MODULE_VERSION, .name = RP_IMAGES_MODULE, .libraries = libraries},
+    .module = {.version = RP_EXTENSION_VERSION, .name = RP_IMAGES_MODULE, .libraries = libraries},
     .probe = probe,
     .decode = decode};
 
-__attribute__((visibility("default"))) const struct rp_module *
-rp_module_v1(const struct rp_module_host *host);
+__attribute__((visibility("default"))) const struct rp_extension *
+rp_module_v1(const struct rp_extension_host *host);
 
-const struct rp_module *rp_module_v1(const struct rp_module_host *host)
+const struct rp_extension *rp_module_v1(const struct rp_extension_host *host)
 {
-    if (host->version != RP_MODULE_VERSION) return NULL;
+    if (host->version != RP_EXTENSION_VERSION) return NULL;
     images_host = host;
     snprintf(libraries, sizeof libraries, "libpng %s, libjpeg (API %d)", PNG_LIBPNG_VER_STRING,
              JPEG_LIB_VERSION);

@@ -2,7 +2,7 @@
 #ifndef RP_IMAGES_H
 #define RP_IMAGES_H
 
-#include "base/module.h"
+#include "base/extension.h"
 
 #define RP_IMAGES_MODULE "reprise_images"
 #define RP_IMAGES_ADVICE                                                                           \
@@ -17,7 +17,7 @@ struct rp_image_info {
 };
 /* Both give false with the reason in `why` for what is no image or a damaged one. Thread-safe. */
 struct rp_images_module {
-    struct rp_module module;
+    struct rp_extension module;
     bool (*probe)(const uint8_t *bytes, size_t n, struct rp_image_info *info,
                   char why[RP_IMAGES_WHY_BYTES]);
     /* pixels (height, width, channels), as `info` of probe says. */

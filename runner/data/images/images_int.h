@@ -13,6 +13,6 @@ bool jpeg_decode(const uint8_t *bytes, size_t n, const struct rp_image_info *inf
 /* The orientation in an APP1 marker; 1 when it has none. */
 uint32_t exif_orientation(const uint8_t *bytes, size_t n);
 
-extern const struct rp_module_host *images_host;
+extern const struct rp_extension_host *images_host;
 
 #endif

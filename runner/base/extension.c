@@ -1,5 +1,5 @@
-/* module.c - finding and opening modules. */
-#include "base/module.h"
+/* extension.c - finding and opening modules. */
+#include "base/extension.h"
 
 #include "base/log.h"
 #include "base/mem.h"
@@ -13,8 +13,8 @@ static void warn(const char *text)
     rp_log_warning("%s", text);
 }
 
-static const struct rp_module_host host = {
-    .version = RP_MODULE_VERSION, .warn = warn, .allocate = rp_mem_try, .release = rp_mem_free};
+static const struct rp_extension_host host = {
+    .version = RP_EXTENSION_VERSION, .warn = warn, .allocate = rp_mem_try, .release = rp_mem_free};
 
 static bool is_there(const char *path)
 {
@@ -49,20 +49,20 @@ static char *find_module(const char *name, bool *found)
     return absolute;
 }
 
-static enum rp_status enter(void *handle, const char *path, const struct rp_module **module,
+static enum rp_status enter(void *handle, const char *path, const struct rp_extension **module,
                             struct rp_error *err)
 {
-    const struct rp_module *(*entry)(const struct rp_module_host *) = NULL;
-    void *symbol = dlsym(handle, RP_MODULE_ENTRY);
+    const struct rp_extension *(*entry)(const struct rp_extension_host *) = NULL;
+    void *symbol = dlsym(handle, RP_EXTENSION_ENTRY);
     memcpy(&entry, &symbol, sizeof entry); /* ISO C has no cast from data to code */
     *module = entry ? entry(&host) : NULL;
-    if (*module && (*module)->version == RP_MODULE_VERSION) return RP_STATUS_OK;
+    if (*module && (*module)->version == RP_EXTENSION_VERSION) return RP_STATUS_OK;
     return rp_error_set(err, RP_STATUS_ENVIRONMENT,
                         "%s is no module of this reprise: build both from the same source", path);
 }
 
-enum rp_status rp_module_open(const char *name, const char *advice, const struct rp_module **module,
-                              struct rp_error *err)
+enum rp_status rp_extension_open(const char *name, const char *advice,
+                                 const struct rp_extension **module, struct rp_error *err)
 {
     bool found = false;
     char *path = find_module(name, &found);
