@@ -69,7 +69,7 @@ static enum rp_status run(const struct rp_cli_args *args, json_t *result, struct
     }
     RP_TRY_GOTO(status, rp_sys_write_file(path, text.bytes, text.length, err), done);
     json_object_set_new(result, "path", json_string(path));
-    if (!args->json) printf("%s\n\nreprise validate %s\nreprise run %s\n", path, path, path);
+    if (!args->json) printf("%s\n\nreprise run %s --try\nreprise run %s\n", path, path, path);
 done:
     rp_mem_free(path);
     rp_text_release(&text);
@@ -89,9 +89,9 @@ static const struct rp_cli_option options[] = {
 
 const struct rp_command rp_command_init = {
     .name = "init",
-    .usage = "[TEMPLATE | FILE... | FOLDER]",
-    .summary = "writes a spec that runs as it is, from a template or for your data; alone: lists "
-               "the templates",
+    .usage = "[TEMPLATE|DATA...]",
+    .summary = "writes a spec that runs as it is, from a template, or for your files or folder; "
+               "alone: lists the templates",
     .min_words = 0,
     .max_words = -1,
     .options = options,

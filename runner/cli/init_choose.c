@@ -9,12 +9,18 @@
 enum {
     TINY = 192,      /* numbers of an image that is no picture to a convolution */
     SMALL_SIDE = 64, /* pixels along the longer side up to which the CIFAR networks serve */
-    STEPS_WANTED = 1500,
-    EPOCHS_LEAST = 3,
-    EPOCHS_MOST = 100
+    EPOCHS_LEAST = 3
 };
 /* Two to five minutes on two cores of 2020. */
 static const double flops_most = 1.0e13;
+
+/* How long each kind of network learns on data that is easy enough for it. */
+static const struct {
+    double steps, epochs_most;
+} lengths[] = {[INIT_MLP] = {1500, 100},
+               [INIT_LENET] = {1000, 40},
+               [INIT_RESNET_SMALL] = {1000, 40},
+               [INIT_RESNET_LARGE] = {1000, 40}};
 
 static void choose_model(struct init *init)
 {
@@ -67,9 +73,10 @@ enum rp_status init_choose_length(struct init *init, struct rp_error *err)
     double per_epoch = 0, per_step = 0;
     init->length = 1;
     RP_TRY(count_flops(init, &per_epoch, &per_step, err));
-    double epochs = ceil((double)STEPS_WANTED * (double)init->batch / (double)init->shape.n_train);
+    double epochs =
+        ceil(lengths[init->model].steps * (double)init->batch / (double)init->shape.n_train);
     if (epochs < EPOCHS_LEAST) epochs = EPOCHS_LEAST;
-    if (epochs > EPOCHS_MOST) epochs = EPOCHS_MOST;
+    if (epochs > lengths[init->model].epochs_most) epochs = lengths[init->model].epochs_most;
     if (epochs * per_epoch > flops_most) epochs = floor(flops_most / per_epoch);
     init->in_steps = epochs < 1;
     init->length = (int64_t)epochs;

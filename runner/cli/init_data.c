@@ -9,6 +9,7 @@
 
 #include <ctype.h>
 #include <jansson.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -99,6 +100,18 @@ static enum rp_status open_data(struct init *init, struct rp_error *err)
     return status;
 }
 
+/* A network begins with values about 0 and of size 1; far from there it takes long to arrive. */
+static void note_scale(struct init *init)
+{
+    double mean, std;
+    rp_data_measure_values(init->data, &mean, &std);
+    if (fabs(mean) < 10 && std < 10 && std > 0.1) return;
+    rp_text_add(&init->look.notes,
+                "the values have mean %.4g and deviation %.4g, and are taken as they are: training "
+                "gains much from a file with (value - mean) / deviation\n",
+                mean, std);
+}
+
 static enum rp_status measure(struct init *init, struct rp_error *err)
 {
     init->shape = *rp_data_shape(init->data);
@@ -110,6 +123,7 @@ static enum rp_status measure(struct init *init, struct rp_error *err)
         return rp_error_set(err, RP_STATUS_DATA,
                             "%s: all samples are of one class; there is nothing to tell apart",
                             init->look.path[0]);
+    if (init->shape.target == RP_TARGET_VALUES) note_scale(init);
     return RP_STATUS_OK;
 }
 

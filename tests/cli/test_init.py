@@ -96,6 +96,10 @@ def test_csv_of_numbers_is_a_regression(tmp_path):
     assert 'delimiter: ";"' in text and "loss: mse" in text and "label: price" in text
     assert any("it is the last one" in note for note in result["notes"])
     trains(tmp_path, epochs=30)
+    assert not any("deviation" in note for note in result["notes"])
+    write_csv(tmp_path / "dear.csv", ["a", "price"], [[i % 7, 100000 + 5000 * (i % 50)] for i in range(100)])
+    result, _ = init(tmp_path, "dear.csv", "--out", "dear.yaml")
+    assert any("mean 2.225e+05" in note for note in result["notes"])
 
 
 def test_ignored_columns_exist(tmp_path):
