@@ -29,6 +29,8 @@ static const struct rp_cli_option options[] = {
      "go on in another environment or after a difference; recorded"},
     {"--rehash", RP_CLI_FLAG, NULL, "hash every data file again"},
     {"--no-graph", RP_CLI_FLAG, NULL, "on a GPU: launch every kernel by itself, to find a fault"},
+    {"--try", RP_CLI_FLAG, NULL,
+     "try the first steps, a save, a kill and a resume elsewhere; tells time, memory, disk"},
     {"--profile", RP_CLI_FLAG, NULL, "print time per phase and op; write trace.json for Perfetto"},
     {NULL, RP_CLI_FLAG, NULL, NULL},
 };
@@ -147,7 +149,9 @@ static enum rp_status run(const struct rp_cli_args *args, json_t *json, struct r
         args->word[0],
         &(struct rp_spec_options){.data_folder = rp_cli_text(args, "--data"), .set = train.set},
         &spec, err);
-    if (status == RP_STATUS_OK) status = run_one(args, spec, &train, json, err);
+    if (status == RP_STATUS_OK)
+        status = rp_cli_has(args, "--try") ? rp_cli_try(spec, &train, args->json, json, err)
+                                           : run_one(args, spec, &train, json, err);
     rp_spec_free(spec);
     return status;
 }

@@ -21,7 +21,7 @@ struct table {
     struct csv_reader reader;
     char **columns;
     int64_t n_columns, label; /* column number of the target, -1: none */
-    int64_t *feature;         /* (n_columns) which number of a sample a column is, -1: none */
+    int64_t *feature;         /* (n_columns) its place in x; -1: the target, or left out */
     int64_t capacity;         /* rows that there can be at most */
     struct word *words;       /* (n) classes: the target of each row */
     int64_t n_empty, empty_lines[LINES_NAMED];
@@ -31,6 +31,13 @@ static enum rp_status fail_at(const struct table *table, const struct csv_cell *
                               const char *what, struct rp_error *err)
 {
     return rp_data_fail(table->source, 0, err, "line %lld: %s", (long long)cell->line, what);
+}
+
+static bool is_ignored(const struct rp_spec_dataset *dataset, const char *column)
+{
+    for (int i = 0; i < dataset->n_csv_ignore; i++)
+        if (strcmp(dataset->csv_ignore[i], column) == 0) return true;
+    return false;
 }
 
 /* ---- the header line
@@ -94,18 +101,48 @@ static enum rp_status find_wanted(struct table *table, int64_t *n, struct rp_err
     return status;
 }
 
+/* A name under `ignore` that no column has is a spelling mistake. */
+static enum rp_status check_ignored(const struct table *table, struct rp_error *err)
+{
+    const struct rp_spec_dataset *dataset = table->source->dataset;
+    for (int i = 0; i < dataset->n_csv_ignore; i++) {
+        bool found = false;
+        for (int64_t c = 0; c < table->n_columns && !found; c++)
+            found = strcmp(table->columns[c], dataset->csv_ignore[i]) == 0;
+        if (!found)
+            return rp_data_fail(table->source, 0, err, "no column `%s` to ignore in its first line",
+                                dataset->csv_ignore[i]);
+    }
+    return RP_STATUS_OK;
+}
+
+/* Numbers the columns that are features, from left to right. */
+static enum rp_status number_features(struct table *table, int64_t *n, struct rp_error *err)
+{
+    const struct rp_spec_dataset *dataset = table->source->dataset;
+    RP_TRY(check_ignored(table, err));
+    if (table->label >= 0 && is_ignored(dataset, dataset->csv_label))
+        return rp_data_fail(table->source, 0, err, "column `%s` is the label and under `ignore`",
+                            dataset->csv_label);
+    *n = 0;
+    for (int64_t i = 0; i < table->n_columns; i++)
+        if (i != table->label && !is_ignored(dataset, table->columns[i]))
+            table->feature[i] = (*n)++;
+    if (*n > 0) return RP_STATUS_OK;
+    return rp_data_fail(table->source, 0, err, "every column beside `%s` is under `ignore`",
+                        dataset->csv_label);
+}
+
 static enum rp_status find_features(struct table *table, struct rp_error *err)
 {
     struct rp_data_set *set = table->set;
     int64_t n = 0;
     table->feature = RP_NEW_ARRAY(int64_t, table->n_columns);
     for (int64_t i = 0; i < table->n_columns; i++) table->feature[i] = -1;
-    if (table->source->columns) {
+    if (table->source->columns)
         RP_TRY(find_wanted(table, &n, err));
-    } else {
-        for (int64_t i = 0; i < table->n_columns; i++)
-            if (i != table->label) table->feature[i] = n++;
-    }
+    else
+        RP_TRY(number_features(table, &n, err));
     rp_data_set_shape(set, 1, n, 1, 1);
     set->columns = RP_NEW_ARRAY(char *, n);
     for (int64_t i = 0; i < table->n_columns; i++)
@@ -167,7 +204,7 @@ static enum rp_status keep_number(struct table *table, const struct csv_cell *ce
                         (int)(cell->length < CELL_SHOWN ? cell->length : CELL_SHOWN), cell->text,
                         cell->length > CELL_SHOWN ? "..." : "",
                         is_target ? "write `target: classes` for words"
-                                  : "leave the column out of the file or write it as numbers");
+                                  : "leave the column out (`ignore`) or write it as numbers");
 }
 
 static enum rp_status keep_cell(struct table *table, const struct csv_cell *cell, int64_t column,

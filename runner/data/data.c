@@ -23,6 +23,8 @@ static enum rp_status read_set(struct rp_data_source *source, struct rp_data_set
         return rp_data_read_npy(source, set, err);
     case RP_FORMAT_NPZ:
         return rp_data_read_npz(source, set, err);
+    case RP_FORMAT_PACKED:
+        return rp_data_read_packed(source, set, err);
     case RP_FORMAT_SYNTHETIC:
         return rp_data_make_synthetic(source, set, err);
     case RP_FORMAT_NONE:
@@ -173,9 +175,11 @@ enum rp_status rp_data_describe(const struct rp_spec *spec, bool deep, struct rp
     return status;
 }
 
-static void normalize_floats(const struct rp_spec *spec, struct rp_data_set *set)
+static void normalize_floats(const struct rp_data *data, const struct rp_spec *spec,
+                             struct rp_data_set *set)
 {
-    if (set->n > 0 && !set->is_u8) rp_data_transforms_apply(spec, set);
+    if (set->n > 0 && !set->is_u8 && !data->transforms.stepwise)
+        rp_data_transforms_apply(spec, set);
 }
 
 enum rp_status rp_data_open(const struct rp_spec *spec, const struct rp_data_options *options,
@@ -195,9 +199,9 @@ enum rp_status rp_data_open(const struct rp_spec *spec, const struct rp_data_opt
                       data->valid_index);
     }
     rp_data_transforms_init(&data->transforms, spec, &data->train);
-    normalize_floats(spec, &data->train);
-    normalize_floats(spec, &data->valid);
-    normalize_floats(spec, &data->test);
+    normalize_floats(data, spec, &data->train);
+    normalize_floats(data, spec, &data->valid);
+    normalize_floats(data, spec, &data->test);
     *out = data;
     return RP_STATUS_OK;
 fail:
@@ -265,7 +269,7 @@ enum rp_status rp_data_open_alone(const struct rp_spec *spec, const char *key,
         data->test.n_values = like->shape.n_values;
         data->test.target = like->shape.target;
         rp_data_transforms_init(&data->transforms, spec, &data->test);
-        normalize_floats(spec, &data->test);
+        normalize_floats(data, spec, &data->test);
         *out = data;
     } else {
         rp_data_free(data);
@@ -378,6 +382,7 @@ void rp_data_fill_train(const struct rp_data *data, uint64_t position, int64_t n
     enum { RUN = 64, AHEAD = 4 };
     const struct rp_data_set *set = &data->train;
     uint64_t samples[RUN];
+    float *room = data->transforms.stepwise ? RP_NEW_ARRAY(float, set->row) : NULL;
     for (int64_t slot = 0; slot < n; slot++) {
         uint64_t at = position + (uint64_t)slot;
         int64_t left = n - slot < RUN ? n - slot : RUN, in_run = slot % RUN;
@@ -385,9 +390,11 @@ void rp_data_fill_train(const struct rp_data *data, uint64_t position, int64_t n
         if (in_run + AHEAD < RUN && slot + AHEAD < n)
             prefetch_sample(set, (int64_t)samples[in_run + AHEAD]);
         int64_t sample = (int64_t)samples[in_run];
-        rp_data_sample_random(&data->transforms, set, sample, data->seed, at, x + slot * set->row);
+        rp_data_sample_random(&data->transforms, set, sample, data->seed, at, room,
+                              x + slot * set->row);
         copy_target(set, sample, slot, y);
     }
+    rp_mem_free(room);
 }
 
 void rp_data_fill_eval(const struct rp_data *data, enum rp_split split, int64_t first, int64_t n,

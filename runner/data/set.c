@@ -2,6 +2,8 @@
  */
 #include "data/data_int.h"
 
+#include "base/sys.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -24,14 +26,15 @@ void rp_data_set_release(struct rp_data_set *set)
     rp_mem_free(set->values);
     rp_mem_free(set->labels);
     rp_mem_free(set->f32);
-    rp_mem_free(set->u8);
+    if (!set->map) rp_mem_free(set->u8);
+    rp_sys_unmap(set->map, set->map_bytes);
     *set = (struct rp_data_set){0};
 }
 
 uint64_t rp_data_set_bytes(const struct rp_data_set *set)
 {
     uint64_t n = set->n > 0 ? (uint64_t)set->n : 0;
-    uint64_t x = n * (uint64_t)set->row * (set->is_u8 ? 1 : sizeof(float));
+    uint64_t x = set->map ? 0 : n * (uint64_t)set->row * (set->is_u8 ? 1 : sizeof(float));
     uint64_t y = n * (set->target == RP_TARGET_CLASSES ? sizeof(int32_t)
                                                        : (uint64_t)set->n_values * sizeof(float));
     return x + y;

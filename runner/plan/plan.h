@@ -83,6 +83,10 @@ uint64_t rp_plan_steps(const struct rp_plan *plan, const struct rp_span *span);
 /* Does an event fire after `step` steps are done? Seconds never do here: the loop has the clock. */
 bool rp_plan_due(const struct rp_plan *plan, const struct rp_spans *spans, uint64_t steps_done);
 
+/* How often an event fires in the whole training, at most: spans that fall on the same step are
+ * counted each. */
+uint64_t rp_plan_count(const struct rp_plan *plan, const struct rp_spans *spans);
+
 /* Digests with data and initial weights bound by content. */
 struct rp_sha256 rp_plan_numeric_digest(const struct rp_spec *spec, const struct rp_data *data,
                                         const struct rp_sha256 *init_from);

@@ -1,6 +1,6 @@
 /* loop.c - steps and what happens between them: digests, logs, evaluation, saves, requests to stop.
  */
-#include "train/train_int.h"
+#include "train/try_int.h"
 
 #include "base/log.h"
 #include "base/mem.h"
@@ -146,7 +146,7 @@ static bool eval_due(const struct rp_loop *loop)
     if (t->plan->data.n_valid <= 0 || loop->state.step == 0 ||
         loop->state.evaluated_step == loop->state.step)
         return false;
-    return loop->state.step == t->plan->n_steps ||
+    return loop->state.step == t->plan->n_steps || rp_trial_event(loop->trial, loop->state.step) ||
            rp_plan_due(t->plan, &t->spec->eval.every, loop->state.step);
 }
 
@@ -245,17 +245,24 @@ enum rp_status rp_loop_run(struct rp_loop *loop, struct rp_error *err)
     loop->first_step = loop->state.step;
     for (;;) {
         bool best = false, save_asked = false;
+        double begun = rp_sys_clock();
         RP_TRY(evaluate_if_due(loop, &best, err));
+        double evaluated = rp_sys_clock();
         bool over = loop->state.step >= t->plan->n_steps || stop_early(loop);
         loop->stopped_why = over && !eval_due(loop) ? NULL : stop_reason(loop, &save_asked);
         bool due = best || save_asked || over || loop->stopped_why || time_due(loop, &clock) ||
-                   rp_plan_due(t->plan, &t->spec->checkpoint.every, loop->state.step);
+                   rp_plan_due(t->plan, &t->spec->checkpoint.every, loop->state.step) ||
+                   rp_trial_event(loop->trial, loop->state.step);
         if (due && (loop->state.step != saved || best) && loop->state.step > 0) {
             RP_TRY(save(loop, &clock, err));
             saved = loop->state.step;
         }
+        if (loop->trial) RP_TRY(rp_saver_wait(loop->saver, NULL, err));
+        double kept = rp_sys_clock();
         if (over || loop->stopped_why) break;
         RP_TRY(one_step(loop, &clock, err));
+        RP_TRY(rp_trial_note(loop->trial, loop, evaluated - begun, kept - evaluated,
+                             rp_sys_clock() - kept, err));
     }
     rp_log_progress_clear();
     loop->state.seconds = clock.seconds_before + rp_sys_clock() - clock.start;

@@ -45,6 +45,24 @@ RP_NODISCARD enum rp_status rp_train_replay(const struct rp_spec *spec, const ch
                                             uint64_t first, uint64_t last,
                                             struct rp_train_result *result, struct rp_error *err);
 
+/* run --try: the first steps in a temporary folder, with an evaluation and a save, killed, resumed,
+ * compared; and what the whole run will take. What a real run would fail with in its first minute
+ * is this one's failure too. */
+struct rp_try_result {
+    char run[4096];                       /* the folder of the real run, untouched */
+    bool was_finished;                    /* which has finished: nothing was tried */
+    uint64_t n_steps, n_tried, n_checked; /* of the run; tried; computed again and found equal */
+    int64_t batch;
+    double start_seconds, step_seconds, eval_seconds, save_seconds, stop_seconds;
+    uint64_t n_evals, n_saves;
+    double total_seconds;
+    uint64_t peak_bytes, plan_bytes; /* of memory: met, and as plan says */
+    uint64_t disk_bytes, free_bytes; /* a finished run takes at most; free there */
+};
+RP_NODISCARD enum rp_status rp_train_try(const struct rp_spec *spec,
+                                         const struct rp_train_options *options,
+                                         struct rp_try_result *result, struct rp_error *err);
+
 /* runs/<name>-<first 8 digits of the spec's numeric digest>; caller frees. */
 char *rp_train_folder(const struct rp_spec *spec);
 

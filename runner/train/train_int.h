@@ -219,6 +219,7 @@ struct rp_loop {
     struct rp_step_result last;
     int signal;
     const char *stopped_why; /* NULL: ran to the end */
+    struct rp_trial *trial;  /* of run --try (try_int.h); NULL: a real run */
 };
 /* Steps from state.step to the end, or until asked to stop (STOPPED). */
 RP_NODISCARD enum rp_status rp_loop_run(struct rp_loop *loop, struct rp_error *err);
