@@ -69,7 +69,7 @@ static void list_tensors(struct rp_saver *s)
 }
 
 /* The block that the copies lie in. */
-static enum rp_status place_copies(struct rp_saver *s, struct rp_error *err)
+static enum rp_status place_copies(struct rp_saver *s, bool live, struct rp_error *err)
 {
     int64_t total = 0, most = 0;
     int n = s->n_model + s->n_optimizer;
@@ -78,7 +78,6 @@ static enum rp_status place_copies(struct rp_saver *s, struct rp_error *err)
         total += elements;
         if (elements > most) most = elements;
     }
-    bool live = s->trainer->plan->saves_live;
     s->copy = live ? NULL : rp_mem_try((size_t)total * sizeof(float));
     s->scratch = rp_mem_try((size_t)most * sizeof(float));
     if ((!live && !s->copy) || !s->scratch)
@@ -93,19 +92,25 @@ static enum rp_status place_copies(struct rp_saver *s, struct rp_error *err)
     return RP_STATUS_OK;
 }
 
+static struct rp_saver *new_saver(struct rp_trainer *trainer)
+{
+    struct rp_saver *s = RP_NEW(struct rp_saver);
+    s->trainer = trainer;
+    pthread_mutex_init(&s->mutex, NULL);
+    pthread_cond_init(&s->was_read, NULL);
+    list_tensors(s);
+    return s;
+}
+
 enum rp_status rp_saver_open(struct rp_trainer *trainer, const char *run,
                              const struct rp_manifest *manifest, struct rp_record *record,
                              struct rp_saver **saver, struct rp_error *err)
 {
-    struct rp_saver *s = RP_NEW(struct rp_saver);
-    s->trainer = trainer;
+    struct rp_saver *s = new_saver(trainer);
     s->run = run;
     s->manifest = manifest;
     s->record = record;
-    pthread_mutex_init(&s->mutex, NULL);
-    pthread_cond_init(&s->was_read, NULL);
-    list_tensors(s);
-    enum rp_status status = place_copies(s, err);
+    enum rp_status status = place_copies(s, trainer->plan->saves_live, err);
     if (status == RP_STATUS_OK && !s->copy) trainer->saver = s;
     if (status == RP_STATUS_OK)
         *saver = s;
@@ -225,6 +230,26 @@ enum rp_status rp_saver_save(struct rp_saver *s, const struct rp_checkpoint_stat
     else
         write_copy(s); /* no thread to be had: the step waits, the save does not fail */
     return RP_STATUS_OK;
+}
+
+enum rp_status rp_trainer_snapshot(struct rp_trainer *trainer, struct rp_checkpoint *checkpoint,
+                                   struct rp_error *err)
+{
+    struct rp_saver *s = new_saver(trainer);
+    enum rp_status status = place_copies(s, false, err);
+    if (status == RP_STATUS_OK) status = take_copy(s, err);
+    if (status == RP_STATUS_OK) {
+        size_t n = (size_t)s->n_optimizer;
+        struct rp_st_tensor *optimizer = RP_NEW_ARRAY(struct rp_st_tensor, s->n_optimizer + 1);
+        memcpy(optimizer, s->tensor + s->n_model, n * sizeof *optimizer);
+        *checkpoint = (struct rp_checkpoint){
+            .model = {.tensor = s->tensor, .n = s->n_model, .block = s->copy},
+            .optimizer = {.tensor = optimizer, .n = s->n_optimizer}};
+        s->tensor = NULL;
+        s->copy = NULL;
+    }
+    rp_saver_close(s);
+    return status;
 }
 
 void rp_saver_close(struct rp_saver *s)

@@ -45,6 +45,14 @@ RP_NODISCARD enum rp_status rp_train_replay(const struct rp_spec *spec, const ch
                                             uint64_t first, uint64_t last,
                                             struct rp_train_result *result, struct rp_error *err);
 
+/* compare --replay: the state of `run` after `step` (at least 1), computed in memory from the
+ * newest checkpoint before it; release it with rp_checkpoint_release. DIFFERENT when that step does
+ * not come out as it was recorded. */
+struct rp_checkpoint;
+RP_NODISCARD enum rp_status rp_train_recompute(const struct rp_spec *spec, const char *run,
+                                               uint64_t step, struct rp_checkpoint *state,
+                                               struct rp_error *err);
+
 /* run --try: the first steps in a temporary folder, with an evaluation and a save, killed, resumed,
  * compared; and what the whole run will take. What a real run would fail with in its first minute
  * is this one's failure too. */

@@ -191,6 +191,11 @@ RP_NODISCARD enum rp_status rp_saver_save(struct rp_saver *saver,
 /* Waits for the save under way; `tensors_hash` (may be NULL) is of the last one. */
 RP_NODISCARD enum rp_status rp_saver_wait(struct rp_saver *saver, struct rp_sha256 *tensors_hash,
                                           struct rp_error *err);
+/* The state as a checkpoint would hold it, in memory, without hashes; release it with
+ * rp_checkpoint_release. */
+RP_NODISCARD enum rp_status rp_trainer_snapshot(struct rp_trainer *trainer,
+                                                struct rp_checkpoint *checkpoint,
+                                                struct rp_error *err);
 /* Waits until a save under way has read the live state, which may then change. NULL is fine. */
 void rp_saver_wait_read(struct rp_saver *saver);
 void rp_saver_close(struct rp_saver *saver); /* waits; NULL is fine */
