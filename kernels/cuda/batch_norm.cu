@@ -184,8 +184,7 @@ static enum rp_status make_mean(struct rp_cuda *cuda, const struct rp_columns &s
     x_term term = {};
     term.in[0] = (const float *)call->in[0].data;
     mean_of_shard keep = {(float *)call->out[1].data, sums.n_cols, (float)sums.shard_rows};
-    RP_TRY(rp_columns_run(cuda, sums, term, NULL, NULL, err));
-    return rp_columns_finish(cuda, sums, 1, to, keep, err);
+    return rp_columns_sum(cuda, sums, term, to, keep, err);
 }
 
 static enum rp_status make_inv(struct rp_cuda *cuda, const struct rp_columns &sums,
@@ -199,8 +198,7 @@ static enum rp_status make_inv(struct rp_cuda *cuda, const struct rp_columns &su
     term.means = (const float *)call->out[1].data;
     inv_of_shard keep = {(float *)call->out[2].data, sums.n_cols, (float)m,
                          (float)(m > 1 ? m - 1 : 1), call->params.norm.eps};
-    RP_TRY(rp_columns_run(cuda, sums, term, NULL, NULL, err));
-    return rp_columns_finish(cuda, sums, 1, to, keep, err);
+    return rp_columns_sum(cuda, sums, term, to, keep, err);
 }
 
 size_t rp_cuda_scratch_batch_norm(const struct rp_op_call *call)
@@ -278,8 +276,7 @@ RP_CUDA_KERNEL(batch_norm_dx)
     struct rp_columns_out to = {};
     for (int i = 0; i < 2; i++) to.out[i] = (float *)call->out[1 + i].data;
     means_of_shard keep = {{means, means + of_shards}, sums.n_cols, (float)sums.shard_rows};
-    RP_TRY(rp_columns_run(cuda, sums, term, NULL, NULL, err));
-    RP_TRY(rp_columns_finish(cuda, sums, 2, to, keep, err));
+    RP_TRY(rp_columns_sum(cuda, sums, term, to, keep, err));
     if (!call->out[0].data) return RP_STATUS_OK;
     struct bn_job job = {};
     job.dy = term.in[0], job.x = term.in[1];

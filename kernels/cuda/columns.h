@@ -4,7 +4,9 @@
  * panels added in ascending order, then the binary tree over the shards. Here
  *   rp_columns_chains   a warp per panel and 32 columns, each lane the chain of one column;
  *   rp_columns_close    the panels of each shard, then the tree; or
- *   rp_columns_go_on    what a part of a shard leaves in `out` and in its open chain.
+ *   rp_columns_go_on    what a part of a shard leaves in `out` and in its open chain;
+ *   rp_columns_at_once  both steps, where there are few rows.
+ * rp_columns_sum() is all that an op calls.
  * A term is a function object: prepare() runs once in each lane, add() takes one row into the sums
  * of one column. */
 #ifndef RP_CUDA_COLUMNS_H
@@ -23,6 +25,11 @@ struct rp_columns {
     int64_t n_shards;
     bool part;      /* the pass holds a part of a shard */
     float *partial; /* (shards, panels, sums, C): the chains */
+};
+
+/* Where the sums go (`out` NULL is not wanted), and the open chains of a part of a shard. */
+struct rp_columns_out {
+    float *out[2], *open[2];
 };
 
 /* Bytes for any row cut of an x (samples, .., C): a panel has at least one sample's row. */
@@ -138,7 +145,7 @@ static __device__ __forceinline__ void rp_column_chain(const Term &term, int64_t
 
 template <class Term>
 __global__ void __launch_bounds__(32)
-    rp_columns_chains(struct rp_columns job, Term term, const float *open0, const float *open1)
+    rp_columns_chains(struct rp_columns job, Term term, struct rp_columns_out to)
 {
     unsigned tiles = (unsigned)((job.n_cols + 31) / 32), panels = (unsigned)job.panels;
     int64_t item = blockIdx.x / tiles, shard = item / panels, panel = item % panels;
@@ -148,7 +155,8 @@ __global__ void __launch_bounds__(32)
     if (begin < job.first_row) begin = job.first_row;
     if (end > job.first_row + job.rows) end = job.first_row + job.rows;
     bool goes_on = begin % RP_PANEL != 0 && col < job.n_cols;
-    float acc[2] = {goes_on && open0 ? open0[col] : 0.0f, goes_on && open1 ? open1[col] : 0.0f};
+    float acc[2] = {goes_on && to.open[0] ? to.open[0][col] : 0.0f,
+                    goes_on && to.open[1] ? to.open[1][col] : 0.0f};
     term.prepare(shard, col, job.n_cols);
     rp_column_chain(term, shard * job.rows + begin - job.first_row, end - begin, (int)job.n_cols,
                     col, acc);
@@ -158,25 +166,8 @@ __global__ void __launch_bounds__(32)
         job.partial[(item * Term::sums + i) * job.n_cols + col] = acc[i];
 }
 
-template <class Term>
-static enum rp_status rp_columns_run(struct rp_cuda *cuda, const struct rp_columns &job,
-                                     const Term &term, const float *open0, const float *open1,
-                                     struct rp_error *err)
-{
-    int64_t blocks = (job.n_cols + 31) / 32 * job.panels * job.n_shards;
-    if (job.n_cols > INT32_MAX || blocks > INT32_MAX)
-        return rp_error_set(err, RP_STATUS_INTERNAL, "a sum over rows of too many columns");
-    RP_LAUNCH(cuda, (rp_columns_chains<Term>), (unsigned)blocks, 32, 0, job, term, open0, open1);
-    return RP_STATUS_OK;
-}
-
 /* ---- shards ------------------------------------------------------------------------------------
  */
-
-/* Where the sums go: `out` NULL is not wanted. */
-struct rp_columns_out {
-    float *out[2], *open[2];
-};
 
 /* The chain of the first panel, then + the chain of each next one, `stride` apart. */
 static __device__ __forceinline__ float rp_columns_panels(const float *chain, int64_t panels,
@@ -243,13 +234,88 @@ struct rp_columns_keep {
     __device__ float operator()(int, int64_t, int64_t, float sum) const { return sum; }
 };
 
-template <class PerShard>
-static enum rp_status rp_columns_finish(struct rp_cuda *cuda, const struct rp_columns &job,
-                                        int sums, const struct rp_columns_out &to,
-                                        const PerShard &per_shard, struct rp_error *err)
+/* ---- few rows ----------------------------------------------------------------------------------
+ * Where a shard has one short panel the chains and the tree are one launch: a thread is one column
+ * of one shard. */
+
+enum { RP_AT_ONCE_ROWS = 128, RP_AT_ONCE_SHARDS = 32, RP_AT_ONCE_BATCH = 8 };
+
+static inline bool rp_columns_are_few(const struct rp_columns &job)
 {
-    dim3 grid(rp_blocks(job.n_cols, 32), (unsigned)sums);
+    return !job.part && job.rows <= RP_AT_ONCE_ROWS && job.n_shards <= RP_AT_ONCE_SHARDS;
+}
+
+/* Rows [row, end) of one column, loaded several at a time. */
+template <class Term>
+static __device__ __forceinline__ void rp_columns_short(const Term &term, int64_t row, int64_t end,
+                                                        int64_t n_cols, int64_t col, float *acc)
+{
+    while (row < end) {
+        float v[RP_AT_ONCE_BATCH][Term::inputs], stat[RP_AT_ONCE_BATCH][2] = {};
+        int n = end - row < RP_AT_ONCE_BATCH ? (int)(end - row) : (int)RP_AT_ONCE_BATCH;
+        RP_UNROLL
+        for (int r = 0; r < RP_AT_ONCE_BATCH; r++) {
+            RP_UNROLL
+            for (int i = 0; i < Term::inputs; i++)
+                v[r][i] = r < n ? term.in[i][(row + r) * n_cols + col] : 0.0f;
+            RP_UNROLL
+            for (int i = 0; i < 2 && Term::row_stats; i++)
+                stat[r][i] = r < n ? term.stat[i][row + r] : 0.0f;
+        }
+        RP_UNROLL
+        for (int r = 0; r < RP_AT_ONCE_BATCH; r++)
+            if (r < n) term.add(v[r], stat[r], acc);
+        row += n;
+    }
+}
+
+template <class Term, class PerShard>
+__global__ void __launch_bounds__(32 * RP_AT_ONCE_SHARDS)
+    rp_columns_at_once(struct rp_columns job, Term term, struct rp_columns_out to,
+                       PerShard per_shard)
+{
+    RP_SHARED(float, node, [Term::sums][RP_AT_ONCE_SHARDS][32]);
+    unsigned lane = threadIdx.x, shard = threadIdx.y;
+    int64_t col = (int64_t)blockIdx.x * 32 + lane, row = shard * job.rows;
+    bool inside = col < job.n_cols;
+    float acc[2] = {0, 0};
+    if (inside) {
+        term.prepare(shard, col, job.n_cols);
+        rp_columns_short(term, row, row + job.rows, job.n_cols, col, acc);
+    }
+    RP_UNROLL
+    for (int i = 0; i < Term::sums && inside; i++)
+        node[i][shard][lane] = per_shard(i, shard, col, acc[i]);
+    for (unsigned h = 1; h < blockDim.y; h *= 2) {
+        __syncthreads();
+        RP_UNROLL
+        for (int i = 0; i < Term::sums; i++)
+            if (inside && shard % (2 * h) == 0 && shard + h < blockDim.y)
+                node[i][shard][lane] += node[i][shard + h][lane];
+    }
+    RP_UNROLL
+    for (int i = 0; i < Term::sums; i++)
+        if (shard == 0 && inside && to.out[i]) to.out[i][col] = node[i][0][lane];
+}
+
+/* ---- all of it ------------------------------------------------------------------------------- */
+
+template <class Term, class PerShard>
+static enum rp_status rp_columns_sum(struct rp_cuda *cuda, const struct rp_columns &job,
+                                     const Term &term, const struct rp_columns_out &to,
+                                     const PerShard &per_shard, struct rp_error *err)
+{
+    dim3 grid(rp_blocks(job.n_cols, 32), (unsigned)Term::sums);
+    int64_t chains = (job.n_cols + 31) / 32 * job.panels * job.n_shards;
     unsigned shards = job.n_shards < 32 ? (unsigned)job.n_shards : 32;
+    if (job.n_cols > INT32_MAX || chains > INT32_MAX)
+        return rp_error_set(err, RP_STATUS_INTERNAL, "a sum over rows of too many columns");
+    if (rp_columns_are_few(job)) {
+        RP_LAUNCH(cuda, (rp_columns_at_once<Term, PerShard>), grid.x, dim3(32, shards), 0, job,
+                  term, to, per_shard);
+        return RP_STATUS_OK;
+    }
+    RP_LAUNCH(cuda, (rp_columns_chains<Term>), (unsigned)chains, 32, 0, job, term, to);
     if (job.part)
         RP_LAUNCH(cuda, rp_columns_go_on, grid, 32, 0, job, to);
     else

@@ -40,8 +40,7 @@ RP_CUDA_KERNEL(global_avgpool)
     position_term term = {};
     term.in[0] = (const float *)call->in[0].data;
     image_mean mean = {(float *)call->out[0].data, job.n_cols, (float)job.rows};
-    RP_TRY(rp_columns_run(cuda, job, term, NULL, NULL, err));
-    return rp_columns_finish(cuda, job, 1, rp_columns_out(), mean, err);
+    return rp_columns_sum(cuda, job, term, rp_columns_out(), mean, err);
 }
 
 template <class Index, int lanes>

@@ -168,6 +168,5 @@ RP_CUDA_KERNEL(layer_norm_dgb)
         term.in[i] = (const float *)call->in[i].data;
         term.stat[i] = (const float *)call->in[2 + i].data;
     }
-    RP_TRY(rp_columns_run(cuda, job, term, to.open[0], to.open[1], err));
-    return rp_columns_finish(cuda, job, 2, to, rp_columns_keep(), err);
+    return rp_columns_sum(cuda, job, term, to, rp_columns_keep(), err);
 }

@@ -20,6 +20,5 @@ RP_CUDA_KERNEL(sum_rows)
     to.open[0] = (float *)call->out[1].data;
     plain_term term = {};
     term.in[0] = (const float *)call->in[0].data;
-    RP_TRY(rp_columns_run(cuda, job, term, to.open[0], NULL, err));
-    return rp_columns_finish(cuda, job, 1, to, rp_columns_keep(), err);
+    return rp_columns_sum(cuda, job, term, to, rp_columns_keep(), err);
 }
