@@ -89,7 +89,7 @@ def read_packed(path):
     assert data[:8] == b"RPPACKED"
     version, classes, n, h, w, c, zero, labels_at, pixels_at = struct.unpack("<IIQIIIIQQ", data[8:56])
     assert version == 1 and zero == 0 and pixels_at % 4096 == 0
-    assert data[64:96] == hashlib.sha256(data[96:]).digest()
+    assert data[64:96] == hashlib.sha256(data[:64] + data[96:]).digest()
     names, at = [], 96
     for _ in range(classes):
         length, = struct.unpack("<I", data[at:at + 4])

@@ -9,6 +9,9 @@
 /* "224" or "96x128". */
 bool rp_cli_parse_size(const char *text, int64_t *height, int64_t *width);
 
+/* A line as JSON; where it is not UTF-8 (a file's name), other bytes than ASCII become `?`. */
+struct json_t *rp_cli_json_line(const char *line, size_t n);
+
 /* Packs with a progress bar; broken images as warnings and in result "broken". */
 RP_NODISCARD enum rp_status rp_cli_pack(const struct rp_pack_options *wanted,
                                         struct rp_pack_result *packed, struct json_t *result,

@@ -80,7 +80,7 @@ static void add_list_key(struct rp_text *text, const char *key, char *const *ite
 static void add_files(const struct init *init, char *const *path, int n, struct rp_text *text)
 {
     const struct rp_data_look *look = &init->look;
-    char *written[RP_SPEC_MAX_FILES];
+    char *written[RP_SPEC_MAX_FILES] = {0};
     switch (look->format) {
     case RP_FORMAT_IDX:
         add_path_key(init, text, "images", path[0]);

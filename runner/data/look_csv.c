@@ -136,6 +136,17 @@ static enum rp_status read_rows(struct look_table *table, struct csv_reader *rea
     return table->n_rows ? RP_STATUS_OK : fail_line(path, 1, "no lines below it", err);
 }
 
+/* A spec and a record are UTF-8, and so are the names and words that they take from here. */
+static enum rp_status check_utf8(const char *path, const char *text, size_t length,
+                                 struct rp_error *err)
+{
+    size_t good = rp_data_utf8_length(text, length);
+    int64_t line = 1;
+    if (good == length) return RP_STATUS_OK;
+    for (size_t i = 0; i < good; i++) line += text[i] == '\n';
+    return fail_line(path, line, "not UTF-8: save the file as UTF-8", err);
+}
+
 /* ---- the label
  * ------------------------------------------------------------------------------------------- */
 
@@ -309,6 +320,7 @@ enum rp_status look_at_csv(const char *path, const char *label, struct rp_data_l
     look->format = RP_FORMAT_CSV;
     look->path[look->n_paths++] = rp_mem_copy_text(path);
     enum rp_status status = rp_data_read_whole(&s->source, 0, "file", &text, &length, err);
+    if (status == RP_STATUS_OK) status = check_utf8(path, text, length, err);
     if (status == RP_STATUS_OK) {
         look->delimiter = find_delimiter(text, length);
         csv_reader_init(&reader, text, length, look->delimiter);

@@ -223,11 +223,14 @@ static enum rp_status write_front(struct packer *p, struct rp_error *err)
     return status;
 }
 
-/* Hashes what lies behind the header, writes the header, and hashes the file as it is then. */
+/* Hashes the header and what lies behind it, writes the header, and hashes the file as it is then.
+ */
 static enum rp_status write_header(struct packer *p, struct rp_error *err)
 {
     uint8_t header[PACKED_HEADER_BYTES], *room = rp_mem_new(COPY_BYTES);
     struct rp_hasher *content = rp_hasher_new();
+    packed_header_write(&p->header, header);
+    rp_hasher_add(content, header, PACKED_HASHED_BYTES);
     uint64_t at = PACKED_HEADER_BYTES;
     size_t got = 1;
     enum rp_status status = RP_STATUS_OK;

@@ -95,7 +95,8 @@ static enum rp_status read_names(struct packed_reader *r, struct rp_error *err)
     r->set->class_names = RP_NEW_ARRAY(char *, r->header.n_classes);
     for (uint32_t i = 0; status == RP_STATUS_OK && i < r->header.n_classes; i++) {
         size_t length = at + 4 <= n ? (size_t)get(block + at, 4) : SIZE_MAX;
-        if (length > PACKED_NAME_MOST || at + 4 + length > n)
+        if (length > PACKED_NAME_MOST || at + 4 + length > n ||
+            rp_data_utf8_length((char *)block + at + 4, length) != length)
             status = rp_data_fail(r->source, 0, err, "damaged: its class names do not fit");
         else
             r->set->class_names[i] = rp_mem_text("%.*s", (int)length, (char *)block + at + 4);
@@ -173,6 +174,7 @@ static enum rp_status read_header(struct packed_reader *r, struct rp_error *err)
         return rp_data_fail(r->source, 0, err,
                             "no file of `reprise pack`: its first bytes are not %s", PACKED_MAGIC);
     RP_TRY(check_header(r->source, &r->header, err));
+    if (r->hasher) rp_hasher_add(r->hasher, bytes, PACKED_HASHED_BYTES);
     set->n = (int64_t)r->header.n;
     set->is_u8 = true;
     set->target = RP_TARGET_CLASSES;

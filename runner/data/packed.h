@@ -9,7 +9,8 @@
 enum {
     PACKED_VERSION = 1,
     PACKED_HEADER_BYTES = 96,
-    PACKED_ALIGN = 4096, /* of the pixels: pages */
+    PACKED_HASHED_BYTES = 64, /* of the header: what lies before the hash */
+    PACKED_ALIGN = 4096,      /* of the pixels: pages */
     PACKED_SIDE_MOST = 8192,
     PACKED_NAME_MOST = 4096
 };
@@ -19,7 +20,7 @@ struct packed_header {
     uint64_t n;
     uint32_t height, width, channels;
     uint64_t labels_at, pixels_at; /* offsets in the file; the names lie behind the header */
-    struct rp_sha256 content;      /* of everything behind the header */
+    struct rp_sha256 content;      /* of all of the file but itself */
 };
 void packed_header_write(const struct packed_header *header, uint8_t out[PACKED_HEADER_BYTES]);
 /* False when it is none of this version; the numbers are checked by whoever reads on. */

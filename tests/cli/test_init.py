@@ -126,8 +126,8 @@ def test_bad_csv(tmp_path):
     for text, what in (("1,2,3\n4,5,6\n", "names of the columns"), ("a,b\n", "no lines below"),
                        ("a\n1\n", "one column only"), ("a,b\n1,2\n3\n", "line 3: expected 2 cells"),
                        ("a,b\nx,1\ny,2\n", "no column of numbers"), ("a,b\n1,x\n2,x\n", "one class"),
-                       ('a,b\n1,"x\n2,x\n', "closing quote")):
-        (tmp_path / "t.csv").write_text(text)
+                       ('a,b\n1,"x\n2,x\n', "closing quote"), ("a,b\n1,x\n2,caf\xe9\n", "line 3: not UTF-8")):
+        (tmp_path / "t.csv").write_text(text, encoding="latin-1")
         _, err = call("init", "t.csv", cwd=tmp_path, expect=4)
         assert what in err and "job.yaml" not in err, (text, err)
         assert not (tmp_path / "job.yaml").exists()

@@ -180,6 +180,10 @@ def test_bad_input(tmp_path):
         assert "--size" in err
     call("pack", tmp_path / "flat", "--size", 8, expect=2)
     call("pack", tmp_path / "flat", "--out", out, expect=2)
+    made_data.image_folder(tmp_path / "latin", ["a"], 1)
+    os.rename(tmp_path / "latin" / "a", os.fsencode(tmp_path / "latin") + b"/caf\xe9")
+    _, err = call("pack", tmp_path / "latin", "--size", 8, "--out", out, expect=4, errors="replace")
+    assert "must be UTF-8" in err
     (tmp_path / "modules").mkdir()
     made_data.image_folder(tmp_path / "in", ["a"], 1)
     environment = {"REPRISE_MODULES": str(tmp_path / "modules")}
