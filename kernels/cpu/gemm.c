@@ -126,7 +126,8 @@ RP_VEC_FN void run_tile(const struct rp_gemm_tile *tile, bool packed, int64_t ro
         HEIGHT(2)
         HEIGHT(4)
         HEIGHT(6)
-        HEIGHT(8) HEIGHT(10) HEIGHT(12)
+        HEIGHT(8)
+        HEIGHT(10) HEIGHT(12)
 #undef HEIGHT
             default : rp_gemm_tile_run(tile, packed, TILE_M);
     }

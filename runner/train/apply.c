@@ -2,7 +2,6 @@
 #include "base/mem.h"
 #include "base/sys.h"
 #include "env/env.h"
-#include "env/open_device.h"
 #include "train/apply_int.h"
 
 #include <stdlib.h>
