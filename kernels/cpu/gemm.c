@@ -114,6 +114,33 @@ static float *state_of(struct workspace *ws, const struct block *block, int64_t 
     return ws->state + tile * TILE_SIZE;
 }
 
+/* Rows are computed in pairs: the last tile of a block has as many as it needs. `packed` is a
+ * constant where this is called. */
+RP_VEC_FN void run_tile(const struct rp_gemm_tile *tile, bool packed, int64_t rows)
+{
+    switch ((rows + 1) / 2) {
+#define HEIGHT(h)                                                                                  \
+    case (h) / 2:                                                                                  \
+        rp_gemm_tile_run(tile, packed, (h) < TILE_M ? (h) : TILE_M);                               \
+        break;
+        HEIGHT(2)
+        HEIGHT(4)
+        HEIGHT(6)
+        HEIGHT(8)
+        HEIGHT(10) HEIGHT(12)
+#undef HEIGHT
+            default : rp_gemm_tile_run(tile, packed, TILE_M);
+    }
+}
+
+/* Whole tiles go to their place, others to ws->out first. */
+static void point_outputs(struct rp_gemm_tile *tile, struct workspace *ws, float *c, bool in_place,
+                          int64_t m)
+{
+    for (int i = 0; i < TILE_M; i++)
+        tile->c[i] = in_place ? c + ws->c_m[m + i] : ws->out + i * TILE_N;
+}
+
 /* A block of rows over one packed strip of b. m and n count from the block's corner. */
 static void run_strip(const struct job *job, struct workspace *ws, const struct block *block,
                       int64_t n, const float *b)
@@ -127,15 +154,15 @@ static void run_strip(const struct job *job, struct workspace *ws, const struct 
     tile.slot = block->slot;
     for (int64_t m = 0; m < block->n_m; m += TILE_M) {
         bool in_place = job->direct && whole_strip && m + TILE_M <= block->n_m;
-        for (int i = 0; i < TILE_M; i++) {
-            tile.a[i] = job->pack_rows ? ws->a + m * step->n_k + i : g->a + ws->a_m[m + i];
-            tile.c[i] = in_place ? g->c + ws->c_m[m + i] + ws->c_n[0] : ws->out + i * TILE_N;
-        }
+        if (step->last) point_outputs(&tile, ws, g->c + ws->c_n[0], in_place, m);
         tile.state = state_of(ws, block, m, n);
-        if (job->pack_rows)
-            rp_gemm_tile_run(&tile, true);
-        else
-            rp_gemm_tile_run(&tile, false);
+        if (job->pack_rows) {
+            tile.a[0] = ws->a + m * step->n_k;
+            run_tile(&tile, true, block->n_m - m);
+        } else {
+            for (int i = 0; i < TILE_M; i++) tile.a[i] = g->a + ws->a_m[m + i];
+            run_tile(&tile, false, block->n_m - m);
+        }
         if (step->last && !in_place) copy_out(job, ws, block, m, n);
     }
 }
@@ -212,7 +239,7 @@ static void run_block(const struct job *job, struct workspace *ws, struct block 
     const struct rp_gemm *g = job->gemm;
     block->tiles_m = (int)divide_up(block->n_m, TILE_M);
     fill_rows(g, ws, block);
-    RP_ISA_NAME(rp_gemm_step_first)(&g->sum, &ws->step);
+    RP_ISA_NAME(rp_gemm_step_first)(&g->sum, job->pack_rows, &ws->step);
     block->slot =
         block->keeps ? divide_up(block->n_n, TILE_N) * block->tiles_m * TILE_SIZE : TILE_SIZE;
     take_up(job, ws, block);
@@ -234,7 +261,7 @@ static void run_part(void *arg, int thread)
     n0 += job->n0, n1 += job->n0;
     if (m0 == m1 || n0 == n1) return;
 
-    RP_ISA_NAME(rp_gemm_step_first)(&g->sum, &ws->step);
+    RP_ISA_NAME(rp_gemm_step_first)(&g->sum, job->pack_rows, &ws->step);
     bool keeps = !ws->step.last || g->chain;
     int slots = RP_ISA_NAME(rp_gemm_slots)(&g->sum);
     int64_t tiles_m = divide_up(m1 - m0, TILE_M), tiles_n = divide_up(n1 - n0, TILE_N);

@@ -21,6 +21,16 @@ static int64_t terms_before(const struct rp_gemm_sum *sum, int64_t k)
     return smaller(row % RP_GEMM_PANEL, row - sum->first);
 }
 
+/* A shard ends with this piece: like a binary counter, as many nodes are complete as the shard's
+ * number ends in ones. */
+static void end_shard(const struct rp_gemm_sum *sum, int64_t shard, struct rp_gemm_piece *piece)
+{
+    int level = 0;
+    while (shard >> level & 1) level++;
+    piece->add_end = (int8_t)(SLOT_TREE + level);
+    piece->store = shard == sum->shards - 1 ? SLOT_NONE : (int8_t)(SLOT_TREE + level);
+}
+
 /* The piece of n_k terms that begins at term k: where it comes from and where it goes. */
 static struct rp_gemm_piece make_piece(const struct rp_gemm_sum *sum, int64_t k, int64_t n_k)
 {
@@ -35,12 +45,16 @@ static struct rp_gemm_piece make_piece(const struct rp_gemm_sum *sum, int64_t k,
     if (row >= RP_GEMM_PANEL) piece.add = SLOT_SUM;
     piece.store = SLOT_SUM;
     if (end < sum->rows) return piece;
-    /* The shard ends: like a binary counter, as many nodes are complete as its number ends in ones.
-     */
-    int level = 0;
-    while (shard >> level & 1) level++;
-    piece.add_end = (int8_t)(SLOT_TREE + level);
-    piece.store = shard == sum->shards - 1 ? SLOT_NONE : (int8_t)(SLOT_TREE + level);
+    end_shard(sum, shard, &piece);
+    return piece;
+}
+
+/* Two shards, each of one piece, as one: the tree's lowest level is added where they are made. */
+static struct rp_gemm_piece make_pair(const struct rp_gemm_sum *sum, int64_t k)
+{
+    struct rp_gemm_piece piece = {.n_k = (int)sum->rows, .load = SLOT_NONE, .pair = true};
+    end_shard(sum, k / sum->rows + 1, &piece);
+    piece.add = SLOT_TREE + 1;
     return piece;
 }
 
@@ -50,6 +64,14 @@ static void fill(const struct rp_gemm_sum *sum, struct rp_gemm_step *step)
 {
     int64_t total = sum->shards * sum->count, k = step->k;
     step->n_k = step->n_pieces = 0;
+    if (step->pairs) {
+        for (; k < total && step->n_k + 2 * sum->rows <= STEP_K; k += 2 * sum->rows) {
+            step->piece[step->n_pieces++] = make_pair(sum, k);
+            step->n_k += 2 * (int)sum->rows;
+        }
+        step->last = k == total;
+        return;
+    }
     while (k < total) {
         int64_t terms = panel_terms(sum, k), whole = terms + terms_before(sum, k);
         int64_t part = (whole + STEP_K - 1) / STEP_K;
@@ -63,9 +85,11 @@ static void fill(const struct rp_gemm_sum *sum, struct rp_gemm_step *step)
     step->last = k == total;
 }
 
-void RP_ISA_NAME(rp_gemm_step_first)(const struct rp_gemm_sum *sum, struct rp_gemm_step *step)
+void RP_ISA_NAME(rp_gemm_step_first)(const struct rp_gemm_sum *sum, bool pairs,
+                                     struct rp_gemm_step *step)
 {
     step->k = 0;
+    step->pairs = pairs && sum->shards > 1 && 2 * sum->rows <= STEP_K;
     if (sum->shards * sum->count > 0) {
         fill(sum, step);
         return;

@@ -10,12 +10,14 @@
 struct rp_gemm_step {
     int64_t k;
     int n_k, n_pieces;
-    bool last;
+    bool pairs, last;
     struct rp_gemm_piece piece[STEP_K + 1];
 };
 
-/* The first step, and the one that follows; false after the last. */
-void RP_ISA_NAME(rp_gemm_step_first)(const struct rp_gemm_sum *sum, struct rp_gemm_step *step);
+/* The first step, and the one that follows; false after the last. `pairs`: short shards may be
+ * taken two by two (struct rp_gemm_piece). */
+void RP_ISA_NAME(rp_gemm_step_first)(const struct rp_gemm_sum *sum, bool pairs,
+                                     struct rp_gemm_step *step);
 bool RP_ISA_NAME(rp_gemm_step_next)(const struct rp_gemm_sum *sum, struct rp_gemm_step *step);
 
 /* Slots that a tile needs. */

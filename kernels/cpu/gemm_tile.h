@@ -36,6 +36,7 @@ struct rp_gemm_piece {
     int8_t load;         /* slot that the chain goes on from, or SLOT_NONE: from +0 */
     int8_t add, add_end; /* slots [add, add_end) are added in this order when the piece ends */
     int8_t store;        /* slot that takes the result, or SLOT_NONE: it is the output */
+    bool pair;           /* two whole shards of n_k terms each, one behind the other; a is packed */
 };
 
 struct rp_gemm_tile {
@@ -50,13 +51,16 @@ struct rp_gemm_tile {
     const float *bias; /* (TILE_N) or NULL: added to the output */
 };
 
+/* In all that follows `height` is a constant where it is called: the rows that are computed, the
+ * first of TILE_M. A lower tile at the end of the rows costs no more than its share. */
+
 /* acc += column of a times row of b, for one k. */
 RP_VEC_FN void rp_gemm_add_term(const float *const a[TILE_M], ptrdiff_t k, const float *b,
-                                rp_vf acc[TILE_M][TILE_VECTORS])
+                                rp_vf acc[TILE_M][TILE_VECTORS], int height)
 {
     rp_vf row[TILE_VECTORS];
     for (int v = 0; v < TILE_VECTORS; v++) row[v] = rp_vload(b + v * RP_VW);
-    for (int i = 0; i < TILE_M; i++) {
+    for (int i = 0; i < height; i++) {
         rp_vf x = rp_vset(a[i][k]);
         for (int v = 0; v < TILE_VECTORS; v++) acc[i][v] = rp_vfma(x, row[v], acc[i][v]);
     }
@@ -64,76 +68,112 @@ RP_VEC_FN void rp_gemm_add_term(const float *const a[TILE_M], ptrdiff_t k, const
 
 /* The same where a is packed: one pointer, and offsets that the compiler knows. */
 RP_VEC_FN void rp_gemm_add_packed_term(const float *a, const float *b,
-                                       rp_vf acc[TILE_M][TILE_VECTORS])
+                                       rp_vf acc[TILE_M][TILE_VECTORS], int height)
 {
     rp_vf row[TILE_VECTORS];
     for (int v = 0; v < TILE_VECTORS; v++) row[v] = rp_vload(b + v * RP_VW);
-    for (int i = 0; i < TILE_M; i++) {
+    for (int i = 0; i < height; i++) {
         rp_vf x = rp_vset(a[i]);
         for (int v = 0; v < TILE_VECTORS; v++) acc[i][v] = rp_vfma(x, row[v], acc[i][v]);
     }
 }
 
-RP_VEC_FN void rp_gemm_load_tile(const float *slot, rp_vf acc[TILE_M][TILE_VECTORS])
+/* ---- pieces: rows [first, first + height) of the tile -------------------------------------------
+ */
+
+RP_VEC_FN void rp_gemm_begin_piece(const struct rp_gemm_tile *tile,
+                                   const struct rp_gemm_piece *piece,
+                                   rp_vf acc[TILE_M][TILE_VECTORS], int height)
 {
-    for (int i = 0; i < TILE_M; i++)
-        for (int v = 0; v < TILE_VECTORS; v++) acc[i][v] = rp_vload(slot + i * TILE_N + v * RP_VW);
+    const float *slot = tile->state + piece->load * tile->slot;
+    for (int i = 0; i < height; i++)
+        for (int v = 0; v < TILE_VECTORS; v++)
+            acc[i][v] =
+                piece->load != SLOT_NONE ? rp_vload(slot + i * TILE_N + v * RP_VW) : rp_vzero();
 }
 
-RP_VEC_FN void rp_gemm_store_tile(float *slot, rp_vf acc[TILE_M][TILE_VECTORS])
-{
-    for (int i = 0; i < TILE_M; i++)
-        for (int v = 0; v < TILE_VECTORS; v++) rp_vstore(slot + i * TILE_N + v * RP_VW, acc[i][v]);
-}
-
-RP_VEC_FN void rp_gemm_output_tile(const struct rp_gemm_tile *tile, rp_vf acc[TILE_M][TILE_VECTORS])
+RP_VEC_FN void rp_gemm_output_tile(const struct rp_gemm_tile *tile, rp_vf acc[TILE_M][TILE_VECTORS],
+                                   int first, int height)
 {
     for (int v = 0; v < TILE_VECTORS; v++) {
         if (!tile->bias) {
-            for (int i = 0; i < TILE_M; i++) rp_vstore(tile->c[i] + v * RP_VW, acc[i][v]);
+            for (int i = 0; i < height; i++) rp_vstore(tile->c[first + i] + v * RP_VW, acc[i][v]);
             continue;
         }
         rp_vf bias = rp_vload(tile->bias + v * RP_VW);
-        for (int i = 0; i < TILE_M; i++) rp_vstore(tile->c[i] + v * RP_VW, acc[i][v] + bias);
+        for (int i = 0; i < height; i++)
+            rp_vstore(tile->c[first + i] + v * RP_VW, acc[i][v] + bias);
     }
+}
+
+RP_VEC_FN void rp_gemm_end_piece(const struct rp_gemm_tile *tile, const struct rp_gemm_piece *piece,
+                                 rp_vf acc[TILE_M][TILE_VECTORS], int first, int height)
+{
+    float *state = tile->state + first * TILE_N;
+    for (int s = piece->add; s < piece->add_end; s++) {
+        const float *slot = state + s * tile->slot;
+        for (int i = 0; i < height; i++)
+            for (int v = 0; v < TILE_VECTORS; v++)
+                acc[i][v] = rp_vload(slot + i * TILE_N + v * RP_VW) + acc[i][v];
+    }
+    if (piece->store == SLOT_NONE) {
+        rp_gemm_output_tile(tile, acc, first, height);
+        return;
+    }
+    float *slot = state + piece->store * tile->slot;
+    for (int i = 0; i < height; i++)
+        for (int v = 0; v < TILE_VECTORS; v++) rp_vstore(slot + i * TILE_N + v * RP_VW, acc[i][v]);
+}
+
+/* The chains of two shards side by side, for half the rows, and their sum: the lowest level of the
+ * tree never leaves the registers. */
+RP_VEC_FN void rp_gemm_run_pair(const struct rp_gemm_tile *tile, const struct rp_gemm_piece *piece,
+                                const float *a, const float *b, int first, int height)
+{
+    rp_vf left[TILE_M][TILE_VECTORS], right[TILE_M][TILE_VECTORS];
+    const float *stop = b + (ptrdiff_t)piece->n_k * TILE_N;
+    ptrdiff_t a_right = (ptrdiff_t)piece->n_k * TILE_M, b_right = (ptrdiff_t)piece->n_k * TILE_N;
+    for (int i = 0; i < height; i++)
+        for (int v = 0; v < TILE_VECTORS; v++) left[i][v] = right[i][v] = rp_vzero();
+#pragma GCC unroll 2
+    for (; b != stop; b += TILE_N, a += TILE_M) {
+        rp_gemm_add_packed_term(a + first, b, left, height);
+        rp_gemm_add_packed_term(a + first + a_right, b + b_right, right, height);
+    }
+    for (int i = 0; i < height; i++)
+        for (int v = 0; v < TILE_VECTORS; v++) left[i][v] = left[i][v] + right[i][v];
+    rp_gemm_end_piece(tile, piece, left, first, height);
 }
 
 /* Runs the pieces of one step. `packed` is a constant where this is called: two loops come of it.
  * They are unrolled as the few instructions of a loop's end would cost several percent. */
-RP_VEC_FN void rp_gemm_tile_run(const struct rp_gemm_tile *tile, bool packed)
+RP_VEC_FN void rp_gemm_tile_run(const struct rp_gemm_tile *tile, bool packed, int height)
 {
     rp_vf acc[TILE_M][TILE_VECTORS];
     const float *a[TILE_M], *b = tile->b, *a_packed = tile->a[0];
     const ptrdiff_t *a_k = tile->a_k;
-    for (int i = 0; i < TILE_M; i++) a[i] = tile->a[packed ? 0 : i];
+    for (int i = 0; i < height; i++) a[i] = tile->a[packed ? 0 : i];
 
     for (const struct rp_gemm_piece *piece = tile->piece, *end = piece + tile->n_pieces;
          piece != end; piece++) {
-        if (piece->load != SLOT_NONE) {
-            rp_gemm_load_tile(tile->state + piece->load * tile->slot, acc);
-        } else {
-            for (int i = 0; i < TILE_M; i++)
-                for (int v = 0; v < TILE_VECTORS; v++) acc[i][v] = rp_vzero();
+        if (packed && piece->pair) {
+            rp_gemm_run_pair(tile, piece, a_packed, b, 0, height / 2);
+            rp_gemm_run_pair(tile, piece, a_packed, b, height / 2, height / 2);
+            a_packed += 2 * (ptrdiff_t)piece->n_k * TILE_M;
+            b += 2 * (ptrdiff_t)piece->n_k * TILE_N;
+            continue;
         }
+        rp_gemm_begin_piece(tile, piece, acc, height);
         const float *stop = b + (ptrdiff_t)piece->n_k * TILE_N;
         if (packed) {
 #pragma GCC unroll 4
             for (; b != stop; b += TILE_N, a_packed += TILE_M)
-                rp_gemm_add_packed_term(a_packed, b, acc);
+                rp_gemm_add_packed_term(a_packed, b, acc, height);
         } else {
 #pragma GCC unroll 4
-            for (; b != stop; b += TILE_N, a_k++) rp_gemm_add_term(a, *a_k, b, acc);
+            for (; b != stop; b += TILE_N, a_k++) rp_gemm_add_term(a, *a_k, b, acc, height);
         }
-        for (int s = piece->add; s < piece->add_end; s++) {
-            const float *slot = tile->state + s * tile->slot;
-            for (int i = 0; i < TILE_M; i++)
-                for (int v = 0; v < TILE_VECTORS; v++)
-                    acc[i][v] = rp_vload(slot + i * TILE_N + v * RP_VW) + acc[i][v];
-        }
-        if (piece->store != SLOT_NONE)
-            rp_gemm_store_tile(tile->state + piece->store * tile->slot, acc);
-        else
-            rp_gemm_output_tile(tile, acc);
+        rp_gemm_end_piece(tile, piece, acc, 0, height);
     }
 }
 

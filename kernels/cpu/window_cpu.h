@@ -17,13 +17,13 @@ static inline void rp_window_taps(int64_t at, int64_t size, int kernel, int stri
 }
 
 /* The outputs whose window covers image position `at`: [*begin, *end); the tap of output i is
- * at + pad - i stride. */
+ * at + pad - i stride. Called for every position: divisions of 32 bits take half the time. */
 static inline void rp_window_outputs(int64_t at, int64_t outputs, int kernel, int stride, int pad,
                                      int64_t *begin, int64_t *end)
 {
     int64_t first = at + pad - kernel + 1;
-    *begin = first > 0 ? (first + stride - 1) / stride : 0;
-    *end = (at + pad) / stride + 1;
+    *begin = first > 0 ? (uint32_t)(first + stride - 1) / (uint32_t)stride : 0;
+    *end = (uint32_t)(at + pad) / (uint32_t)stride + 1;
     if (*end > outputs) *end = outputs;
     if (*begin > *end) *begin = *end;
 }

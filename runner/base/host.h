@@ -19,6 +19,9 @@ void rp_host_system(struct rp_host_system *system);
  * without what the kernel maps; NULL-terminated, free with rp_sys_free_names. */
 char **rp_host_libraries(void);
 
+/* The most memory that this process has held, without the pages of files; 0 when nobody says. */
+uint64_t rp_host_peak_memory(void);
+
 /* What tells that this process runs in a container. */
 struct rp_host_container {
     char kind[32];  /* "docker", "podman", "kubernetes", "apptainer", "container"; "" outside */

@@ -53,6 +53,12 @@ RP_NODISCARD enum rp_status rp_sys_open_read(const char *path, enum rp_status st
 RP_NODISCARD enum rp_status rp_sys_read(int fd, void *bytes, size_t capacity, size_t *got,
                                         const char *path, enum rp_status status,
                                         struct rp_error *err);
+/* `size` bytes of an open file mapped for reading; a file that shrinks later ends the process. */
+RP_NODISCARD enum rp_status rp_sys_map(int fd, uint64_t size, const char *path, void **map,
+                                       struct rp_error *err);
+void rp_sys_unmap(void *map, uint64_t size); /* NULL is fine */
+/* Bytes that an unprivileged process may still write where `path` lies; 0 when nobody knows. */
+uint64_t rp_sys_free_space(const char *path);
 /* The whole file, NUL-terminated after `*length`; more than `limit` bytes is refused. Caller frees
  * with rp_mem_free. */
 RP_NODISCARD enum rp_status rp_sys_read_file(const char *path, uint64_t limit,

@@ -7,7 +7,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 enum { MODE_FILE = 0666, MODE_FOLDER = 0777 };
@@ -70,6 +72,26 @@ enum rp_status rp_sys_read(int fd, void *bytes, size_t capacity, size_t *got, co
         *got += (size_t)n;
     }
     return RP_STATUS_OK;
+}
+
+enum rp_status rp_sys_map(int fd, uint64_t size, const char *path, void **map, struct rp_error *err)
+{
+    *map = mmap(NULL, (size_t)size, PROT_READ, MAP_SHARED, fd, 0);
+    if (*map != MAP_FAILED) return RP_STATUS_OK;
+    *map = NULL;
+    return fail(err, RP_STATUS_DATA, "map", path);
+}
+
+void rp_sys_unmap(void *map, uint64_t size)
+{
+    if (map) munmap(map, (size_t)size);
+}
+
+uint64_t rp_sys_free_space(const char *path)
+{
+    struct statvfs st;
+    if (statvfs(path, &st) != 0) return 0;
+    return (uint64_t)st.f_bavail * st.f_frsize;
 }
 
 enum rp_status rp_sys_read_file(const char *path, uint64_t limit, enum rp_status status,

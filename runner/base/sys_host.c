@@ -120,6 +120,25 @@ char **rp_host_libraries(void)
     return list.path;
 }
 
+/* ---- memory -----------------------------------------------------------------------------------
+ */
+
+/* A line of /proc/self/status, "VmHWM:   1234 kB", in bytes. */
+static uint64_t find_kilobytes(const char *text, const char *name)
+{
+    const char *at = strstr(text, name);
+    return at ? 1024 * strtoull(at + strlen(name), NULL, 10) : 0;
+}
+
+uint64_t rp_host_peak_memory(void)
+{
+    char text[8192];
+    read_text("/proc/self/status", text, sizeof text);
+    uint64_t peak = find_kilobytes(text, "VmHWM:"), files = find_kilobytes(text, "RssFile:");
+    files += find_kilobytes(text, "RssShmem:");
+    return peak > files ? peak - files : 0;
+}
+
 /* ---- container
  * -----------------------------------------------------------------------------------
  */

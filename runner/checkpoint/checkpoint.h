@@ -20,11 +20,19 @@ struct rp_st_tensor {
     struct rp_tensor
         shape; /* dtype F32 (others refused on reading); data: host memory, see below */
 };
-/* Writes tensors in the order given, with `metadata` (name, value pairs, NULL-terminated; may be
- * NULL). Fills `tensor_hash[i]` with the SHA-256 of each tensor's bytes and `file_hash` (either may
- * be NULL); fsyncs. STORAGE when it cannot be written; what was written of it stays for the caller
- * to remove. */
+/* Gives the bytes of tensors that do not lie in memory as a file has them. take() is called for
+ * each tensor in turn, and what it returns is read until the next call; with NULL when the last
+ * tensor of the file has been read, before the file is synced. */
+struct rp_st_source {
+    const void *(*take)(void *context, const struct rp_st_tensor *tensor);
+    void *context;
+};
+/* Writes tensors in the order given, from their data or from `source` (may be NULL), with
+ * `metadata` (name, value pairs, NULL-terminated; may be NULL). Fills `tensor_hash[i]` with the
+ * SHA-256 of each tensor's bytes and `file_hash` (either may be NULL); fsyncs. STORAGE when it
+ * cannot be written; what was written of it stays for the caller to remove. */
 RP_NODISCARD enum rp_status rp_st_write(const char *path, const struct rp_st_tensor *tensors, int n,
+                                        const struct rp_st_source *source,
                                         const char *const *metadata, struct rp_sha256 *tensor_hash,
                                         struct rp_sha256 *file_hash, struct rp_error *err);
 /* Reads the whole file; each tensor's data points into memory owned by `*file` and lies on at least
@@ -63,13 +71,14 @@ struct rp_checkpoint_state {
     uint64_t evaluated_step; /* last step after which an evaluation was completed and recorded */
 };
 
-/* Everything one save needs; host memory, file layout already applied. Not owned. */
+/* Everything one save needs; host memory, file layout already applied, or `source`. Not owned. */
 struct rp_checkpoint_content {
     struct rp_checkpoint_state state;
     const struct rp_st_tensor *model;
     int n_model;
     const struct rp_st_tensor *optimizer;
     int n_optimizer;
+    const struct rp_st_source *source; /* of both files, model first; NULL: the tensors' data */
     /* Asked when all is on disk, right before the rename that makes it real; NULL: nothing to ask.
      * rp_manifest_check is meant to be called here: what is no longer the newest commits nothing.
      */

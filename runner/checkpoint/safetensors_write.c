@@ -84,19 +84,21 @@ static enum rp_status stream_put(struct stream *stream, const void *bytes, size_
 }
 
 static enum rp_status put_tensor(struct stream *stream, const struct rp_st_tensor *tensor,
-                                 struct rp_sha256 *hash, struct rp_error *err)
+                                 const struct rp_st_source *source, struct rp_sha256 *hash,
+                                 struct rp_error *err)
 {
+    const void *bytes = source ? source->take(source->context, tensor) : tensor->shape.data;
     struct rp_hasher *hasher = hash ? rp_hasher_new() : NULL;
-    enum rp_status status =
-        stream_put(stream, tensor->shape.data, rp_tensor_bytes(&tensor->shape), hasher, err);
+    enum rp_status status = stream_put(stream, bytes, rp_tensor_bytes(&tensor->shape), hasher, err);
     if (hash && status == RP_STATUS_OK) *hash = rp_hasher_finish(hasher);
     rp_hasher_free(hasher);
     return status;
 }
 
 enum rp_status rp_st_write(const char *path, const struct rp_st_tensor *tensors, int n,
-                           const char *const *metadata, struct rp_sha256 *tensor_hash,
-                           struct rp_sha256 *file_hash, struct rp_error *err)
+                           const struct rp_st_source *source, const char *const *metadata,
+                           struct rp_sha256 *tensor_hash, struct rp_sha256 *file_hash,
+                           struct rp_error *err)
 {
     struct rp_text header = {0};
     struct stream stream = {.fd = -1, .path = path};
@@ -115,9 +117,11 @@ enum rp_status rp_st_write(const char *path, const struct rp_st_tensor *tensors,
     RP_TRY_GOTO(status, stream_put(&stream, length, sizeof length, NULL, err), out);
     RP_TRY_GOTO(status, stream_put(&stream, header.bytes, header.length, NULL, err), out);
     for (int i = 0; i < n; i++)
-        RP_TRY_GOTO(status,
-                    put_tensor(&stream, &tensors[i], tensor_hash ? &tensor_hash[i] : NULL, err),
-                    out);
+        RP_TRY_GOTO(
+            status,
+            put_tensor(&stream, &tensors[i], source, tensor_hash ? &tensor_hash[i] : NULL, err),
+            out);
+    if (source) source->take(source->context, NULL);
     RP_TRY_GOTO(status, stream_flush(&stream, err), out);
     RP_TRY_GOTO(status, rp_sys_sync(stream.fd, path, err), out);
     if (file_hash) *file_hash = rp_hasher_finish(stream.file);

@@ -82,7 +82,8 @@ out:
 }
 
 static enum rp_status write_tensors(const char *folder, const char *name,
-                                    const struct rp_st_tensor *tensors, int n, uint64_t step,
+                                    const struct rp_st_tensor *tensors, int n,
+                                    const struct rp_st_source *source, uint64_t step,
                                     struct rp_sha256 *tensor_hash, struct rp_sha256 *file_hash,
                                     uint64_t *bytes, struct rp_error *err)
 {
@@ -91,7 +92,8 @@ static enum rp_status write_tensors(const char *folder, const char *name,
     snprintf(step_text, sizeof step_text, "%" PRIu64, step);
     /* `format: pt` says how the axes lie (outputs first); some readers insist on it. */
     const char *const metadata[] = {"format", "pt", "writer", "reprise", "step", step_text, NULL};
-    enum rp_status status = rp_st_write(path, tensors, n, metadata, tensor_hash, file_hash, err);
+    enum rp_status status =
+        rp_st_write(path, tensors, n, source, metadata, tensor_hash, file_hash, err);
     if (status == RP_STATUS_OK) status = rp_sys_stat(path, &stat, err);
     if (status == RP_STATUS_OK) *bytes = stat.size;
     rp_mem_free(path);
@@ -110,12 +112,12 @@ static enum rp_status write_files(const char *folder, const struct rp_checkpoint
 
     RP_TRY_GOTO(status,
                 write_tensors(folder, RP_CHECKPOINT_MODEL, content->model, content->n_model,
-                              content->state.step, model, &hashes->model, &hashes->model_bytes,
-                              err),
+                              content->source, content->state.step, model, &hashes->model,
+                              &hashes->model_bytes, err),
                 out);
     RP_TRY_GOTO(status,
                 write_tensors(folder, RP_CHECKPOINT_OPTIMIZER, content->optimizer,
-                              content->n_optimizer, content->state.step, optimizer,
+                              content->n_optimizer, content->source, content->state.step, optimizer,
                               &hashes->optimizer, &hashes->optimizer_bytes, err),
                 out);
     hashes->tensors =

@@ -5,6 +5,8 @@
 #include "base/sys.h"
 #include "cli/cli.h"
 #include "cli/run_view.h"
+#include "train/train.h"
+#include "train/train.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -171,10 +173,11 @@ static void tell_element(const struct rp_compare_element *e, struct rp_text *tex
         json_array_append_new(index, json_integer(e->index[d]));
     }
     rp_text_add(text,
-                "first element that differs, checkpoint of step %" PRIu64 ": %s [%s] of the %s\n"
+                "first element that differs, %s %" PRIu64 ": %s [%s] of the %s\n"
                 "  %.9g (%08" PRIx32 ")  %.9g (%08" PRIx32 "), ",
-                e->step, e->tensor, rp_text_get(&place), e->file, (double)e->a, bits_of(e->a),
-                (double)e->b, bits_of(e->b));
+                e->replayed ? "after step" : "checkpoint of step", e->step, e->tensor,
+                rp_text_get(&place), e->file, (double)e->a, bits_of(e->a), (double)e->b,
+                bits_of(e->b));
     if (e->ulps == UINT64_MAX)
         rp_text_add(text, "one is no number");
     else
@@ -195,18 +198,19 @@ static void tell_element(const struct rp_compare_element *e, struct rp_text *tex
 }
 
 static enum rp_status tell_checkpoints(const struct rp_compare_side *a,
-                                       const struct rp_compare_side *b, uint64_t from,
+                                       const struct rp_compare_side *b, uint64_t from, bool replay,
                                        struct rp_text *text, json_t *result, struct rp_error *err)
 {
     struct rp_compare_element element;
     if (!a->run || !b->run) return RP_STATUS_OK;
-    enum rp_status status = rp_compare_checkpoints(a->run, b->run, from, &element, err);
+    enum rp_status status = replay ? rp_compare_replayed(a, b, from, &element, err)
+                                   : rp_compare_checkpoints(a->run, b->run, from, &element, err);
     if (status != RP_STATUS_OK) return status;
     if (!element.has_checkpoint)
         rp_text_add(text,
                     "no checkpoint of one step from %" PRIu64
                     " on is in both folders, so the element "
-                    "cannot be named; `checkpoint.every` decides\n",
+                    "cannot be named; --replay computes it\n",
                     from);
     if (element.only[0]) rp_text_add(text, "%s\n", element.only);
     if (element.found) tell_element(&element, text, result);
@@ -236,8 +240,8 @@ static uint64_t last_step(const struct rp_compare_side *side)
 
 /* Tells everything that differs; a difference is also the error, in one line. */
 static enum rp_status tell(const struct rp_compare_side *a, const struct rp_compare_side *b,
-                           const struct difference *d, struct rp_text *text, json_t *result,
-                           struct rp_error *err)
+                           const struct difference *d, bool replay, struct rp_text *text,
+                           json_t *result, struct rp_error *err)
 {
     enum verdict verdict = judge(a, b, d);
     char *x = name_of(a), *y = name_of(b);
@@ -257,7 +261,7 @@ static enum rp_status tell(const struct rp_compare_side *a, const struct rp_comp
         break;
     case STEP_DIFFERS:
         tell_step(d, text, result);
-        status = tell_checkpoints(a, b, d->a->step, text, result, err);
+        status = tell_checkpoints(a, b, d->a->step, replay, text, result, err);
         if (status == RP_STATUS_OK)
             status = rp_error_set(err, RP_STATUS_DIFFERENT,
                                   "%s and %s differ from step %" PRIu64 " on", x, y, d->a->step);
@@ -266,7 +270,7 @@ static enum rp_status tell(const struct rp_compare_side *a, const struct rp_comp
         rp_text_add(
             text, "every step has the same loss and params, the final digests differ\n  %s\n  %s\n",
             final_of(a), final_of(b));
-        status = tell_checkpoints(a, b, last_step(a), text, result, err);
+        status = tell_checkpoints(a, b, last_step(a), false, text, result, err);
         if (status == RP_STATUS_OK)
             status = rp_error_set(err, RP_STATUS_DIFFERENT,
                                   "%s and %s have different final digests", x, y);
@@ -293,11 +297,18 @@ static enum rp_status run(const struct rp_cli_args *args, json_t *result, struct
     struct difference difference = {0};
     struct rp_text text = {0}, facts = {0};
     enum rp_status status = RP_STATUS_OK;
+    rp_train_catch_signals();
     RP_TRY_GOTO(status, open_side(args->word[0], &a, err), out);
     RP_TRY_GOTO(status, open_side(args->word[1], &b, err), out);
+    if (rp_cli_has(args, "--replay") && (!a.run || !b.run)) {
+        status = rp_error_set(err, RP_STATUS_USAGE,
+                              "--replay needs two run folders; %s is a list of digests alone",
+                              a.run ? b.word : a.word);
+        goto out;
+    }
     find_difference(&a.digests, &b.digests, &difference);
     rp_compare_facts(&a, &b, &facts, result);
-    status = tell(&a, &b, &difference, &text, result, err);
+    status = tell(&a, &b, &difference, rp_cli_has(args, "--replay"), &text, result, err);
     if (!args->json) {
         if (facts.length) printf("what differs around them:\n%s", facts.bytes);
         fputs(rp_text_get(&text), stdout);
@@ -311,7 +322,11 @@ out:
     return status;
 }
 
-static const struct rp_cli_option options[] = {{NULL, RP_CLI_FLAG, NULL, NULL}};
+static const struct rp_cli_option options[] = {
+    {"--replay", RP_CLI_FLAG, NULL,
+     "compute the first step that differs again in both runs, and name the element there"},
+    {NULL, RP_CLI_FLAG, NULL, NULL},
+};
 
 const struct rp_command rp_command_compare = {
     .name = "compare",

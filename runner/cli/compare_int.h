@@ -24,6 +24,7 @@ void rp_compare_facts(const struct rp_compare_side *a, const struct rp_compare_s
  * (0: any). */
 struct rp_compare_element {
     bool has_checkpoint; /* was there one to look at */
+    bool replayed;       /* it was computed again */
     bool found;
     uint64_t step; /* of the checkpoint */
     char tensor[112];
@@ -39,6 +40,11 @@ struct rp_compare_element {
 RP_NODISCARD enum rp_status rp_compare_checkpoints(const char *a, const char *b, uint64_t step,
                                                    struct rp_compare_element *element,
                                                    struct rp_error *err);
+/* The same after `step`, which both runs compute again in memory (compare --replay). */
+RP_NODISCARD enum rp_status rp_compare_replayed(const struct rp_compare_side *a,
+                                                const struct rp_compare_side *b, uint64_t step,
+                                                struct rp_compare_element *element,
+                                                struct rp_error *err);
 /* Floats between the two, counting across zero; +0 and -0 are one apart here, so that unequal bits
  * are never 0 apart. NaN against anything else: UINT64_MAX. */
 uint64_t rp_compare_ulps(float a, float b);

@@ -2,6 +2,9 @@
  * step. */
 #include "cli/compare_int.h"
 
+#include "base/sys.h"
+#include "train/train.h"
+
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -102,6 +105,42 @@ static enum rp_status find_common(const char *a, const char *b, uint64_t from, u
     return status;
 }
 
+static void compare_states(struct rp_compare_element *element, const struct rp_checkpoint *a,
+                           const struct rp_checkpoint *b)
+{
+    element->has_checkpoint = true;
+    compare_files(element, &a->model, &b->model, "model");
+    compare_files(element, &a->optimizer, &b->optimizer, "optimizer");
+}
+
+static enum rp_status recompute(const struct rp_compare_side *side, uint64_t step,
+                                struct rp_checkpoint *state, struct rp_error *err)
+{
+    struct rp_spec *spec = NULL;
+    struct rp_spec_options options = {
+        .data_folder = json_string_value(json_object_get(side->manifest.root, "data_folder"))};
+    char *path = rp_sys_join(side->run, "resolved.yaml");
+    enum rp_status status = rp_spec_load(path, &options, &spec, err);
+    if (status == RP_STATUS_OK) status = rp_train_recompute(spec, side->run, step, state, err);
+    rp_spec_free(spec);
+    rp_mem_free(path);
+    return status;
+}
+
+enum rp_status rp_compare_replayed(const struct rp_compare_side *a, const struct rp_compare_side *b,
+                                   uint64_t step, struct rp_compare_element *element,
+                                   struct rp_error *err)
+{
+    struct rp_checkpoint x = {0}, y = {0};
+    *element = (struct rp_compare_element){.step = step, .replayed = true};
+    enum rp_status status = recompute(a, step, &x, err);
+    if (status == RP_STATUS_OK) status = recompute(b, step, &y, err);
+    if (status == RP_STATUS_OK) compare_states(element, &x, &y);
+    rp_checkpoint_release(&y);
+    rp_checkpoint_release(&x);
+    return status;
+}
+
 enum rp_status rp_compare_checkpoints(const char *a, const char *b, uint64_t step,
                                       struct rp_compare_element *element, struct rp_error *err)
 {
@@ -113,9 +152,7 @@ enum rp_status rp_compare_checkpoints(const char *a, const char *b, uint64_t ste
     if (element->step == UINT64_MAX) goto out;
     RP_TRY_GOTO(status, rp_checkpoint_load(a, element->step, &found, &x, err), out);
     RP_TRY_GOTO(status, rp_checkpoint_load(b, element->step, &found, &y, err), out);
-    element->has_checkpoint = true;
-    compare_files(element, &x.model, &y.model, "model");
-    compare_files(element, &x.optimizer, &y.optimizer, "optimizer");
+    compare_states(element, &x, &y);
 out:
     rp_checkpoint_release(&y);
     rp_checkpoint_release(&x);

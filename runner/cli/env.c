@@ -1,7 +1,6 @@
 /* env.c - `reprise env`: the environment as it would be recorded. */
 #include "cli/cli.h"
 
-#include "env/open_device.h"
 #include "env/env.h"
 
 #include <jansson.h>

@@ -4,7 +4,6 @@
 
 #include "base/sys.h"
 #include "data/data.h"
-#include "env/open_device.h"
 #include "env/env.h"
 
 #include <jansson.h>

@@ -2,7 +2,6 @@
  */
 #include "cli/cli.h"
 
-#include "env/open_device.h"
 #include "env/env.h"
 #include "plan/plan.h"
 

@@ -20,7 +20,8 @@ struct table {
     struct rp_data_set *set;
     struct csv_reader reader;
     char **columns;
-    int64_t n_columns, label; /* column number of the target */
+    int64_t n_columns, label; /* column number of the target, -1: none */
+    int64_t *feature;         /* (n_columns) its place in x; -1: the target, or left out */
     int64_t capacity;         /* rows that there can be at most */
     struct word *words;       /* (n) classes: the target of each row */
     int64_t n_empty, empty_lines[LINES_NAMED];
@@ -32,33 +33,122 @@ static enum rp_status fail_at(const struct table *table, const struct csv_cell *
     return rp_data_fail(table->source, 0, err, "line %lld: %s", (long long)cell->line, what);
 }
 
+static bool is_ignored(const struct rp_spec_dataset *dataset, const char *column)
+{
+    for (int i = 0; i < dataset->n_csv_ignore; i++)
+        if (strcmp(dataset->csv_ignore[i], column) == 0) return true;
+    return false;
+}
+
 /* ---- the header line
  * ------------------------------------------------------------------------------- */
+
+/* The names in the first line, for messages. */
+static void list_columns(const struct table *table, struct rp_text *names)
+{
+    for (int64_t i = 0; i < table->n_columns && i < 40; i++)
+        rp_text_add(names, "%s`%s`", i ? ", " : "", table->columns[i]);
+    if (table->n_columns > 40) rp_text_add(names, ", ...");
+}
 
 static enum rp_status find_label(struct table *table, struct rp_error *err)
 {
     const char *wanted = table->source->dataset->csv_label;
     struct rp_text names = {0};
     int found = 0;
-    for (int64_t i = 0; i < table->n_columns; i++) {
-        if (i < 40) rp_text_add(&names, "%s`%s`", i ? ", " : "", table->columns[i]);
+    table->label = -1;
+    for (int64_t i = 0; wanted && i < table->n_columns; i++) {
         if (strcmp(table->columns[i], wanted) != 0) continue;
         table->label = i;
         found++;
     }
     enum rp_status status = RP_STATUS_OK;
-    if (found != 1)
+    bool may_lack = table->source->without_targets && found == 0;
+    list_columns(table, &names);
+    if (found != 1 && !may_lack)
         status = rp_data_fail(table->source, 0, err,
                               "%s column `%s` (data label) in its first line, which must name the "
-                              "columns; found: %s%s",
-                              found ? "more than one" : "no", wanted, rp_text_get(&names),
-                              table->n_columns > 40 ? ", ..." : "");
-    else if (table->n_columns < 2)
+                              "columns; found: %s",
+                              found ? "more than one" : "no", wanted, rp_text_get(&names));
+    else if (table->n_columns < 2 && !may_lack)
         status = rp_data_fail(table->source, 0, err,
                               "only the column `%s`: expected numeric columns beside it%s", wanted,
                               table->reader.delimiter == ',' ? " (is the `delimiter` right?)" : "");
     rp_text_release(&names);
     return status;
+}
+
+/* The columns wanted, wherever they stand: a table that lacks one is another table. */
+static enum rp_status find_wanted(struct table *table, int64_t *n, struct rp_error *err)
+{
+    enum rp_status status = RP_STATUS_OK;
+    struct rp_text names = {0};
+    list_columns(table, &names);
+    for (*n = 0; status == RP_STATUS_OK && table->source->columns[*n]; ++*n) {
+        const char *wanted = table->source->columns[*n];
+        int found = 0;
+        for (int64_t i = 0; i < table->n_columns; i++) {
+            if (i == table->label || strcmp(table->columns[i], wanted) != 0) continue;
+            table->feature[i] = *n;
+            found++;
+        }
+        if (found != 1)
+            status = rp_data_fail(table->source, 0, err,
+                                  "%s column `%s`, which the model was trained on; found: %s",
+                                  found ? "more than one" : "no", wanted, rp_text_get(&names));
+    }
+    rp_text_release(&names);
+    return status;
+}
+
+/* A name under `ignore` that no column has is a spelling mistake. */
+static enum rp_status check_ignored(const struct table *table, struct rp_error *err)
+{
+    const struct rp_spec_dataset *dataset = table->source->dataset;
+    for (int i = 0; i < dataset->n_csv_ignore; i++) {
+        bool found = false;
+        for (int64_t c = 0; c < table->n_columns && !found; c++)
+            found = strcmp(table->columns[c], dataset->csv_ignore[i]) == 0;
+        if (!found)
+            return rp_data_fail(table->source, 0, err, "no column `%s` to ignore in its first line",
+                                dataset->csv_ignore[i]);
+    }
+    return RP_STATUS_OK;
+}
+
+/* Numbers the columns that are features, from left to right. */
+static enum rp_status number_features(struct table *table, int64_t *n, struct rp_error *err)
+{
+    const struct rp_spec_dataset *dataset = table->source->dataset;
+    RP_TRY(check_ignored(table, err));
+    if (table->label >= 0 && is_ignored(dataset, dataset->csv_label))
+        return rp_data_fail(table->source, 0, err, "column `%s` is the label and under `ignore`",
+                            dataset->csv_label);
+    *n = 0;
+    for (int64_t i = 0; i < table->n_columns; i++)
+        if (i != table->label && !is_ignored(dataset, table->columns[i]))
+            table->feature[i] = (*n)++;
+    if (*n > 0) return RP_STATUS_OK;
+    return rp_data_fail(table->source, 0, err, "every column beside `%s` is under `ignore`",
+                        dataset->csv_label);
+}
+
+static enum rp_status find_features(struct table *table, struct rp_error *err)
+{
+    struct rp_data_set *set = table->set;
+    int64_t n = 0;
+    table->feature = RP_NEW_ARRAY(int64_t, table->n_columns);
+    for (int64_t i = 0; i < table->n_columns; i++) table->feature[i] = -1;
+    if (table->source->columns)
+        RP_TRY(find_wanted(table, &n, err));
+    else
+        RP_TRY(number_features(table, &n, err));
+    rp_data_set_shape(set, 1, n, 1, 1);
+    set->columns = RP_NEW_ARRAY(char *, n);
+    for (int64_t i = 0; i < table->n_columns; i++)
+        if (table->feature[i] >= 0)
+            set->columns[table->feature[i]] = rp_mem_copy_text(table->columns[i]);
+    return RP_STATUS_OK;
 }
 
 static enum rp_status read_header(struct table *table, struct rp_error *err)
@@ -73,7 +163,7 @@ static enum rp_status read_header(struct table *table, struct rp_error *err)
         table->columns[table->n_columns++] = rp_mem_text("%.*s", (int)cell.length, cell.text);
     }
     RP_TRY(find_label(table, err));
-    rp_data_set_shape(table->set, 1, table->n_columns - 1, 1, 1);
+    RP_TRY(find_features(table, err));
     table->set->n_values = table->set->target == RP_TARGET_VALUES ? 1 : 0;
     return RP_STATUS_OK;
 }
@@ -93,9 +183,9 @@ static enum rp_status allocate_rows(struct table *table, struct rp_error *err)
     table->capacity = lines < most ? lines : most;
     set->n = table->capacity;
     RP_TRY(rp_data_allocate_x(table->source, 0, set, err));
-    RP_TRY(rp_data_allocate_y(table->source, 0, set, err));
+    if (!table->source->without_targets) RP_TRY(rp_data_allocate_y(table->source, 0, set, err));
     set->n = 0;
-    if (set->target != RP_TARGET_CLASSES) return RP_STATUS_OK;
+    if (set->target != RP_TARGET_CLASSES || table->source->without_targets) return RP_STATUS_OK;
     table->words = rp_mem_try((size_t)table->capacity * sizeof *table->words);
     if (table->words) return RP_STATUS_OK;
     return rp_error_set(err, RP_STATUS_MEMORY, "%s: %lld lines do not fit into memory",
@@ -114,22 +204,23 @@ static enum rp_status keep_number(struct table *table, const struct csv_cell *ce
                         (int)(cell->length < CELL_SHOWN ? cell->length : CELL_SHOWN), cell->text,
                         cell->length > CELL_SHOWN ? "..." : "",
                         is_target ? "write `target: classes` for words"
-                                  : "leave the column out of the file or write it as numbers");
+                                  : "leave the column out (`ignore`) or write it as numbers");
 }
 
 static enum rp_status keep_cell(struct table *table, const struct csv_cell *cell, int64_t column,
                                 struct rp_error *err)
 {
     struct rp_data_set *set = table->set;
-    int64_t row = set->n;
+    int64_t row = set->n, feature = table->feature[column];
+    bool is_target = column == table->label && !table->source->without_targets;
+    if (feature < 0 && !is_target) return RP_STATUS_OK;
     if (cell->length == 0) {
         if (table->n_empty < LINES_NAMED) table->empty_lines[table->n_empty] = cell->line;
         table->n_empty++;
         return RP_STATUS_OK;
     }
-    if (column != table->label)
-        return keep_number(table, cell, column,
-                           &set->f32[row * set->row + column - (column > table->label)], err);
+    if (feature >= 0)
+        return keep_number(table, cell, column, &set->f32[row * set->row + feature], err);
     if (set->target == RP_TARGET_VALUES)
         return keep_number(table, cell, column, &set->values[row], err);
     table->words[row] = (struct word){cell->text, cell->length, cell->line};
@@ -248,7 +339,7 @@ static enum rp_status read_targets(struct table *table, struct rp_error *err)
 {
     struct rp_data_set *set = table->set;
     const struct rp_data_source *source = table->source;
-    if (set->target != RP_TARGET_CLASSES) return RP_STATUS_OK;
+    if (set->target != RP_TARGET_CLASSES || source->without_targets) return RP_STATUS_OK;
     if (!source->class_names) {
         RP_TRY(name_classes(table, err));
         return number_classes(table, (const char *const *)set->class_names, set->n_classes, err);
@@ -304,6 +395,7 @@ enum rp_status rp_data_read_csv(struct rp_data_source *source, struct rp_data_se
     if (status == RP_STATUS_OK) status = read_text(&table, text, length, header_only, err);
     for (int64_t i = 0; i < table.n_columns; i++) rp_mem_free(table.columns[i]);
     rp_mem_free(table.columns);
+    rp_mem_free(table.feature);
     rp_mem_free(table.words);
     rp_mem_free(text);
     return status;

@@ -57,11 +57,30 @@ RP_NODISCARD enum rp_status rp_data_open(const struct rp_spec *spec,
                                          const struct rp_data_options *options,
                                          struct rp_data **data, struct rp_error *err);
 void rp_data_free(struct rp_data *data); /* NULL is fine */
+
+/* One data set alone, for a finished model: its samples become the split TEST. */
+struct rp_data_like {
+    struct rp_data_shape shape;     /* of what the model was trained on; its samples do not count */
+    const char *const *class_names; /* csv: (n_classes) the words that have a number, or NULL */
+    const char *const *columns; /* csv: the features in order, NULL-terminated, or NULL; found by
+                                 * name, other columns are left out */
+    bool without_targets;       /* targets are not read; where the format allows it they may be
+                                 * missing */
+};
+/* DATA when it does not look like `like`. `key` ("data.test") names it in messages and files. */
+RP_NODISCARD enum rp_status rp_data_open_alone(const struct rp_spec *spec, const char *key,
+                                               const struct rp_spec_dataset *dataset,
+                                               const struct rp_data_like *like,
+                                               const struct rp_data_options *options,
+                                               struct rp_data **data, struct rp_error *err);
+int64_t rp_data_samples(const struct rp_data *data, enum rp_split split);
 const struct rp_data_shape *rp_data_shape(const struct rp_data *data);
 int rp_data_files(const struct rp_data *data, const struct rp_data_file **files);
 /* Class names in order, (n_classes), or NULL: csv has them, the distinct texts of its label column
  * in bytewise order, whether words or numbers ("10" comes before "2"). */
 const char *const *rp_data_class_names(const struct rp_data *data);
+/* Names of the features in order, as many as a sample has numbers, or NULL: csv has them. */
+const char *const *rp_data_columns(const struct rp_data *data);
 /* What enters the numeric digest: one line per file (key, size, sha256), and per synthetic set
  * nothing. Files of data.valid only when `valid_counts`: without early stopping they change no bit.
  */
@@ -78,6 +97,68 @@ void rp_data_fill_eval(const struct rp_data *data, enum rp_split split, int64_t 
 
 /* The keyed bijection on [0, n), n >= 1, i < n: for tests and for show. */
 uint64_t rp_data_permute(uint64_t seed, uint64_t epoch, uint64_t n, uint64_t i);
+
+/* ---- data that nobody has described yet: for `init` ------------------------------------------ */
+
+/* What a few files are, as far as their bytes tell. */
+struct rp_data_look {
+    enum rp_format format;
+    char *path[RP_SPEC_MAX_FILES]; /* of data.train, in the order of the spec's keys */
+    int n_paths;
+    char *test[RP_SPEC_MAX_FILES]; /* idx, cifar: a second set, to be tested on */
+    int n_test;
+    enum rp_target target;
+    int cifar_classes;
+    char delimiter; /* csv */
+    char *label;    /* csv: the column to predict */
+    char **ignore;  /* csv: columns to leave out */
+    int n_ignore;
+    char *x, *y;          /* npz: names of the arrays */
+    struct rp_text notes; /* a line for each choice that was made, and by which rule */
+};
+/* `paths`: files, or one folder of files. `label`: a column of a csv to predict, or NULL. DATA when
+ * they are nothing that can be read; USAGE when it cannot be told how they belong together. Release
+ * in every case. */
+RP_NODISCARD enum rp_status rp_data_look(const char *const *paths, int n, const char *label,
+                                         struct rp_data_look *look, struct rp_error *err);
+void rp_data_look_release(struct rp_data_look *look);
+
+/* Mean and standard deviation of the inputs of data.train (valid.fraction included) before any
+ * transform, per channel of images, per column of rows; of bytes those of x/255. fp64, in file
+ * order. `mean`, `std`: room for `most` channels; returns how many there are, or 1 and the values
+ * over all elements when there are more. */
+int64_t rp_data_measure(const struct rp_data *data, int64_t most, double *mean, double *std);
+/* The same of the target values of a regression, taken as one column. */
+void rp_data_measure_values(const struct rp_data *data, double *mean, double *std);
+
+/* ---- images to one packed file: for `pack` ------------------------------------------------------
+ */
+
+/* Has the folder a subfolder with a PNG or JPEG in it? */
+bool rp_data_is_image_folder(const char *path);
+
+enum rp_pack_channels { RP_PACK_AUTO, RP_PACK_GREY, RP_PACK_COLOUR }; /* auto: as the images are */
+struct rp_pack_options {
+    const char *folder, *out; /* out is replaced when it is there, all or nothing */
+    int64_t height, width;    /* 0: the medians of the images, at most 64 */
+    enum rp_pack_channels channels;
+    bool stretch;     /* to the shape of the result; else what sticks out of it is cut off */
+    bool skip_broken; /* leave out what does not decode; else it is an error */
+    int threads;
+    void (*progress)(int64_t done, int64_t total); /* NULL: none */
+};
+struct rp_pack_result {
+    int64_t n, n_classes, height, width, channels;
+    int64_t n_broken, n_other; /* images that do not decode; files of other kinds, passed over */
+    struct rp_text broken;     /* "path: why" a line */
+    uint64_t bytes;
+    struct rp_sha256 sha256; /* of the file */
+};
+/* Decodes, resizes and writes every image. The bytes depend on the images alone. DATA when some do
+ * not decode; ENVIRONMENT when there is no module to decode with. Release in every case. */
+RP_NODISCARD enum rp_status rp_data_pack(const struct rp_pack_options *options,
+                                         struct rp_pack_result *result, struct rp_error *err);
+void rp_pack_result_release(struct rp_pack_result *result);
 
 /* Prefetch: one thread fills the next `depth` batches ahead of the step. Positions that follow the
  * pattern of those before (a stride, or passes of a step and a jump) come at once; any other costs

@@ -25,11 +25,17 @@ struct rp_data_set {
     int32_t *labels;    /* (n) */
     float *values;      /* (n, n_values) */
     char **class_names; /* (n_classes) or NULL */
+    char **columns;     /* (row) names of the features, or NULL */
+    void *map;          /* packed: the file, in which u8 lies then; NULL: u8 is owned */
+    uint64_t map_bytes;
 };
 void rp_data_set_release(struct rp_data_set *set);
 uint64_t rp_data_set_bytes(const struct rp_data_set *set);
 /* Sets the shape of a sample and row; n_dims 1 or 3. */
 void rp_data_set_shape(struct rp_data_set *set, int n_dims, int64_t h, int64_t w, int64_t c);
+
+/* The length of the beginning that is UTF-8: `n` when all of it is. */
+size_t rp_data_utf8_length(const char *text, size_t n);
 
 /* One data set of the spec on its way into memory: what a reader needs, and what it reports to. */
 struct rp_data_source {
@@ -43,6 +49,8 @@ struct rp_data_source {
     int n_files;
     const char *const *class_names; /* csv: words that already have a number (of train), or NULL */
     int64_t n_class_names;
+    const char *const *columns; /* csv: the features wanted, NULL-terminated, or NULL: all */
+    bool without_targets;       /* labels and values are not read and may be missing */
 };
 
 /* A failure of file `index` of the source: "path: message", at the file's place in the spec, status
@@ -62,6 +70,8 @@ RP_NODISCARD enum rp_status rp_data_read_npy(struct rp_data_source *source, stru
                                              struct rp_error *err);
 RP_NODISCARD enum rp_status rp_data_read_npz(struct rp_data_source *source, struct rp_data_set *set,
                                              struct rp_error *err);
+RP_NODISCARD enum rp_status rp_data_read_packed(struct rp_data_source *source,
+                                                struct rp_data_set *set, struct rp_error *err);
 RP_NODISCARD enum rp_status rp_data_make_synthetic(struct rp_data_source *source,
                                                    struct rp_data_set *set, struct rp_error *err);
 
@@ -90,6 +100,18 @@ void rp_data_split(uint64_t seed, int64_t n, int64_t n_valid, uint32_t *train, u
 /* ---- transforms
  * ---------------------------------------------------------------------------------- */
 
+/* One item of data.transform with its numbers, for lists that have more than crops and flips. */
+struct rp_data_step {
+    enum rp_transform_kind kind;
+    int n_channels, padding, size[2];
+    float p;
+    /* normalize: mean, std per channel; else ranges to draw from: resized crop (area, ratio),
+     * rotation (-, degrees), jitter (brightness, contrast, saturation). */
+    float low[RP_DATA_MAX_CHANNELS], high[RP_DATA_MAX_CHANNELS];
+};
+/* A whole number in [0, n), every value as likely up to n / 2^32. */
+int64_t rp_data_word_below(uint32_t word, int64_t n);
+
 /* A random transform, with the value that a pixel from outside the image has after the list's end.
  */
 struct rp_data_geometry {
@@ -107,6 +129,11 @@ struct rp_data_transforms {
     struct rp_data_geometry geometry[RP_SPEC_MAX_TRANSFORMS];
     int n_geometry;
     float table[RP_DATA_MAX_CHANNELS][256];
+    /* With any other kind in it the list runs step by step (augment.c), and sets of f32 stay as
+     * they are in the file. */
+    bool stepwise;
+    struct rp_data_step step[RP_SPEC_MAX_TRANSFORMS];
+    int n_steps;
 };
 /* Checks the list against the shape of the set: USAGE at the transform's place. */
 RP_NODISCARD enum rp_status rp_data_transforms_check(const struct rp_spec *spec,
@@ -119,10 +146,13 @@ void rp_data_transforms_apply(const struct rp_spec *spec, struct rp_data_set *se
 /* Sample `sample` of the set, fixed transforms only: out (dims...). */
 void rp_data_sample_fixed(const struct rp_data_transforms *transforms,
                           const struct rp_data_set *set, int64_t sample, float *out);
-/* Sample `sample` as it appears at training position `position`: out (dims...). */
+/* Sample `sample` as it appears at training position `position`: out (dims...). `room` (dims...)
+ * when the list is stepwise, else NULL. */
 void rp_data_sample_random(const struct rp_data_transforms *transforms,
                            const struct rp_data_set *set, int64_t sample, uint64_t seed,
-                           uint64_t position, float *out);
+                           uint64_t position, float *room, float *out);
+void rp_data_augment(const struct rp_data_transforms *transforms, const struct rp_data_set *set,
+                     int64_t sample, uint64_t seed, uint64_t position, float *room, float *out);
 
 /* ---- an open data set
  * ----------------------------------------------------------------------------- */

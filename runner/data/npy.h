@@ -35,4 +35,14 @@ RP_NODISCARD enum rp_status npy_read_x(struct npy_input *input, struct rp_data_s
 RP_NODISCARD enum rp_status npy_read_y(struct npy_input *input, struct rp_data_set *set,
                                        struct rp_error *err);
 
+/* What an .npz holds, from the archive's directory and the header of each array. */
+struct npz_entry {
+    char *name;
+    struct npy_array array;
+};
+enum { NPZ_MAX_ENTRIES = 64 };
+RP_NODISCARD enum rp_status npz_list(struct rp_data_source *source,
+                                     struct npz_entry entry[NPZ_MAX_ENTRIES], int *n,
+                                     struct rp_error *err);
+
 #endif

@@ -186,8 +186,49 @@ enum rp_status rp_data_read_npz(struct rp_data_source *source, struct rp_data_se
     enum rp_status status = find_directory(&archive, err);
     if (status == RP_STATUS_OK)
         status = read_array(&archive, dataset->npz_x ? dataset->npz_x : "x", true, set, err);
-    if (status == RP_STATUS_OK)
+    if (status == RP_STATUS_OK && !source->without_targets)
         status = read_array(&archive, dataset->npz_y ? dataset->npz_y : "y", false, set, err);
+    rp_mem_free(bytes);
+    return status;
+}
+
+static enum rp_status describe_array(const struct archive *archive, const char *name,
+                                     struct npy_array *array, struct rp_error *err)
+{
+    struct member member = {0};
+    const unsigned char *bytes = NULL;
+    void *block = NULL;
+    RP_TRY(find_member(archive, name, &member, err));
+    enum rp_status status = unpack(archive, name, &member, &bytes, &block, err);
+    struct npy_input input = {
+        .source = archive->source, .at = bytes, .end = bytes + member.size, .name = ""};
+    if (status == RP_STATUS_OK) status = npy_read_header(&input, array, err);
+    rp_mem_free(block);
+    return status;
+}
+
+enum rp_status npz_list(struct rp_data_source *source, struct npz_entry entry[NPZ_MAX_ENTRIES],
+                        int *n, struct rp_error *err)
+{
+    char *bytes = NULL;
+    size_t length = 0;
+    struct rp_text names = {0};
+    *n = 0;
+    RP_TRY(rp_data_read_whole(source, 0, "file", &bytes, &length, err));
+    struct archive archive = {
+        .source = source, .bytes = (const unsigned char *)bytes, .length = length};
+    enum rp_status status = find_directory(&archive, err);
+    if (status == RP_STATUS_OK) find_entry(&archive, "", &names);
+    const char *at = rp_text_get(&names);
+    while (status == RP_STATUS_OK && *at && *n < NPZ_MAX_ENTRIES) {
+        size_t name_bytes = strcspn(at, ",");
+        entry[*n].name = rp_mem_text("%.*s", (int)name_bytes, at);
+        status = describe_array(&archive, entry[*n].name, &entry[*n].array, err);
+        ++*n;
+        at += name_bytes;
+        at += strspn(at, ", ");
+    }
+    rp_text_release(&names);
     rp_mem_free(bytes);
     return status;
 }

@@ -2,6 +2,8 @@
  */
 #include "data/data_int.h"
 
+#include "base/sys.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -18,18 +20,21 @@ void rp_data_set_release(struct rp_data_set *set)
 {
     for (int64_t i = 0; set->class_names && i < set->n_classes; i++)
         rp_mem_free(set->class_names[i]);
+    for (int64_t i = 0; set->columns && i < set->row; i++) rp_mem_free(set->columns[i]);
+    rp_mem_free(set->columns);
     rp_mem_free(set->class_names);
     rp_mem_free(set->values);
     rp_mem_free(set->labels);
     rp_mem_free(set->f32);
-    rp_mem_free(set->u8);
+    if (!set->map) rp_mem_free(set->u8);
+    rp_sys_unmap(set->map, set->map_bytes);
     *set = (struct rp_data_set){0};
 }
 
 uint64_t rp_data_set_bytes(const struct rp_data_set *set)
 {
     uint64_t n = set->n > 0 ? (uint64_t)set->n : 0;
-    uint64_t x = n * (uint64_t)set->row * (set->is_u8 ? 1 : sizeof(float));
+    uint64_t x = set->map ? 0 : n * (uint64_t)set->row * (set->is_u8 ? 1 : sizeof(float));
     uint64_t y = n * (set->target == RP_TARGET_CLASSES ? sizeof(int32_t)
                                                        : (uint64_t)set->n_values * sizeof(float));
     return x + y;
@@ -85,4 +90,26 @@ enum rp_status rp_data_fail(const struct rp_data_source *source, int index, stru
     va_end(args);
     const struct rp_spec_file *file = &source->dataset->files[index];
     return rp_spec_fail(source->spec, file->at, RP_STATUS_DATA, err, "%s: %s", file->path, text);
+}
+
+size_t rp_data_utf8_length(const char *text, size_t n)
+{
+    const unsigned char *b = (const unsigned char *)text;
+    size_t i = 0;
+    while (i < n) {
+        size_t more = b[i] < 0x80                   ? 0
+                      : b[i] >= 0xc2 && b[i] < 0xe0 ? 1
+                      : b[i] >= 0xe0 && b[i] < 0xf0 ? 2
+                      : b[i] >= 0xf0 && b[i] < 0xf5 ? 3
+                                                    : n;
+        if (more >= n - i) return i;
+        for (size_t k = 1; k <= more; k++)
+            if ((b[i + k] & 0xc0) != 0x80) return i;
+        /* the shortest form only, no surrogates, nothing past the last plane */
+        bool wrong = (b[i] == 0xe0 && b[i + 1] < 0xa0) || (b[i] == 0xed && b[i + 1] >= 0xa0) ||
+                     (b[i] == 0xf0 && b[i + 1] < 0x90) || (b[i] == 0xf4 && b[i + 1] >= 0x90);
+        if (wrong) return i;
+        i += more + 1;
+    }
+    return n;
 }

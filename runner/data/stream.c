@@ -118,6 +118,19 @@ uint64_t rp_data_stream_size(const struct rp_data_stream *stream)
     return stream->stat.size;
 }
 
+bool rp_data_stream_hashes(const struct rp_data_stream *stream)
+{
+    return stream->hasher != NULL;
+}
+
+enum rp_status rp_data_stream_map(const struct rp_data_stream *stream, void **map, uint64_t *bytes,
+                                  struct rp_error *err)
+{
+    RP_TRY(rp_sys_map(stream->fd, stream->stat.size, stream->path, map, err));
+    *bytes = stream->stat.size;
+    return RP_STATUS_OK;
+}
+
 /* ---- handing out bytes
  * --------------------------------------------------------------------------- */
 

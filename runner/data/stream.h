@@ -31,6 +31,10 @@ RP_NODISCARD enum rp_status rp_data_stream_check_size(struct rp_data_stream *str
  * rest) and the file is added to the files of the source. NULL is fine. */
 RP_NODISCARD enum rp_status rp_data_stream_end(struct rp_data_stream *stream, enum rp_status status,
                                                bool whole, struct rp_error *err);
+bool rp_data_stream_hashes(const struct rp_data_stream *stream); /* false: known, or described */
+/* The file as it lies there, for reading; unmap with rp_sys_unmap. */
+RP_NODISCARD enum rp_status rp_data_stream_map(const struct rp_data_stream *stream, void **map,
+                                               uint64_t *bytes, struct rp_error *err);
 uint64_t
 rp_data_stream_size(const struct rp_data_stream *stream); /* of the file as it lies there */
 

@@ -30,6 +30,13 @@ static int64_t channels_of(const struct rp_data_set *set)
     return set->n_dims == 3 ? set->dims[2] : set->dims[0];
 }
 
+static bool is_stepwise(const struct rp_spec *spec)
+{
+    for (int i = 0; i < spec->n_transforms; i++)
+        if (spec->transform[i].kind > RP_TRANSFORM_RANDOM_FLIP) return true;
+    return false;
+}
+
 enum rp_status rp_data_transforms_check(const struct rp_spec *spec, const struct rp_data_set *set,
                                         struct rp_error *err)
 {
@@ -43,12 +50,28 @@ enum rp_status rp_data_transforms_check(const struct rp_spec *spec, const struct
                                     transform->n_channels, (long long)channels_of(set),
                                     set->n_dims == 3 ? "channels" : "columns",
                                     (long long)channels_of(set));
+            if (transform->n_channels > RP_DATA_MAX_CHANNELS && (set->is_u8 || set->n_dims == 3))
+                return rp_spec_fail(
+                    spec, transform->at, RP_STATUS_USAGE, err,
+                    "mean and std of bytes and of images have at most %d values; give one",
+                    RP_DATA_MAX_CHANNELS);
         } else if (set->n_dims != 3) {
-            return rp_spec_fail(
-                spec, transform->at, RP_STATUS_USAGE, err,
-                "random_crop and random_flip need images (height, width, channels), "
-                "but a sample of this data is a row of %lld numbers",
-                (long long)set->dims[0]);
+            return rp_spec_fail(spec, transform->at, RP_STATUS_USAGE, err,
+                                "%s images (height, width, channels), "
+                                "but a sample of this data is a row of %lld numbers",
+                                transform->kind <= RP_TRANSFORM_RANDOM_FLIP
+                                    ? "random_crop and random_flip need"
+                                    : "this needs",
+                                (long long)set->dims[0]);
+        } else if (is_stepwise(spec) && set->dims[2] > RP_DATA_MAX_CHANNELS) {
+            return rp_spec_fail(spec, transform->at, RP_STATUS_USAGE, err,
+                                "images have %lld channels; at most %d are taken here",
+                                (long long)set->dims[2], RP_DATA_MAX_CHANNELS);
+        } else if (transform->kind == RP_TRANSFORM_COLOR_JITTER && set->dims[2] != 1 &&
+                   set->dims[2] != 3) {
+            return rp_spec_fail(spec, transform->at, RP_STATUS_USAGE, err,
+                                "color_jitter is for images of 1 or 3 channels; these have %lld",
+                                (long long)set->dims[2]);
         }
     }
     return RP_STATUS_OK;
@@ -62,14 +85,32 @@ static bool is_per_channel(const struct rp_spec *spec)
     return false;
 }
 
+static void copy_step(const struct rp_spec_transform *transform, struct rp_data_step *step)
+{
+    *step = (struct rp_data_step){.kind = transform->kind,
+                                  .n_channels = transform->n_channels,
+                                  .padding = transform->padding,
+                                  .size = {transform->size[0], transform->size[1]},
+                                  .p = transform->p};
+    bool is_normalize = transform->kind == RP_TRANSFORM_NORMALIZE;
+    for (int c = 0; c < RP_DATA_MAX_CHANNELS; c++) {
+        step->low[c] = is_normalize ? transform->mean[c] : c < 3 ? transform->low[c] : 0;
+        step->high[c] = is_normalize ? transform->std[c] : c < 3 ? transform->high[c] : 0;
+    }
+}
+
 void rp_data_transforms_init(struct rp_data_transforms *transforms, const struct rp_spec *spec,
                              const struct rp_data_set *set)
 {
     memset(transforms, 0, sizeof *transforms);
     transforms->channels = is_per_channel(spec) ? channels_of(set) : 1;
+    if (transforms->channels > RP_DATA_MAX_CHANNELS) return; /* a table: no bytes, no geometry */
+    transforms->stepwise = is_stepwise(spec);
+    for (int i = 0; i < spec->n_transforms; i++)
+        copy_step(&spec->transform[i], &transforms->step[transforms->n_steps++]);
     for (int i = 0; i < spec->n_transforms; i++) {
         const struct rp_spec_transform *transform = &spec->transform[i];
-        if (transform->kind == RP_TRANSFORM_NORMALIZE) continue;
+        if (transform->kind == RP_TRANSFORM_NORMALIZE || transforms->stepwise) continue;
         struct rp_data_geometry *geometry = &transforms->geometry[transforms->n_geometry++];
         geometry->kind = transform->kind;
         geometry->site = (uint32_t)i;
@@ -96,13 +137,24 @@ void rp_data_transforms_apply(const struct rp_spec *spec, struct rp_data_set *se
     }
 }
 
+/* n bytes of one channel: eight are read at once, as a byte at a time takes three times as long. */
+static void look_up_channel(const float table[256], const uint8_t *in, int64_t n, float *out)
+{
+    int64_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        uint64_t bytes;
+        memcpy(&bytes, in + i, sizeof bytes);
+        for (int j = 0; j < 8; j++) out[i + j] = table[bytes >> 8 * j & 255];
+    }
+    for (; i < n; i++) out[i] = table[in[i]];
+}
+
 /* n bytes of interleaved channels through the table. */
 static void look_up(const struct rp_data_transforms *transforms, const uint8_t *in, int64_t n,
                     float *out)
 {
     if (transforms->channels == 1) {
-        const float *table = transforms->table[0];
-        for (int64_t i = 0; i < n; i++) out[i] = table[in[i]];
+        look_up_channel(transforms->table[0], in, n, out);
     } else if (transforms->channels == 3) {
         for (int64_t i = 0; i < n; i += 3) {
             out[i] = transforms->table[0][in[i]];
@@ -127,10 +179,25 @@ static void copy_elements(const struct rp_data_transforms *transforms,
         memcpy(out, set->f32 + sample * set->row + first, (size_t)n * sizeof *out);
 }
 
+/* The elementwise steps on one sample of f32 that is stored as it was read. */
+static void apply_steps(const struct rp_data_transforms *transforms, const struct rp_data_set *set,
+                        float *out)
+{
+    for (int i = 0; i < transforms->n_steps; i++) {
+        const struct rp_data_step *step = &transforms->step[i];
+        if (step->kind != RP_TRANSFORM_NORMALIZE) continue;
+        for (int64_t k = 0; k < set->row; k++) {
+            int64_t c = step->n_channels > 1 ? k % set->dims[2] : 0;
+            out[k] = (out[k] - step->low[c]) / step->high[c];
+        }
+    }
+}
+
 void rp_data_sample_fixed(const struct rp_data_transforms *transforms,
                           const struct rp_data_set *set, int64_t sample, float *out)
 {
     copy_elements(transforms, set, sample, 0, set->row, out);
+    if (transforms->stepwise && !set->is_u8) apply_steps(transforms, set, out);
 }
 
 /* ---- random geometry ---------------------------------------------------------------------------
@@ -160,8 +227,7 @@ static void axis_flip(struct axis *axis)
     axis->offset = axis->size - 1 - axis->offset;
 }
 
-/* A whole number in [0, n), every value as likely up to n / 2^32. */
-static int64_t word_below(uint32_t word, int64_t n)
+int64_t rp_data_word_below(uint32_t word, int64_t n)
 {
     return (int64_t)(((uint64_t)word * (uint64_t)n) >> 32);
 }
@@ -177,8 +243,8 @@ static struct placed place_sample(const struct rp_data_transforms *transforms,
             rp_draw_block(seed, RP_PURPOSE_TRANSFORM, geometry->site, position, 0);
         if (geometry->kind == RP_TRANSFORM_RANDOM_CROP) {
             int64_t choices = 2 * geometry->padding + 1;
-            axis_shift(&placed.y, i, word_below(words.u[0], choices) - geometry->padding);
-            axis_shift(&placed.x, i, word_below(words.u[1], choices) - geometry->padding);
+            axis_shift(&placed.y, i, rp_data_word_below(words.u[0], choices) - geometry->padding);
+            axis_shift(&placed.x, i, rp_data_word_below(words.u[1], choices) - geometry->padding);
         } else if (rp_uniform(words.u[0]) < geometry->p) {
             axis_flip(&placed.x);
         }
@@ -212,8 +278,12 @@ static void copy_pixel(const struct rp_data_transforms *transforms, const struct
 
 void rp_data_sample_random(const struct rp_data_transforms *transforms,
                            const struct rp_data_set *set, int64_t sample, uint64_t seed,
-                           uint64_t position, float *out)
+                           uint64_t position, float *room, float *out)
 {
+    if (transforms->stepwise) {
+        rp_data_augment(transforms, set, sample, seed, position, room, out);
+        return;
+    }
     if (transforms->n_geometry == 0) {
         rp_data_sample_fixed(transforms, set, sample, out);
         return;

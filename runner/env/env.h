@@ -6,6 +6,7 @@
 #ifndef RP_ENV_H
 #define RP_ENV_H
 
+#include "device.h"
 #include "spec/spec.h"
 
 struct json_t;
@@ -22,11 +23,36 @@ void rp_env_end(void);
  * path, kernel, libc, threads, container, variables. `threads` is as resolved. `spec` may be NULL
  * (`reprise env` without one). Caller decref's. */
 struct json_t *rp_env_probe(const struct rp_spec *spec, int threads);
+/* The same object as rp_env_probe(), its device section that of `device` (NULL: the CPU). */
+struct json_t *rp_env_probe_on(const struct rp_spec *spec, int threads, struct rp_device *device);
 /* For people: sections with aligned names and values. */
 void rp_env_print(const struct json_t *environment, struct rp_text *text);
 
 /* resources.threads: a number, else OMP_NUM_THREADS, else affinity mask and cgroup quota. */
 int rp_env_threads(const struct rp_spec *spec);
+
+/* ---- the device: the CPU, or a GPU through the module reprise_cuda (open_device.c)
+ * ---------------
+ */
+
+struct rp_env_device_options {
+    int threads;   /* as resolved */
+    bool no_graph; /* CUDA: every kernel launched by itself */
+    bool quiet;    /* `auto` falls to the CPU without a word */
+};
+
+/* Opens what `resources.device` says (`spec` NULL: auto) and lets it test itself. `auto` takes a
+ * GPU where the module and one are there, else the CPU, and says why where the module is there.
+ * ENVIRONMENT when the device named is not to be had: what was looked for, found, and what to do.
+ */
+RP_NODISCARD enum rp_status rp_env_open_device(const struct rp_spec *spec,
+                                               const struct rp_env_device_options *options,
+                                               struct rp_device **device, struct rp_error *err);
+void rp_env_close_device(struct rp_device *device); /* NULL is fine */
+
+/* The table of the device that the job would get, for plans: a GPU need not be there when the spec
+ * names it, only the module; without that the CPU's. Opens nothing for long. */
+const struct rp_device_table *rp_env_planned_device(const struct rp_spec *spec);
 
 /* ---- the lock ---------------------------------------------------------------------------------
  */

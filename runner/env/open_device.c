@@ -1,5 +1,5 @@
 /* open_device.c - from `resources.device` to an open device. */
-#include "env/open_device.h"
+#include "env/env.h"
 
 #include "base/log.h"
 #include "base/sys.h"

@@ -1,5 +1,5 @@
 /* probe.c - the environment as one JSON object. */
-#include "env/open_device.h"
+#include "env/env.h"
 #include "env/env_int.h"
 
 #include "base/host.h"

@@ -27,6 +27,8 @@ static uint64_t number_bytes(const struct rp_spec *spec, const struct rp_spec_da
     case RP_FORMAT_IDX:
     case RP_FORMAT_CIFAR:
         return 1;
+    case RP_FORMAT_PACKED:
+        return 0; /* mapped: the page cache, which the system takes back at will */
     case RP_FORMAT_SYNTHETIC:
         return set->synthetic == RP_SYNTHETIC_DIGITS ? 1 : 4;
     case RP_FORMAT_NPY:

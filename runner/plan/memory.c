@@ -14,6 +14,9 @@ static const uint64_t thread_bytes = (uint64_t)32 << 10;
 static const uint64_t save_buffer_bytes = (uint64_t)4 << 20;
 /* Through which bytes go to and from a GPU (kernels/cuda/copy.cu). */
 static const uint64_t staging_bytes = (uint64_t)16 << 20;
+/* A larger state is saved from where it lies, where the writer can reach it: by the time of the
+ * next update it has been read, as steps grow with the model. */
+static const uint64_t most_copied_bytes = (uint64_t)64 << 20;
 enum { CHUNK = 4096 }; /* elements of a chunk of the gradient norm */
 
 static void add_row(struct rp_plan *plan, const char *what, uint64_t bytes)
@@ -206,7 +209,11 @@ void rp_plan_set_memory(struct rp_plan *plan, const struct rp_spec *spec)
     add_row(plan, "batches read ahead",
             rp_loader_bytes(&plan->data, plan->pass_samples, RP_PLAN_LOADER_DEPTH));
     add_row(plan, "evaluation batch", io_bytes(&model->eval));
-    add_row(plan, "checkpoint copy", (numbers + largest) * 4 + save_buffer_bytes);
+    plan->saves_live = plan->device == &rp_device_cpu && numbers * 4 > most_copied_bytes;
+    if (plan->saves_live)
+        add_row(plan, "checkpoint writer", largest * 4 + save_buffer_bytes);
+    else
+        add_row(plan, "checkpoint copy", (numbers + largest) * 4 + save_buffer_bytes);
     if (plan->device != &rp_device_cpu) add_row(plan, "pinned staging", staging_bytes);
     add_row(plan, "program", program);
     /* Data is read before anything else is there; only what goes beyond the rest counts. */

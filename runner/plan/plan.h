@@ -50,6 +50,7 @@ struct rp_plan {
     uint64_t scratch_bytes; /* of the device's kernels: struct rp_device_table, reserve */
     const struct rp_device_table *device;
     uint64_t checkpoint_bytes;
+    bool saves_live; /* a save reads the state where it lies, and the update waits; else a copy */
     double flops_per_step;
 };
 
@@ -81,6 +82,10 @@ void rp_plan_pass(const struct rp_plan *plan, int i, struct rp_rows *rows, uint6
 uint64_t rp_plan_steps(const struct rp_plan *plan, const struct rp_span *span);
 /* Does an event fire after `step` steps are done? Seconds never do here: the loop has the clock. */
 bool rp_plan_due(const struct rp_plan *plan, const struct rp_spans *spans, uint64_t steps_done);
+
+/* How often an event fires in the whole training, at most: spans that fall on the same step are
+ * counted each. */
+uint64_t rp_plan_count(const struct rp_plan *plan, const struct rp_spans *spans);
 
 /* Digests with data and initial weights bound by content. */
 struct rp_sha256 rp_plan_numeric_digest(const struct rp_spec *spec, const struct rp_data *data,

@@ -186,3 +186,10 @@ bool rp_plan_due(const struct rp_plan *plan, const struct rp_spans *spans, uint6
             return true;
     return false;
 }
+
+uint64_t rp_plan_count(const struct rp_plan *plan, const struct rp_spans *spans)
+{
+    uint64_t n = 0;
+    for (int i = 0; i < spans->n; i++) n += completed(plan, &spans->item[i], plan->n_steps);
+    return n;
+}

@@ -99,7 +99,8 @@ static void fill_files(struct rp_spec_dataset *data, const struct rp_value *map)
 
 static void fill_dataset(struct rp_spec_dataset *data, const struct rp_value *map)
 {
-    static const char *const formats[] = {"", "idx", "cifar", "csv", "npy", "npz", "synthetic"};
+    static const char *const formats[] = {"",    "idx", "cifar",  "csv",
+                                          "npy", "npz", "packed", "synthetic"};
     static const char *const tasks[] = {"digits", "blobs", "spirals"};
     static const char *const targets[] = {"classes", "values"};
     if (!map) return;
@@ -113,6 +114,9 @@ static void fill_dataset(struct rp_spec_dataset *data, const struct rp_value *ma
     }
     data->csv_label = get_text(map, "label");
     data->csv_delimiter = get_text(map, "delimiter") ? get_text(map, "delimiter")[0] : ',';
+    const struct rp_value *ignore = get(map, "ignore");
+    for (int i = 0; ignore && i < ignore->n && i < RP_SPEC_MAX_IGNORE; i++)
+        data->csv_ignore[data->n_csv_ignore++] = (char *)ignore->item[i].text;
     if (data->format == RP_FORMAT_NPZ) {
         data->npz_x = get_text(map, "x");
         data->npz_y = get_text(map, "y");
@@ -138,9 +142,58 @@ static void fill_normalize(struct rp_spec_transform *transform, const struct rp_
     }
 }
 
+/* [low, high] of a list of two. */
+static void fill_range(struct rp_spec_transform *transform, int i, const struct rp_value *map,
+                       const char *name)
+{
+    const struct rp_value *value = get(map, name);
+    if (!value || value->n != 2) return;
+    transform->low[i] = (float)value->item[0].number;
+    transform->high[i] = (float)value->item[1].number;
+}
+
+/* A factor between 1 - by and 1 + by, never below nought. */
+static void fill_factor(struct rp_spec_transform *transform, int i, const struct rp_value *map,
+                        const char *name)
+{
+    float by = (float)get_number(map, name);
+    transform->low[i] = by < 1.0f ? 1.0f - by : 0.0f;
+    transform->high[i] = by > 0.0f ? 1.0f + by : transform->low[i];
+}
+
+static void fill_transform(struct rp_spec_transform *transform, const struct rp_value *map)
+{
+    transform->padding = (int)get_int(map, "padding");
+    transform->p = (float)get_number(map, "p");
+    get_pair(map, "size", transform->size);
+    switch (transform->kind) {
+    case RP_TRANSFORM_NORMALIZE:
+        fill_normalize(transform, map);
+        break;
+    case RP_TRANSFORM_RANDOM_RESIZED_CROP:
+        fill_range(transform, 0, map, "scale");
+        fill_range(transform, 1, map, "ratio");
+        break;
+    case RP_TRANSFORM_RANDOM_ROTATION:
+        transform->high[0] = (float)get_number(map, "degrees");
+        break;
+    case RP_TRANSFORM_COLOR_JITTER:
+        fill_factor(transform, 0, map, "brightness");
+        fill_factor(transform, 1, map, "contrast");
+        fill_factor(transform, 2, map, "saturation");
+        break;
+    case RP_TRANSFORM_RANDOM_CROP:
+    case RP_TRANSFORM_RANDOM_FLIP:
+    case RP_TRANSFORM_CUTOUT:
+        break;
+    }
+}
+
 static void fill_data(struct rp_spec *spec, const struct rp_value *map)
 {
-    static const char *const kinds[] = {"normalize", "random_crop", "random_flip"};
+    static const char *const kinds[] = {
+        "normalize",       "random_crop",  "random_flip", "random_resized_crop",
+        "random_rotation", "color_jitter", "cutout"};
     const struct rp_value *valid = get(map, "valid"), *list = get(map, "transform");
     fill_dataset(&spec->train_data, get(map, "train"));
     fill_dataset(&spec->test_data, get(map, "test"));
@@ -149,11 +202,9 @@ static void fill_data(struct rp_spec *spec, const struct rp_value *map)
     for (int i = 0; list && i < list->n && i < RP_SPEC_MAX_TRANSFORMS; i++) {
         const struct rp_value *item = &list->item[i];
         struct rp_spec_transform *transform = &spec->transform[spec->n_transforms++];
-        transform->kind = (enum rp_transform_kind)index_of(item->text, kinds, 3);
+        transform->kind = (enum rp_transform_kind)index_of(item->text, kinds, (int)RP_COUNT(kinds));
         transform->at = item->at;
-        if (transform->kind == RP_TRANSFORM_NORMALIZE) fill_normalize(transform, item->item);
-        transform->padding = (int)get_int(item->item, "padding");
-        transform->p = (float)get_number(item->item, "p");
+        fill_transform(transform, item->item);
     }
 }
 

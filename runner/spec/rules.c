@@ -184,6 +184,32 @@ static void check_normalize(const struct rules *rules)
     }
 }
 
+/* [low, high] in that order. */
+static void check_range(const struct rules *rules, const struct rp_value *map, const char *name)
+{
+    const struct rp_value *value = rp_value_get(map, name);
+    if (value && value->present && !value->bad && value->n == 2 && !value->item[0].bad &&
+        !value->item[1].bad && value->item[0].number > value->item[1].number)
+        COMPLAIN(rules, value, "`%s` goes from the smaller to the larger number", name);
+}
+
+static void check_augmentation(const struct rules *rules)
+{
+    const struct rp_value *list = good(rules, "data.transform");
+    bool normalized = false;
+    for (int i = 0; list && i < list->n; i++) {
+        const struct rp_value *item = &list->item[i];
+        if (item->bad) continue;
+        check_range(rules, item->item, "scale");
+        check_range(rules, item->item, "ratio");
+        if (strcmp(item->text, "color_jitter") == 0 && normalized)
+            COMPLAIN(rules, item,
+                     "`color_jitter` takes colours from 0 to 1: write it before "
+                     "`normalize`");
+        normalized = normalized || strcmp(item->text, "normalize") == 0;
+    }
+}
+
 static void check_loss(const struct rules *rules)
 {
     const struct rp_value *loss = good(rules, "train.loss");
@@ -273,6 +299,7 @@ void rp_rules_check(const struct rp_spec *spec, const struct rp_value *root,
     check_dataset(&rules, "data.valid");
     check_dataset(&rules, "data.test");
     check_normalize(&rules);
+    check_augmentation(&rules);
     check_loss(&rules);
     check_metrics(&rules);
     check_optimizer(&rules);

@@ -13,6 +13,8 @@ enum {
     RP_SPEC_VERSION = 1,
     RP_SPEC_MAX_FILES = 64,
     RP_SPEC_MAX_TRANSFORMS = 16,
+    RP_SPEC_MAX_CHANNELS = 1024, /* of normalize; columns of a table too */
+    RP_SPEC_MAX_IGNORE = 256,
     RP_SPEC_MAX_SPANS = 8,
     RP_SPEC_MAX_HIDDEN = 64,
     RP_SPEC_NAME_BYTES = 41
@@ -55,6 +57,7 @@ enum rp_format {
     RP_FORMAT_CSV,
     RP_FORMAT_NPY,
     RP_FORMAT_NPZ,
+    RP_FORMAT_PACKED,
     RP_FORMAT_SYNTHETIC
 };
 enum rp_synthetic { RP_SYNTHETIC_DIGITS, RP_SYNTHETIC_BLOBS, RP_SYNTHETIC_SPIRALS };
@@ -69,13 +72,16 @@ struct rp_spec_file {
 struct rp_spec_dataset {
     enum rp_format format; /* NONE: not given */
     struct rp_spec_place at;
-    /* idx: images, labels. cifar: the files in order. csv: one. npy: x, y. npz: one. */
+    /* idx: images, labels. cifar: the files in order. csv, npz, packed: one.
+     * npy: x, y. */
     struct rp_spec_file files[RP_SPEC_MAX_FILES];
     int n_files;
     enum rp_target target; /* csv, npy, npz: `target: classes | values` */
     int cifar_classes;     /* cifar: 10 or 100 */
     char *csv_label;       /* csv: name of the label column */
     char csv_delimiter;
+    char *csv_ignore[RP_SPEC_MAX_IGNORE]; /* csv: names of columns that are left out */
+    int n_csv_ignore;
     char *npz_x, *npz_y;         /* npz: names of the arrays */
     enum rp_synthetic synthetic; /* synthetic: the task */
     int64_t synthetic_samples;
@@ -88,15 +94,24 @@ struct rp_spec_dataset {
 enum rp_transform_kind {
     RP_TRANSFORM_NORMALIZE,
     RP_TRANSFORM_RANDOM_CROP,
-    RP_TRANSFORM_RANDOM_FLIP
+    RP_TRANSFORM_RANDOM_FLIP,
+    RP_TRANSFORM_RANDOM_RESIZED_CROP,
+    RP_TRANSFORM_RANDOM_ROTATION,
+    RP_TRANSFORM_COLOR_JITTER,
+    RP_TRANSFORM_CUTOUT
 };
 struct rp_spec_transform {
     enum rp_transform_kind kind;
     struct rp_spec_place at;
-    float mean[16], std[16]; /* normalize: n_channels of them, 1 or one per channel */
+    float mean[RP_SPEC_MAX_CHANNELS],
+        std[RP_SPEC_MAX_CHANNELS]; /* normalize: n_channels of them, 1 or one per channel */
     int n_channels;
     int padding; /* random_crop: zero padding on each side, crop back to the size */
-    float p;     /* random_flip: probability of a horizontal flip */
+    float p;     /* random_flip, cutout: probability */
+    int size[2]; /* cutout: [h, w] */
+    /* What is drawn from: resized crop (part of the area, width / height), rotation (0: degrees),
+     * jitter (factors of brightness, contrast, saturation; equal: off). */
+    float low[3], high[3];
 };
 
 /* ---- model ---- */
@@ -313,6 +328,8 @@ int rp_spec_differences(const struct rp_spec *a, const struct rp_spec *b, enum r
 /* Used by `explain`, `schema`, and the generators of docs. */
 RP_NODISCARD enum rp_status rp_spec_explain(const char *key, struct rp_text *text,
                                             struct rp_error *err);
+/* USAGE unless `key` is the whole path of a key ("train.optimizer.lr"). */
+RP_NODISCARD enum rp_status rp_spec_check_key(const char *key, struct rp_error *err);
 void rp_spec_json_schema(struct rp_text *text);
 void rp_spec_reference(struct rp_text *text); /* specs/README.md */
 /* A commented starting spec by name; NULL lists the names. */

@@ -1,6 +1,6 @@
 /* loop.c - steps and what happens between them: digests, logs, evaluation, saves, requests to stop.
  */
-#include "train/train_int.h"
+#include "train/try_int.h"
 
 #include "base/log.h"
 #include "base/mem.h"
@@ -20,31 +20,6 @@ struct clock_state {
 
 /* ---- after a step: digest and comparison
  * --------------------------------------------------------- */
-
-static enum rp_status compare_step(struct rp_loop *loop, const struct rp_digest_line *line,
-                                   struct rp_error *err)
-{
-    const struct rp_digests *against = loop->against;
-    if (!against) return RP_STATUS_OK;
-    for (int64_t i = (int64_t)loop->n_compared; i < against->n; i++) {
-        const struct rp_digest_line *other = &against->line[i];
-        if (other->step != line->step) continue;
-        if (!rp_sha256_equal(&other->chain, &line->chain) || other->params != line->params) {
-            char a[RP_HEX64], b[RP_HEX64];
-            rp_hex64(other->params, a);
-            rp_hex64(line->params, b);
-            return rp_error_set(err, RP_STATUS_DIFFERENT,
-                                "step %llu is the first that differs: params digest %s expected, "
-                                "%s computed (loss bits %08x and %08x); "
-                                "`reprise compare` names the tensor",
-                                (unsigned long long)line->step, a, b, other->loss_bits,
-                                line->loss_bits);
-        }
-        loop->n_compared = (uint64_t)i + 1;
-        return RP_STATUS_OK;
-    }
-    return RP_STATUS_OK;
-}
 
 static bool log_due(const struct rp_loop *loop, uint64_t done)
 {
@@ -68,7 +43,8 @@ static enum rp_status record_step(struct rp_loop *loop, uint64_t done,
     loop->last = *result;
     enum rp_status status = rp_record_digest(loop->record, &line, tensors, n, err);
     loop->record_differs = status == RP_STATUS_DIFFERENT;
-    if (status == RP_STATUS_OK) status = compare_step(loop, &line, err);
+    if (status == RP_STATUS_OK && loop->against)
+        status = rp_against_step(loop->against, &line, &loop->n_compared, err);
     if (status == RP_STATUS_OK) {
         loop->state.chain = line.chain;
         loop->state.params_digest = line.params;
@@ -170,7 +146,7 @@ static bool eval_due(const struct rp_loop *loop)
     if (t->plan->data.n_valid <= 0 || loop->state.step == 0 ||
         loop->state.evaluated_step == loop->state.step)
         return false;
-    return loop->state.step == t->plan->n_steps ||
+    return loop->state.step == t->plan->n_steps || rp_trial_event(loop->trial, loop->state.step) ||
            rp_plan_due(t->plan, &t->spec->eval.every, loop->state.step);
 }
 
@@ -269,17 +245,24 @@ enum rp_status rp_loop_run(struct rp_loop *loop, struct rp_error *err)
     loop->first_step = loop->state.step;
     for (;;) {
         bool best = false, save_asked = false;
+        double begun = rp_sys_clock();
         RP_TRY(evaluate_if_due(loop, &best, err));
+        double evaluated = rp_sys_clock();
         bool over = loop->state.step >= t->plan->n_steps || stop_early(loop);
         loop->stopped_why = over && !eval_due(loop) ? NULL : stop_reason(loop, &save_asked);
         bool due = best || save_asked || over || loop->stopped_why || time_due(loop, &clock) ||
-                   rp_plan_due(t->plan, &t->spec->checkpoint.every, loop->state.step);
+                   rp_plan_due(t->plan, &t->spec->checkpoint.every, loop->state.step) ||
+                   rp_trial_event(loop->trial, loop->state.step);
         if (due && (loop->state.step != saved || best) && loop->state.step > 0) {
             RP_TRY(save(loop, &clock, err));
             saved = loop->state.step;
         }
+        if (loop->trial) RP_TRY(rp_saver_wait(loop->saver, NULL, err));
+        double kept = rp_sys_clock();
         if (over || loop->stopped_why) break;
         RP_TRY(one_step(loop, &clock, err));
+        RP_TRY(rp_trial_note(loop->trial, loop, evaluated - begun, kept - evaluated,
+                             rp_sys_clock() - kept, err));
     }
     rp_log_progress_clear();
     loop->state.seconds = clock.seconds_before + rp_sys_clock() - clock.start;

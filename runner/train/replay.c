@@ -1,5 +1,5 @@
-/* replay.c - rerun --steps A:B: the steps of a run computed again in memory and compared with its
- * record. */
+/* replay.c - the steps of a run computed again in memory and compared with its record: rerun
+ * --steps A:B, compare --replay. */
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/sys.h"
@@ -75,8 +75,10 @@ static enum rp_status compute(struct rp_start *start, uint64_t first, uint64_t l
     return status;
 }
 
-enum rp_status rp_train_replay(const struct rp_spec *spec, const char *run, uint64_t first,
-                               uint64_t last, struct rp_train_result *result, struct rp_error *err)
+/* `state` (may be NULL) gets what is there after the last step. */
+static enum rp_status replay(const struct rp_spec *spec, const char *run, uint64_t first,
+                             uint64_t last, struct rp_train_result *result,
+                             struct rp_checkpoint *state, struct rp_error *err)
 {
     struct rp_train_options options = {.out = run};
     struct rp_start start = {
@@ -93,10 +95,26 @@ enum rp_status rp_train_replay(const struct rp_spec *spec, const char *run, uint
                 out);
     RP_TRY_GOTO(status, pick_checkpoint(run, first, &step, err), out);
     RP_TRY_GOTO(status, rp_weights_begin(start.trainer, run, step, &start.origin, err), out);
-    RP_TRY_GOTO(status, compute(&start, first, last, result, err), out);
-    result->status = "equal";
+    status = compute(&start, first, last, result, err);
+    if (status == RP_STATUS_OK) result->status = "equal";
+    if (state && status == RP_STATUS_OK) status = rp_trainer_snapshot(start.trainer, state, err);
 out:
     result->run = rp_mem_copy_text(run);
     rp_start_close(&start);
+    return status;
+}
+
+enum rp_status rp_train_replay(const struct rp_spec *spec, const char *run, uint64_t first,
+                               uint64_t last, struct rp_train_result *result, struct rp_error *err)
+{
+    return replay(spec, run, first, last, result, NULL, err);
+}
+
+enum rp_status rp_train_recompute(const struct rp_spec *spec, const char *run, uint64_t step,
+                                  struct rp_checkpoint *state, struct rp_error *err)
+{
+    struct rp_train_result result = {0};
+    enum rp_status status = replay(spec, run, step, step, &result, state, err);
+    rp_train_result_release(&result);
     return status;
 }

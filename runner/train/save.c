@@ -1,5 +1,6 @@
-/* save.c - a save copies the state between two updates; a thread writes and commits the copy. One
- * save at a time. */
+/* save.c - a save copies the state between two updates; a thread writes and commits the copy. A
+ * large state in the machine's memory (plan->saves_live) is not copied: the thread reads it where
+ * it lies, and the next update waits until it has. One save at a time. */
 #include "train/train_int.h"
 
 #include "base/mem.h"
@@ -13,12 +14,18 @@ struct rp_saver {
     const char *run;
     const struct rp_manifest *manifest;
     struct rp_record *record;
-    float *copy;                         /* every tensor in the file's layout */
-    float *scratch;                      /* one tensor in memory layout */
+    float *copy;    /* every tensor in the file's layout; NULL: the live state is read */
+    float *scratch; /* one tensor: in memory layout, or, without a copy, in the file's */
     struct rp_st_tensor *tensor;         /* model, then optimizer */
     const struct rp_model_tensor **kept; /* whose layout each has */
     const void **source;                 /* where each lies on the device */
     int n_model, n_optimizer;
+
+    /* Without a copy: files of the save under way that are still to be read. */
+    pthread_mutex_t mutex;
+    pthread_cond_t was_read;
+    int files_to_read;
+    struct rp_st_source live;
 
     struct rp_checkpoint_content content;
     struct rp_sha256 tensors_hash;
@@ -62,7 +69,7 @@ static void list_tensors(struct rp_saver *s)
 }
 
 /* The block that the copies lie in. */
-static enum rp_status place_copies(struct rp_saver *s, struct rp_error *err)
+static enum rp_status place_copies(struct rp_saver *s, bool live, struct rp_error *err)
 {
     int64_t total = 0, most = 0;
     int n = s->n_model + s->n_optimizer;
@@ -71,11 +78,12 @@ static enum rp_status place_copies(struct rp_saver *s, struct rp_error *err)
         total += elements;
         if (elements > most) most = elements;
     }
-    s->copy = rp_mem_try((size_t)total * sizeof(float));
+    s->copy = live ? NULL : rp_mem_try((size_t)total * sizeof(float));
     s->scratch = rp_mem_try((size_t)most * sizeof(float));
-    if (!s->copy || !s->scratch)
+    if ((!live && !s->copy) || !s->scratch)
         return rp_error_set(err, RP_STATUS_MEMORY,
                             "no memory for the copy that a checkpoint is written from");
+    if (live) return RP_STATUS_OK;
     float *at = s->copy;
     for (int i = 0; i < n; i++) {
         s->tensor[i].shape.data = at;
@@ -84,23 +92,68 @@ static enum rp_status place_copies(struct rp_saver *s, struct rp_error *err)
     return RP_STATUS_OK;
 }
 
+static struct rp_saver *new_saver(struct rp_trainer *trainer)
+{
+    struct rp_saver *s = RP_NEW(struct rp_saver);
+    s->trainer = trainer;
+    pthread_mutex_init(&s->mutex, NULL);
+    pthread_cond_init(&s->was_read, NULL);
+    list_tensors(s);
+    return s;
+}
+
 enum rp_status rp_saver_open(struct rp_trainer *trainer, const char *run,
                              const struct rp_manifest *manifest, struct rp_record *record,
                              struct rp_saver **saver, struct rp_error *err)
 {
-    struct rp_saver *s = RP_NEW(struct rp_saver);
-    s->trainer = trainer;
+    struct rp_saver *s = new_saver(trainer);
     s->run = run;
     s->manifest = manifest;
     s->record = record;
-    list_tensors(s);
-    enum rp_status status = place_copies(s, err);
+    enum rp_status status = place_copies(s, trainer->plan->saves_live, err);
+    if (status == RP_STATUS_OK && !s->copy) trainer->saver = s;
     if (status == RP_STATUS_OK)
         *saver = s;
     else
         rp_saver_close(s);
     return status;
 }
+
+/* ---- without a copy ----------------------------------------------------------------------------
+ */
+
+static void set_files_to_read(struct rp_saver *s, int n)
+{
+    pthread_mutex_lock(&s->mutex);
+    s->files_to_read = n;
+    pthread_cond_signal(&s->was_read);
+    pthread_mutex_unlock(&s->mutex);
+}
+
+void rp_saver_wait_read(struct rp_saver *s)
+{
+    if (!s) return;
+    pthread_mutex_lock(&s->mutex);
+    while (s->files_to_read > 0) pthread_cond_wait(&s->was_read, &s->mutex);
+    pthread_mutex_unlock(&s->mutex);
+}
+
+/* rp_st_source: the live tensor, in the file's layout. */
+static const void *take_live(void *context, const struct rp_st_tensor *tensor)
+{
+    struct rp_saver *s = context;
+    if (!tensor) {
+        set_files_to_read(s, s->files_to_read - 1);
+        return NULL;
+    }
+    ptrdiff_t i = tensor - s->tensor;
+    if (s->kept[i]->layout == RP_LAYOUT_PLAIN) return s->source[i];
+    rp_model_to_file(s->kept[i], s->source[i], s->scratch);
+    return s->scratch;
+}
+
+/* ---- a save ------------------------------------------------------------------------------------
+ */
 
 static enum rp_status prune(const struct rp_saver *s, struct rp_error *err)
 {
@@ -117,6 +170,7 @@ static void *write_copy(void *arg)
     s->status = rp_record_sync(s->record, NULL, NULL, &s->error);
     if (s->status == RP_STATUS_OK)
         s->status = rp_checkpoint_save(s->run, &s->content, &s->tensors_hash, &s->error);
+    if (!s->copy) set_files_to_read(s, 0); /* whatever failed */
     if (s->status == RP_STATUS_OK) s->status = prune(s, &s->error);
     return NULL;
 }
@@ -157,13 +211,18 @@ enum rp_status rp_saver_save(struct rp_saver *s, const struct rp_checkpoint_stat
                              struct rp_error *err)
 {
     RP_TRY(rp_saver_wait(s, NULL, err));
-    RP_TRY(take_copy(s, err));
+    s->live = (struct rp_st_source){take_live, s};
+    if (s->copy)
+        RP_TRY(take_copy(s, err));
+    else
+        set_files_to_read(s, 2);
     rp_error_clear(&s->error);
     s->content = (struct rp_checkpoint_content){.state = *state,
                                                 .model = s->tensor,
                                                 .n_model = s->n_model,
                                                 .optimizer = s->tensor + s->n_model,
                                                 .n_optimizer = s->n_optimizer,
+                                                .source = s->copy ? NULL : &s->live,
                                                 .before_commit = still_ours,
                                                 .context = s};
     if (pthread_create(&s->thread, NULL, write_copy, s) == 0)
@@ -173,10 +232,33 @@ enum rp_status rp_saver_save(struct rp_saver *s, const struct rp_checkpoint_stat
     return RP_STATUS_OK;
 }
 
+enum rp_status rp_trainer_snapshot(struct rp_trainer *trainer, struct rp_checkpoint *checkpoint,
+                                   struct rp_error *err)
+{
+    struct rp_saver *s = new_saver(trainer);
+    enum rp_status status = place_copies(s, false, err);
+    if (status == RP_STATUS_OK) status = take_copy(s, err);
+    if (status == RP_STATUS_OK) {
+        size_t n = (size_t)s->n_optimizer;
+        struct rp_st_tensor *optimizer = RP_NEW_ARRAY(struct rp_st_tensor, s->n_optimizer + 1);
+        memcpy(optimizer, s->tensor + s->n_model, n * sizeof *optimizer);
+        *checkpoint = (struct rp_checkpoint){
+            .model = {.tensor = s->tensor, .n = s->n_model, .block = s->copy},
+            .optimizer = {.tensor = optimizer, .n = s->n_optimizer}};
+        s->tensor = NULL;
+        s->copy = NULL;
+    }
+    rp_saver_close(s);
+    return status;
+}
+
 void rp_saver_close(struct rp_saver *s)
 {
     if (!s) return;
     if (s->running) pthread_join(s->thread, NULL);
+    s->trainer->saver = NULL;
+    pthread_cond_destroy(&s->was_read);
+    pthread_mutex_destroy(&s->mutex);
     rp_mem_free(s->source);
     rp_mem_free(s->kept);
     rp_mem_free(s->tensor);

@@ -3,7 +3,6 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/sys.h"
-#include "env/open_device.h"
 #include "env/env.h"
 #include "train/start_int.h"
 

@@ -52,6 +52,8 @@ void rp_facts_end(struct rp_start *start, enum rp_status status, const char *run
 /* Hashes of data files as the manifest has them; caller frees `*known` (its paths belong to the
  * manifest). */
 int rp_facts_known_data(const struct rp_manifest *manifest, struct rp_data_known **known);
+/* The shape of the data that the run was trained on; false when the manifest does not have it. */
+bool rp_facts_shape(const struct rp_manifest *manifest, struct rp_data_shape *shape);
 /* A text of the manifest by "digests.numeric"; NULL when there is none. */
 const char *rp_facts_text(const struct rp_manifest *manifest, const char *group, const char *key);
 

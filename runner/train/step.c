@@ -73,6 +73,8 @@ static enum rp_status update(struct rp_trainer *t, uint64_t step, const struct r
                              struct rp_error *err)
 {
     struct rp_optim_state after = t->optim;
+    rp_profile_phase(t->profile, RP_PHASE_SAVE);
+    rp_saver_wait_read(t->saver);
     rp_profile_phase(t->profile, RP_PHASE_UPDATE);
     rp_optim_advance(t->spec, &after);
     for (int decays = 0; decays < 2; decays++)

@@ -232,6 +232,24 @@ def test_compare_names_step_tensor_element(runs):
     assert str(result["ulps"]) in rp.start("compare", runs / "a", runs / "lr").communicate()[0]
 
 
+def test_compare_replay_names_the_element_of_that_step(runs, tmp_path):
+    """What two runs computed again tell is what checkpoints of that very step tell."""
+    def compare(*args):
+        out, _ = rp.call("compare", *args, "--json", expect=7)
+        return json.loads(out.splitlines()[-1])
+
+    replayed, kept = compare(runs / "a", runs / "lr", "--replay"), compare(runs / "a", runs / "lr")
+    assert replayed["checkpoint"] == replayed["first_step"] != kept["checkpoint"]
+    for name in ["a", "lr"]:
+        more = ("--set", "train.optimizer.lr=1.001e-3") if name == "lr" else ()
+        rp.run(runs.parent / "job.yaml", tmp_path / name, "--set", "checkpoint.every=1 step", "--set", "checkpoint.keep.last=100", *more)
+    saved = compare(tmp_path / "a", tmp_path / "lr")
+    for key in ["checkpoint", "tensor", "element", "value_bits", "ulps"]:
+        assert replayed[key] == saved[key], key
+    _, err = rp.call("compare", runs / "a", runs / "lr" / "digests.jsonl", "--replay", expect=2)
+    assert "two run folders" in err
+
+
 def read_tensor(path, name):
     data = path.read_bytes()
     length, = struct.unpack("<Q", data[:8])

@@ -56,6 +56,22 @@ def test_kill_during_saves(undisturbed, tmp_path):
     assert rp.run(spec, out) == final
 
 
+def test_large_state_is_saved_from_where_it_lies(tmp_path):
+    """Past 64 MiB a save copies nothing: the update waits until the writer has read the state. A torn checkpoint would
+    show in the steps that are computed again. (Seen to fail with the wait taken out of train/step.c.)"""
+    spec = rp.write(tmp_path, rp.DIGITS_MLP.replace("[33, 20]", "[7000, 64]").replace("4 epochs", "6 steps"))
+    final = rp.run(spec, tmp_path / "plain")
+    memory = rp.call_json("plan", spec)["memory"]
+    assert "checkpoint writer" in memory and "checkpoint copy" not in memory
+    for step in (1, 3, 5):
+        out = tmp_path / f"run-{step}"
+        saved = out / "checkpoints" / f"step-{step:08}"
+        process = rp.start("run", spec, "--out", out, "--set", "checkpoint.every=1 step")
+        rp.kill_when(process, lambda: saved.exists())
+        shutil.rmtree(out / "checkpoints" / f"step-{step + 1:08}", ignore_errors=True)
+        assert rp.run(spec, out) == final
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP])
 def test_signals_save_and_stop(undisturbed, tmp_path, number):
     spec, final, _ = undisturbed

@@ -31,7 +31,7 @@ static void test_round_trip(const char *folder)
     const char *metadata[] = {"format", "pt", "step", "12", NULL};
     struct rp_sha256 hashes[4], file_hash;
     char *path = rp_sys_join(folder, "a.safetensors");
-    CHECK_OK(rp_st_write(path, tensors, 4, metadata, hashes, &file_hash, &err), &err);
+    CHECK_OK(rp_st_write(path, tensors, 4, NULL, metadata, hashes, &file_hash, &err), &err);
 
     struct rp_st_file file;
     CHECK_OK(rp_st_read(path, RP_STATUS_DATA, &file, &err), &err);
@@ -77,7 +77,7 @@ static void test_large(const char *folder)
     uint64_t size = 0;
     struct rp_st_file file;
     char *path = rp_sys_join(folder, "large");
-    CHECK_OK(rp_st_write(path, tensors, 2, NULL, hashes, &file_hash, &err), &err);
+    CHECK_OK(rp_st_write(path, tensors, 2, NULL, NULL, hashes, &file_hash, &err), &err);
     CHECK_OK(rp_sha256_of_file(path, &seen, &size, &err), &err);
     CHECK(rp_sha256_equal(&seen, &file_hash));
     CHECK_OK(rp_st_read(path, RP_STATUS_DATA, &file, &err), &err);
@@ -234,7 +234,7 @@ static void test_every_byte(const char *folder)
     struct rp_st_tensor tensors[] = {make("a", data, 1, 3, 0), make("b", data + 3, 1, 1, 0)};
     struct rp_error err = {0};
     char *path = rp_sys_join(folder, "g");
-    CHECK_OK(rp_st_write(path, tensors, 2, NULL, NULL, NULL, &err), &err);
+    CHECK_OK(rp_st_write(path, tensors, 2, NULL, NULL, NULL, NULL, &err), &err);
     size_t length = 0;
     int accepted = 0;
     char *bytes = get_file(folder, "g", &length);

@@ -1,0 +1,26 @@
+/* data_int.h - private to cli/: what `init` and `pack` share. */
+#ifndef RP_CLI_DATA_INT_H
+#define RP_CLI_DATA_INT_H
+
+#include "cli/cli.h"
+
+#include "data/data.h"
+
+/* "224" or "96x128". */
+bool rp_cli_parse_size(const char *text, int64_t *height, int64_t *width);
+
+/* A line as JSON; where it is not UTF-8 (a file's name), other bytes than ASCII become `?`. */
+struct json_t *rp_cli_json_line(const char *line, size_t n);
+
+/* Packs with a progress bar; broken images as warnings and in result "broken". */
+RP_NODISCARD enum rp_status rp_cli_pack(const struct rp_pack_options *wanted,
+                                        struct rp_pack_result *packed, struct json_t *result,
+                                        struct rp_error *err);
+
+/* `init` of data: looks at args->word, writes the text of a spec that will lie at `out`, and prints
+ * by which rules it was written. */
+RP_NODISCARD enum rp_status rp_init_from_data(const struct rp_cli_args *args, const char *out,
+                                              struct rp_text *text, struct json_t *result,
+                                              struct rp_error *err);
+
+#endif

@@ -1,0 +1,455 @@
+/* look.c - what a few files are, from their first bytes, and which of them are inputs and which
+ * targets. Every choice follows a rule that is written into the notes. */
+#include "data/look_int.h"
+
+#include "base/sys.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+#include <zlib.h>
+
+enum { PEEK_BYTES = 4096, CIFAR_10_RECORD = 3073, CIFAR_100_RECORD = 3074, IDX_TYPE_U8 = 8 };
+
+enum kind { KIND_UNKNOWN, KIND_IDX, KIND_NPY, KIND_NPZ, KIND_CIFAR, KIND_PACKED, KIND_CSV };
+
+/* One file, as far as its first bytes tell. */
+struct found {
+    const char *path;
+    enum kind kind;
+    int n_dims; /* idx */
+    int64_t n;  /* idx: the first dimension */
+    int cifar_classes;
+};
+
+struct look_source *look_source_new(const char *const *paths, int n)
+{
+    static char folder[] = ".";
+    struct look_source *s = RP_NEW(struct look_source);
+    s->spec.path = (char *)(uintptr_t) "init";
+    s->spec.folder = folder;
+    for (int i = 0; i < n && i < RP_SPEC_MAX_FILES; i++)
+        s->dataset.files[s->dataset.n_files++].path = (char *)(uintptr_t)paths[i];
+    s->source = (struct rp_data_source){
+        .spec = &s->spec, .dataset = &s->dataset, .key = "data.train", .describe = true};
+    return s;
+}
+
+void look_source_free(struct look_source *source)
+{
+    rp_mem_free(source);
+}
+
+/* ---- one file ----------------------------------------------------------------------------------
+ */
+
+static const char *name_of(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+static bool ends_with(const char *path, const char *ending)
+{
+    size_t n = strlen(path), m = strlen(ending);
+    return n > m && strcasecmp(path + n - m, ending) == 0;
+}
+
+/* The first bytes of a file, unpacked where it is gzip; returns how many. */
+static size_t unpack_beginning(unsigned char *bytes, size_t n)
+{
+    unsigned char packed[PEEK_BYTES];
+    z_stream zlib = {0};
+    if (n < 2 || bytes[0] != 0x1f || bytes[1] != 0x8b) return n;
+    memcpy(packed, bytes, n);
+    if (inflateInit2(&zlib, 15 + 16) != Z_OK) return n;
+    zlib.next_in = packed;
+    zlib.avail_in = (uInt)n;
+    zlib.next_out = bytes;
+    zlib.avail_out = PEEK_BYTES;
+    inflate(&zlib, Z_SYNC_FLUSH);
+    n = PEEK_BYTES - zlib.avail_out;
+    inflateEnd(&zlib);
+    return n;
+}
+
+/* Text without control characters but tabs and line ends, with a line end in it. */
+static bool is_text(const unsigned char *bytes, size_t n)
+{
+    bool line = false;
+    for (size_t i = 0; i < n; i++) {
+        line = line || bytes[i] == '\n';
+        if (bytes[i] == 0x7f || (bytes[i] < ' ' && !strchr("\t\r\n", bytes[i]))) return false;
+    }
+    return line && n > 0;
+}
+
+static void recognise(struct found *found, const unsigned char *bytes, size_t n, uint64_t size)
+{
+    if (n >= 8 && memcmp(bytes, "\x93NUMPY", 6) == 0) {
+        found->kind = KIND_NPY;
+    } else if (n >= 4 && memcmp(bytes, "PK\3\4", 4) == 0 && !ends_with(found->path, ".zip")) {
+        found->kind = KIND_NPZ;
+    } else if (n >= 8 && memcmp(bytes, "RPPACKED", 8) == 0) {
+        found->kind = KIND_PACKED;
+    } else if (n >= 8 && !bytes[0] && !bytes[1] && bytes[2] == IDX_TYPE_U8 && bytes[3] >= 1 &&
+               bytes[3] <= 4) {
+        found->kind = KIND_IDX;
+        found->n_dims = bytes[3];
+        found->n = (int64_t)bytes[4] << 24 | bytes[5] << 16 | bytes[6] << 8 | bytes[7];
+    } else if (size && ends_with(found->path, ".bin") && size % CIFAR_10_RECORD == 0) {
+        found->kind = KIND_CIFAR;
+        found->cifar_classes = 10;
+    } else if (size && ends_with(found->path, ".bin") && size % CIFAR_100_RECORD == 0) {
+        found->kind = KIND_CIFAR;
+        found->cifar_classes = 100;
+    } else if (is_text(bytes, n)) {
+        found->kind = KIND_CSV;
+    }
+}
+
+static enum rp_status look_at_file(const char *path, struct found *found, struct rp_error *err)
+{
+    unsigned char bytes[PEEK_BYTES];
+    size_t n = 0;
+    int fd = -1;
+    struct rp_sys_stat stat;
+    *found = (struct found){.path = path};
+    RP_TRY(rp_sys_stat(path, &stat, err));
+    if (!stat.exists)
+        return rp_error_set(err, RP_STATUS_DATA, "there is no file or folder %s", path);
+    RP_TRY(rp_sys_open_read(path, RP_STATUS_DATA, &fd, err));
+    enum rp_status status = rp_sys_read(fd, bytes, sizeof bytes, &n, path, RP_STATUS_DATA, err);
+    rp_sys_close(fd);
+    RP_TRY(status);
+    recognise(found, bytes, unpack_beginning(bytes, n), stat.size);
+    return RP_STATUS_OK;
+}
+
+/* ---- several files together
+ * ----------------------------------------------------------------------- */
+
+static void add_path(struct rp_data_look *look, const char *path)
+{
+    if (look->n_paths < RP_SPEC_MAX_FILES) look->path[look->n_paths++] = rp_mem_copy_text(path);
+}
+
+static void add_test(struct rp_data_look *look, const char *path)
+{
+    if (look->n_test < RP_SPEC_MAX_FILES) look->test[look->n_test++] = rp_mem_copy_text(path);
+}
+
+static const struct found *find_idx(const struct found *files, int n, bool labels, int64_t count)
+{
+    for (int i = 0; i < n; i++)
+        if ((files[i].n_dims == 1) == labels && (count < 0 || files[i].n == count))
+            return &files[i];
+    return NULL;
+}
+
+/* Images and labels of as many samples belong together; the larger pair is trained on. */
+static enum rp_status pair_idx(const struct found *files, int n, struct rp_data_look *look,
+                               struct rp_error *err)
+{
+    const struct found *best = NULL, *other = NULL;
+    look->format = RP_FORMAT_IDX;
+    for (int i = 0; i < n; i++) {
+        if (files[i].n_dims == 1 || !find_idx(files, n, true, files[i].n)) continue;
+        if (!best || files[i].n > best->n) {
+            other = best;
+            best = &files[i];
+        } else if (!other) {
+            other = &files[i];
+        }
+    }
+    const struct found *labels = best ? find_idx(files, n, true, best->n) : NULL;
+    if (!labels)
+        return rp_error_set(err, RP_STATUS_USAGE,
+                            "%s is an IDX file; it takes two with as many samples, one of images "
+                            "and one of labels: name both",
+                            files[0].path);
+    add_path(look, best->path);
+    add_path(look, labels->path);
+    const struct found *test = other ? find_idx(files, n, true, other->n) : NULL;
+    if (other && other->n == best->n) test = NULL;
+    if (test) {
+        add_test(look, other->path);
+        add_test(look, test->path);
+        rp_text_add(&look->notes,
+                    "two pairs of files: the one with more samples (%s) is trained on, the other "
+                    "is data.test\n",
+                    name_of(best->path));
+    }
+    return RP_STATUS_OK;
+}
+
+static enum rp_status join_cifar(const struct found *files, int n, struct rp_data_look *look,
+                                 struct rp_error *err)
+{
+    look->format = RP_FORMAT_CIFAR;
+    look->cifar_classes = files[0].cifar_classes;
+    for (int i = 0; i < n; i++) {
+        if (files[i].cifar_classes != look->cifar_classes)
+            return rp_error_set(err, RP_STATUS_USAGE,
+                                "%s holds CIFAR-%d, %s CIFAR-%d: name the files of one of them",
+                                files[0].path, files[0].cifar_classes, files[i].path,
+                                files[i].cifar_classes);
+        if (n > 1 && strncmp(name_of(files[i].path), "test", 4) == 0)
+            add_test(look, files[i].path);
+        else
+            add_path(look, files[i].path);
+    }
+    if (look->n_paths == 0)
+        return rp_error_set(err, RP_STATUS_USAGE,
+                            "only files of test images: name one to train on");
+    if (look->n_test)
+        rp_text_add(&look->notes, "files whose name begins with `test` are data.test\n");
+    return RP_STATUS_OK;
+}
+
+/* Does a name say that it holds targets? */
+static bool is_target_name(const char *name)
+{
+    static const char *const begins[] = {"y", "label", "target", "class", "train_y", "train_label"};
+    for (size_t i = 0; i < RP_COUNT(begins); i++) {
+        size_t n = strlen(begins[i]);
+        if (strncasecmp(name, begins[i], n) == 0 &&
+            (n > 1 || !name[1] || !strchr("abcdefghijklmnopqrstuvwxyz", name[1] | 32)))
+            return true;
+    }
+    return strstr(name, "_y.") || strstr(name, "-y.") || strstr(name, "label");
+}
+
+/* Which of two arrays is the target: the one with fewer dimensions, else the one whose name says
+ * so. -1: neither can be told. */
+static int which_is_y(const struct npz_entry entry[2], const char **rule)
+{
+    int a = entry[0].array.n_dims, b = entry[1].array.n_dims;
+    *rule = "has fewer dimensions";
+    if (a != b) return a < b ? 0 : 1;
+    *rule = "has a name of targets";
+    bool first = is_target_name(entry[0].name), second = is_target_name(entry[1].name);
+    if (first != second) return first ? 0 : 1;
+    return -1;
+}
+
+static void take_target(const struct npy_array *y, const char *name, struct rp_data_look *look)
+{
+    look->target = y->kind == 'f' ? RP_TARGET_VALUES : RP_TARGET_CLASSES;
+    rp_text_add(&look->notes, "%s holds %s: %s\n", name,
+                y->kind == 'f' ? "floating-point numbers" : "whole numbers",
+                y->kind == 'f' ? "values to fit (regression)" : "classes to tell apart");
+}
+
+static enum rp_status describe_npy(const char *path, struct npy_array *array, struct rp_error *err)
+{
+    struct look_source *s = look_source_new(&path, 1);
+    struct npy_input input = {.source = &s->source, .name = ""};
+    enum rp_status status = rp_data_stream_open(&s->source, 0, "x", false, &input.stream, err);
+    if (status == RP_STATUS_OK) {
+        status = npy_read_header(&input, array, err);
+        status = rp_data_stream_end(input.stream, status, false, err);
+    }
+    look_source_free(s);
+    return status;
+}
+
+static enum rp_status pair_npy(const struct found *files, int n, struct rp_data_look *look,
+                               struct rp_error *err)
+{
+    struct npz_entry entry[2] = {{0}, {0}};
+    const char *rule;
+    look->format = RP_FORMAT_NPY;
+    if (n != 2)
+        return rp_error_set(err, RP_STATUS_USAGE,
+                            "%d .npy files: it takes two, the inputs and the targets", n);
+    for (int i = 0; i < 2; i++) {
+        entry[i].name = (char *)(uintptr_t)name_of(files[i].path);
+        RP_TRY(describe_npy(files[i].path, &entry[i].array, err));
+    }
+    int y = which_is_y(entry, &rule);
+    if (y < 0)
+        return rp_error_set(err, RP_STATUS_USAGE,
+                            "%s and %s have as many dimensions: call the file of targets y.npy",
+                            files[0].path, files[1].path);
+    rp_text_add(&look->notes, "%s is the target: it %s\n", entry[y].name, rule);
+    take_target(&entry[y].array, entry[y].name, look);
+    add_path(look, files[1 - y].path);
+    add_path(look, files[y].path);
+    return RP_STATUS_OK;
+}
+
+static int find_entry_named(const struct npz_entry *entry, int n, const char *name)
+{
+    for (int i = 0; i < n; i++)
+        if (strcasecmp(entry[i].name, name) == 0) return i;
+    return -1;
+}
+
+/* The arrays of an .npz: a pair of well-known names, else the only two there are. */
+static enum rp_status choose_arrays(const struct npz_entry *entry, int n, const char *path,
+                                    struct rp_data_look *look, struct rp_error *err)
+{
+    static const char *const pairs[][2] = {{"x", "y"},
+                                           {"x_train", "y_train"},
+                                           {"train_x", "train_y"},
+                                           {"images", "labels"},
+                                           {"train_images", "train_labels"},
+                                           {"data", "target"},
+                                           {"data", "labels"},
+                                           {"features", "labels"}};
+    int x = -1, y = -1;
+    for (size_t i = 0; i < RP_COUNT(pairs) && (x < 0 || y < 0); i++) {
+        x = find_entry_named(entry, n, pairs[i][0]);
+        y = find_entry_named(entry, n, pairs[i][1]);
+    }
+    if ((x < 0 || y < 0) && n == 2) {
+        const char *rule;
+        y = which_is_y(entry, &rule);
+        x = 1 - y;
+        if (y >= 0)
+            rp_text_add(&look->notes, "array `%s` is the target: it %s\n", entry[y].name, rule);
+    }
+    if (x < 0 || y < 0) {
+        struct rp_text names = {0};
+        for (int i = 0; i < n; i++) rp_text_add(&names, "%s%s", i ? ", " : "", entry[i].name);
+        enum rp_status status = rp_error_set(
+            err, RP_STATUS_USAGE,
+            "%s: cannot tell which array is the target among %s: save them as `x` and `y`", path,
+            rp_text_get(&names));
+        rp_text_release(&names);
+        return status;
+    }
+    look->x = rp_mem_copy_text(entry[x].name);
+    look->y = rp_mem_copy_text(entry[y].name);
+    take_target(&entry[y].array, entry[y].name, look);
+    return RP_STATUS_OK;
+}
+
+static enum rp_status look_at_npz(const char *path, struct rp_data_look *look, struct rp_error *err)
+{
+    struct look_source *s = look_source_new(&path, 1);
+    struct npz_entry entry[NPZ_MAX_ENTRIES] = {{0}};
+    int n = 0;
+    look->format = RP_FORMAT_NPZ;
+    add_path(look, path);
+    enum rp_status status = npz_list(&s->source, entry, &n, err);
+    if (status == RP_STATUS_OK) status = choose_arrays(entry, n, path, look, err);
+    for (int i = 0; i < NPZ_MAX_ENTRIES; i++) rp_mem_free(entry[i].name);
+    look_source_free(s);
+    return status;
+}
+
+/* ---- the whole
+ * ------------------------------------------------------------------------------------------ */
+
+/* Files of one kind, or an error that says which do not belong together. */
+static enum rp_status check_one_kind(const struct found *files, int n, struct rp_error *err)
+{
+    for (int i = 0; i < n; i++) {
+        if (files[i].kind == KIND_UNKNOWN)
+            return rp_error_set(err, RP_STATUS_DATA,
+                                "%s: not known what it is; taken are idx, cifar (.bin), npy, npz, "
+                                "csv, files of `reprise pack`, and a folder with a subfolder of "
+                                "PNG or JPEG images for each class",
+                                files[i].path);
+        if (files[i].kind != files[0].kind)
+            return rp_error_set(
+                err, RP_STATUS_USAGE,
+                "%s and %s are of different formats: name the files of one data set", files[0].path,
+                files[i].path);
+    }
+    bool single =
+        files[0].kind == KIND_CSV || files[0].kind == KIND_NPZ || files[0].kind == KIND_PACKED;
+    if (n > 1 && single)
+        return rp_error_set(err, RP_STATUS_USAGE, "%s and %s: name one, to train on", files[0].path,
+                            files[1].path);
+    return RP_STATUS_OK;
+}
+
+static enum rp_status look_at_all(const struct found *files, int n, const char *label,
+                                  struct rp_data_look *look, struct rp_error *err)
+{
+    RP_TRY(check_one_kind(files, n, err));
+    if (label && files[0].kind != KIND_CSV)
+        return rp_error_set(err, RP_STATUS_USAGE, "--target names a column of a csv; %s is none",
+                            files[0].path);
+    switch (files[0].kind) {
+    case KIND_IDX:
+        return pair_idx(files, n, look, err);
+    case KIND_CIFAR:
+        return join_cifar(files, n, look, err);
+    case KIND_NPY:
+        return pair_npy(files, n, look, err);
+    case KIND_NPZ:
+        return look_at_npz(files[0].path, look, err);
+    case KIND_CSV:
+        return look_at_csv(files[0].path, label, look, err);
+    case KIND_PACKED:
+        add_path(look, files[0].path);
+        look->format = RP_FORMAT_PACKED;
+        return RP_STATUS_OK;
+    case KIND_UNKNOWN:
+        break;
+    }
+    return RP_STATUS_OK;
+}
+
+/* The files of a folder that are of a kind that is known. */
+static enum rp_status look_at_folder(const char *folder, const char *label,
+                                     struct rp_data_look *look, struct rp_error *err)
+{
+    char **names = NULL, *paths[RP_SPEC_MAX_FILES] = {0};
+    struct found files[RP_SPEC_MAX_FILES];
+    int n = 0;
+    enum rp_status status = rp_sys_list(folder, &names, err);
+    for (char **name = names; status == RP_STATUS_OK && *name && n < RP_SPEC_MAX_FILES; name++) {
+        struct rp_sys_stat stat;
+        char *path = rp_sys_join(folder, *name);
+        status = rp_sys_stat(path, &stat, err);
+        bool skip = **name == '.' || !stat.is_file || ends_with(*name, ".yaml") ||
+                    ends_with(*name, ".md") || (ends_with(*name, ".txt"));
+        if (status == RP_STATUS_OK && !skip) status = look_at_file(path, &files[n], err);
+        if (status == RP_STATUS_OK && !skip && files[n].kind != KIND_UNKNOWN)
+            paths[n++] = path;
+        else
+            rp_mem_free(path);
+    }
+    if (status == RP_STATUS_OK && n == 0)
+        status = rp_error_set(err, RP_STATUS_DATA,
+                              "%s: no data files in it (idx, cifar, npy, npz, csv), and no "
+                              "subfolders with PNG or JPEG images, one for each class",
+                              folder);
+    if (status == RP_STATUS_OK) status = look_at_all(files, n, label, look, err);
+    for (int i = 0; i < n; i++) rp_mem_free(paths[i]);
+    rp_sys_free_names(names);
+    return status;
+}
+
+enum rp_status rp_data_look(const char *const *paths, int n, const char *label,
+                            struct rp_data_look *look, struct rp_error *err)
+{
+    struct found files[RP_SPEC_MAX_FILES];
+    struct rp_sys_stat stat;
+    *look = (struct rp_data_look){.delimiter = ','};
+    if (n > RP_SPEC_MAX_FILES)
+        return rp_error_set(err, RP_STATUS_USAGE, "%d files; at most %d are taken", n,
+                            RP_SPEC_MAX_FILES);
+    RP_TRY(rp_sys_stat(paths[0], &stat, err));
+    if (n == 1 && stat.is_folder) return look_at_folder(paths[0], label, look, err);
+    for (int i = 0; i < n; i++) RP_TRY(look_at_file(paths[i], &files[i], err));
+    return look_at_all(files, n, label, look, err);
+}
+
+void rp_data_look_release(struct rp_data_look *look)
+{
+    for (int i = 0; i < look->n_paths; i++) rp_mem_free(look->path[i]);
+    for (int i = 0; i < look->n_test; i++) rp_mem_free(look->test[i]);
+    for (int i = 0; i < look->n_ignore; i++) rp_mem_free(look->ignore[i]);
+    rp_mem_free(look->ignore);
+    rp_mem_free(look->label);
+    rp_mem_free(look->x);
+    rp_mem_free(look->y);
+    rp_text_release(&look->notes);
+    *look = (struct rp_data_look){0};
+}
