@@ -33,7 +33,8 @@ RP_CUDA_KERNEL(conv2d)
     gemm.c = rp_gemm_out_plain((float *)y->data, gemm.n, o, gemm.n);
     gemm.bias = (const float *)call->in[2].data;
     struct rp_operands<rp_source_pixels, rp_source_matrix<true>, true, true> of = {
-        windows_of(call), {(const float *)w->data, (int)k, gemm.n * k}};
+        windows_of(call), { (const float *)w->data, (int)k, gemm.n *k }
+    };
     bool narrow = !rp_gemm_aligned(x->data) || !rp_gemm_aligned(w->data) || w->dims[3] % 4 != 0;
     return rp_gemm_run(cuda, gemm, of, narrow, err);
 }

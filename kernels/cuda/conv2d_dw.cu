@@ -32,9 +32,10 @@ RP_CUDA_KERNEL(conv2d_dw)
     gemm.c = rp_gemm_out_plain((float *)dw->data, gemm.n, gemm.n, gemm.m * gemm.n);
     gemm.chain = (float *)call->out[1].data;
     struct rp_operands<rp_source_matrix<false>, rp_source_taps, false, false> of = {
-        {(const float *)dy->data, (int)o, gemm.m}, windows_of(call)};
-    bool narrow = !rp_gemm_aligned(dy->data) || !rp_gemm_aligned(x->data) || gemm.m % 4 != 0 ||
-                  c % 4 != 0;
+        {(const float *)dy->data, (int)o, gemm.m}, windows_of(call)
+    };
+    bool narrow =
+        !rp_gemm_aligned(dy->data) || !rp_gemm_aligned(x->data) || gemm.m % 4 != 0 || c % 4 != 0;
     return rp_gemm_run(cuda, gemm, of, narrow, err);
 }
 

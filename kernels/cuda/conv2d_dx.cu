@@ -55,8 +55,8 @@ static struct rp_source_weights weights_of(const struct rp_op_call *call, const 
     int64_t of_group = w->dims[0] / p->groups;
     struct rp_source_weights weights = {};
     weights.base = (const float *)w->data + phase_h * line + phase_w * c;
-    weights.k_digits = rp_digits_of(at_least_one(v->taps), of_group, p->stride_h * line,
-                                    p->stride_w * c, filter);
+    weights.k_digits =
+        rp_digits_of(at_least_one(v->taps), of_group, p->stride_h * line, p->stride_w * c, filter);
     weights.group_stride = of_group * filter;
     return weights;
 }
@@ -91,9 +91,10 @@ RP_NODISCARD static enum rp_status run_phase(struct rp_cuda *cuda, const struct 
     gemm.sum = rp_gemm_whole(h.taps * v.taps * o);
     gemm.c = positions_of(call, &h, &v);
     struct rp_operands<rp_source_pixels, rp_source_weights, true, false> of = {
-        outputs_of(call, &h, &v), weights_of(call, &v, phase_h, phase_w)};
-    bool narrow = !rp_gemm_aligned(dy->data) || !rp_gemm_aligned(w->data) || o % 4 != 0 ||
-                  gemm.n % 4 != 0;
+        outputs_of(call, &h, &v), weights_of(call, &v, phase_h, phase_w)
+    };
+    bool narrow =
+        !rp_gemm_aligned(dy->data) || !rp_gemm_aligned(w->data) || o % 4 != 0 || gemm.n % 4 != 0;
     return rp_gemm_run(cuda, gemm, of, narrow, err);
 }
 

@@ -135,11 +135,20 @@ struct rp_gemm_plan {
     int64_t segments;       /* of one launch, at most */
     int64_t blocks;         /* of one launch, at most */
     int levels;             /* of the tree inside an item */
+    double time;            /* as estimated, in cycles */
+};
+
+/* All that there is room for: at least one. */
+struct rp_gemm_plans {
+    struct rp_gemm_plan plan[RP_GEMM_TILE_COUNT * RP_GEMM_MAX_LEVELS];
+    int n;
 };
 
 /* Bytes of scratch for a product over k terms; `samples`: cut into shards, nobody knows how. */
 size_t rp_gemm_scratch(int64_t m, int64_t n, int groups, int64_t k, bool samples);
 /* `narrow`: the operands cannot be read 16 bytes at a time. */
+void rp_gemm_plans(const struct rp_cuda *cuda, const struct rp_gemm *gemm, bool narrow,
+                   struct rp_gemm_plans *plans);
 struct rp_gemm_plan rp_gemm_plan(const struct rp_cuda *cuda, const struct rp_gemm *gemm,
                                  bool narrow);
 

@@ -1,15 +1,17 @@
 /* gemm_load.cuh - private to gemm*: brings a tile of an operand from global memory into shared
  * memory, where it lies as [k][i] whichever way it came.
  *
- * fetch() starts the loads into registers, put() writes them to shared memory; the multiplication of
- * the tile before lies between, and hides the way. Rows past the end are read from the last row, and
- * never stored; terms of k past the end of a segment are not read, and never multiplied. */
+ * fetch() starts the loads into registers, put() writes them to shared memory; the multiplication
+ * of the tile before lies between, and hides the way. Rows past the end are read from the last row,
+ * and never stored; terms of k past the end of a segment are not read, and never multiplied. */
 #ifndef RP_CUDA_GEMM_LOAD_CUH
 #define RP_CUDA_GEMM_LOAD_CUH
 
 #include "cuda/gemm_source.cuh"
 
-enum { RP_GEMM_PAD = 4 }; /* floats after each k: stores across k meet other banks, rows stay aligned */
+enum {
+    RP_GEMM_PAD = 4
+}; /* floats after each k: stores across k meet other banks, rows stay aligned */
 
 template <int width> static __device__ __forceinline__ void rp_gemm_clear(float (&value)[width])
 {
@@ -18,10 +20,9 @@ template <int width> static __device__ __forceinline__ void rp_gemm_clear(float 
 }
 
 template <class source, int width>
-static __device__ __forceinline__ void rp_gemm_read(const source &from,
-                                                    const typename source::outer &outer,
-                                                    const typename source::inner &inner,
-                                                    float (&to)[width])
+static __device__ __forceinline__ void
+rp_gemm_read(const source &from, const typename source::outer &outer,
+             const typename source::inner &inner, float (&to)[width])
 {
     bool inside = from.inside(outer, inner);
     const float *at = from.find(outer, inner);
@@ -35,14 +36,10 @@ static __device__ __forceinline__ void rp_gemm_read(const source &from,
 }
 
 /* k runs with stride 1: a unit is `width` terms of one row, and each goes to another k of the tile.
- * A warp takes 16 rows of two neighbouring units, 32 bytes of each row: no two of its stores share a
- * bank. */
+ * A warp takes 16 rows of two neighbouring units, 32 bytes of each row: no two of its stores share
+ * a bank. */
 template <class source, int rows, int depth, int threads, int width> struct rp_load_along_k {
-    enum {
-        PER_ROW = depth / width,
-        UNITS = rows * PER_ROW / threads,
-        PAIRS = PER_ROW / 2
-    };
+    enum { PER_ROW = depth / width, UNITS = rows * PER_ROW / threads, PAIRS = PER_ROW / 2 };
     static_assert(rows * PER_ROW % threads == 0, "every thread loads as much");
     static_assert(threads % (16 * PER_ROW) == 0, "a thread keeps its k");
 
@@ -119,8 +116,8 @@ template <class source, int rows, int depth, int threads, int width> struct rp_l
         for (int u = 0; u < UNITS; u++) {
             float *to = &tile[k_of + u * (threads / PER_K)][row];
             if (width == 4)
-                *reinterpret_cast<float4 *>(to) = make_float4(value[u][0], value[u][1 % width],
-                                                              value[u][2 % width], value[u][3 % width]);
+                *reinterpret_cast<float4 *>(to) = make_float4(
+                    value[u][0], value[u][1 % width], value[u][2 % width], value[u][3 % width]);
             else
                 to[0] = value[u][0];
         }

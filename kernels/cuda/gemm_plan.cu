@@ -88,31 +88,19 @@ static double fold_time(int64_t processors, double outputs, double parts)
     return LAUNCH + outputs * (parts + 1) * (double)sizeof(float) / (BYTES * (double)processors);
 }
 
-struct choice {
-    struct rp_gemm_plan plan;
-    double time;
-};
-
-static void consider(struct choice *best, const struct rp_gemm_plan *plan, double time)
-{
-    if (best->time > 0 && best->time <= time) return;
-    best->plan = *plan;
-    best->time = time;
-}
-
 /* Items are whole shards, `per_item` of them; more than one item leave parts, and a tree inside an
  * item needs nodes for each block. */
-static void consider_shards(struct choice *best, const struct rp_cuda *cuda,
+static void consider_shards(struct rp_gemm_plans *plans, const struct rp_cuda *cuda,
                             const struct rp_gemm *gemm, enum rp_gemm_tile tile, int64_t per_item)
 {
     const struct tile_kind *kind = &kinds[tile];
     int64_t tiles = cut(gemm->m, kind->bm) * cut(gemm->n, kind->bn) * gemm->groups;
     int64_t items = gemm->sum.shards / per_item, panels = rp_gemm_panels(&gemm->sum);
     int64_t outputs = gemm->m * gemm->n * gemm->groups, pieces = tiles * items;
-    int64_t left = (int64_t)(cuda->scratch_bytes / sizeof(float)) -
-                   (items > 1 ? items * outputs + 4 : 0);
-    struct rp_gemm_plan plan = {tile, false, per_item, per_item * panels * items, pieces,
-                                log2_of(per_item)};
+    int64_t left =
+        (int64_t)(cuda->scratch_bytes / sizeof(float)) - (items > 1 ? items * outputs + 4 : 0);
+    struct rp_gemm_plan plan = {
+        tile, false, per_item, per_item * panels * items, pieces, log2_of(per_item), 0};
     if (items > 1 && left < 0) return;
     if (plan.levels > 0) {
         int64_t at_once = (int64_t)cuda->n_processors * kind->resident;
@@ -123,14 +111,14 @@ static void consider_shards(struct choice *best, const struct rp_cuda *cuda,
     }
     double terms = (double)per_item * (double)gemm->sum.count;
     int64_t busy = plan.blocks < cuda->n_processors ? plan.blocks : cuda->n_processors;
-    double time = launch_time(kind, busy, pieces, terms);
-    if (items > 1) time += fold_time(cuda->n_processors, (double)outputs, (double)items);
-    consider(best, &plan, time);
+    plan.time = launch_time(kind, busy, pieces, terms);
+    if (items > 1) plan.time += fold_time(cuda->n_processors, (double)outputs, (double)items);
+    plans->plan[plans->n++] = plan;
 }
 
 /* Items are chains. One launch takes the segments of as many shards as there is room for, or as
  * many segments of one. */
-static void consider_chains(struct choice *best, const struct rp_cuda *cuda,
+static void consider_chains(struct rp_gemm_plans *plans, const struct rp_cuda *cuda,
                             const struct rp_gemm *gemm, enum rp_gemm_tile tile)
 {
     const struct tile_kind *kind = &kinds[tile];
@@ -142,23 +130,33 @@ static void consider_chains(struct choice *best, const struct rp_cuda *cuda,
     int64_t segments = joined * panels, most = room - (folds > 1 ? folds : 0);
     if (segments > most) segments = most;
     if (segments < 1 || panels * gemm->sum.shards < 2) return;
-    struct rp_gemm_plan plan = {tile, true, joined, segments, segments * tiles, 0};
     double launches = (double)(folds * cut(joined * panels, segments));
     double terms = (double)gemm->sum.count / (double)panels;
     double time = launches * (launch_time(kind, cuda->n_processors, segments * tiles, terms) +
                               fold_time(cuda->n_processors, (double)outputs, (double)segments));
-    consider(best, &plan, time);
+    struct rp_gemm_plan plan = {tile, true, joined, segments, segments * tiles, 0, time};
+    plans->plan[plans->n++] = plan;
+}
+
+void rp_gemm_plans(const struct rp_cuda *cuda, const struct rp_gemm *gemm, bool narrow,
+                   struct rp_gemm_plans *plans)
+{
+    plans->n = 0;
+    for (int t = narrow ? (int)RP_GEMM_TILE_64_64 : 0; t < RP_GEMM_TILE_COUNT; t++) {
+        enum rp_gemm_tile tile = (enum rp_gemm_tile)t;
+        for (int64_t per_item = gemm->sum.shards; per_item > 0; per_item /= 2)
+            consider_shards(plans, cuda, gemm, tile, per_item);
+        consider_chains(plans, cuda, gemm, tile);
+    }
 }
 
 struct rp_gemm_plan rp_gemm_plan(const struct rp_cuda *cuda, const struct rp_gemm *gemm,
                                  bool narrow)
 {
-    struct choice best = {};
-    for (int t = narrow ? (int)RP_GEMM_TILE_64_64 : 0; t < RP_GEMM_TILE_COUNT; t++) {
-        enum rp_gemm_tile tile = (enum rp_gemm_tile)t;
-        for (int64_t per_item = gemm->sum.shards; per_item > 0; per_item /= 2)
-            consider_shards(&best, cuda, gemm, tile, per_item);
-        consider_chains(&best, cuda, gemm, tile);
-    }
-    return best.plan;
+    struct rp_gemm_plans plans;
+    rp_gemm_plans(cuda, gemm, narrow, &plans);
+    const struct rp_gemm_plan *best = &plans.plan[0];
+    for (int i = 1; i < plans.n; i++)
+        if (plans.plan[i].time < best->time) best = &plans.plan[i];
+    return *best;
 }

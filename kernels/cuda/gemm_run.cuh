@@ -5,28 +5,28 @@
 
 #include "cuda/gemm_tile.cuh"
 
-typedef struct rp_tile<4, 2, 2, 2, 8, 2> rp_tile_128_128;
-typedef struct rp_tile<4, 2, 2, 1, 16, 2> rp_tile_128_64;
-typedef struct rp_tile<4, 2, 1, 1, 16, 3> rp_tile_64_64;
+using rp_tile_128_128 = rp_tile<4, 2, 2, 2, 8, 2>;
+using rp_tile_128_64 = rp_tile<4, 2, 2, 1, 16, 2>;
+using rp_tile_64_64 = rp_tile<4, 2, 1, 1, 16, 3>;
 
 /* How the operands of an op lie: their sources, and whether k or the outer index runs with stride
  * 1. */
 template <class source_a_, class source_b_, bool a_along_k, bool b_along_k> struct rp_operands {
-    typedef source_a_ source_a;
-    typedef source_b_ source_b;
+    using source_a = source_a_;
+    using source_b = source_b_;
     source_a a;
     source_b b;
 
     template <bool along, class source, int rows, class tile, int width> struct load {
-        typedef struct rp_load_along_k<source, rows, tile::depth, tile::threads, width> type;
+        using type = rp_load_along_k<source, rows, tile::depth, tile::threads, width>;
     };
     template <class source, int rows, class tile, int width>
     struct load<false, source, rows, tile, width> {
-        typedef struct rp_load_across_k<source, rows, tile::depth, tile::threads, width> type;
+        using type = rp_load_across_k<source, rows, tile::depth, tile::threads, width>;
     };
     template <class tile, int width> struct loads {
-        typedef typename load<a_along_k, source_a, tile::bm, tile, width>::type a;
-        typedef typename load<b_along_k, source_b, tile::bn, tile, width>::type b;
+        using a = typename load<a_along_k, source_a, tile::bm, tile, width>::type;
+        using b = typename load<b_along_k, source_b, tile::bn, tile, width>::type;
     };
 };
 
@@ -36,8 +36,8 @@ RP_NODISCARD static enum rp_status rp_gemm_launch_tile(struct rp_cuda *cuda, con
                                                        const struct rp_gemm_job &job,
                                                        int64_t blocks, struct rp_error *err)
 {
-    typedef typename operands::template loads<tile, width>::a load_a;
-    typedef typename operands::template loads<tile, width>::b load_b;
+    using load_a = typename operands::template loads<tile, width>::a;
+    using load_b = typename operands::template loads<tile, width>::b;
     RP_LAUNCH(cuda,
               (rp_gemm_kernel<tile, load_a, load_b, typename operands::source_a,
                               typename operands::source_b>),
@@ -46,10 +46,9 @@ RP_NODISCARD static enum rp_status rp_gemm_launch_tile(struct rp_cuda *cuda, con
 }
 
 template <class operands>
-RP_NODISCARD static enum rp_status rp_gemm_launch(struct rp_cuda *cuda, const operands &of,
-                                                  bool narrow, const struct rp_gemm_plan &plan,
-                                                  const struct rp_gemm_job &job,
-                                                  struct rp_error *err)
+RP_NODISCARD static enum rp_status
+rp_gemm_launch(struct rp_cuda *cuda, const operands &of, bool narrow,
+               const struct rp_gemm_plan &plan, const struct rp_gemm_job &job, struct rp_error *err)
 {
     int64_t blocks = job.pieces < plan.blocks ? job.pieces : plan.blocks;
     if (narrow) return rp_gemm_launch_tile<rp_tile_64_64, 1>(cuda, of, job, blocks, err);
@@ -76,8 +75,7 @@ static inline struct rp_gemm_job rp_gemm_job_of(const struct rp_gemm &gemm,
     job.per_item = plan.chains ? 1 : job.shards_of_item * job.panels;
     job.tiles_m = (gemm.m + bm - 1) / bm, job.tiles_n = (gemm.n + bn - 1) / bn;
     job.item_stride = gemm.m * gemm.n * gemm.groups;
-    if (gemm.chain)
-        job.open = rp_gemm_out_plain(gemm.chain, gemm.n, gemm.n, gemm.m * gemm.n);
+    if (gemm.chain) job.open = rp_gemm_out_plain(gemm.chain, gemm.n, gemm.n, gemm.m * gemm.n);
     job.levels = plan.levels;
     return job;
 }
@@ -110,11 +108,9 @@ static inline struct rp_gemm_fold rp_gemm_fold_of(const struct rp_gemm &gemm, co
 
 /* Items are whole shards: all in one launch, straight into c or into parts. */
 template <class operands>
-RP_NODISCARD static enum rp_status rp_gemm_run_shards(struct rp_cuda *cuda,
-                                                      const struct rp_gemm &gemm,
-                                                      const operands &of, bool narrow,
-                                                      const struct rp_gemm_plan &plan,
-                                                      struct rp_error *err)
+RP_NODISCARD static enum rp_status
+rp_gemm_run_shards(struct rp_cuda *cuda, const struct rp_gemm &gemm, const operands &of,
+                   bool narrow, const struct rp_gemm_plan &plan, struct rp_error *err)
 {
     struct rp_gemm_job job = rp_gemm_job_of(gemm, plan);
     rp_gemm_job_take(&job, 0, gemm.sum.shards * job.panels);
@@ -131,12 +127,10 @@ RP_NODISCARD static enum rp_status rp_gemm_run_shards(struct rp_cuda *cuda,
 
 /* Chains of the segments [first, first + count) into `parts`, and from there into c of `fold`. */
 template <class operands>
-RP_NODISCARD static enum rp_status rp_gemm_run_segments(struct rp_cuda *cuda, const operands &of,
-                                                        bool narrow,
-                                                        const struct rp_gemm_plan &plan,
-                                                        struct rp_gemm_job job, int64_t first,
-                                                        int64_t count, struct rp_gemm_fold fold,
-                                                        struct rp_error *err)
+RP_NODISCARD static enum rp_status
+rp_gemm_run_segments(struct rp_cuda *cuda, const operands &of, bool narrow,
+                     const struct rp_gemm_plan &plan, struct rp_gemm_job job, int64_t first,
+                     int64_t count, struct rp_gemm_fold fold, struct rp_error *err)
 {
     rp_gemm_job_take(&job, first, count);
     RP_TRY(rp_gemm_launch(cuda, of, narrow, plan, job, err));
@@ -153,14 +147,13 @@ RP_NODISCARD static enum rp_status rp_gemm_run_segments(struct rp_cuda *cuda, co
  * over these nodes is the last fold. Where a launch does not hold a whole shard, the fold goes on
  * from the sum of the launch before. */
 template <class operands>
-RP_NODISCARD static enum rp_status rp_gemm_run_chains(struct rp_cuda *cuda,
-                                                      const struct rp_gemm &gemm,
-                                                      const operands &of, bool narrow,
-                                                      const struct rp_gemm_plan &plan,
-                                                      struct rp_error *err)
+RP_NODISCARD static enum rp_status
+rp_gemm_run_chains(struct rp_cuda *cuda, const struct rp_gemm &gemm, const operands &of,
+                   bool narrow, const struct rp_gemm_plan &plan, struct rp_error *err)
 {
     struct rp_gemm_job job = rp_gemm_job_of(gemm, plan);
-    int64_t nodes = gemm.sum.shards / plan.shards_of_item, held = nodes > 1 ? nodes * job.item_stride : 0;
+    int64_t nodes = gemm.sum.shards / plan.shards_of_item,
+            held = nodes > 1 ? nodes * job.item_stride : 0;
     int64_t all = plan.shards_of_item * job.panels;
     float *node = (float *)cuda->scratch, *parts = node + (held + 3) / 4 * 4;
     job.c = rp_gemm_parts(gemm, parts);
@@ -168,9 +161,8 @@ RP_NODISCARD static enum rp_status rp_gemm_run_chains(struct rp_cuda *cuda,
         for (int64_t first = 0; first < all; first += plan.segments) {
             int64_t count = all - first < plan.segments ? all - first : plan.segments;
             bool is_whole = count == all;
-            struct rp_gemm_fold fold =
-                rp_gemm_fold_of(gemm, parts, is_whole ? job.panels : count,
-                                is_whole ? plan.shards_of_item : 1);
+            struct rp_gemm_fold fold = rp_gemm_fold_of(gemm, parts, is_whole ? job.panels : count,
+                                                       is_whole ? plan.shards_of_item : 1);
             fold.continues = first > 0 || job.first_panel > 0;
             if (nodes > 1) fold.c = rp_gemm_parts(gemm, node + i * job.item_stride);
             if (nodes > 1 || first + count < all) fold.bias = NULL;
@@ -182,22 +174,30 @@ RP_NODISCARD static enum rp_status rp_gemm_run_chains(struct rp_cuda *cuda,
     return rp_gemm_fold_run(cuda, &fold, err);
 }
 
+template <class operands>
+RP_NODISCARD static enum rp_status
+rp_gemm_run_plan(struct rp_cuda *cuda, const struct rp_gemm &gemm, const operands &of, bool narrow,
+                 const struct rp_gemm_plan &plan, struct rp_error *err)
+{
+    return plan.chains ? rp_gemm_run_chains(cuda, gemm, of, narrow, plan, err)
+                       : rp_gemm_run_shards(cuda, gemm, of, narrow, plan, err);
+}
+
 /* Runs a product whose operands can be read 16 bytes at a time, or, if `narrow`, not. */
 template <class operands>
 RP_NODISCARD static enum rp_status rp_gemm_run(struct rp_cuda *cuda, const struct rp_gemm &gemm,
                                                const operands &of, bool narrow,
                                                struct rp_error *err)
 {
-    const int64_t most = INT32_MAX;
+    const int64_t most = INT32_MAX - RP_GEMM_PANEL, terms = gemm.sum.shards * gemm.sum.count;
     if (gemm.m == 0 || gemm.n == 0) return RP_STATUS_OK;
-    if (gemm.m > most || gemm.n > most || gemm.sum.shards * gemm.sum.count > most)
+    if (gemm.m > most || gemm.n > most || terms > most || gemm.sum.rows > most)
         return rp_error_set(err, RP_STATUS_USAGE,
                             "a product of (%" PRId64 ", %" PRId64 ") over %" PRId64
-                            " terms on a GPU: at most 2^31 - 1 of each; take a smaller micro_batch",
-                            gemm.m, gemm.n, gemm.sum.shards * gemm.sum.count);
-    struct rp_gemm_plan plan = rp_gemm_plan(cuda, &gemm, narrow);
-    return plan.chains ? rp_gemm_run_chains(cuda, gemm, of, narrow, plan, err)
-                       : rp_gemm_run_shards(cuda, gemm, of, narrow, plan, err);
+                            " terms on a GPU: each must be below 2^31 - 1024; take a smaller "
+                            "micro_batch",
+                            gemm.m, gemm.n, terms);
+    return rp_gemm_run_plan(cuda, gemm, of, narrow, rp_gemm_plan(cuda, &gemm, narrow), err);
 }
 
 #endif

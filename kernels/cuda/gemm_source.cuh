@@ -1,8 +1,8 @@
 /* gemm_source.cuh - private to gemm*: where element (i, k) of an operand lies.
  *
- * A source splits the address into what i alone decides (outer) and what k alone decides (inner), so
- * that a thread, which keeps either the same i or the same k, computes half of it once. find() joins
- * them, where inside() is true; a position outside the image reads as +0. */
+ * A source splits the address into what i alone decides (outer) and what k alone decides (inner),
+ * so that a thread, which keeps either the same i or the same k, computes half of it once. find()
+ * joins them, where inside() is true; a position outside the image reads as +0. */
 #ifndef RP_CUDA_GEMM_SOURCE_CUH
 #define RP_CUDA_GEMM_SOURCE_CUH
 
@@ -51,8 +51,8 @@ static inline struct rp_digits rp_digits_of(int64_t n1, int64_t n2, int64_t stri
     return digits;
 }
 
-static __device__ __forceinline__ struct rp_digits_split rp_digits_split_of(
-    const struct rp_digits &digits, int64_t i)
+static __device__ __forceinline__ struct rp_digits_split
+rp_digits_split_of(const struct rp_digits &digits, int64_t i)
 {
     uint32_t whole = (uint32_t)i, d0 = rp_divide(whole, digits.per_0);
     uint32_t rest = whole - d0 * digits.per_0.by, d1 = rp_divide(rest, digits.per_1);
@@ -79,15 +79,15 @@ struct rp_window_tap {
     int y, x;
 };
 
-static __device__ __forceinline__ struct rp_window_pixel rp_window_pixel_of(
-    const struct rp_window_map &map, int64_t i)
+static __device__ __forceinline__ struct rp_window_pixel
+rp_window_pixel_of(const struct rp_window_map &map, int64_t i)
 {
     struct rp_digits_split p = rp_digits_split_of(map.pixel, i);
     return {p.offset, p.d1 * map.step_y - map.top, p.d2 * map.step_x - map.left};
 }
 
-static __device__ __forceinline__ struct rp_window_tap rp_window_tap_of(
-    const struct rp_window_map &map, int64_t i)
+static __device__ __forceinline__ struct rp_window_tap
+rp_window_tap_of(const struct rp_window_map &map, int64_t i)
 {
     struct rp_digits_split t = rp_digits_split_of(map.tap, i);
     return {t.offset, t.d0 * map.tap_y, t.d1 * map.tap_x};
@@ -107,7 +107,7 @@ struct rp_source_pixels {
         const float *at;
         int y, x;
     };
-    typedef struct rp_window_tap inner;
+    using inner = rp_window_tap;
 
     __device__ __forceinline__ outer outer_of(int64_t i, int group) const
     {
@@ -133,17 +133,14 @@ struct rp_source_taps {
         const float *at;
         int y, x;
     };
-    typedef struct rp_window_pixel inner;
+    using inner = rp_window_pixel;
 
     __device__ __forceinline__ outer outer_of(int64_t i, int group) const
     {
         struct rp_window_tap t = rp_window_tap_of(map, i);
         return {map.base + group * map.group_stride + t.offset, t.y, t.x};
     }
-    __device__ __forceinline__ inner inner_of(int k) const
-    {
-        return rp_window_pixel_of(map, k);
-    }
+    __device__ __forceinline__ inner inner_of(int k) const { return rp_window_pixel_of(map, k); }
     __device__ __forceinline__ bool inside(const outer &o, const inner &n) const
     {
         return rp_window_inside(map, o.y + n.y, o.x + n.x);

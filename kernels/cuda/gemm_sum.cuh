@@ -15,8 +15,8 @@ struct rp_gemm_segment {
     int shard, begin, end, k;
 };
 
-static __device__ __forceinline__ struct rp_gemm_segment rp_gemm_segment_of(
-    const struct rp_gemm_job &job, int number)
+static __device__ __forceinline__ struct rp_gemm_segment
+rp_gemm_segment_of(const struct rp_gemm_job &job, int number)
 {
     struct rp_gemm_segment s;
     s.shard = number / job.panels;
@@ -24,7 +24,7 @@ static __device__ __forceinline__ struct rp_gemm_segment rp_gemm_segment_of(
     int first = (int)job.sum.first, last = first + (int)job.sum.count;
     s.begin = panel * RP_GEMM_PANEL, s.end = s.begin + RP_GEMM_PANEL;
     if (s.begin < first) s.begin = first;
-    if (s.end > last || s.end < 0) s.end = last;
+    if (s.end > last) s.end = last;
     s.k = s.shard * (int)job.sum.count + s.begin - first;
     return s;
 }
@@ -49,9 +49,8 @@ struct rp_gemm_view {
     int64_t m, n;
 };
 
-static __device__ __forceinline__ struct rp_gemm_view rp_gemm_view_of(const struct rp_gemm_job &job,
-                                                                      struct rp_gemm_out out,
-                                                                      int group)
+static __device__ __forceinline__ struct rp_gemm_view
+rp_gemm_view_of(const struct rp_gemm_job &job, struct rp_gemm_out out, int group)
 {
     struct rp_gemm_view view = {out, job.m, job.n};
     view.out.base += group * out.group;
@@ -106,8 +105,8 @@ struct rp_gemm_end {
     enum { OPEN, SUM, NODE, OUTPUT } store;
 };
 
-static __device__ __forceinline__ struct rp_gemm_end rp_gemm_end_of(
-    const struct rp_gemm_job &job, const struct rp_gemm_segment &s)
+static __device__ __forceinline__ struct rp_gemm_end rp_gemm_end_of(const struct rp_gemm_job &job,
+                                                                    const struct rp_gemm_segment &s)
 {
     struct rp_gemm_end end = {false, 0, rp_gemm_end::OUTPUT};
     if (job.chains) return end;

@@ -50,9 +50,8 @@ template <class tile> struct rp_accumulators {
     __device__ __forceinline__ void clear()
     {
         RP_UNROLL
-        for (int i = 0; i < 4 * tile::quads_m; i++)
-            RP_UNROLL
-            for (int j = 0; j < 4 * tile::quads_n; j++) at[i][j] = 0.0f;
+        for (int i = 0; i < 4 * tile::quads_m; i++) RP_UNROLL
+        for (int j = 0; j < 4 * tile::quads_n; j++) at[i][j] = 0.0f;
     }
     /* One term of k for every output. */
     __device__ __forceinline__ void add_term(const float *a, const float *b)
@@ -65,9 +64,8 @@ template <class tile> struct rp_accumulators {
         for (int q = 0; q < tile::quads_n; q++)
             y[q] = *reinterpret_cast<const float4 *>(b + column + q * 32);
         RP_UNROLL
-        for (int p = 0; p < tile::quads_m; p++)
-            RP_UNROLL
-            for (int q = 0; q < tile::quads_n; q++) add_quad(p * 4, q * 4, x[p], y[q]);
+        for (int p = 0; p < tile::quads_m; p++) RP_UNROLL
+        for (int q = 0; q < tile::quads_n; q++) add_quad(p * 4, q * 4, x[p], y[q]);
     }
     __device__ __forceinline__ void add_quad(int i, int j, const float4 &x, const float4 &y)
     {
@@ -124,8 +122,8 @@ struct rp_gemm_piece {
 };
 
 template <class tile>
-static __device__ __forceinline__ struct rp_gemm_piece rp_gemm_piece_of(
-    const struct rp_gemm_job &job, int64_t number)
+static __device__ __forceinline__ struct rp_gemm_piece
+rp_gemm_piece_of(const struct rp_gemm_job &job, int64_t number)
 {
     struct rp_gemm_piece piece;
     piece.n0 = number % job.tiles_n * tile::bn;
@@ -151,10 +149,9 @@ static __device__ __forceinline__ struct rp_gemm_view rp_gemm_node_of(const stru
 
 /* Adds the chain in `acc` to what waits for it, and stores the result. */
 template <class tile>
-static __device__ __forceinline__ void rp_gemm_end_segment(const struct rp_gemm_job &job,
-                                                           const struct rp_gemm_piece &piece,
-                                                           const struct rp_gemm_segment &s,
-                                                           struct rp_accumulators<tile> &acc)
+static __device__ __forceinline__ void
+rp_gemm_end_segment(const struct rp_gemm_job &job, const struct rp_gemm_piece &piece,
+                    const struct rp_gemm_segment &s, struct rp_accumulators<tile> &acc)
 {
     struct rp_gemm_end end = rp_gemm_end_of(job, s);
     struct rp_gemm_out out = job.c;
@@ -165,9 +162,9 @@ static __device__ __forceinline__ void rp_gemm_end_segment(const struct rp_gemm_
         bool is_last = step == steps - 1;
         bool is_node = is_last ? end.store == rp_gemm_end::NODE : step >= 0;
         bool is_open = is_last && end.store == rp_gemm_end::OPEN;
-        struct rp_gemm_view view = is_node ? rp_gemm_node_of<tile>(job, step)
-                                           : rp_gemm_view_of(job, is_open ? job.open : out,
-                                                             piece.group);
+        struct rp_gemm_view view =
+            is_node ? rp_gemm_node_of<tile>(job, step)
+                    : rp_gemm_view_of(job, is_open ? job.open : out, piece.group);
         if (is_last && job.bias && end.store == rp_gemm_end::OUTPUT)
             acc.add_bias(job.bias + piece.group * job.n, piece.n0, job.n);
         acc.visit(view, is_node ? 0 : piece.m0, is_node ? 0 : piece.n0,
@@ -177,9 +174,9 @@ static __device__ __forceinline__ void rp_gemm_end_segment(const struct rp_gemm_
 
 /* acc += the terms of a full tile, in ascending order. */
 template <class tile>
-static __device__ __forceinline__ void rp_gemm_add_tile(
-    struct rp_accumulators<tile> &acc, const float (*a)[tile::bm + RP_GEMM_PAD],
-    const float (*b)[tile::bn + RP_GEMM_PAD])
+static __device__ __forceinline__ void rp_gemm_add_tile(struct rp_accumulators<tile> &acc,
+                                                        const float (*a)[tile::bm + RP_GEMM_PAD],
+                                                        const float (*b)[tile::bn + RP_GEMM_PAD])
 {
     RP_UNROLL
     for (int k = 0; k < tile::depth; k++) acc.add_term(a[k], b[k]);
@@ -187,9 +184,9 @@ static __device__ __forceinline__ void rp_gemm_add_tile(
 
 /* acc += the first n_k terms. What a tile holds past them is no term: fma(0, 0, -0) is +0. */
 template <class tile>
-static __device__ __forceinline__ void rp_gemm_add_terms(
-    struct rp_accumulators<tile> &acc, const float (*a)[tile::bm + RP_GEMM_PAD],
-    const float (*b)[tile::bn + RP_GEMM_PAD], int n_k)
+static __device__ __forceinline__ void
+rp_gemm_add_terms(struct rp_accumulators<tile> &acc, const float (*a)[tile::bm + RP_GEMM_PAD],
+                  const float (*b)[tile::bn + RP_GEMM_PAD], int n_k)
 {
     if (n_k == tile::depth) {
         rp_gemm_add_tile<tile>(acc, a, b);
@@ -225,9 +222,10 @@ template <class tile, class load_a, class load_b> struct rp_operand_tiles {
 };
 
 template <class tile, class load_a, class load_b, class source_a, class source_b>
-static __device__ __forceinline__ void rp_gemm_piece_run(
-    const struct rp_gemm_job &job, const source_a &from_a, const source_b &from_b,
-    const struct rp_gemm_piece &piece, struct rp_operand_tiles<tile, load_a, load_b> &tiles)
+static __device__ __forceinline__ void
+rp_gemm_piece_run(const struct rp_gemm_job &job, const source_a &from_a, const source_b &from_b,
+                  const struct rp_gemm_piece &piece,
+                  struct rp_operand_tiles<tile, load_a, load_b> &tiles)
 {
     struct rp_accumulators<tile> acc;
     int number = job.first_segment + piece.item * job.per_item, end = number + job.per_item;

@@ -12,7 +12,8 @@ RP_CUDA_KERNEL(linear)
     gemm.c = rp_gemm_out_plain((float *)call->out[0].data, o, o, 0);
     gemm.bias = (const float *)call->in[2].data;
     struct rp_operands<rp_source_matrix<true>, rp_source_matrix<true>, true, true> of = {
-        {(const float *)x->data, (int)k, 0}, {(const float *)w->data, (int)k, 0}};
+        {(const float *)x->data, (int)k, 0}, { (const float *)w->data, (int)k, 0 }
+    };
     bool narrow = !rp_gemm_aligned(x->data) || !rp_gemm_aligned(w->data) || k % 4 != 0;
     return rp_gemm_run(cuda, gemm, of, narrow, err);
 }

@@ -11,7 +11,8 @@ RP_CUDA_KERNEL(linear_dw)
     gemm.c = rp_gemm_out_plain((float *)call->out[0].data, k, k, 0);
     gemm.chain = (float *)call->out[1].data;
     struct rp_operands<rp_source_matrix<false>, rp_source_matrix<false>, false, false> of = {
-        {(const float *)dy->data, (int)o, 0}, {(const float *)x->data, (int)k, 0}};
+        {(const float *)dy->data, (int)o, 0}, { (const float *)x->data, (int)k, 0 }
+    };
     bool narrow =
         !rp_gemm_aligned(dy->data) || !rp_gemm_aligned(x->data) || o % 4 != 0 || k % 4 != 0;
     return rp_gemm_run(cuda, gemm, of, narrow, err);

@@ -11,7 +11,8 @@ RP_CUDA_KERNEL(linear_dx)
     gemm.sum = rp_gemm_whole(o);
     gemm.c = rp_gemm_out_plain((float *)call->out[0].data, k, k, 0);
     struct rp_operands<rp_source_matrix<true>, rp_source_matrix<false>, true, false> of = {
-        {(const float *)dy->data, (int)o, 0}, {(const float *)w->data, (int)k, 0}};
+        {(const float *)dy->data, (int)o, 0}, { (const float *)w->data, (int)k, 0 }
+    };
     bool narrow =
         !rp_gemm_aligned(dy->data) || !rp_gemm_aligned(w->data) || o % 4 != 0 || k % 4 != 0;
     return rp_gemm_run(cuda, gemm, of, narrow, err);

@@ -2,9 +2,9 @@
  *
  * Each line is one shape and form: TFLOP/s of this program, of cuBLAS in fp32 without TF32, and
  * their ratio; a sample of outputs is compared in every bit with the sums of kernels/README.md
- * chapter 5, made here. `sweep` times kinds of tiles instead; `small` takes small shapes, to try the
- * program itself. Needs a driver; cuBLAS is opened
- * where it is found ($RP_CUBLAS, the loader's path, a toolkit, Python's packages). */
+ * chapter 5, made here. `sweep` times kinds of tiles instead; `small` takes small shapes, to try
+ * the program itself. Needs a driver; cuBLAS is opened where it is found ($RP_CUBLAS, the loader's
+ * path, a toolkit, Python's packages). */
 #include "cuda/gemm_run.cuh"
 
 #include <algorithm>
@@ -173,7 +173,8 @@ static void *open_library(const std::string &path)
 static void *find_blas()
 {
     static const char *const patterns[] = {
-        "/usr/local/cuda*/lib64/libcublas.so.1?", "/usr/lib/x86_64-linux-gnu/libcublas.so.1?",
+        "/usr/local/cuda*/lib64/libcublas.so.1?",
+        "/usr/lib/x86_64-linux-gnu/libcublas.so.1?",
         "/usr/lib/python3*/*-packages/nvidia/*/lib/libcublas.so.1?",
         "/usr/local/lib/python3*/*-packages/nvidia/*/lib/libcublas.so.1?",
         "/opt/*/lib/python3*/site-packages/nvidia/*/lib/libcublas.so.1?",
@@ -225,8 +226,13 @@ struct linear {
 
 static struct linear linear_new(int64_t rows, int64_t in, int64_t out)
 {
-    struct linear l = {rows, in, out, device_floats(rows * in, 1), device_floats(out * in, 2),
-                       device_floats(rows * out, 3), NULL};
+    struct linear l = {rows,
+                       in,
+                       out,
+                       device_floats(rows * in, 1),
+                       device_floats(out * in, 2),
+                       device_floats(rows * out, 3),
+                       NULL};
     l.result = device_floats(std::max(rows * std::max(in, out), in * out), 4);
     return l;
 }
@@ -307,7 +313,7 @@ static int linear_wrong(const struct linear &l, enum form form)
         of.form = form, of.in = l.in, of.out = l.out;
         of.i = s < 4 ? s / 2 * (m - 1) : (int64_t)(s * INT64_C(7919)) % m;
         of.j = s < 4 ? s % 2 * (n - 1) : (int64_t)(s * INT64_C(104729)) % n;
-        float want = form == WEIGHT  ? tree_sum(of, SHARDS, l.rows / SHARDS)
+        float want = form == WEIGHT ? tree_sum(of, SHARDS, l.rows / SHARDS)
                      : form == DATA ? shard_sum(of, 0, l.out)
                                     : shard_sum(of, 0, l.in);
         float got = read_one(l.result + of.i * n + of.j);
@@ -429,10 +435,13 @@ static int conv_wrong(const struct conv &v, enum form form, const struct rp_tens
     for (int s = 0; s < (form == WEIGHT ? 6 : 48); s++) {
         struct conv_terms of;
         of.v = v, of.form = form;
-        int64_t i = s == 0 ? 0 : s == 1 ? elements - 1 : (s * INT64_C(1000003)) % elements, rest = i;
+        int64_t i = s == 0   ? 0
+                    : s == 1 ? elements - 1
+                             : (s * INT64_C(1000003)) % elements,
+                rest = i;
         for (int d = 3; d >= 0; d--) of.at[d] = rest % result.dims[d], rest /= result.dims[d];
-        float want = form == WEIGHT ? tree_sum(of, SHARDS, rows / SHARDS)
-                                    : shard_sum(of, 0, of.count());
+        float want =
+            form == WEIGHT ? tree_sum(of, SHARDS, rows / SHARDS) : shard_sum(of, 0, of.count());
         float got = read_one((float *)result.data + i);
         wrong += rp_float_bits(got) != rp_float_bits(want);
     }
@@ -452,8 +461,8 @@ static int bench_conv(const struct conv &v)
         std::max(std::max(rp_tensor_elements(&x), rp_tensor_elements(&y)), rp_tensor_elements(&w)),
         4);
     double flops = 2.0 * (double)rp_tensor_elements(&y) * v.kernel * v.kernel * (double)v.c;
-    double bytes = 4.0 * (double)(rp_tensor_elements(&x) + rp_tensor_elements(&y) +
-                                  rp_tensor_elements(&w));
+    double bytes =
+        4.0 * (double)(rp_tensor_elements(&x) + rp_tensor_elements(&y) + rp_tensor_elements(&w));
     int bad = 0;
     for (int f = 0; f < FORMS; f++) {
         struct rp_op_call call = {};
@@ -508,8 +517,8 @@ static void sweep_form(const struct rp_gemm &gemm, const operands &of)
 /* The three layouts of m x n outputs over k terms. */
 template <class tile> static void sweep_tile(const char *name, const struct linear &l)
 {
-    typedef rp_source_matrix<true> along;
-    typedef rp_source_matrix<false> across;
+    using along = rp_source_matrix<true>;
+    using across = rp_source_matrix<false>;
     struct rp_gemm gemm = {};
     gemm.m = l.rows, gemm.n = l.out, gemm.groups = 1;
     gemm.sum = rp_gemm_whole(l.in);
@@ -528,8 +537,9 @@ template <class tile> static void sweep_tile(const char *name, const struct line
 static void sweep(int64_t m, int64_t k, int64_t n)
 {
     struct linear l = linear_new(m, k, n);
-    printf("%ld x %ld x %ld: warps m, n, quads m, n, depth, resident: TFLOP/s of x w^T, x w, x^T w\n",
-           (long)m, (long)k, (long)n);
+    printf(
+        "%ld x %ld x %ld: warps m, n, quads m, n, depth, resident: TFLOP/s of x w^T, x w, x^T w\n",
+        (long)m, (long)k, (long)n);
     SWEEP(4, 2, 2, 2, 8, 2);
     SWEEP(4, 2, 2, 2, 16, 2);
     SWEEP(4, 2, 2, 2, 8, 1);
@@ -557,15 +567,16 @@ static int bench_all()
     else
         printf("no cuBLAS found (RP_CUBLAS names one): only this program's figures\n");
     for (int64_t n = 1024; n <= 8192; n *= 2) bad += bench_linear(n, n, n);
-    static const int64_t gpt2[][2] = {{768, 2304}, {768, 768}, {768, 3072}, {3072, 768}, {768, 50304}};
+    static const int64_t gpt2[][2] = {
+        {768, 2304}, {768, 768}, {768, 3072}, {3072, 768}, {768, 50304}};
     for (auto &shape : gpt2) bad += bench_linear(4096, shape[0], shape[1]);
     bad += bench_linear(128, 784, 128);
     bad += bench_linear(128, 400, 120);
-    static const struct conv convs[] = {
-        {256, 56, 64, 64, 3, 1, 1},   {256, 56, 64, 256, 1, 1, 0}, {256, 56, 128, 128, 3, 2, 1},
-        {256, 28, 128, 128, 3, 1, 1}, {256, 14, 256, 256, 3, 1, 1}, {256, 7, 512, 512, 3, 1, 1},
-        {64, 224, 3, 64, 7, 2, 3},    {128, 32, 64, 64, 3, 1, 1},  {128, 28, 1, 32, 5, 1, 2},
-        {128, 14, 32, 64, 5, 1, 2}};
+    static const struct conv convs[] = {{256, 56, 64, 64, 3, 1, 1},   {256, 56, 64, 256, 1, 1, 0},
+                                        {256, 56, 128, 128, 3, 2, 1}, {256, 28, 128, 128, 3, 1, 1},
+                                        {256, 14, 256, 256, 3, 1, 1}, {256, 7, 512, 512, 3, 1, 1},
+                                        {64, 224, 3, 64, 7, 2, 3},    {128, 32, 64, 64, 3, 1, 1},
+                                        {128, 28, 1, 32, 5, 1, 2},    {128, 14, 32, 64, 5, 1, 2}};
     for (auto &shape : convs) bad += bench_conv(shape);
     return bad;
 }
@@ -573,8 +584,10 @@ static int bench_all()
 static int bench_small()
 {
     int bad = bench_linear(128, 130, 72) + bench_linear(136, 1100, 68) + bench_linear(2048, 36, 20);
-    static const struct conv convs[] = {
-        {8, 7, 8, 12, 3, 1, 1}, {16, 9, 4, 8, 3, 2, 1}, {8, 6, 3, 5, 5, 1, 2}, {16, 14, 8, 8, 1, 2, 0}};
+    static const struct conv convs[] = {{8, 7, 8, 12, 3, 1, 1},
+                                        {16, 9, 4, 8, 3, 2, 1},
+                                        {8, 6, 3, 5, 5, 1, 2},
+                                        {16, 14, 8, 8, 1, 2, 0}};
     for (auto &shape : convs) bad += bench_conv(shape);
     return bad;
 }

@@ -32,3 +32,17 @@ else()
   rp_sim(sim "" "")
   rp_sim(race "-fsanitize=thread" "-DRP_SIM_RACE")
 endif()
+
+# Every way of cutting a product.
+add_executable(rp_test_cuda_gemm ${CMAKE_CURRENT_SOURCE_DIR}/cuda/test_cuda_gemm.cu
+  $<TARGET_OBJECTS:rp_sim_sim_kernels> ${RP_SIM_SOURCES} $<TARGET_OBJECTS:rp_ops>)
+set_source_files_properties(${CMAKE_CURRENT_SOURCE_DIR}/cuda/test_cuda_gemm.cu PROPERTIES LANGUAGE CXX)
+target_compile_options(rp_test_cuda_gemm PRIVATE ${RP_SIM_FLAGS}
+  $<$<BOOL:${RP_SANITIZE}>:-fsanitize=${RP_SANITIZE}> -x c++ -include ${CMAKE_CURRENT_SOURCE_DIR}/cuda/sim.h)
+target_include_directories(rp_test_cuda_gemm PRIVATE ${CMAKE_SOURCE_DIR}/runner ${CMAKE_SOURCE_DIR}/kernels
+  ${CMAKE_CURRENT_SOURCE_DIR}/cuda ${CMAKE_CURRENT_SOURCE_DIR})
+target_compile_definitions(rp_test_cuda_gemm PRIVATE _GNU_SOURCE)
+target_link_options(rp_test_cuda_gemm PRIVATE $<$<BOOL:${RP_SANITIZE}>:-fsanitize=${RP_SANITIZE}>)
+target_link_libraries(rp_test_cuda_gemm PRIVATE Threads::Threads ${CMAKE_DL_LIBS})
+add_test(NAME sim/gemm COMMAND rp_test_cuda_gemm)
+set_tests_properties(sim/gemm PROPERTIES TIMEOUT 600)
