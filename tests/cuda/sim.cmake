@@ -46,3 +46,24 @@ target_link_options(rp_test_cuda_gemm PRIVATE $<$<BOOL:${RP_SANITIZE}>:-fsanitiz
 target_link_libraries(rp_test_cuda_gemm PRIVATE Threads::Threads ${CMAKE_DL_LIBS})
 add_test(NAME sim/gemm COMMAND rp_test_cuda_gemm)
 set_tests_properties(sim/gemm PROPERTIES TIMEOUT 600)
+
+# Kernels with a fault each: what a build of the simulator does not find of them, it is blind to.
+function(rp_sim_control name kernel_flags flags)
+  add_library(rp_sim_wrong_${name} OBJECT ${CMAKE_CURRENT_SOURCE_DIR}/cuda/wrong/wrong_kernels.cu)
+  set_source_files_properties(${CMAKE_CURRENT_SOURCE_DIR}/cuda/wrong/wrong_kernels.cu PROPERTIES LANGUAGE CXX)
+  target_compile_options(rp_sim_wrong_${name} PRIVATE ${RP_SIM_FLAGS} ${flags} ${kernel_flags} -x c++ -include
+    ${CMAKE_CURRENT_SOURCE_DIR}/cuda/sim.h)
+  add_executable(rp_test_sim_${name} $<TARGET_OBJECTS:rp_sim_wrong_${name}> ${RP_SIM_SOURCES})
+  target_compile_options(rp_test_sim_${name} PRIVATE ${RP_SIM_FLAGS} ${flags})
+  foreach(target rp_test_sim_${name} rp_sim_wrong_${name})
+    target_include_directories(${target} PRIVATE ${CMAKE_SOURCE_DIR}/runner ${CMAKE_SOURCE_DIR}/kernels ${CMAKE_CURRENT_SOURCE_DIR}/cuda)
+    target_compile_definitions(${target} PRIVATE _GNU_SOURCE)
+  endforeach()
+  target_link_libraries(rp_test_sim_${name} PRIVATE Threads::Threads ${CMAKE_DL_LIBS})
+  add_test(NAME sim/wrong_${name} COMMAND rp_test_sim_${name})
+endfunction()
+
+if(NOT RP_SANITIZE)
+  rp_sim_control(plain "" "")
+  rp_sim_control(race "-fsanitize=thread" "-DRP_SIM_RACE")
+endif()

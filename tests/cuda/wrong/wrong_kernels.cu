@@ -1,0 +1,245 @@
+/* wrong_kernels.cu - kernels with one fault each, and what the simulator must find of it: else it
+ * is blind. Never launched on a device. */
+#include "cuda/gpu.h"
+
+#include <stdlib.h>
+#include <vector>
+
+enum { THREADS = 256, BLOCKS = 2, SEEDS = 8 };
+
+/* Nothing is wrong with this one. */
+static __global__ void right(const float *x, float *y)
+{
+    RP_SHARED(float, s, [THREADS]);
+    int t = (int)threadIdx.x;
+    if (blockIdx.x > 0) return;
+    s[t] = x[t];
+    __syncthreads();
+    y[t] = s[(t + 1) % THREADS] + __shfl_xor_sync(0xffffffffu, x[t], 1);
+}
+
+/* Reads a neighbour's value without a barrier. */
+static __global__ void no_barrier(const float *x, float *y)
+{
+    RP_SHARED(float, s, [THREADS]);
+    int t = (int)threadIdx.x;
+    s[t] = x[t];
+    y[t] = s[(t + 1) % THREADS];
+}
+
+/* Overwrites a buffer that slower threads still read. */
+static __global__ void no_second_barrier(const float *x, float *y)
+{
+    RP_SHARED(float, s, [THREADS]);
+    int t = (int)threadIdx.x;
+    float sum = 0.0f;
+    for (int round = 0; round < 4; round++) {
+        s[t] = x[t] + (float)round;
+        __syncthreads();
+        sum += s[(t + 37) % THREADS];
+    }
+    y[t] = sum;
+}
+
+/* Exchanges within a warp through shared memory; a shuffle is no fence. */
+static __global__ void no_syncwarp(const float *x, float *y)
+{
+    RP_SHARED(float, s, [THREADS]);
+    int t = (int)threadIdx.x;
+    s[t] = x[t];
+    float other = __shfl_xor_sync(0xffffffffu, x[t], 1);
+    y[t] = s[t ^ 3] + other;
+}
+
+/* Whole segments run one after the other here, so the sum comes out right. */
+static __global__ void lost_update(const float *x, float *y)
+{
+    RP_SHARED(int, count, [1]);
+    int t = (int)threadIdx.x;
+    if (t == 0) count[0] = 0;
+    __syncthreads();
+    count[0] += 1;
+    __syncthreads();
+    y[t] = x[t] + (float)count[0];
+}
+
+static __global__ void blocks_collide(const float *x, float *y)
+{
+    int t = (int)threadIdx.x;
+    if (t == 0) y[0] = (float)blockIdx.x;
+    if (blockIdx.x == 0 && t > 0) y[t] = x[t];
+}
+
+/* Correct locking, but fp32 addition in the order of arrival. */
+static __global__ void arrival_order(const float *x, float *y)
+{
+    unsigned *bits = reinterpret_cast<unsigned *>(y);
+    int t = (int)threadIdx.x;
+    if (t > 0) y[t] = 0.0f;
+    unsigned old = atomicAdd(bits, 0u), seen;
+    do {
+        seen = old;
+        old = atomicCAS(bits, seen, __float_as_uint(__uint_as_float(seen) + x[t]));
+    } while (old != seen);
+}
+
+static __global__ void barrier_in_branch(const float *x, float *y)
+{
+    int t = (int)threadIdx.x;
+    y[t] = x[t];
+    if (t < 40) __syncthreads();
+}
+
+static __global__ void two_barriers(const float *x, float *y)
+{
+    int t = (int)threadIdx.x;
+    if (t < 128) {
+        __syncthreads();
+        y[t] = x[t];
+    } else {
+        __syncthreads();
+        y[t] = -x[t];
+    }
+}
+
+static __global__ void early_return(const float *x, float *y)
+{
+    int t = (int)threadIdx.x;
+    y[t] = x[t];
+    if (t >= 200) return;
+    __syncthreads();
+    y[t] = x[t ^ 1];
+}
+
+static __global__ void shuffle_against_barrier(const float *x, float *y)
+{
+    int t = (int)threadIdx.x;
+    float v = x[t];
+    if (t % 32 < 16)
+        v += __shfl_xor_sync(0xffffffffu, v, 1);
+    else
+        __syncthreads();
+    y[t] = v;
+}
+
+/* Reads a lane that does not take part. */
+static __global__ void shuffle_from_outside(const float *x, float *y)
+{
+    int t = (int)threadIdx.x;
+    y[t] = x[t];
+    if (t % 32 < 16) y[t] = __shfl_sync(0x0000ffffu, x[t], (t + 1) % 32);
+}
+
+static __global__ void no_copy_wait(const float *x, float *y)
+{
+    RP_SHARED(float, s, [THREADS]);
+    int t = (int)threadIdx.x;
+    rp_copy_async4(&s[t], &x[t]);
+    rp_copy_async_commit();
+    __syncthreads();
+    y[t] = s[t];
+    rp_copy_async_wait<0>();
+}
+
+/* Waits for its own copies, but not for the other threads'. */
+static __global__ void no_barrier_after_wait(const float *x, float *y)
+{
+    RP_SHARED(float, s, [THREADS]);
+    int t = (int)threadIdx.x;
+    rp_copy_async4(&s[t], &x[t]);
+    rp_copy_async_commit();
+    rp_copy_async_wait<0>();
+    y[t] = s[t ^ 32];
+}
+
+static __global__ void uninitialised(const float *x, float *y)
+{
+    RP_SHARED(float, s, [THREADS]);
+    int t = (int)threadIdx.x;
+    if (t < 200) s[t] = x[t];
+    __syncthreads();
+    y[t] = s[t];
+}
+
+static __global__ void too_much_shared(const float *x, float *y)
+{
+    RP_SHARED_DYNAMIC(float, s);
+    s[0] = x[0];
+    y[0] = s[0];
+}
+
+/* ---- what is found ----------------------------------------------------------------------------
+ */
+
+enum found {
+    NOTHING = 0,
+    BITS = 1,   /* they depend on the order of execution */
+    POISON = 2, /* a NaN that nobody wrote */
+    ERROR = 4   /* the simulator says so: a barrier, a limit, a race */
+};
+
+#ifdef RP_SIM_RACE
+enum { RACE_BUILD = 1 };
+#else
+enum { RACE_BUILD = 0 };
+#endif
+
+typedef void (*kernel)(const float *x, float *y);
+static const struct fault {
+    const char *name;
+    kernel run;
+    int plain, race; /* what each build must find */
+    size_t shared;
+} faults[] = {
+    {"right", right, NOTHING, NOTHING, 0},
+    {"no_barrier", no_barrier, POISON, ERROR, 0},
+    {"no_second_barrier", no_second_barrier, BITS, ERROR, 0},
+    {"no_syncwarp", no_syncwarp, NOTHING, ERROR, 0},
+    {"lost_update", lost_update, NOTHING, ERROR, 0},
+    {"blocks_collide", blocks_collide, BITS, ERROR, 0},
+    {"arrival_order", arrival_order, BITS, BITS, 0},
+    {"barrier_in_branch", barrier_in_branch, ERROR, ERROR, 0},
+    {"two_barriers", two_barriers, ERROR, ERROR, 0},
+    {"early_return", early_return, ERROR, ERROR, 0},
+    {"shuffle_against_barrier", shuffle_against_barrier, ERROR, ERROR, 0},
+    {"shuffle_from_outside", shuffle_from_outside, POISON, POISON, 0},
+    {"no_copy_wait", no_copy_wait, POISON, POISON, 0},
+    {"no_barrier_after_wait", no_barrier_after_wait, POISON, ERROR, 0},
+    {"uninitialised", uninitialised, POISON, POISON, 0},
+    {"too_much_shared", too_much_shared, ERROR, ERROR, 60000},
+};
+
+static int try_fault(const struct fault &f)
+{
+    std::vector<float> x(THREADS), y(THREADS), first;
+    int found = NOTHING;
+    for (int i = 0; i < THREADS; i++) x[i] = 1.0f / (float)(3 * i + 1);
+    bool only = f.run != blocks_collide && f.run != right; /* else blocks write the same words */
+    for (uint64_t seed = 0; seed < SEEDS; seed++) {
+        rp_sim::options.seed = seed;
+        for (float &value : y) value = 0;
+        int code = rp_sim::launch(nullptr, f.name, only ? 1 : BLOCKS, THREADS, f.shared, f.run,
+                                  (const float *)x.data(), y.data());
+        bool told = rp_sim::last_error() != nullptr;
+        if (code != 0 || told) found |= ERROR;
+        if (found & ERROR) continue; /* what it wrote is nothing to compare */
+        for (float value : y) found |= value != value ? POISON : NOTHING;
+        if (first.empty()) first = y;
+        if (memcmp(first.data(), y.data(), sizeof(float) * THREADS) != 0) found |= BITS;
+    }
+    return found;
+}
+
+int main()
+{
+    int failed = 0;
+    for (const fault &f : faults) {
+        int want = RACE_BUILD ? f.race : f.plain, found = try_fault(f);
+        bool good = want == NOTHING ? found == NOTHING : (found & want) != 0;
+        printf("%-24s %s%s%s%s%s\n", f.name, good ? "" : "WRONG: ", found & BITS ? "bits " : "",
+               found & POISON ? "poison " : "", found & ERROR ? "error" : "",
+               found ? "" : "nothing");
+        failed += !good;
+    }
+    return failed != 0;
+}
