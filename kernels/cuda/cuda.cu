@@ -116,6 +116,7 @@ static enum rp_status cuda_open(const struct rp_device_config *config, struct rp
     if (!cuda) return rp_error_set(err, RP_STATUS_MEMORY, "no memory for the CUDA device");
     cuda->device.table = &rp_cuda_table;
     cuda->device.config = *config;
+    cuda->device.config.path = rp_cuda_table.name;
     enum rp_status status = set_up(cuda, err);
     if (status == RP_STATUS_OK)
         *device = &cuda->device;

@@ -1,7 +1,16 @@
 # The .cu files compiled for this processor, under the simulator: modules that the program opens like the real
 # one, through $REPRISE_MODULES. `race` finds accesses that nothing orders. Under the preset asan the first is
 # built with AddressSanitizer like all the rest.
+#
+# Fibers and the thread sanitizer do not go together, and the fuzzers have no use for a device.
+if(RP_SANITIZE MATCHES "thread|fuzzer")
+  return()
+endif()
 enable_language(CXX)
+set(RP_SIM_SANITIZE "")
+if(RP_SANITIZE)
+  set(RP_SIM_SANITIZE -fsanitize=${RP_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+endif()
 set(RP_SIM_FLAGS -std=gnu++17 -O2 -g1 -ffp-contract=off -fno-math-errno -fno-trapping-math -fvisibility=hidden
   -ftls-model=initial-exec -Wall -Wextra -Wno-unknown-pragmas -Wno-missing-field-initializers)
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
@@ -25,24 +34,39 @@ function(rp_sim name kernel_flags flags)
   target_link_libraries(rp_sim_${name} PRIVATE Threads::Threads ${CMAKE_DL_LIBS})
 endfunction()
 
-if(RP_SANITIZE)
-  rp_sim(sim "" "-fsanitize=${RP_SANITIZE};-fno-omit-frame-pointer;-fno-sanitize-recover=all")
-  target_link_options(rp_sim_sim PRIVATE -fsanitize=${RP_SANITIZE})
-else()
-  rp_sim(sim "" "")
+rp_sim(sim "" "${RP_SIM_SANITIZE}")
+target_link_options(rp_sim_sim PRIVATE ${RP_SIM_SANITIZE})
+if(NOT RP_SANITIZE)
   rp_sim(race "-fsanitize=thread" "-DRP_SIM_RACE")
+endif()
+
+# The op cases, bit for bit; under other orders of execution (and the race detector) with plain numbers alone.
+set(RP_RUNS_ENV "REPRISE=$<TARGET_FILE:reprise>;REPRISE_SOURCE=${CMAKE_SOURCE_DIR};PYTHONDONTWRITEBYTECODE=1")
+add_test(NAME ops/sim COMMAND rp_test_ops --module $<TARGET_FILE:rp_sim_sim> compare)
+add_test(NAME ops/sim_elementary COMMAND rp_test_ops --module $<TARGET_FILE:rp_sim_sim> elementary)
+set_tests_properties(ops/sim ops/sim_elementary PROPERTIES TIMEOUT 1800)
+if(NOT RP_SANITIZE)
+  foreach(seed 0 1)
+    add_test(NAME sim/order_${seed} COMMAND rp_test_ops --module $<TARGET_FILE:rp_sim_sim> compare)
+    set_tests_properties(sim/order_${seed} PROPERTIES TIMEOUT 1800 ENVIRONMENT "RP_SIM_SEED=${seed};RP_LEVELS=1")
+  endforeach()
+  add_test(NAME sim/race COMMAND rp_test_ops --module $<TARGET_FILE:rp_sim_race> compare)
+  set_tests_properties(sim/race PROPERTIES TIMEOUT 3600 ENVIRONMENT "RP_SIM_SEED=0;RP_LEVELS=1")
+  # Whole runs: tests/gpu/runs.py.
+  add_test(NAME sim/runs COMMAND ${RP_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/gpu/runs.py --quick
+    --modules $<TARGET_FILE_DIR:rp_sim_sim>)
+  set_tests_properties(sim/runs PROPERTIES TIMEOUT 1800 ENVIRONMENT "${RP_RUNS_ENV}")
 endif()
 
 # Every way of cutting a product.
 add_executable(rp_test_cuda_gemm ${CMAKE_CURRENT_SOURCE_DIR}/cuda/test_cuda_gemm.cu
   $<TARGET_OBJECTS:rp_sim_sim_kernels> ${RP_SIM_SOURCES} $<TARGET_OBJECTS:rp_ops>)
 set_source_files_properties(${CMAKE_CURRENT_SOURCE_DIR}/cuda/test_cuda_gemm.cu PROPERTIES LANGUAGE CXX)
-target_compile_options(rp_test_cuda_gemm PRIVATE ${RP_SIM_FLAGS}
-  $<$<BOOL:${RP_SANITIZE}>:-fsanitize=${RP_SANITIZE}> -x c++ -include ${CMAKE_CURRENT_SOURCE_DIR}/cuda/sim.h)
+target_compile_options(rp_test_cuda_gemm PRIVATE ${RP_SIM_FLAGS} ${RP_SIM_SANITIZE} -x c++ -include ${CMAKE_CURRENT_SOURCE_DIR}/cuda/sim.h)
 target_include_directories(rp_test_cuda_gemm PRIVATE ${CMAKE_SOURCE_DIR}/runner ${CMAKE_SOURCE_DIR}/kernels
   ${CMAKE_CURRENT_SOURCE_DIR}/cuda ${CMAKE_CURRENT_SOURCE_DIR})
 target_compile_definitions(rp_test_cuda_gemm PRIVATE _GNU_SOURCE)
-target_link_options(rp_test_cuda_gemm PRIVATE $<$<BOOL:${RP_SANITIZE}>:-fsanitize=${RP_SANITIZE}>)
+target_link_options(rp_test_cuda_gemm PRIVATE ${RP_SIM_SANITIZE})
 target_link_libraries(rp_test_cuda_gemm PRIVATE Threads::Threads ${CMAKE_DL_LIBS})
 add_test(NAME sim/gemm COMMAND rp_test_cuda_gemm)
 set_tests_properties(sim/gemm PROPERTIES TIMEOUT 600)

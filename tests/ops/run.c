@@ -80,8 +80,6 @@ static void slice_call(const struct op_case *c, struct rp_op_call *call, struct 
     pass->position += (uint64_t)begin;
 }
 
-bool run_missing;
-
 static void run_parts(struct rp_device *device, const struct op_case *c,
                       const struct rp_op_call *call)
 {
@@ -93,10 +91,7 @@ static void run_parts(struct rp_device *device, const struct op_case *c,
         int64_t begin = samples * part / c->parts, end = samples * (part + 1) / c->parts;
         if (c->parts > 1 && begin == end) continue;
         if (c->parts > 1) slice_call(c, &now, &pass, begin, end);
-        enum rp_status status = device->table->run(device, &now, &pass, &err);
-        run_missing = status == RP_STATUS_INTERNAL && strstr(err.text, "no CUDA kernel");
-        if (run_missing) return;
-        check_status(status, "run", &err);
+        check_status(device->table->run(device, &now, &pass, &err), "run", &err);
     }
     check_status(device->table->sync(device, &err), "sync", &err);
 }

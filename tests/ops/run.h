@@ -15,7 +15,4 @@ int twin_of(const struct op_case *c, int i);
 
 void check_status(enum rp_status status, const char *what, const struct rp_error *err);
 
-/* The device has no kernel for the op of the case run last. */
-extern bool run_missing;
-
 #endif
