@@ -17,9 +17,10 @@
 
 enum {
     RP_SHORT_WARPS = 4,
-    RP_LONG_WARPS = 16,  /* at most, of a thread block */
-    RP_WALK = 8,         /* elements of a lane that are worked on together */
-    RP_SUMS_CACHED = 64, /* blocks of a cached row, at most */
+    RP_LONG_WARPS = 16,         /* at most, of a thread block */
+    RP_WALK = 8,                /* elements of a lane that are worked on together */
+    RP_ROW_SHARED = 160 * 1024, /* for the rows of all blocks on a processor, if more than one */
+    RP_SUMS_CACHED = 64,        /* blocks of a cached row, at most */
     RP_SUMS_MOST = RP_ROW_BLOCK
 };
 
@@ -48,9 +49,10 @@ static inline struct rp_row_plan rp_row_plan(const struct rp_cuda *cuda, int64_t
     }
     plan.threads = 32 * warps;
     plan.shared = plan.cached ? teams * row : 0;
-    /* As many blocks as run at once, each with about as many rows. */
+    /* As many blocks as run at once, each with about as many rows. What they leave of the memory of
+     * a processor is its first cache, which the parameters of a norm come from. */
     size_t most = 2048 / plan.threads < 32 ? 2048 / plan.threads : 32;
-    while (most > 1 && plan.cached && most * (plan.shared + 1280) > cuda->shared_most) most--;
+    while (most > 1 && plan.cached && most * (plan.shared + 1280) > (size_t)RP_ROW_SHARED) most--;
     int64_t blocks = (rows + teams - 1) / teams;
     int64_t together = (int64_t)most * cuda->n_processors;
     int64_t rounds = (blocks + together - 1) / together;

@@ -15,7 +15,7 @@ static void devices_open(struct devices *devices)
 {
     static const int threads[] = {1, 2, 7};
     char paths[64];
-    size_t n_threads = device_is_cpu() ? RP_COUNT(threads) : 1;
+    size_t n_threads = device_is_cpu() ? RP_COUNT(threads) : 2; /* 2: other addresses, see run.c */
     snprintf(paths, sizeof(paths), "%s", device_paths());
     for (char *path = strtok(paths, " "); path; path = strtok(NULL, " "))
         for (size_t i = 0; i < n_threads; i++)
