@@ -101,9 +101,9 @@ RP_NODISCARD enum rp_status rp_cuda_copy_out_many(struct rp_device *device,
 RP_NODISCARD enum rp_status rp_cuda_fill(struct rp_cuda *cuda, void *block, size_t bytes,
                                          uint32_t word, struct rp_error *err);
 
-/* live.cu: a small table in device memory. Outside of a recorded step a value is copied into it
- * when it changes; in one, the values are gathered and the whole table is copied before the replay.
- */
+/* live.cu: a small table in device memory. Outside of a recorded step it is set before the call
+ * whose values are not in it; in one, the values of a segment are gathered and set before its
+ * replay. */
 enum { RP_CUDA_LIVE_PASSES = 4, RP_CUDA_LIVE_UPDATES = 4 };
 struct rp_cuda_live_values {
     struct rp_pass pass[RP_CUDA_LIVE_PASSES];
@@ -111,14 +111,14 @@ struct rp_cuda_live_values {
 };
 RP_NODISCARD enum rp_status rp_cuda_live_open(struct rp_cuda *cuda, struct rp_error *err);
 void rp_cuda_live_close(struct rp_cuda *cuda);
-/* From here on values are gathered: true; copied as they change: false. Forgets what was there. */
+/* From here on values are gathered (true), or set as they change. Forgets what was there. */
 void rp_cuda_live_gather(struct rp_cuda *cuda, bool gather);
 /* Notes the values that a call reads; -1 where the table is full. The number of the slots taken
  * tells whether two calls read the same ones. */
 int rp_cuda_live_note(struct rp_cuda *cuda, const struct rp_op_call *call,
                       const struct rp_pass *pass);
-/* Copies what was gathered to the device. */
-RP_NODISCARD enum rp_status rp_cuda_live_copy(struct rp_cuda *cuda, struct rp_error *err);
+/* Gives the device what it has not got yet. */
+RP_NODISCARD enum rp_status rp_cuda_live_set(struct rp_cuda *cuda, struct rp_error *err);
 
 /* graph.cu: a step is cut into segments at its copies to the device; each is captured once. */
 RP_NODISCARD enum rp_status rp_cuda_graph_open(struct rp_cuda *cuda, struct rp_error *err);

@@ -143,8 +143,8 @@ static enum rp_status do_now(struct rp_cuda *cuda, const struct held_call *held,
     }
     const struct rp_pass *pass = held->has_pass ? &held->pass : NULL;
     (void)rp_cuda_live_note(cuda, &held->call, pass);
-    RP_TRY(rp_cuda_run_now(cuda, &held->call, pass, err));
-    return cuda->graph->capturing ? RP_STATUS_OK : rp_cuda_live_copy(cuda, err);
+    if (!cuda->graph->capturing) RP_TRY(rp_cuda_live_set(cuda, err));
+    return rp_cuda_run_now(cuda, &held->call, pass, err);
 }
 
 static enum rp_status end_capture(struct rp_cuda *cuda, cudaGraphExec_t *exec, struct rp_error *err)
@@ -222,7 +222,7 @@ enum rp_status rp_cuda_graph_cut(struct rp_cuda *cuda, struct rp_error *err)
     struct segment *s = &g->segment[g->at];
     if (g->mode == MODE_CAPTURE) RP_TRY(end_capture(cuda, &s->exec, err));
     if (g->at_call != s->n) return abandon(cuda, err);
-    RP_TRY(rp_cuda_live_copy(cuda, err));
+    RP_TRY(rp_cuda_live_set(cuda, err));
     RP_CUDA_TRY(cudaGraphLaunch(s->exec, cuda->stream));
     rp_cuda_live_gather(cuda, true);
     g->at++;

@@ -9,8 +9,15 @@ struct rp_cuda_live {
     int n_passes, n_updates;                             /* slots in use */
     const struct rp_update *owner[RP_CUDA_LIVE_UPDATES]; /* whose contents a slot has */
     bool gather;
-    cudaError_t failed; /* of a copy; told by the next call that can fail */
+    bool stale; /* the device does not have them yet */
 };
+
+/* As a parameter of a kernel the values are taken at the launch: nothing waits, and the memory that
+ * they came from is free. */
+static __global__ void set_values(struct rp_cuda_live_values values, struct rp_cuda_live_values *to)
+{
+    *to = values;
+}
 
 enum rp_status rp_cuda_live_open(struct rp_cuda *cuda, struct rp_error *err)
 {
@@ -37,15 +44,6 @@ void rp_cuda_live_gather(struct rp_cuda *cuda, bool gather)
     live->n_passes = live->n_updates = 0;
 }
 
-/* The contents may lie on a stack: memory that is not pinned is copied before the call returns. */
-static void copy_slot(struct rp_cuda *cuda, void *to, const void *from, size_t bytes)
-{
-    struct rp_cuda_live *live = cuda->live;
-    if (live->gather) return;
-    cudaError_t code = cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, cuda->stream);
-    if (code != cudaSuccess && live->failed == cudaSuccess) live->failed = code;
-}
-
 static bool same_pass(const struct rp_pass *a, const struct rp_pass *b)
 {
     return a->seed == b->seed && a->position == b->position &&
@@ -60,11 +58,11 @@ static int pass_slot(struct rp_cuda *cuda, const struct rp_pass *pass)
         if (same_pass(&live->values.pass[i], pass)) return i;
     if (live->n_passes == RP_CUDA_LIVE_PASSES) {
         if (live->gather) return -1;
-        live->n_passes = 0; /* whoever read the slots has been launched before this copy */
+        live->n_passes = 0; /* whoever reads the slots has been launched before they are set anew */
     }
     int slot = live->n_passes++;
     memcpy(&live->values.pass[slot], pass, sizeof *pass);
-    copy_slot(cuda, &live->on_device->pass[slot], pass, sizeof *pass);
+    live->stale = true;
     return slot;
 }
 
@@ -84,7 +82,7 @@ static int update_slot(struct rp_cuda *cuda, const struct rp_update *update)
     if (!known) live->n_updates = slot + 1;
     live->owner[slot] = update;
     memcpy(&live->values.update[slot], update, sizeof *update);
-    copy_slot(cuda, &live->on_device->update[slot], update, sizeof *update);
+    live->stale = true;
     return slot;
 }
 
@@ -106,12 +104,11 @@ const struct rp_update *rp_cuda_update(struct rp_cuda *cuda, const struct rp_upd
     return &cuda->live->on_device->update[update_slot(cuda, update)];
 }
 
-enum rp_status rp_cuda_live_copy(struct rp_cuda *cuda, struct rp_error *err)
+enum rp_status rp_cuda_live_set(struct rp_cuda *cuda, struct rp_error *err)
 {
     struct rp_cuda_live *live = cuda->live;
-    RP_CUDA_TRY(live->failed);
-    if (live->gather)
-        RP_CUDA_TRY(cudaMemcpyAsync(live->on_device, &live->values, sizeof live->values,
-                                    cudaMemcpyHostToDevice, cuda->stream));
+    if (!live->stale) return RP_STATUS_OK;
+    live->stale = false;
+    RP_LAUNCH(cuda, set_values, 1, 1, 0, live->values, live->on_device);
     return RP_STATUS_OK;
 }
