@@ -16,12 +16,12 @@ enum { PER_LINE = 8 };
 static void add_scalar(struct rp_text *text, const char *value)
 {
     static const char plain[] =
-        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./-+ ";
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./-+= ";
     static const char *const words[] = {"null", "Null",  "NULL",  "true", "True",
                                         "TRUE", "false", "False", "FALSE"};
     size_t n = strlen(value);
     double number;
-    bool good = n > 0 && strspn(value, plain) == n && !strchr("-+. ", value[0]) &&
+    bool good = n > 0 && strspn(value, plain) == n && !strchr("-+=. ", value[0]) &&
                 value[n - 1] != ' ' && !rp_number_parse(value, &number) &&
                 !(value[0] >= '0' && value[0] <= '9');
     for (size_t i = 0; i < RP_COUNT(words); i++) good = good && strcmp(value, words[i]) != 0;
@@ -115,6 +115,8 @@ static void add_format(const struct init *init, struct rp_text *text)
                         : look->delimiter == ';' ? ";"
                                                  : "|");
         if (look->n_ignore) add_list_key(text, "ignore", look->ignore, look->n_ignore);
+        if (look->n_indicators)
+            add_list_key(text, "indicators", look->indicators, look->n_indicators);
     }
     if (look->format == RP_FORMAT_NPZ) {
         rp_text_add(text, "    x: ");

@@ -2,6 +2,7 @@
  * recorded. */
 #include "base/log.h"
 #include "base/sys.h"
+#include "cli/against.h"
 #include "cli/run_int.h"
 
 #include <jansson.h>
@@ -51,56 +52,35 @@ static enum rp_status load_spec(const struct rp_cli_args *args, const struct ori
     return status;
 }
 
-/* Both are finished: the digests of everything must agree, the optimizer's state included. */
-static enum rp_status compare_final(const struct origin *origin,
-                                    const struct rp_train_result *result, json_t *json,
-                                    struct rp_error *err)
-{
-    const char *run = origin->run, *final = json_string_value(json_object_get(
-                                       json_object_get(origin->manifest.root, "digests"), "final"));
-    if (!final) final = "";
-    json_object_set_new(json, "of", json_string(run));
-    json_object_set_new(json, "equal", json_boolean(strcmp(final, result->final) == 0));
-    if (!final[0]) {
-        rp_log_info("%s has not finished: %llu steps compared, all equal", run,
-                    (unsigned long long)result->n_compared);
-        return RP_STATUS_OK;
-    }
-    if (strcmp(final, result->final) != 0)
-        return rp_error_set(err, RP_STATUS_DIFFERENT,
-                            "final digest %s of %s, but %s of %s: `reprise compare %s %s`", final,
-                            run, result->final, result->run, run, result->run);
-    return RP_STATUS_OK;
-}
-
 static enum rp_status rerun_all(const struct rp_cli_args *args, const struct rp_spec *spec,
                                 const struct origin *origin, json_t *json, struct rp_error *err)
 {
     const char *run = origin->run;
-    struct rp_digests against = {0};
+    struct rp_cli_against against = {0};
     struct rp_train_result result = {.status = "failed"};
     char *out = rp_cli_has(args, "--out") ? rp_mem_copy_text(rp_cli_text(args, "--out"))
                                           : rp_mem_text("%s-rerun", run);
-    char *path = rp_sys_join(run, "digests.jsonl");
     struct rp_train_options train = {.out = out,
                                      .set = rp_cli_list(args, "--set"),
                                      .allow_drift = rp_cli_has(args, "--allow-drift"),
-                                     .against = &against,
                                      .recorded =
                                          json_object_get(origin->manifest.root, "environment"),
                                      .recorded_in = run};
-    enum rp_status status = rp_digests_read(path, &against, err);
+    enum rp_status status = rp_cli_against_open_run(run, &against, err);
+    train.against = rp_cli_against_steps(&against);
     if (status == RP_STATUS_OK) status = rp_train_run(spec, &train, &result, err);
     rp_cli_run_json(&result, json);
-    if (status == RP_STATUS_OK) status = compare_final(origin, &result, json, err);
+    json_object_set_new(json, "of", json_string(run));
+    if (status == RP_STATUS_OK) status = rp_cli_against_end(&against, &result, json, err);
+    if (status == RP_STATUS_OK && !against.final[0])
+        rp_log_info("%s has not finished: %llu steps compared, all equal", run,
+                    (unsigned long long)result.n_compared);
     if (status == RP_STATUS_OK && !args->json)
         printf("equal: the same bits as %s\nrun    %s\nsteps  %llu, %llu compared\nfinal  %s\n",
                run, result.run, (unsigned long long)result.step,
-               (unsigned long long)(result.was_finished ? result.step : result.n_compared),
-               result.final);
+               (unsigned long long)result.n_compared, result.final);
     rp_train_result_release(&result);
-    rp_digests_release(&against);
-    rp_mem_free(path);
+    rp_cli_against_release(&against);
     rp_mem_free(out);
     return status;
 }

@@ -1,7 +1,9 @@
 /* run.c - `reprise run SPEC`: make it so. */
 #include "base/log.h"
 #include "base/sys.h"
+#include "cli/against.h"
 #include "cli/run_int.h"
+#include "cli/sweep.h"
 
 #include <jansson.h>
 #include <math.h>
@@ -16,6 +18,13 @@ static const struct rp_cli_option options[] = {
     {"--data", RP_CLI_TEXT, "DIR", "where relative data paths start"},
     {"--fresh", RP_CLI_FLAG, NULL, "remove what the folder holds and start again"},
     {"--stop-after", RP_CLI_TEXT, "TIME", "save and stop after 3h50m, 90s, ... with exit code 20"},
+    {"--against", RP_CLI_TEXT, "DIGEST|RUN|FILE",
+     "stop with 7 at the first step that differs from a run or its digests.jsonl; a final digest "
+     "is "
+     "compared at the end"},
+    {"--sweep", RP_CLI_LIST, "KEY=A,B|1..5",
+     "run every combination, one after another, each in its own folder (under --out DIR if given)"},
+    {"--sweep-list", RP_CLI_FLAG, NULL, "print a line for each member instead, for a job array"},
     {"--allow-drift", RP_CLI_FLAG, NULL,
      "go on in another environment or after a difference; recorded"},
     {"--rehash", RP_CLI_FLAG, NULL, "hash every data file again"},
@@ -65,18 +74,61 @@ void rp_cli_run_json(const struct rp_train_result *result, json_t *json)
                                   result->final[0] ? result->final : NULL));
 }
 
-static void say_end(const struct rp_train_result *result)
+static void say_end(const struct rp_train_result *result, const struct rp_cli_against *against)
 {
     if (result->was_finished)
         rp_log_info("%s is finished already; --fresh starts again", result->run);
     printf("run    %s\nsteps  %llu\nfinal  %s\n", result->run, (unsigned long long)result->step,
            result->final);
+    if (!against->what) return;
+    printf("equal  ");
+    if (against->digests.n)
+        printf("%llu steps compared with %s, all equal%s\n", (unsigned long long)result->n_compared,
+               against->what, against->final[0] ? "; the final digest too" : "");
+    else
+        printf("the final digest is the one given\n");
+}
+
+/* One spec to its end, compared with `--against`. */
+static enum rp_status run_one(const struct rp_cli_args *args, const struct rp_spec *spec,
+                              struct rp_train_options *train, json_t *json, struct rp_error *err)
+{
+    struct rp_train_result result = {.status = "failed"};
+    struct rp_cli_against against = {0};
+    const char *what = rp_cli_text(args, "--against");
+    enum rp_status status = what ? rp_cli_against_open(what, &against, err) : RP_STATUS_OK;
+    train->against = rp_cli_against_steps(&against);
+    if (status == RP_STATUS_OK && what && !train->against)
+        rp_log_info("--against: a final digest, so it is compared at the end");
+    if (status == RP_STATUS_OK) status = rp_train_run(spec, train, &result, err);
+    rp_cli_run_json(&result, json);
+    if (status == RP_STATUS_OK && what) status = rp_cli_against_end(&against, &result, json, err);
+    if (status == RP_STATUS_OK && !args->json) say_end(&result, &against);
+    if (result.signal == SIGINT && status == RP_STATUS_STOPPED) {
+        rp_log_error(err->text);
+        end_by_sigint();
+    }
+    rp_cli_against_release(&against);
+    rp_train_result_release(&result);
+    return status;
+}
+
+static enum rp_status run_sweep(const struct rp_cli_args *args,
+                                const struct rp_train_options *train, json_t *json,
+                                struct rp_error *err)
+{
+    int number = 0;
+    enum rp_status status = rp_cli_sweep(args, train, json, &number, err);
+    if (number == SIGINT && status == RP_STATUS_STOPPED) {
+        rp_log_error(err->text);
+        end_by_sigint();
+    }
+    return status;
 }
 
 static enum rp_status run(const struct rp_cli_args *args, json_t *json, struct rp_error *err)
 {
     struct rp_spec *spec = NULL;
-    struct rp_train_result result = {.status = "failed"};
     struct rp_train_options train = {.out = rp_cli_text(args, "--out"),
                                      .set = rp_cli_list(args, "--set"),
                                      .fresh = rp_cli_has(args, "--fresh"),
@@ -89,23 +141,16 @@ static enum rp_status run(const struct rp_cli_args *args, json_t *json, struct r
         return rp_error_set(err, RP_STATUS_USAGE,
                             "--stop-after %s: expected a time such as 3h50m, 45m or 90s",
                             stop_after);
+    if (rp_cli_has(args, "--sweep") || rp_cli_has(args, "--sweep-list"))
+        return run_sweep(args, &train, json, err);
     enum rp_status status = rp_spec_load(
         args->word[0],
         &(struct rp_spec_options){.data_folder = rp_cli_text(args, "--data"), .set = train.set},
         &spec, err);
-    if (status == RP_STATUS_OK && rp_cli_has(args, "--try")) {
+    if (status == RP_STATUS_OK && rp_cli_has(args, "--try"))
         status = rp_cli_try(spec, &train, args->json, json, err);
-        rp_spec_free(spec);
-        return status;
-    }
-    if (status == RP_STATUS_OK) status = rp_train_run(spec, &train, &result, err);
-    rp_cli_run_json(&result, json);
-    if (status == RP_STATUS_OK && !args->json) say_end(&result);
-    if (result.signal == SIGINT && status == RP_STATUS_STOPPED) {
-        rp_log_error(err->text);
-        end_by_sigint();
-    }
-    rp_train_result_release(&result);
+    else if (status == RP_STATUS_OK)
+        status = run_one(args, spec, &train, json, err);
     rp_spec_free(spec);
     return status;
 }

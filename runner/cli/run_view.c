@@ -3,6 +3,7 @@
 #include "base/sys.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
@@ -44,8 +45,12 @@ enum rp_status rp_run_view_open(const char *run, struct rp_run_view *view, struc
     view->status = rp_manifest_status(&view->manifest, run);
     view->step = number_of(view->manifest.root, "step");
     view->steps = number_of(view->manifest.root, "steps");
+    const char *chain = rp_run_view_text(view, "digests", "chain");
+    snprintf(view->chain, sizeof view->chain, "%s", chain);
     /* The manifest is written at both ends of a segment; in between, and after a kill, the log
      * knows more. A damaged log is for `verify` to talk about. */
+    if (strcmp(view->status, "running") != 0 && strcmp(view->status, "lost") != 0 && chain[0])
+        return RP_STATUS_OK;
     char *path = rp_sys_join(run, "digests.jsonl");
     if (rp_digests_last(path, &has_line, &line, NULL) == RP_STATUS_OK && has_line) {
         view->step = line.step;

@@ -13,9 +13,10 @@ struct rp_run_view {
     struct rp_manifest manifest;
     const char *status; /* running, finished, stopped, failed, lost */
     uint64_t step, steps;
-    char chain[RP_SHA256_HEX]; /* of the last line of digests.jsonl, or "" */
+    char chain[RP_SHA256_HEX]; /* of the last step, or "" */
 };
-/* DATA when there is no manifest. Reads the manifest and the last line of digests.jsonl. */
+/* DATA when there is no manifest. Reads the manifest and, while it may be behind, the last line of
+ * digests.jsonl. */
 RP_NODISCARD enum rp_status rp_run_view_open(const char *run, struct rp_run_view *view,
                                              struct rp_error *err);
 void rp_run_view_close(struct rp_run_view *view);
@@ -37,6 +38,12 @@ void rp_text_add_duration(struct rp_text *text, double seconds);
  * the left; braille dots when `unicode`, else '*'. Values that are not finite are left out. */
 void rp_text_add_curve(struct rp_text *text, const uint64_t *x, const double *y, int64_t n,
                        int width, int height, bool unicode);
+/* The same in one line of `width` characters: block characters, or plain ones by height. */
+void rp_text_add_sparkline(struct rp_text *text, const double *y, int64_t n, int width,
+                           bool unicode);
+/* Where `y` was best, for a metric of which more or less is better; -1 for others, and when none is
+ * finite. */
+int64_t rp_series_best(const struct rp_series *series);
 bool rp_terminal_is_utf8(void); /* by LC_ALL, LC_CTYPE, LANG */
 
 #endif

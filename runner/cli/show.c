@@ -11,7 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { CURVE_HEIGHT = 6, MAX_CURVES = 4 };
+enum { CURVE_HEIGHT = 6, MAX_CURVES = 4, SPARK_WIDTH = 24, NAME_WIDTH = 24 };
 
 struct show {
     struct rp_run_view view;
@@ -40,6 +40,22 @@ static json_t *newest_metrics(const struct show *show)
     return object;
 }
 
+static json_t *best_metrics(const struct show *show)
+{
+    json_t *object = json_object();
+    for (int i = 0; i < show->metrics.n; i++) {
+        const struct rp_series *series = &show->metrics.series[i];
+        int64_t best = rp_series_best(series);
+        if (best < 0) continue;
+        char *key = rp_mem_text("%s/%s", series->split, series->name);
+        json_object_set_new(object, key,
+                            json_pack("{s:o, s:I}", "value", rp_json_number(series->value[best]),
+                                      "step", (json_int_t)series->step[best]));
+        rp_mem_free(key);
+    }
+    return object;
+}
+
 static void copy_key(json_t *to, const json_t *from, const char *key)
 {
     json_t *value = json_object_get(from, key);
@@ -61,6 +77,7 @@ static void fill_result(const struct show *show, json_t *result)
                         show->view.chain[0] ? json_string(show->view.chain) : json_null());
     json_object_set_new(result, "digests", digests);
     json_object_set_new(result, "metrics", newest_metrics(show));
+    json_object_set_new(result, "best_metrics", best_metrics(show));
     for (int i = 0; i < show->n_checkpoints; i++)
         json_array_append_new(steps, json_integer((json_int_t)show->checkpoints[i]));
     json_object_set_new(result, "checkpoints", steps);
@@ -77,6 +94,17 @@ static void print_text(const char *label, const char *value)
     char *shown = rp_text_for_terminal(value);
     if (value[0]) printf("%-12s %s\n", label, shown);
     rp_mem_free(shown);
+}
+
+/* What the exit code means and what to do: of runs that are to be started again. */
+static void print_exit_code(const struct show *show)
+{
+    const json_t *code = json_object_get(show->view.manifest.root, "exit_code");
+    if (!json_is_integer(code) || json_integer_value(code) == RP_STATUS_OK || is(show, "running"))
+        return;
+    enum rp_status status = (enum rp_status)json_integer_value(code);
+    printf("%-12s %d, %s: %s\n", "exit code", (int)status, rp_status_meaning(status),
+           rp_status_advice(status));
 }
 
 static void print_status(const struct show *show)
@@ -107,6 +135,7 @@ static void print_status(const struct show *show)
         printf("%-12s %s, process %lld\n", "held by", host,
                (long long)json_integer_value(json_object_get(segment, "pid")));
     print_text("error", rp_run_view_text(view, NULL, "error"));
+    print_exit_code(show);
     rp_text_release(&time);
 }
 
@@ -181,14 +210,28 @@ static void print_curves(const struct show *show, const char *wanted, bool unico
     }
 }
 
-static void print_newest(const struct show *show)
+/* A line per metric: its curve in small, where it stands, where it was best. */
+static void print_metrics(const struct show *show, bool unicode)
 {
+    if (show->metrics.n)
+        printf("\n%-*s  %-*s  %-24s %s\n", NAME_WIDTH, "metric", SPARK_WIDTH, "curve", "newest",
+               "best");
     for (int i = 0; i < show->metrics.n; i++) {
         const struct rp_series *series = &show->metrics.series[i];
-        char *name = rp_mem_text("%s/%s", series->split, series->name);
+        int64_t best = rp_series_best(series);
+        char *name = rp_mem_text("%s/%s", series->split, series->name), newest[64];
         char *shown = rp_text_for_terminal(name);
-        printf("%-12s %s %.6g (step %" PRIu64 ")\n", i ? "" : "metrics", shown,
-               series->value[series->n - 1], series->step[series->n - 1]);
+        struct rp_text curve = {0};
+        rp_text_add_sparkline(&curve, series->value, series->n, SPARK_WIDTH, unicode);
+        snprintf(newest, sizeof newest, "%.6g at step %" PRIu64, series->value[series->n - 1],
+                 series->step[series->n - 1]);
+        printf("%-*s  %s  ", NAME_WIDTH, shown, rp_text_get(&curve));
+        if (best >= 0)
+            printf("%-24s %.6g at step %" PRIu64 "\n", newest, series->value[best],
+                   series->step[best]);
+        else
+            printf("%s\n", newest);
+        rp_text_release(&curve);
         rp_mem_free(shown);
         rp_mem_free(name);
     }
@@ -197,14 +240,20 @@ static void print_newest(const struct show *show)
 static void print_next(const struct show *show)
 {
     const char *run = show->view.shown, *again = rp_run_view_text(&show->view, NULL, "command");
+    json_int_t code = json_integer_value(json_object_get(show->view.manifest.root, "exit_code"));
     char *shown = rp_text_for_terminal(again);
     printf("\n");
     if (is(show, "finished"))
-        printf("next: reprise rerun %s    (again, and compare bit by bit)\n"
+        printf("next: reprise eval %s     (measure it: per-class figures, confusion, other data)\n"
+               "      reprise predict %s --data FILE    (use it)\n"
+               "      reprise rerun %s    (again, and compare bit by bit)\n"
                "      reprise verify %s   (every hash in the folder)\n",
-               run, run);
+               run, run, run, run);
     else if (is(show, "running"))
         printf("next: reprise show %s     (again, later)\n", run);
+    else if (code == RP_STATUS_NONFINITE)
+        printf("next: reprise run SPEC --set train.optimizer.lr=SMALLER    (another run: this one "
+               "would fail at the same step again)\n");
     else if (again[0])
         printf("next: %s    (goes on from the newest checkpoint)\n", shown);
     else
@@ -258,7 +307,7 @@ static enum rp_status run(const struct rp_cli_args *args, json_t *result, struct
         print_digests(&show);
         print_best(&show);
         print_segments(&show);
-        print_newest(&show);
+        print_metrics(&show, unicode);
         print_curves(&show, wanted, unicode);
         print_next(&show);
     }

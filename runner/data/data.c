@@ -209,6 +209,80 @@ fail:
     return status;
 }
 
+/* ---- one data set alone -------------------------------------------------------------------------
+ */
+
+static enum rp_status check_like_trained(const struct rp_data_source *source,
+                                         const struct rp_data_like *like,
+                                         const struct rp_data_set *set, struct rp_error *err)
+{
+    const struct rp_data_shape *shape = &like->shape;
+    struct rp_data_set trained = {
+        .n_dims = shape->n_dims, .target = shape->target, .n_values = shape->n_values};
+    memcpy(trained.dims, shape->dims, sizeof trained.dims);
+    bool agree = like->without_targets ? trained.n_dims == set->n_dims &&
+                                             memcmp(trained.dims, set->dims, sizeof set->dims) == 0
+                                       : shapes_agree(&trained, set);
+    const char *name = source->dataset->n_files ? source->dataset->files[0].path : source->key;
+    enum rp_status status = RP_STATUS_OK;
+    if (!agree) {
+        struct rp_text want = {0}, got = {0};
+        shape_text(&trained, &want);
+        shape_text(set, &got);
+        status = rp_spec_fail(source->spec, source->dataset->at, RP_STATUS_DATA, err,
+                              "%s has %s, but the model was trained on %s", name, rp_text_get(&got),
+                              rp_text_get(&want));
+        rp_text_release(&got);
+        rp_text_release(&want);
+    } else if (!like->without_targets && set->target == RP_TARGET_CLASSES &&
+               set->n_classes > shape->n_classes) {
+        status = rp_spec_fail(source->spec, source->dataset->at, RP_STATUS_DATA, err,
+                              "%s has a label %lld, but the model was trained on labels up to %lld",
+                              name, (long long)set->n_classes - 1, (long long)shape->n_classes - 1);
+    }
+    return status;
+}
+
+enum rp_status rp_data_open_alone(const struct rp_spec *spec, const char *key,
+                                  const struct rp_spec_dataset *dataset,
+                                  const struct rp_data_like *like,
+                                  const struct rp_data_options *options, struct rp_data **out,
+                                  struct rp_error *err)
+{
+    struct rp_data *data = RP_NEW(struct rp_data);
+    struct rp_data_source source = {.spec = spec,
+                                    .dataset = dataset,
+                                    .key = key,
+                                    .options = options,
+                                    .class_names = like->class_names,
+                                    .n_class_names = like->class_names ? like->shape.n_classes : 0,
+                                    .columns = like->columns,
+                                    .without_targets = like->without_targets};
+    data->seed = spec->seed;
+    data->shape = like->shape;
+    data->shape.n_train = data->shape.n_valid = 0;
+    enum rp_status status = read_set(&source, &data->test, err);
+    data->files = source.files;
+    data->n_files = source.n_files;
+    if (status == RP_STATUS_OK) status = check_like_trained(&source, like, &data->test, err);
+    if (status == RP_STATUS_OK) {
+        data->test.n_values = like->shape.n_values;
+        data->test.target = like->shape.target;
+        rp_data_transforms_init(&data->transforms, spec, &data->test);
+        normalize_floats(data, spec, &data->test);
+        *out = data;
+    } else {
+        rp_data_free(data);
+    }
+    return status;
+}
+
+int64_t rp_data_samples(const struct rp_data *data, enum rp_split split)
+{
+    if (split == RP_SPLIT_TEST) return data->test.n;
+    return split == RP_SPLIT_TRAIN ? data->shape.n_train : data->shape.n_valid;
+}
+
 void rp_data_free(struct rp_data *data)
 {
     if (!data) return;
@@ -244,6 +318,11 @@ const char *const *rp_data_class_names(const struct rp_data *data)
     return (const char *const *)data->train.class_names;
 }
 
+const char *const *rp_data_columns(const struct rp_data *data)
+{
+    return (const char *const *)data->train.columns;
+}
+
 void rp_data_canonical(const struct rp_data *data, bool valid_counts, struct rp_text *text)
 {
     for (int i = 0; i < data->n_files; i++) {
@@ -277,10 +356,13 @@ static void prefetch_sample(const struct rp_data_set *set, int64_t sample)
     for (int64_t at = 0; at < bytes && at < MOST; at += LINE) __builtin_prefetch(row + at);
 }
 
-/* The target of one sample into place `slot` of y. */
+/* The target of one sample into place `slot` of y; noughts where no targets were read. */
 static void copy_target(const struct rp_data_set *set, int64_t sample, int64_t slot, void *y)
 {
-    if (set->target == RP_TARGET_CLASSES)
+    if (!set->labels && !set->values)
+        memset((float *)y + slot * (set->n_values ? set->n_values : 1), 0,
+               (size_t)(set->n_values ? set->n_values : 1) * sizeof(float));
+    else if (set->target == RP_TARGET_CLASSES)
         ((int32_t *)y)[slot] = set->labels[sample];
     else
         memcpy((float *)y + slot * set->n_values, set->values + sample * set->n_values,

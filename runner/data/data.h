@@ -57,11 +57,30 @@ RP_NODISCARD enum rp_status rp_data_open(const struct rp_spec *spec,
                                          const struct rp_data_options *options,
                                          struct rp_data **data, struct rp_error *err);
 void rp_data_free(struct rp_data *data); /* NULL is fine */
+
+/* One data set alone, for a finished model: its samples become the split TEST. */
+struct rp_data_like {
+    struct rp_data_shape shape;     /* of what the model was trained on; its samples do not count */
+    const char *const *class_names; /* csv: (n_classes) the words that have a number, or NULL */
+    const char *const *columns; /* csv: the features in order, NULL-terminated, or NULL; found by
+                                 * name, other columns are left out */
+    bool without_targets;       /* targets are not read; where the format allows it they may be
+                                 * missing */
+};
+/* DATA when it does not look like `like`. `key` ("data.test") names it in messages and files. */
+RP_NODISCARD enum rp_status rp_data_open_alone(const struct rp_spec *spec, const char *key,
+                                               const struct rp_spec_dataset *dataset,
+                                               const struct rp_data_like *like,
+                                               const struct rp_data_options *options,
+                                               struct rp_data **data, struct rp_error *err);
+int64_t rp_data_samples(const struct rp_data *data, enum rp_split split);
 const struct rp_data_shape *rp_data_shape(const struct rp_data *data);
 int rp_data_files(const struct rp_data *data, const struct rp_data_file **files);
 /* Class names in order, (n_classes), or NULL: csv has them, the distinct texts of its label column
  * in bytewise order, whether words or numbers ("10" comes before "2"). */
 const char *const *rp_data_class_names(const struct rp_data *data);
+/* Names of the features in order, as many as a sample has numbers, or NULL: csv has them. */
+const char *const *rp_data_columns(const struct rp_data *data);
 /* What enters the numeric digest: one line per file (key, size, sha256), and per synthetic set
  * nothing. Files of data.valid only when `valid_counts`: without early stopping they change no bit.
  */
@@ -94,6 +113,8 @@ struct rp_data_look {
     char *label;    /* csv: the column to predict */
     char **ignore;  /* csv: columns to leave out */
     int n_ignore;
+    char **indicators; /* csv: "COLUMN=WORD" for each word of a column of few words */
+    int n_indicators;
     char *x, *y;          /* npz: names of the arrays */
     struct rp_text notes; /* a line for each choice that was made, and by which rule */
 };

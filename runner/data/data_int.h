@@ -27,6 +27,7 @@ struct rp_data_set {
     char **class_names; /* (n_classes) or NULL */
     void *map;          /* packed: the file, in which u8 lies then; NULL: u8 is owned */
     uint64_t map_bytes;
+    char **columns; /* (row) names of the features, or NULL */
 };
 void rp_data_set_release(struct rp_data_set *set);
 uint64_t rp_data_set_bytes(const struct rp_data_set *set);
@@ -48,6 +49,8 @@ struct rp_data_source {
     int n_files;
     const char *const *class_names; /* csv: words that already have a number (of train), or NULL */
     int64_t n_class_names;
+    const char *const *columns; /* csv: the features wanted, NULL-terminated, or NULL: all */
+    bool without_targets;       /* labels and values are not read and may be missing */
 };
 
 /* A failure of file `index` of the source: "path: message", at the file's place in the spec, status

@@ -93,5 +93,5 @@ enum rp_status rp_data_read_idx(struct rp_data_source *source, struct rp_data_se
                                 struct rp_error *err)
 {
     RP_TRY(read_images(source, set, err));
-    return read_labels(source, set, err);
+    return source->without_targets ? RP_STATUS_OK : read_labels(source, set, err);
 }

@@ -145,6 +145,7 @@ enum rp_status rp_data_read_npy(struct rp_data_source *source, struct rp_data_se
     RP_TRY(rp_data_stream_open(source, FILE_X, "x", false, &x.stream, err));
     enum rp_status status = npy_read_x(&x, set, err);
     RP_TRY(rp_data_stream_end(x.stream, status, !source->describe, err));
+    if (source->without_targets) return RP_STATUS_OK;
     RP_TRY(rp_data_stream_open(source, FILE_Y, "y", false, &y.stream, err));
     status = npy_read_y(&y, set, err);
     return rp_data_stream_end(y.stream, status, true, err);

@@ -186,7 +186,7 @@ enum rp_status rp_data_read_npz(struct rp_data_source *source, struct rp_data_se
     enum rp_status status = find_directory(&archive, err);
     if (status == RP_STATUS_OK)
         status = read_array(&archive, dataset->npz_x ? dataset->npz_x : "x", true, set, err);
-    if (status == RP_STATUS_OK)
+    if (status == RP_STATUS_OK && !source->without_targets)
         status = read_array(&archive, dataset->npz_y ? dataset->npz_y : "y", false, set, err);
     rp_mem_free(bytes);
     return status;

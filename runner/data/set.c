@@ -20,6 +20,8 @@ void rp_data_set_release(struct rp_data_set *set)
 {
     for (int64_t i = 0; set->class_names && i < set->n_classes; i++)
         rp_mem_free(set->class_names[i]);
+    for (int64_t i = 0; set->columns && i < set->row; i++) rp_mem_free(set->columns[i]);
+    rp_mem_free(set->columns);
     rp_mem_free(set->class_names);
     rp_mem_free(set->values);
     rp_mem_free(set->labels);

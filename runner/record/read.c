@@ -8,7 +8,7 @@
 #include <jansson.h>
 #include <string.h>
 
-enum { TAIL_BYTES = 1 << 20 };
+enum { TAIL_BYTES = 1 << 20, FEW_BYTES = 1 << 14 };
 
 /* Reads a log that may be missing. Caller frees. */
 static enum rp_status read_log(const char *path, char **bytes, size_t *length, struct rp_error *err)
@@ -89,13 +89,13 @@ enum rp_status rp_digests_read(const char *path, struct rp_digests *digests, str
     return status;
 }
 
-enum rp_status rp_digests_last(const char *path, bool *found, struct rp_digest_line *line,
-                               struct rp_error *err)
+static enum rp_status last_in_tail(const char *path, uint64_t most, bool *found,
+                                   struct rp_digest_line *line, struct rp_error *err)
 {
     char *bytes = NULL;
     size_t length = 0;
     *found = false;
-    enum rp_status status = read_tail(path, TAIL_BYTES, &bytes, &length, err);
+    enum rp_status status = read_tail(path, most, &bytes, &length, err);
     size_t end = length;
     while (end > 0 && bytes[end - 1] != '\n') end--;
     if (status == RP_STATUS_OK && end > 0) {
@@ -107,6 +107,16 @@ enum rp_status rp_digests_last(const char *path, bool *found, struct rp_digest_l
                 rp_error_set(err, RP_STATUS_DATA, "%s: the last line is no line of digests", path);
     }
     rp_mem_free(bytes);
+    return status;
+}
+
+enum rp_status rp_digests_last(const char *path, bool *found, struct rp_digest_line *line,
+                               struct rp_error *err)
+{
+    enum rp_status status = last_in_tail(path, FEW_BYTES, found, line, err);
+    /* Lines of logged steps hold a digest for each tensor, and may be long. */
+    if (status == RP_STATUS_OK && !*found)
+        status = last_in_tail(path, TAIL_BYTES, found, line, err);
     return status;
 }
 
@@ -195,13 +205,13 @@ enum rp_status rp_metrics_read(const char *path, struct rp_metrics *metrics, str
     return status;
 }
 
-enum rp_status rp_metrics_read_newest(const char *path, struct rp_metrics *metrics,
+enum rp_status rp_metrics_read_newest(const char *path, uint64_t most, struct rp_metrics *metrics,
                                       struct rp_error *err)
 {
     char *bytes = NULL;
     size_t length = 0;
     *metrics = (struct rp_metrics){0};
-    enum rp_status status = read_tail(path, TAIL_BYTES / 4, &bytes, &length, err);
+    enum rp_status status = read_tail(path, most, &bytes, &length, err);
     if (status == RP_STATUS_OK) status = add_lines(metrics, path, bytes, length, err);
     rp_mem_free(bytes);
     if (status != RP_STATUS_OK) rp_metrics_release(metrics);

@@ -154,9 +154,10 @@ struct rp_metrics {
 };
 RP_NODISCARD enum rp_status rp_metrics_read(const char *path, struct rp_metrics *metrics,
                                             struct rp_error *err);
-/* The same from the last lines alone (about 256 KiB of them): the newest values of every series
+/* The same from the last lines alone, at most `bytes` of them: the newest values of every series
  * that is still being written. */
-RP_NODISCARD enum rp_status rp_metrics_read_newest(const char *path, struct rp_metrics *metrics,
+RP_NODISCARD enum rp_status rp_metrics_read_newest(const char *path, uint64_t bytes,
+                                                   struct rp_metrics *metrics,
                                                    struct rp_error *err);
 const struct rp_series *rp_metrics_find(const struct rp_metrics *metrics,
                                         const char *split_and_name);

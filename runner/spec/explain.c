@@ -132,3 +132,45 @@ enum rp_status rp_spec_explain(const char *asked, struct rp_text *text, struct r
                         near ? "; did you mean " : "; `reprise schema --reference` lists them",
                         near ? near : "", near ? "?" : "");
 }
+
+/* A key of the table, or one below a part that groups of keys fill (data sets, layers, losses). */
+static bool is_whole_key(const char *asked)
+{
+    size_t length = strlen(asked);
+    for (int row = 0; row < rp_schema_rows; row++) {
+        const char *path = rp_schema[row].path;
+        size_t n = strlen(path);
+        char group[160];
+        if (path[0] == '<' || n > length || strncmp(path, asked, n) != 0) continue;
+        if (n == length) return true;
+        rp_key_group(&rp_schema[row], group);
+        if (asked[n] == '.' && group[0]) return true;
+    }
+    return false;
+}
+
+enum rp_status rp_spec_check_key(const char *asked, struct rp_error *err)
+{
+    struct rp_text whole = {0};
+    size_t length = strlen(asked);
+    int found = 0;
+    if (is_whole_key(asked)) return RP_STATUS_OK;
+    for (int row = 0; row < rp_schema_rows; row++) {
+        const char *path = rp_schema[row].path;
+        size_t n = strlen(path);
+        bool ends = path[0] != '<' && n > length && path[n - length - 1] == '.' &&
+                    strcmp(path + n - length, asked) == 0;
+        if (!ends || (row > 0 && strcmp(rp_schema[row - 1].path, path) == 0)) continue;
+        rp_text_add(&whole, "%s%s", found++ ? " or " : "", path);
+    }
+    enum rp_status status;
+    if (found)
+        status = rp_error_set(err, RP_STATUS_USAGE, "%s is part of a key: write %s", asked,
+                              rp_text_get(&whole));
+    else
+        status = rp_spec_explain(asked, &whole, err);
+    if (status == RP_STATUS_OK)
+        status = rp_error_set(err, RP_STATUS_USAGE, "there is no key %s at the top level", asked);
+    rp_text_release(&whole);
+    return status;
+}

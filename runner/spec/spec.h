@@ -15,6 +15,7 @@ enum {
     RP_SPEC_MAX_TRANSFORMS = 16,
     RP_SPEC_MAX_CHANNELS = 1024, /* of normalize; columns of a table too */
     RP_SPEC_MAX_IGNORE = 256,
+    RP_SPEC_MAX_INDICATORS = 1024,
     RP_SPEC_MAX_SPANS = 8,
     RP_SPEC_MAX_HIDDEN = 64,
     RP_SPEC_NAME_BYTES = 41
@@ -82,6 +83,8 @@ struct rp_spec_dataset {
     char csv_delimiter;
     char *csv_ignore[RP_SPEC_MAX_IGNORE]; /* csv: names of columns that are left out */
     int n_csv_ignore;
+    char *csv_indicators[RP_SPEC_MAX_INDICATORS]; /* csv: "COLUMN=WORD", a feature each */
+    int n_csv_indicators;
     char *npz_x, *npz_y;         /* npz: names of the arrays */
     enum rp_synthetic synthetic; /* synthetic: the task */
     int64_t synthetic_samples;
@@ -328,6 +331,8 @@ int rp_spec_differences(const struct rp_spec *a, const struct rp_spec *b, enum r
 /* Used by `explain`, `schema`, and the generators of docs. */
 RP_NODISCARD enum rp_status rp_spec_explain(const char *key, struct rp_text *text,
                                             struct rp_error *err);
+/* USAGE unless `key` is the whole path of a key ("train.optimizer.lr"). */
+RP_NODISCARD enum rp_status rp_spec_check_key(const char *key, struct rp_error *err);
 void rp_spec_json_schema(struct rp_text *text);
 void rp_spec_reference(struct rp_text *text); /* specs/README.md */
 /* A commented starting spec by name; NULL lists the names. */

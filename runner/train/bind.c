@@ -168,8 +168,9 @@ static void bind_updates(struct rp_trainer *t)
 enum rp_status rp_trainer_bind(struct rp_trainer *t, struct rp_error *err)
 {
     (void)err;
-    bind_graph(t, &t->train);
     bind_graph(t, &t->eval);
+    if (t->eval_only) return RP_STATUS_OK;
+    bind_graph(t, &t->train);
     bind_norm(t);
     bind_updates(t);
     return RP_STATUS_OK;

@@ -6,17 +6,44 @@
 
 #include <string.h>
 
-struct buffers {
-    float *x;
-    void *y;
-    float *loss;
-    int32_t *rank;
-};
+void rp_eval_buffers_release(struct rp_eval_buffers *b)
+{
+    rp_mem_free(b->output);
+    rp_mem_free(b->rank);
+    rp_mem_free(b->loss);
+    rp_mem_free(b->y);
+    rp_mem_free(b->x);
+    *b = (struct rp_eval_buffers){0};
+}
 
-/* A pass always has the size that the graph was built for; the last one repeats its own samples to
- * fill up. */
-static enum rp_status run_pass(struct rp_trainer *t, enum rp_split split, int64_t first, int64_t n,
-                               struct buffers *b, struct rp_error *err)
+enum rp_status rp_eval_buffers_init(const struct rp_trainer *t, bool with_output,
+                                    struct rp_eval_buffers *b, struct rp_error *err)
+{
+    const struct rp_graph *graph = &t->model->eval;
+    *b = (struct rp_eval_buffers){
+        .x = rp_mem_try(rp_tensor_bytes(&graph->tensor[graph->input].shape)),
+        .y = rp_mem_try(rp_tensor_bytes(&graph->tensor[graph->target].shape)),
+        .loss = RP_NEW_ARRAY(float, t->model->eval_samples),
+        .rank = RP_NEW_ARRAY(int32_t, t->model->eval_samples)};
+    if (with_output) b->output = rp_mem_try(rp_tensor_bytes(&graph->tensor[graph->logits].shape));
+    if (b->x && b->y && (b->output || !with_output)) return RP_STATUS_OK;
+    rp_eval_buffers_release(b);
+    return rp_error_set(err, RP_STATUS_MEMORY, "no memory for an evaluation batch");
+}
+
+/* The first `bytes` of a result of the pass that has just run; a view lies where its owner does. */
+static enum rp_status copy_result(struct rp_trainer *t, int tensor, void *to, size_t bytes,
+                                  struct rp_error *err)
+{
+    const struct rp_graph *graph = &t->model->eval;
+    while (graph->tensor[tensor].alias_of != RP_GRAPH_NO_TENSOR)
+        tensor = graph->tensor[tensor].alias_of;
+    return t->device->table->copy_out(t->device, to, t->arena + t->plan->eval_place.offset[tensor],
+                                      bytes, err);
+}
+
+enum rp_status rp_evaluate_pass(struct rp_trainer *t, enum rp_split split, int64_t first, int64_t n,
+                                struct rp_eval_buffers *b, struct rp_error *err)
 {
     const struct rp_graph *graph = &t->model->eval;
     const struct rp_device_table *device = t->device->table;
@@ -32,60 +59,60 @@ static enum rp_status run_pass(struct rp_trainer *t, enum rp_split split, int64_
     for (int i = 0; i < graph->n_nodes; i++)
         RP_TRY(rp_trainer_run(t, &t->eval.call[i], &pass, err));
     RP_TRY(device->sync(t->device, err));
-    const struct rp_plan_place *place = &t->plan->eval_place;
-    RP_TRY(device->copy_out(t->device, b->loss, t->arena + place->offset[graph->loss_rows],
-                            (size_t)n * sizeof(float), err));
+    if (b->output) {
+        size_t bytes = rp_tensor_bytes(&graph->tensor[graph->logits].shape);
+        RP_TRY(copy_result(t, graph->logits, b->output,
+                           bytes / (size_t)t->model->eval_samples * (size_t)n, err));
+    }
+    RP_TRY(copy_result(t, graph->loss_rows, b->loss, (size_t)n * sizeof(float), err));
     if (graph->rank_rows == RP_GRAPH_NO_TENSOR) return RP_STATUS_OK;
-    return device->copy_out(t->device, b->rank, t->arena + place->offset[graph->rank_rows],
-                            (size_t)n * sizeof(int32_t), err);
+    return copy_result(t, graph->rank_rows, b->rank, (size_t)n * sizeof(int32_t), err);
 }
 
-static void add_pass(struct rp_evaluation *e, const struct buffers *b, int64_t n, int64_t *first,
-                     int64_t *five)
+void rp_evaluation_begin(const struct rp_trainer *t, struct rp_evaluation *e)
+{
+    *e = (struct rp_evaluation){.classification = t->model->eval.rank_rows != RP_GRAPH_NO_TENSOR,
+                                .top5 = -1};
+}
+
+void rp_evaluation_add(struct rp_evaluation *e, const struct rp_eval_buffers *b, int64_t n)
 {
     for (int64_t i = 0; i < n; i++) {
         e->loss += (double)b->loss[i];
         if (!e->classification) continue;
-        *first += b->rank[i] == 0;
-        *five += b->rank[i] < 5;
+        e->first_right += b->rank[i] == 0;
+        e->five_right += b->rank[i] < 5;
     }
     e->samples += n;
+}
+
+void rp_evaluation_end(const struct rp_trainer *t, struct rp_evaluation *e)
+{
+    if (e->samples <= 0) return;
+    e->loss /= (double)e->samples * t->model->samples_per_loss_value;
+    e->accuracy = (double)e->first_right / (double)e->samples;
+    if (e->classification && t->plan->data.n_classes > 5)
+        e->top5 = (double)e->five_right / (double)e->samples;
 }
 
 enum rp_status rp_evaluate(struct rp_trainer *t, enum rp_split split, struct rp_evaluation *e,
                            struct rp_error *err)
 {
-    const struct rp_graph *graph = &t->model->eval;
-    int64_t total = split == RP_SPLIT_VALID ? t->plan->data.n_valid : t->plan->data.n_train,
-            first_right = 0, five_right = 0;
-    struct buffers b = {.x = rp_mem_try(rp_tensor_bytes(&graph->tensor[graph->input].shape)),
-                        .y = rp_mem_try(rp_tensor_bytes(&graph->tensor[graph->target].shape)),
-                        .loss = RP_NEW_ARRAY(float, t->model->eval_samples),
-                        .rank = RP_NEW_ARRAY(int32_t, t->model->eval_samples)};
-    enum rp_status status = RP_STATUS_OK;
-    *e = (struct rp_evaluation){.classification = graph->rank_rows != RP_GRAPH_NO_TENSOR,
-                                .top5 = -1};
-    if (!b.x || !b.y)
-        status = rp_error_set(err, RP_STATUS_MEMORY, "no memory for an evaluation batch");
+    int64_t total = split == RP_SPLIT_VALID ? t->plan->data.n_valid : t->plan->data.n_train;
+    struct rp_eval_buffers b;
+    rp_evaluation_begin(t, e);
+    enum rp_status status = rp_eval_buffers_init(t, false, &b, err);
     for (int64_t at = 0; status == RP_STATUS_OK && at < total; at += t->model->eval_samples) {
         int64_t n = total - at < t->model->eval_samples ? total - at : t->model->eval_samples;
         if (rp_signals_stop_asked()) {
             e->abandoned = true;
             break;
         }
-        status = run_pass(t, split, at, n, &b, err);
-        if (status == RP_STATUS_OK) add_pass(e, &b, n, &first_right, &five_right);
+        status = rp_evaluate_pass(t, split, at, n, &b, err);
+        if (status == RP_STATUS_OK) rp_evaluation_add(e, &b, n);
     }
-    if (e->samples > 0) {
-        e->loss /= (double)e->samples * t->model->samples_per_loss_value;
-        e->accuracy = (double)first_right / (double)e->samples;
-        if (e->classification && t->plan->data.n_classes > 5)
-            e->top5 = (double)five_right / (double)e->samples;
-    }
-    rp_mem_free(b.rank);
-    rp_mem_free(b.loss);
-    rp_mem_free(b.y);
-    rp_mem_free(b.x);
+    rp_evaluation_end(t, e);
+    rp_eval_buffers_release(&b);
     return status;
 }
 

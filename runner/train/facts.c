@@ -81,6 +81,53 @@ static json_t *class_names(const struct rp_data *data)
     return list;
 }
 
+/* Names of the features of a table: what a model is applied to later must have them too. JSON
+ * cannot hold names in another encoding than UTF-8: then there are none, and columns go by their
+ * place. */
+static json_t *column_names(const struct rp_data *data)
+{
+    const char *const *names = rp_data_columns(data);
+    json_t *list = json_array();
+    for (int64_t i = 0; names && i < rp_data_shape(data)->dims[0]; i++) {
+        if (json_array_append_new(list, json_string(names[i])) == 0) continue;
+        json_array_clear(list);
+        break;
+    }
+    return list;
+}
+
+static json_t *shape_of(const struct rp_data_shape *shape)
+{
+    json_t *sample = json_array();
+    for (int i = 0; i < shape->n_dims; i++)
+        json_array_append_new(sample, json_integer((json_int_t)shape->dims[i]));
+    bool classes = shape->target == RP_TARGET_CLASSES;
+    return json_pack("{s:o, s:s, s:I, s:I, s:I}", "sample", sample, "target",
+                     classes ? "classes" : "values", "width",
+                     (json_int_t)(classes ? shape->n_classes : shape->n_values), "train",
+                     (json_int_t)shape->n_train, "valid", (json_int_t)shape->n_valid);
+}
+
+bool rp_facts_shape(const struct rp_manifest *manifest, struct rp_data_shape *shape)
+{
+    const json_t *object = json_object_get(manifest->root, "shape");
+    const json_t *sample = json_object_get(object, "sample");
+    const char *target = json_string_value(json_object_get(object, "target"));
+    int64_t width = json_integer_value(json_object_get(object, "width"));
+    size_t n = json_array_size(sample);
+    if (!target || (n != 1 && n != 3) || width < 1) return false;
+    *shape = (struct rp_data_shape){.n_dims = (int)n, .dims = {1, 1, 1}};
+    for (size_t i = 0; i < n; i++) shape->dims[i] = json_integer_value(json_array_get(sample, i));
+    shape->target = strcmp(target, "values") == 0 ? RP_TARGET_VALUES : RP_TARGET_CLASSES;
+    shape->n_classes = shape->target == RP_TARGET_CLASSES ? width : 0;
+    shape->n_values = shape->target == RP_TARGET_VALUES ? width : 0;
+    shape->n_train = json_integer_value(json_object_get(object, "train"));
+    shape->n_valid = json_integer_value(json_object_get(object, "valid"));
+    for (int i = 0; i < shape->n_dims; i++)
+        if (shape->dims[i] < 1) return false;
+    return shape->n_train > 0 && shape->n_valid >= 0;
+}
+
 /* A word as a POSIX shell reads it back. */
 static void add_word(struct rp_text *line, const char *word)
 {
@@ -136,7 +183,9 @@ void rp_facts_describe(struct rp_start *start)
     json_object_set_new(root, "step", json_integer(0));
     json_object_set_new(root, "data_folder", json_string(folder));
     json_object_set_new(root, "data", data_files(start->data));
+    json_object_set_new(root, "shape", shape_of(rp_data_shape(start->data)));
     json_object_set_new(root, "classes", class_names(start->data));
+    json_object_set_new(root, "columns", column_names(start->data));
     rp_mem_free(folder);
 }
 

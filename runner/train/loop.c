@@ -21,31 +21,6 @@ struct clock_state {
 /* ---- after a step: digest and comparison
  * --------------------------------------------------------- */
 
-static enum rp_status compare_step(struct rp_loop *loop, const struct rp_digest_line *line,
-                                   struct rp_error *err)
-{
-    const struct rp_digests *against = loop->against;
-    if (!against) return RP_STATUS_OK;
-    for (int64_t i = (int64_t)loop->n_compared; i < against->n; i++) {
-        const struct rp_digest_line *other = &against->line[i];
-        if (other->step != line->step) continue;
-        if (!rp_sha256_equal(&other->chain, &line->chain) || other->params != line->params) {
-            char a[RP_HEX64], b[RP_HEX64];
-            rp_hex64(other->params, a);
-            rp_hex64(line->params, b);
-            return rp_error_set(err, RP_STATUS_DIFFERENT,
-                                "step %llu is the first that differs: params digest %s expected, "
-                                "%s computed (loss bits %08x and %08x); "
-                                "`reprise compare` names the tensor",
-                                (unsigned long long)line->step, a, b, other->loss_bits,
-                                line->loss_bits);
-        }
-        loop->n_compared = (uint64_t)i + 1;
-        return RP_STATUS_OK;
-    }
-    return RP_STATUS_OK;
-}
-
 static bool log_due(const struct rp_loop *loop, uint64_t done)
 {
     uint64_t every = rp_plan_steps(loop->trainer->plan, &loop->trainer->spec->log.every);
@@ -68,7 +43,8 @@ static enum rp_status record_step(struct rp_loop *loop, uint64_t done,
     loop->last = *result;
     enum rp_status status = rp_record_digest(loop->record, &line, tensors, n, err);
     loop->record_differs = status == RP_STATUS_DIFFERENT;
-    if (status == RP_STATUS_OK) status = compare_step(loop, &line, err);
+    if (status == RP_STATUS_OK && loop->against)
+        status = rp_against_step(loop->against, &line, &loop->n_compared, err);
     if (status == RP_STATUS_OK) {
         loop->state.chain = line.chain;
         loop->state.params_digest = line.params;

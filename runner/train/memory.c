@@ -34,7 +34,7 @@ static enum rp_status allocate_kept(struct rp_trainer *t, struct rp_error *err)
         bytes += aligned(rp_tensor_bytes(&model->kept[i].shape));
     RP_TRY(take(t, bytes, &t->kept_block, err));
     t->kept = RP_NEW_ARRAY(void *, model->n_kept);
-    t->n_states = rp_optim_states(t->spec, t->state_name);
+    t->n_states = t->eval_only ? 0 : rp_optim_states(t->spec, t->state_name);
     for (int s = 0; s < 2; s++) t->state[s] = RP_NEW_ARRAY(void *, model->n_kept);
     for (int i = 0; i < model->n_kept; i++)
         if (trained(&model->kept[i]))
@@ -108,18 +108,49 @@ static enum rp_status allocate(struct rp_trainer *t, struct rp_error *err)
     return RP_STATUS_OK;
 }
 
-enum rp_status rp_trainer_open(const struct rp_spec *spec, const struct rp_plan *plan,
-                               const struct rp_data *data, struct rp_device *device,
-                               struct rp_trainer **trainer, struct rp_error *err)
+static enum rp_status allocate_eval(struct rp_trainer *t, struct rp_error *err)
+{
+    RP_TRY(allocate_kept(t, err));
+    RP_TRY(take(t, t->plan->eval_place.bytes, &t->arena, err));
+    RP_TRY(take(t, io_bytes(&t->model->eval), &t->io, err));
+    place_io(t, &t->eval);
+    return RP_STATUS_OK;
+}
+
+static struct rp_trainer *new_trainer(const struct rp_spec *spec, const struct rp_plan *plan,
+                                      const struct rp_data *data, struct rp_device *device)
 {
     struct rp_trainer *t = RP_NEW(struct rp_trainer);
-    enum rp_status status = RP_STATUS_OK;
     *t = (struct rp_trainer){
         .spec = spec, .plan = plan, .model = plan->model, .device = device, .data = data};
     t->train.graph = &plan->model->train;
     t->eval.graph = &plan->model->eval;
-    t->optim = (struct rp_optim_state){.t = 0, .beta1_power = 1.0, .beta2_power = 1.0};
     rp_comm_open_one(&t->comm);
+    return t;
+}
+
+enum rp_status rp_trainer_open_eval(const struct rp_spec *spec, const struct rp_plan *plan,
+                                    const struct rp_data *data, struct rp_device *device,
+                                    struct rp_trainer **trainer, struct rp_error *err)
+{
+    struct rp_trainer *t = new_trainer(spec, plan, data, device);
+    t->eval_only = true;
+    enum rp_status status = allocate_eval(t, err);
+    if (status == RP_STATUS_OK) status = rp_trainer_bind(t, err);
+    if (status == RP_STATUS_OK)
+        *trainer = t;
+    else
+        rp_trainer_close(t);
+    return status;
+}
+
+enum rp_status rp_trainer_open(const struct rp_spec *spec, const struct rp_plan *plan,
+                               const struct rp_data *data, struct rp_device *device,
+                               struct rp_trainer **trainer, struct rp_error *err)
+{
+    struct rp_trainer *t = new_trainer(spec, plan, data, device);
+    enum rp_status status = RP_STATUS_OK;
+    t->optim = (struct rp_optim_state){.t = 0, .beta1_power = 1.0, .beta2_power = 1.0};
     RP_TRY_GOTO(status, allocate(t, err), out);
     RP_TRY_GOTO(status, rp_trainer_bind(t, err), out);
     RP_TRY_GOTO(status,

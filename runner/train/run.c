@@ -109,7 +109,11 @@ static enum rp_status run_loop(struct rp_start *start, struct rp_train_result *r
     if (start->options->stop_after > 0) loop.stop_at = rp_sys_clock() + start->options->stop_after;
     say_start(start);
     if (start->options->profile) start->profile = start->trainer->profile = rp_profile_new();
-    enum rp_status status = rp_loop_run(&loop, err);
+    enum rp_status status = RP_STATUS_OK;
+    if (loop.against)
+        status =
+            rp_against_recorded(loop.against, start->run, loop.state.step, &loop.n_compared, err);
+    if (status == RP_STATUS_OK) status = rp_loop_run(&loop, err);
     if (status == RP_STATUS_OK && start->profile) status = print_profile(start, err);
     if (status == RP_STATUS_DIFFERENT && loop.record_differs)
         status = judge_difference(start, &loop, err);
@@ -152,6 +156,9 @@ enum rp_status rp_train_run(const struct rp_spec *spec, const struct rp_train_op
         result->step = (uint64_t)json_integer_value(json_object_get(start.manifest.root, "step"));
         snprintf(result->final, sizeof result->final, "%s", final ? final : "");
         snprintf(result->numeric, sizeof result->numeric, "%s", numeric ? numeric : "");
+        if (options->against)
+            status = rp_against_recorded(options->against, start.run, UINT64_MAX,
+                                         &result->n_compared, err);
         goto out;
     }
     if (rp_hold_is_held(start.run)) {

@@ -121,7 +121,7 @@ static enum rp_status check_environment(struct rp_start *start, struct rp_error 
     return status;
 }
 
-static enum rp_status open_device(struct rp_start *start, int threads, struct rp_error *err)
+enum rp_status rp_start_open_device(struct rp_start *start, int threads, struct rp_error *err)
 {
     const char *wanted = start->spec->resources.device;
     if (strcmp(wanted, "cuda") == 0)
@@ -152,7 +152,7 @@ enum rp_status rp_start_prepare(struct rp_start *start, struct rp_error *err)
     RP_TRY(rp_weights_hash(start->spec, &has_init, &init, err));
     start->numeric = rp_plan_numeric_digest(start->spec, start->data, has_init ? &init : NULL);
     RP_TRY(check_numeric(start, err));
-    RP_TRY(open_device(start, threads, err));
+    RP_TRY(rp_start_open_device(start, threads, err));
     start->environment = rp_env_probe(start->spec, threads);
     return check_environment(start, err);
 }

@@ -34,6 +34,9 @@ RP_NODISCARD enum rp_status rp_start_look(struct rp_start *start, bool *finished
                                           struct rp_error *err);
 /* Data, plan, device, environment: all that can fail without touching the folder. */
 RP_NODISCARD enum rp_status rp_start_prepare(struct rp_start *start, struct rp_error *err);
+/* The device of the spec, tested. */
+RP_NODISCARD enum rp_status rp_start_open_device(struct rp_start *start, int threads,
+                                                 struct rp_error *err);
 /* Takes the folder and loads the state to go on from, or the initial one. */
 RP_NODISCARD enum rp_status rp_start_take(struct rp_start *start, struct rp_error *err);
 void rp_start_close(struct rp_start *start);
@@ -52,6 +55,8 @@ void rp_facts_end(struct rp_start *start, enum rp_status status, const char *run
 /* Hashes of data files as the manifest has them; caller frees `*known` (its paths belong to the
  * manifest). */
 int rp_facts_known_data(const struct rp_manifest *manifest, struct rp_data_known **known);
+/* The shape of the data that the run was trained on; false when the manifest does not have it. */
+bool rp_facts_shape(const struct rp_manifest *manifest, struct rp_data_shape *shape);
 /* A text of the manifest by "digests.numeric"; NULL when there is none. */
 const char *rp_facts_text(const struct rp_manifest *manifest, const char *group, const char *key);
 

@@ -3,6 +3,7 @@
 #ifndef RP_TRAIN_H
 #define RP_TRAIN_H
 
+#include "data/data.h"
 #include "record/record.h"
 #include "spec/spec.h"
 
@@ -16,9 +17,9 @@ struct rp_train_options {
     bool profile;      /* print time per phase and op, write RUN/trace.json */
     struct json_t
         *recorded; /* rerun: the environment that the run recorded, in place of the spec's lock */
-    const char *recorded_in; /* its name in messages */
-    const struct rp_digests
-        *against; /* stop with DIFFERENT at the first step that differs; NULL: no */
+    const char *recorded_in;          /* its name in messages */
+    const struct rp_digests *against; /* stop with DIFFERENT at the first step that differs, of
+                                       * those recorded before too; NULL: no */
 };
 
 struct rp_train_result {
@@ -29,7 +30,7 @@ struct rp_train_result {
     char final[RP_SHA256_HEX]; /* "" unless finished */
     char numeric[RP_SHA256_HEX];
     int signal;          /* that ended it, 0: none */
-    uint64_t n_compared; /* steps found equal to `against` */
+    uint64_t n_compared; /* lines of `against` passed, all equal */
 };
 
 RP_NODISCARD enum rp_status rp_train_run(const struct rp_spec *spec,
@@ -63,6 +64,53 @@ RP_NODISCARD enum rp_status rp_train_try(const struct rp_spec *spec,
 
 /* runs/<name>-<first 8 digits of the spec's numeric digest>; caller frees. */
 char *rp_train_folder(const struct rp_spec *spec);
+
+/* ---- a checkpoint applied to data, for eval and predict; writes nothing
+ * ----------------------------- */
+
+struct rp_apply_options {
+    const char *run;
+    const char *at;           /* best | last | STEP; NULL: last */
+    enum rp_split split;      /* of the run's own data */
+    const char *data_folder;  /* where its relative paths start; NULL: where the run found it */
+    const char *const *files; /* other data in place of the split, NULL-terminated; or NULL */
+    bool without_targets;     /* with `files`: no targets are read, and they may be missing */
+};
+/* What was opened; valid until rp_apply_close. */
+struct rp_apply {
+    uint64_t step; /* of the checkpoint */
+    struct rp_data_shape shape;
+    int64_t n_samples;
+    int64_t width;      /* numbers that the model gives for a sample: a logit per class */
+    char **class_names; /* (shape.n_classes), or NULL */
+    const char *what;   /* "data.test", or "other data" */
+    const struct rp_data_file *files;
+    int n_files;
+    struct rp_apply_state *state; /* private */
+};
+/* n samples from `first` on. Pointers are valid during the call. */
+struct rp_apply_pass {
+    int64_t first, n;
+    const float *output;    /* (n, width): logits, or values */
+    const int32_t *classes; /* (n) targets of classification, else NULL */
+    const float *values;    /* (n, n_values) targets of regression, else NULL */
+    const int32_t *rank;    /* (n) how many classes come before the target; classification */
+};
+typedef enum rp_status (*rp_apply_visit)(void *context, const struct rp_apply_pass *pass,
+                                         struct rp_error *err);
+struct rp_apply_means {
+    double loss;
+    double accuracy, top5; /* classification; top5 below zero when there are at most 5 classes */
+};
+/* The run's own files are checked by hash (DATA when one is another). NO_CHECKPOINT when there is
+ * none at `at`. */
+RP_NODISCARD enum rp_status rp_apply_open(const struct rp_apply_options *options,
+                                          struct rp_apply **apply, struct rp_error *err);
+/* Every sample once, in file order; the means are made as a run makes them, bit for bit. */
+RP_NODISCARD enum rp_status rp_apply_run(struct rp_apply *apply, rp_apply_visit visit,
+                                         void *context, struct rp_apply_means *means,
+                                         struct rp_error *err);
+void rp_apply_close(struct rp_apply *apply); /* NULL is fine */
 
 /* Catches the signals of DESIGN section 5; once per process, before anything long. */
 void rp_train_catch_signals(void);

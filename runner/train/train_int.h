@@ -21,6 +21,7 @@ struct rp_bound {
 /* Everything on the device, and what reads it. The blocks are allocated once, before the first
  * step. */
 struct rp_trainer {
+    bool eval_only; /* no gradients, no optimizer, no loader: what is only for training is NULL */
     const struct rp_spec *spec;
     const struct rp_plan *plan;
     const struct rp_model *model; /* plan's */
@@ -64,6 +65,12 @@ struct rp_trainer {
 RP_NODISCARD enum rp_status rp_trainer_open(const struct rp_spec *spec, const struct rp_plan *plan,
                                             const struct rp_data *data, struct rp_device *device,
                                             struct rp_trainer **trainer, struct rp_error *err);
+/* The same for evaluation alone, in the memory that it needs. */
+RP_NODISCARD enum rp_status rp_trainer_open_eval(const struct rp_spec *spec,
+                                                 const struct rp_plan *plan,
+                                                 const struct rp_data *data,
+                                                 struct rp_device *device,
+                                                 struct rp_trainer **trainer, struct rp_error *err);
 void rp_trainer_close(struct rp_trainer *trainer); /* NULL is fine */
 RP_NODISCARD enum rp_status rp_trainer_bind(struct rp_trainer *trainer, struct rp_error *err);
 /* Lets every sum of the training graph be written into buffer `level` of the tree. */
@@ -95,7 +102,29 @@ struct rp_evaluation {
     double loss;           /* mean */
     double accuracy, top5; /* classification; top5 below zero when there are at most 5 classes */
     bool classification, abandoned; /* abandoned: a stop request came first */
+    int64_t first_right, five_right;
 };
+/* Host memory of one pass. */
+struct rp_eval_buffers {
+    float *x;
+    void *y;
+    float *loss;   /* (eval_samples) */
+    int32_t *rank; /* (eval_samples), classification */
+    float *output; /* (eval_samples, width) logits or values; NULL: not wanted */
+};
+RP_NODISCARD enum rp_status rp_eval_buffers_init(const struct rp_trainer *trainer, bool with_output,
+                                                 struct rp_eval_buffers *buffers,
+                                                 struct rp_error *err);
+void rp_eval_buffers_release(struct rp_eval_buffers *buffers);
+/* n samples of a split from `first` on, n at most the size of the graph; a shorter pass repeats old
+ * samples to fill up. */
+RP_NODISCARD enum rp_status rp_evaluate_pass(struct rp_trainer *trainer, enum rp_split split,
+                                             int64_t first, int64_t n,
+                                             struct rp_eval_buffers *buffers, struct rp_error *err);
+void rp_evaluation_begin(const struct rp_trainer *trainer, struct rp_evaluation *evaluation);
+void rp_evaluation_add(struct rp_evaluation *evaluation, const struct rp_eval_buffers *buffers,
+                       int64_t n);
+void rp_evaluation_end(const struct rp_trainer *trainer, struct rp_evaluation *evaluation);
 RP_NODISCARD enum rp_status rp_evaluate(struct rp_trainer *trainer, enum rp_split split,
                                         struct rp_evaluation *evaluation, struct rp_error *err);
 /* "valid/loss", "valid/accuracy": false when there is no such metric. */
@@ -116,6 +145,11 @@ struct rp_weights_origin {
 RP_NODISCARD enum rp_status rp_weights_begin(struct rp_trainer *trainer, const char *run,
                                              uint64_t step, struct rp_weights_origin *origin,
                                              struct rp_error *err);
+/* The model alone, nothing of the optimizer: for evaluation. NO_CHECKPOINT when there is none at
+ * `step`; `*found_step` is the one loaded. */
+RP_NODISCARD enum rp_status rp_weights_restore_model(struct rp_trainer *trainer, const char *run,
+                                                     uint64_t step, uint64_t *found_step,
+                                                     struct rp_error *err);
 RP_NODISCARD enum rp_status rp_weights_init_from(struct rp_trainer *trainer, struct rp_error *err);
 /* Stored tensor `name`, which belongs to kept tensor i, to the device; `bad` when missing or of
  * another shape. */
@@ -126,6 +160,19 @@ RP_NODISCARD enum rp_status rp_weights_load(struct rp_trainer *trainer,
 /* Hash of the file that model.init_from names, found and read; `found` false when there is none. */
 RP_NODISCARD enum rp_status rp_weights_hash(const struct rp_spec *spec, bool *found,
                                             struct rp_sha256 *hash, struct rp_error *err);
+
+/* ---- against.c: comparing with another run's digests
+ * ---------------------------------------------- */
+
+/* DIFFERENT when `against` has this step with another digest. `n_compared`: lines of `against`
+ * passed so far. */
+RP_NODISCARD enum rp_status rp_against_step(const struct rp_digests *against,
+                                            const struct rp_digest_line *line, uint64_t *n_compared,
+                                            struct rp_error *err);
+/* The same for the steps up to `last` that the folder of a run holds already. */
+RP_NODISCARD enum rp_status rp_against_recorded(const struct rp_digests *against, const char *run,
+                                                uint64_t last, uint64_t *n_compared,
+                                                struct rp_error *err);
 
 /* ---- save.c: a copy of the state, written by a thread
  * --------------------------------------------- */

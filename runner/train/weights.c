@@ -85,6 +85,23 @@ static enum rp_status restore(struct rp_trainer *t, const struct rp_checkpoint *
     return RP_STATUS_OK;
 }
 
+enum rp_status rp_weights_restore_model(struct rp_trainer *t, const char *run, uint64_t step,
+                                        uint64_t *found_step, struct rp_error *err)
+{
+    struct rp_checkpoint checkpoint = {0};
+    bool found = false;
+    enum rp_status status = rp_checkpoint_load(run, step, &found, &checkpoint, err);
+    if (status == RP_STATUS_OK && !found)
+        status = rp_error_set(err, RP_STATUS_NO_CHECKPOINT,
+                              "%s holds no checkpoint yet; `reprise show %s` says why", run, run);
+    for (int i = 0; status == RP_STATUS_OK && i < t->model->n_kept; i++)
+        status = rp_weights_load(t, &checkpoint.model, t->model->kept[i].name, i, t->kept[i],
+                                 RP_STATUS_NO_CHECKPOINT, err);
+    *found_step = checkpoint.state.step;
+    rp_checkpoint_release(&checkpoint);
+    return status;
+}
+
 static enum rp_status begin_anew(struct rp_trainer *t, struct rp_error *err)
 {
     t->optim = (struct rp_optim_state){.t = 0, .beta1_power = 1.0, .beta2_power = 1.0};

@@ -81,8 +81,49 @@ static void test_for_terminal(void)
     rp_mem_free(shown);
 }
 
+static void check_sparkline(const double *y, int64_t n, int width, bool unicode, const char *want)
+{
+    struct rp_text text = {0};
+    rp_text_add_sparkline(&text, y, n, width, unicode);
+    CHECK_TEXT(rp_text_get(&text), want);
+    rp_text_release(&text);
+}
+
+static void test_sparkline(void)
+{
+    const double rise[] = {0, 1, 2, 3, 4, 5, 6, 7}, flat[] = {5, 5, 5},
+                 odd[] = {1, NAN, INFINITY, 0};
+    const double pairs[] = {0, 2, 6, 8};
+    check_sparkline(rise, 8, 8, false, "_.-:=+*#");
+    check_sparkline(rise, 8, 10, true,
+                    "\xe2\x96\x81\xe2\x96\x82\xe2\x96\x83\xe2\x96\x84"
+                    "\xe2\x96\x85\xe2\x96\x86\xe2\x96\x87\xe2\x96\x88  ");
+    check_sparkline(flat, 3, 3, false, "===");
+    check_sparkline(odd, 4, 4, false, "#  _");
+    check_sparkline(pairs, 4, 2, false, "_#");
+    check_sparkline(rise, 0, 3, false, "   ");
+}
+
+static void check_best(const char *name, const double *value, int64_t n, int64_t want)
+{
+    struct rp_series series = {.name = (char *)name, .value = (double *)value, .n = n};
+    CHECK(rp_series_best(&series) == want);
+}
+
+static void test_best(void)
+{
+    const double y[] = {3, NAN, 1, 4, 1}, none[] = {NAN};
+    check_best("loss", y, 5, 2);
+    check_best("accuracy", y, 5, 3);
+    check_best("top5_accuracy", y, 5, 3);
+    check_best("lr", y, 5, -1);
+    check_best("loss", none, 1, -1);
+}
+
 int main(void)
 {
+    test_sparkline();
+    test_best();
     test_plain();
     test_steep();
     test_braille();

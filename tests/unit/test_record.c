@@ -191,7 +191,7 @@ static void test_tails(void)
     char *digests = rp_sys_join(run, "digests.jsonl"), *path = rp_sys_join(run, "metrics.jsonl");
     CHECK_OK(rp_digests_last(digests, &found, &last, &err), &err);
     CHECK(!found);
-    CHECK_OK(rp_metrics_read_newest(path, &metrics, &err), &err);
+    CHECK_OK(rp_metrics_read_newest(path, 1 << 18, &metrics, &err), &err);
     CHECK_INT(metrics.n, 0);
     struct rp_record *record = open_at(run, NULL);
     add_steps(record, 1, 30000);
@@ -202,7 +202,7 @@ static void test_tails(void)
     CHECK(n_digests > (1u << 21) && n_metrics > (1u << 18));
     CHECK_OK(rp_digests_last(digests, &found, &last, &err), &err);
     CHECK(found && last.step == 30000);
-    CHECK_OK(rp_metrics_read_newest(path, &metrics, &err), &err);
+    CHECK_OK(rp_metrics_read_newest(path, 1 << 18, &metrics, &err), &err);
     const struct rp_series *loss = rp_metrics_find(&metrics, "train/loss");
     CHECK(loss && loss->n > 100 && loss->n < 3000 && loss->step[loss->n - 1] == 30000);
     rp_metrics_release(&metrics);

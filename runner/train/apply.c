@@ -1,0 +1,199 @@
+/* apply.c - one checkpoint applied to data: the model of a run folder, opened for reading alone. */
+#include "base/mem.h"
+#include "base/sys.h"
+#include "env/env.h"
+#include "train/apply_int.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- which checkpoint
+ * ------------------------------------------------------------------------------------------ */
+
+static enum rp_status no_such_step(const char *run, const uint64_t *steps, int n, const char *at,
+                                   struct rp_error *err)
+{
+    struct rp_text list = {0};
+    for (int i = 0; i < n; i++)
+        rp_text_add(&list, "%s%llu", i ? ", " : "", (unsigned long long)steps[i]);
+    enum rp_status status =
+        rp_error_set(err, RP_STATUS_NO_CHECKPOINT, "%s keeps no checkpoint of step %s; it has: %s",
+                     run, at, n ? rp_text_get(&list) : "none");
+    rp_text_release(&list);
+    return status;
+}
+
+static enum rp_status pick_best(const char *run, uint64_t newest, uint64_t *step,
+                                struct rp_error *err)
+{
+    struct rp_checkpoint_state state;
+    RP_TRY(rp_checkpoint_read_state(run, newest, &state, err));
+    *step = state.best_step;
+    if (state.has_best) return RP_STATUS_OK;
+    return rp_error_set(err, RP_STATUS_USAGE,
+                        "%s has no best checkpoint: its spec has no checkpoint.keep.best, or "
+                        "nothing was evaluated yet; use --at last or --at STEP",
+                        run);
+}
+
+/* UINT64_MAX: the newest that verifies. */
+static enum rp_status pick_step(const char *run, const char *at, uint64_t *step,
+                                struct rp_error *err)
+{
+    uint64_t *steps = NULL;
+    int n = 0;
+    char *end = NULL;
+    *step = UINT64_MAX;
+    if (!at || strcmp(at, "last") == 0) return RP_STATUS_OK;
+    RP_TRY(rp_checkpoint_list(run, &steps, &n, err));
+    enum rp_status status = RP_STATUS_OK;
+    if (strcmp(at, "best") == 0 && n > 0) {
+        status = pick_best(run, steps[n - 1], step, err);
+    } else if (strcmp(at, "best") != 0) {
+        bool found = false;
+        *step = strtoull(at, &end, 10);
+        if (end == at || *end || at[0] == '-')
+            status = rp_error_set(err, RP_STATUS_USAGE,
+                                  "--at %s: expected best, last, or a step such as --at 500", at);
+        for (int i = 0; i < n; i++) found = found || steps[i] == *step;
+        if (status == RP_STATUS_OK && !found) status = no_such_step(run, steps, n, at, err);
+    }
+    rp_mem_free(steps);
+    return status;
+}
+
+/* ---- opening
+ * ---------------------------------------------------------------------------------------------------
+ */
+
+static enum rp_status open_run(struct rp_apply_state *state, const struct rp_apply_options *options,
+                               struct rp_error *err)
+{
+    bool found = false;
+    RP_TRY(rp_manifest_read(state->run, &found, &state->manifest, err));
+    if (!found)
+        return rp_error_set(err, RP_STATUS_USAGE, "%s holds no run (no manifest.json)", state->run);
+    struct rp_spec_options spec_options = {.data_folder = options->data_folder};
+    if (!spec_options.data_folder)
+        spec_options.data_folder = rp_facts_text(&state->manifest, NULL, "data_folder");
+    char *path = rp_sys_join(state->run, "resolved.yaml");
+    enum rp_status status = rp_spec_load(path, &spec_options, &state->spec, err);
+    rp_mem_free(path);
+    RP_TRY(status);
+    if (rp_facts_shape(&state->manifest, &state->shape)) return RP_STATUS_OK;
+    /* Made by a version that did not write it down: its data must be there. */
+    return rp_data_describe(state->spec, true, &state->shape, err);
+}
+
+static enum rp_status open_model(struct rp_apply_state *state, uint64_t step, uint64_t *found_step,
+                                 struct rp_error *err)
+{
+    struct rp_start start = {.spec = state->spec, .manifest = {.segment = -1}};
+    int threads = rp_env_threads(state->spec);
+    struct rp_data_shape shape = state->shape;
+    /* What is measured takes the place of the validation data: the plan makes passes fit it. */
+    shape.n_valid = rp_data_samples(state->data, state->split);
+    RP_TRY(rp_plan_make(state->spec, &shape, threads, &state->plan, err));
+    enum rp_status status = rp_start_open_device(&start, threads, err);
+    state->device = start.device;
+    RP_TRY(status);
+    RP_TRY(rp_trainer_open_eval(state->spec, state->plan, state->data, state->device,
+                                &state->trainer, err));
+    return rp_weights_restore_model(state->trainer, state->run, step, found_step, err);
+}
+
+static void fill(struct rp_apply *apply, const struct rp_apply_options *options)
+{
+    static const char *const keys[] = {"data.train", "data.valid", "data.test"};
+    const struct rp_apply_state *state = apply->state;
+    const struct rp_graph *graph = &state->plan->model->eval;
+    const json_t *names = json_object_get(state->manifest.root, "classes");
+    size_t n = json_array_size(names);
+    apply->shape = state->shape;
+    apply->n_samples = rp_data_samples(state->data, state->split);
+    apply->width =
+        rp_tensor_elements(&graph->tensor[graph->logits].shape) / state->plan->model->eval_samples;
+    apply->what = options->files ? "other data" : keys[options->split];
+    apply->n_files = rp_data_files(state->data, &apply->files);
+    if (n == 0 || n != (size_t)state->shape.n_classes) return;
+    apply->class_names = RP_NEW_ARRAY(char *, n);
+    for (size_t i = 0; i < n; i++) {
+        const char *name = json_string_value(json_array_get(names, i));
+        apply->class_names[i] = rp_mem_copy_text(name ? name : "");
+    }
+}
+
+enum rp_status rp_apply_open(const struct rp_apply_options *options, struct rp_apply **out,
+                             struct rp_error *err)
+{
+    struct rp_apply *apply = RP_NEW(struct rp_apply);
+    struct rp_apply_state *state = apply->state = RP_NEW(struct rp_apply_state);
+    uint64_t step = 0;
+    state->manifest.segment = -1;
+    state->run = rp_mem_copy_text(options->run);
+    enum rp_status status;
+    RP_TRY_GOTO(status, open_run(state, options, err), out);
+    RP_TRY_GOTO(status, pick_step(state->run, options->at, &step, err), out);
+    RP_TRY_GOTO(status, rp_apply_open_data(state, options, err), out);
+    RP_TRY_GOTO(status, open_model(state, step, &apply->step, err), out);
+    fill(apply, options);
+    *out = apply;
+    apply = NULL;
+out:
+    rp_apply_close(apply);
+    return status;
+}
+
+void rp_apply_close(struct rp_apply *apply)
+{
+    if (!apply) return;
+    struct rp_apply_state *state = apply->state;
+    for (int64_t i = 0; apply->class_names && i < apply->shape.n_classes; i++)
+        rp_mem_free(apply->class_names[i]);
+    rp_mem_free(apply->class_names);
+    rp_trainer_close(state->trainer);
+    if (state->device) state->device->table->close(state->device);
+    rp_plan_free(state->plan);
+    rp_data_free(state->data);
+    for (int i = 0; i < RP_SPEC_MAX_FILES; i++) rp_mem_free(state->paths[i]);
+    rp_spec_free(state->spec);
+    rp_manifest_release(&state->manifest);
+    rp_mem_free(state->run);
+    rp_mem_free(state);
+    rp_mem_free(apply);
+}
+
+/* ---- applying
+ * --------------------------------------------------------------------------------------------------
+ */
+
+enum rp_status rp_apply_run(struct rp_apply *apply, rp_apply_visit visit, void *context,
+                            struct rp_apply_means *means, struct rp_error *err)
+{
+    struct rp_apply_state *state = apply->state;
+    struct rp_trainer *t = state->trainer;
+    struct rp_eval_buffers b;
+    struct rp_evaluation e;
+    bool classes = state->shape.target == RP_TARGET_CLASSES;
+    rp_evaluation_begin(t, &e);
+    enum rp_status status = rp_eval_buffers_init(t, true, &b, err);
+    for (int64_t at = 0; status == RP_STATUS_OK && at < apply->n_samples;) {
+        int64_t left = apply->n_samples - at, most = t->model->eval_samples;
+        int64_t n = left < most ? left : most;
+        status = rp_evaluate_pass(t, state->split, at, n, &b, err);
+        if (status != RP_STATUS_OK) break;
+        rp_evaluation_add(&e, &b, n);
+        struct rp_apply_pass pass = {.first = at,
+                                     .n = n,
+                                     .output = b.output,
+                                     .classes = classes ? b.y : NULL,
+                                     .values = classes ? NULL : b.y,
+                                     .rank = b.rank};
+        status = visit(context, &pass, err);
+        at += n;
+    }
+    rp_evaluation_end(t, &e);
+    *means = (struct rp_apply_means){.loss = e.loss, .accuracy = e.accuracy, .top5 = e.top5};
+    rp_eval_buffers_release(&b);
+    return status;
+}
