@@ -50,16 +50,16 @@ json_t *rp_cli_json_line(const char *line, size_t n)
 /* The first broken images on standard error, all of them in JSON. */
 static void show_broken(const struct rp_pack_result *packed, json_t *result)
 {
-    json_t *list = json_array();
+    json_t *list = json_object_get(result, "broken");
     int shown = 0;
     const char *end;
+    if (!list) json_object_set_new(result, "broken", list = json_array());
     for (const char *line = rp_text_get(&packed->broken); *line; line = end + 1) {
         end = strchr(line, '\n');
         json_array_append_new(list, rp_cli_json_line(line, (size_t)(end - line)));
         if (shown++ < BROKEN_SHOWN) rp_log_warning("%.*s", (int)(end - line), line);
     }
     if (shown > BROKEN_SHOWN) rp_log_warning("and %d more", shown - BROKEN_SHOWN);
-    json_object_set_new(result, "broken", list);
 }
 
 enum rp_status rp_cli_pack(const struct rp_pack_options *wanted, struct rp_pack_result *packed,

@@ -107,6 +107,8 @@ struct rp_data_look {
     int n_paths;
     char *test[RP_SPEC_MAX_FILES]; /* idx, cifar: a second set, to be tested on */
     int n_test;
+    char *valid[1]; /* packed: a set to evaluate on */
+    int n_valid;
     enum rp_target target;
     int cifar_classes;
     char delimiter; /* csv */

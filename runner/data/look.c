@@ -445,6 +445,7 @@ void rp_data_look_release(struct rp_data_look *look)
 {
     for (int i = 0; i < look->n_paths; i++) rp_mem_free(look->path[i]);
     for (int i = 0; i < look->n_test; i++) rp_mem_free(look->test[i]);
+    for (int i = 0; i < look->n_valid; i++) rp_mem_free(look->valid[i]);
     for (int i = 0; i < look->n_ignore; i++) rp_mem_free(look->ignore[i]);
     for (int i = 0; i < look->n_indicators; i++) rp_mem_free(look->indicators[i]);
     rp_mem_free(look->indicators);

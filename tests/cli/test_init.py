@@ -297,6 +297,20 @@ def test_folder_of_images(tmp_path):
     assert "79 images of 8 x 8 x 3" in text
 
 
+@pytest.mark.skipif(not HAS_IMAGES, reason="built without libpng and libjpeg")
+def test_folder_with_train_val_test(tmp_path):
+    """As data sets are often handed out: each part is packed alike, classes agree by name."""
+    for part, classes, n in (("train", ["cat", "dog", "eel"], 16), ("val", ["dog", "eel"], 4), ("test", ["eel"], 3)):
+        made_data.image_folder(tmp_path / "pets" / part, classes, n, shape=(14, 12, 3) if part == "train" else (30, 40, 3))
+    result, text = init(tmp_path, "pets")
+    assert "file: pets-train.packed" in text and "file: pets-valid.packed" in text and "file: pets-test.packed" in text
+    assert "fraction" not in text and "48 images of 14 x 12 x 3, 3 classes" in text and text.count("sha256") == 3
+    assert made_data.read_packed(tmp_path / "pets-test.packed")["pixels"].shape == (3, 14, 12, 3)
+    trains(tmp_path, epochs=2, at_most=1e3)
+    out, _ = call("eval", "run", "--split", "test", cwd=tmp_path)
+    assert "3" in out
+
+
 def test_paths_start_at_the_spec(tmp_path):
     (tmp_path / "jobs").mkdir()
     (tmp_path / "odd dir #1").mkdir()
