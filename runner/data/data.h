@@ -150,6 +150,7 @@ struct rp_pack_options {
     bool skip_broken; /* leave out what does not decode; else it is an error */
     int threads;
     void (*progress)(int64_t done, int64_t total); /* NULL: none */
+    bool (*stop)(void); /* asked before each image: true ends it, nothing written; NULL: never */
 };
 struct rp_pack_result {
     int64_t n, n_classes, height, width, channels;
