@@ -9,7 +9,7 @@
 #include <string.h>
 #include <strings.h>
 
-enum { MOST_CLASSES_OF_NUMBERS = 20, NAMES_SHOWN = 8 };
+enum { MOST_CLASSES_OF_NUMBERS = 20, MOST_WORDS = 20, NAMES_SHOWN = 8 };
 
 /* A cell of the label candidates: where its text lies. */
 struct cell_text {
@@ -157,12 +157,18 @@ static int compare_cells(const void *a, const void *b)
     return order ? order : (x->length > y->length) - (x->length < y->length);
 }
 
-static int64_t count_distinct(const struct column *column, int64_t n_rows)
+static struct cell_text *sort_cells(const struct column *column, int64_t n_rows)
 {
-    int64_t n = 0;
     struct cell_text *sorted = rp_mem_new((size_t)n_rows * sizeof *sorted);
     memcpy(sorted, column->cells, (size_t)n_rows * sizeof *sorted);
     qsort(sorted, (size_t)n_rows, sizeof *sorted, compare_cells);
+    return sorted;
+}
+
+static int64_t count_distinct(const struct column *column, int64_t n_rows)
+{
+    int64_t n = 0;
+    struct cell_text *sorted = sort_cells(column, n_rows);
     for (int64_t i = 0; i < n_rows; i++)
         if (i == 0 || compare_cells(&sorted[i], &sorted[i - 1]) != 0) n++;
     rp_mem_free(sorted);
@@ -252,10 +258,52 @@ static void choose_kind(const struct look_table *table, int64_t label, struct rp
 /* ---- columns left out
  * ------------------------------------------------------------------------------------ */
 
+/* Words that come again, at most 20 different ones: each becomes a feature. */
+static bool is_of_few_words(const struct look_table *table, const struct column *column)
+{
+    int64_t n = count_distinct(column, table->n_rows);
+    return column->n_words > 0 && n <= MOST_WORDS && 2 * n <= table->n_rows;
+}
+
+/* A feature for each different word of a column, in bytewise order; a gap is none of them. */
+static int add_indicators(const struct look_table *table, const struct column *column,
+                          struct rp_data_look *look)
+{
+    int n = 0;
+    struct cell_text *sorted = sort_cells(column, table->n_rows);
+    for (int64_t i = 0; i < table->n_rows; i++) {
+        bool again = i > 0 && compare_cells(&sorted[i], &sorted[i - 1]) == 0;
+        if (again || sorted[i].length == 0) continue;
+        look->indicators = rp_mem_grow(look->indicators,
+                                       (size_t)(look->n_indicators + 1) * sizeof *look->indicators);
+        look->indicators[look->n_indicators++] =
+            rp_mem_text("%s=%.*s", column->name, (int)sorted[i].length, sorted[i].text);
+        n++;
+    }
+    rp_mem_free(sorted);
+    return n;
+}
+
+static void indicate_columns(const struct look_table *table, int64_t label,
+                             struct rp_data_look *look)
+{
+    struct rp_text names = {0};
+    for (int64_t i = 0; i < table->n_columns; i++) {
+        const struct column *column = &table->column[i];
+        if (i == label || !is_of_few_words(table, column)) continue;
+        int n = add_indicators(table, column, look);
+        rp_text_add(&names, "%s`%s` (%d)", names.length ? ", " : "", column->name, n);
+    }
+    if (names.length)
+        rp_text_add(&look->notes, "columns of words, a feature for each word: %s\n",
+                    rp_text_get(&names));
+    rp_text_release(&names);
+}
+
 /* Why nothing can be learnt from a column, or NULL. */
 static const char *why_ignored(const struct look_table *table, const struct column *column)
 {
-    if (column->n_words > 0) return "of words";
+    if (column->n_words > 0) return is_of_few_words(table, column) ? NULL : "of many words";
     if (column->n_empty > 0) return "with empty cells";
     if (column->counts && table->n_rows > 2) return "that only number the rows";
     return NULL;
@@ -294,9 +342,15 @@ static enum rp_status choose_columns(const struct look_table *table, const char 
     RP_TRY(choose_label(table, path, wanted, &label, &look->notes, err));
     look->label = rp_mem_copy_text(table->column[label].name);
     choose_kind(table, label, look);
-    ignore_columns(table, label, "of words", look);
+    ignore_columns(table, label, "of many words", look);
     ignore_columns(table, label, "with empty cells", look);
     ignore_columns(table, label, "that only number the rows", look);
+    indicate_columns(table, label, look);
+    if (look->n_indicators > RP_SPEC_MAX_INDICATORS)
+        return rp_error_set(err, RP_STATUS_DATA,
+                            "%s: %d different words in columns of words; at most %d can be "
+                            "features: cut columns out of the file",
+                            path, look->n_indicators, RP_SPEC_MAX_INDICATORS);
     if (look->n_ignore > RP_SPEC_MAX_IGNORE)
         return rp_error_set(err, RP_STATUS_DATA,
                             "%s: %d columns hold words or gaps; at most %d can be left out: cut "
