@@ -115,22 +115,23 @@ static float *state_of(struct workspace *ws, const struct block *block, int64_t 
 }
 
 /* Rows are computed in pairs: the last tile of a block has as many as it needs. `packed` is a
- * constant where this is called. */
+ * constant where this is called, and so is every height. */
 RP_VEC_FN void run_tile(const struct rp_gemm_tile *tile, bool packed, int64_t rows)
 {
-    switch ((rows + 1) / 2) {
-#define HEIGHT(h)                                                                                  \
-    case (h) / 2:                                                                                  \
-        rp_gemm_tile_run(tile, packed, (h) < TILE_M ? (h) : TILE_M);                               \
-        break;
-        HEIGHT(2)
-        HEIGHT(4)
-        HEIGHT(6)
-        HEIGHT(8)
-        HEIGHT(10) HEIGHT(12)
-#undef HEIGHT
-            default : rp_gemm_tile_run(tile, packed, TILE_M);
-    }
+    if (rows > 12)
+        rp_gemm_tile_run(tile, packed, TILE_M);
+    else if (rows > 10)
+        rp_gemm_tile_run(tile, packed, TILE_M < 12 ? TILE_M : 12);
+    else if (rows > 8)
+        rp_gemm_tile_run(tile, packed, TILE_M < 10 ? TILE_M : 10);
+    else if (rows > 6)
+        rp_gemm_tile_run(tile, packed, TILE_M < 8 ? TILE_M : 8);
+    else if (rows > 4)
+        rp_gemm_tile_run(tile, packed, 6);
+    else if (rows > 2)
+        rp_gemm_tile_run(tile, packed, 4);
+    else
+        rp_gemm_tile_run(tile, packed, 2);
 }
 
 /* Whole tiles go to their place, others to ws->out first. */

@@ -62,7 +62,7 @@ char *init_path(const struct init *init, const char *path)
 /* Messages of the readers name the file; the spec that it stands in does not exist yet. */
 static void forget_places(struct rp_spec *spec)
 {
-    struct rp_spec_dataset *sets[] = {&spec->train_data, &spec->test_data};
+    struct rp_spec_dataset *sets[] = {&spec->train_data, &spec->valid_data, &spec->test_data};
     for (size_t s = 0; s < RP_COUNT(sets); s++) {
         sets[s]->at = (struct rp_spec_place){0, 0};
         for (int i = 0; i < sets[s]->n_files; i++)
@@ -130,43 +130,16 @@ static enum rp_status measure(struct init *init, struct rp_error *err)
 /* ---- finding
  * --------------------------------------------------------------------------------------- */
 
-/* A folder of images is packed beside the spec first. */
-static enum rp_status pack_folder(struct init *init, const struct rp_cli_args *args, json_t *result,
-                                  struct rp_error *err)
-{
-    struct rp_pack_result packed = {0};
-    char *folder = rp_sys_folder_of(init->out), *file = rp_mem_text("%s.packed", init->name);
-    char *path = strcmp(folder, ".") == 0 ? rp_mem_copy_text(file) : rp_sys_join(folder, file);
-    struct rp_pack_options options = {
-        .folder = args->word[0], .out = path, .skip_broken = rp_cli_has(args, "--skip-broken")};
-    const char *size = rp_cli_text(args, "--size");
-    enum rp_status status = RP_STATUS_OK;
-    if (size && !rp_cli_parse_size(size, &options.height, &options.width))
-        status = rp_error_set(err, RP_STATUS_USAGE, "--size %s: expected H or HxW", size);
-    if (status == RP_STATUS_OK) status = rp_cli_pack(&options, &packed, result, err);
-    init->look.format = RP_FORMAT_PACKED;
-    init->look.path[init->look.n_paths++] = path;
-    if (status == RP_STATUS_OK)
-        rp_text_add(&init->look.notes,
-                    "%lld images packed into %s as %lld x %lld%s; training reads that file only\n",
-                    (long long)packed.n, path, (long long)packed.height, (long long)packed.width,
-                    size ? "" : " (the medians, at most 64; --size H[xW] takes another)");
-    rp_pack_result_release(&packed);
-    rp_mem_free(file);
-    rp_mem_free(folder);
-    return status;
-}
-
 static enum rp_status find_data(struct init *init, const struct rp_cli_args *args, json_t *result,
                                 struct rp_error *err)
 {
     const char *label = rp_cli_text(args, "--target");
-    if (args->n_words == 1 && rp_data_is_image_folder(args->word[0])) {
+    if (args->n_words == 1 && init_is_images(args->word[0])) {
         if (label)
             return rp_error_set(err, RP_STATUS_USAGE,
                                 "--target names a column of a csv; %s is a folder of images",
                                 args->word[0]);
-        return pack_folder(init, args, result, err);
+        return init_pack(init, args, result, err);
     }
     if (rp_cli_has(args, "--size") || rp_cli_has(args, "--skip-broken"))
         return rp_error_set(err, RP_STATUS_USAGE,

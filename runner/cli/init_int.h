@@ -25,6 +25,12 @@ struct init {
  * ----------------------------------------------------------------------------------- */
 char *init_path(const struct init *init, const char *path); /* caller frees */
 
+/* ---- init_images.c
+ * --------------------------------------------------------------------------------- */
+bool init_is_images(const char *folder);
+RP_NODISCARD enum rp_status init_pack(struct init *init, const struct rp_cli_args *args,
+                                      struct json_t *result, struct rp_error *err);
+
 /* ---- init_choose.c
  * --------------------------------------------------------------------------------- */
 /* Model, batch, validation fraction. */

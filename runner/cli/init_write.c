@@ -16,12 +16,12 @@ enum { PER_LINE = 8 };
 static void add_scalar(struct rp_text *text, const char *value)
 {
     static const char plain[] =
-        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./-+ ";
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./-+= ";
     static const char *const words[] = {"null", "Null",  "NULL",  "true", "True",
                                         "TRUE", "false", "False", "FALSE"};
     size_t n = strlen(value);
     double number;
-    bool good = n > 0 && strspn(value, plain) == n && !strchr("-+. ", value[0]) &&
+    bool good = n > 0 && strspn(value, plain) == n && !strchr("-+=. ", value[0]) &&
                 value[n - 1] != ' ' && !rp_number_parse(value, &number) &&
                 !(value[0] >= '0' && value[0] <= '9');
     for (size_t i = 0; i < RP_COUNT(words); i++) good = good && strcmp(value, words[i]) != 0;
@@ -115,6 +115,8 @@ static void add_format(const struct init *init, struct rp_text *text)
                         : look->delimiter == ';' ? ";"
                                                  : "|");
         if (look->n_ignore) add_list_key(text, "ignore", look->ignore, look->n_ignore);
+        if (look->n_indicators)
+            add_list_key(text, "indicators", look->indicators, look->n_indicators);
     }
     if (look->format == RP_FORMAT_NPZ) {
         rp_text_add(text, "    x: ");
@@ -145,19 +147,25 @@ static void add_hashes(const struct init *init, const char *key, struct rp_text 
     if (added) rp_text_add(text, "]\n");
 }
 
-void init_write_datasets(const struct init *init, struct rp_text *text)
+static void add_dataset(const struct init *init, const char *name, char *const *path, int n,
+                        struct rp_text *text)
 {
     static const char *const formats[] = {"", "idx", "cifar", "csv", "npy", "npz", "packed"};
+    if (n == 0) return;
+    char *key = rp_mem_text("data.%s", name);
+    rp_text_add(text, "  %s:\n    format: %s\n", name, formats[init->look.format]);
+    add_files(init, path, n, text);
+    add_format(init, text);
+    add_hashes(init, key, text);
+    rp_mem_free(key);
+}
+
+void init_write_datasets(const struct init *init, struct rp_text *text)
+{
     const struct rp_data_look *look = &init->look;
-    rp_text_add(text, "  train:\n    format: %s\n", formats[look->format]);
-    add_files(init, look->path, look->n_paths, text);
-    add_format(init, text);
-    add_hashes(init, "data.train", text);
-    if (look->n_test == 0) return;
-    rp_text_add(text, "  test:\n    format: %s\n", formats[look->format]);
-    add_files(init, look->test, look->n_test, text);
-    add_format(init, text);
-    add_hashes(init, "data.test", text);
+    add_dataset(init, "train", look->path, look->n_paths, text);
+    add_dataset(init, "valid", look->valid, look->n_valid, text);
+    add_dataset(init, "test", look->test, look->n_test, text);
 }
 
 static void add_transform(const struct init *init, struct rp_text *text)
@@ -264,9 +272,10 @@ void init_write(const struct init *init, struct rp_text *text)
     add_head(init, text);
     rp_text_add(text, "reprise: 1\nname: %s\nseed: 1\n\ndata:\n", init->name);
     init_write_datasets(init, text);
-    rp_text_add(text,
-                "  valid: {fraction: %.1f}   # of train: chosen by the seed, never trained on\n",
-                init->fraction);
+    if (init->look.n_valid == 0)
+        rp_text_add(
+            text, "  valid: {fraction: %.1f}   # of train: chosen by the seed, never trained on\n",
+            init->fraction);
     add_transform(init, text);
     add_model(init, text);
     add_training(init, text);

@@ -127,6 +127,17 @@ static enum rp_status run_sweep(const struct rp_cli_args *args,
     return status;
 }
 
+/* A trial has its own steps and its own end. */
+static enum rp_status check_try(const struct rp_cli_args *args, struct rp_error *err)
+{
+    static const char *const others[] = {"--sweep", "--sweep-list", "--against", "--stop-after",
+                                         "--profile"};
+    for (size_t i = 0; i < RP_COUNT(others); i++)
+        if (rp_cli_has(args, others[i]))
+            return rp_error_set(err, RP_STATUS_USAGE, "--try goes without %s", others[i]);
+    return RP_STATUS_OK;
+}
+
 static enum rp_status run(const struct rp_cli_args *args, json_t *json, struct rp_error *err)
 {
     struct rp_spec *spec = NULL;
@@ -143,15 +154,17 @@ static enum rp_status run(const struct rp_cli_args *args, json_t *json, struct r
         return rp_error_set(err, RP_STATUS_USAGE,
                             "--stop-after %s: expected a time such as 3h50m, 45m or 90s",
                             stop_after);
+    if (rp_cli_has(args, "--try")) RP_TRY(check_try(args, err));
     if (rp_cli_has(args, "--sweep") || rp_cli_has(args, "--sweep-list"))
         return run_sweep(args, &train, json, err);
     enum rp_status status = rp_spec_load(
         args->word[0],
         &(struct rp_spec_options){.data_folder = rp_cli_text(args, "--data"), .set = train.set},
         &spec, err);
-    if (status == RP_STATUS_OK)
-        status = rp_cli_has(args, "--try") ? rp_cli_try(spec, &train, args->json, json, err)
-                                           : run_one(args, spec, &train, json, err);
+    if (status == RP_STATUS_OK && rp_cli_has(args, "--try"))
+        status = rp_cli_try(spec, &train, args->json, json, err);
+    else if (status == RP_STATUS_OK)
+        status = run_one(args, spec, &train, json, err);
     rp_spec_free(spec);
     return status;
 }

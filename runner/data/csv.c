@@ -1,157 +1,23 @@
 /* csv.c - tables as data sets: a header line, numeric columns as features, one column as the
  * target. */
 #include "base/number.h"
-#include "data/csv_cells.h"
-#include "data/stream.h"
+#include "data/csv_int.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum { LINES_NAMED = 5, CELL_SHOWN = 60, HEADER_MOST = 1 << 20 };
+enum { CELL_SHOWN = 60, HEADER_MOST = 1 << 20 };
 
-/* A target as it stands in the text. */
-struct word {
-    const char *text;
-    size_t length;
-    int64_t line;
-};
-struct table {
-    struct rp_data_source *source;
-    struct rp_data_set *set;
-    struct csv_reader reader;
-    char **columns;
-    int64_t n_columns, label; /* column number of the target, -1: none */
-    int64_t *feature;         /* (n_columns) its place in x; -1: the target, or left out */
-    int64_t capacity;         /* rows that there can be at most */
-    struct word *words;       /* (n) classes: the target of each row */
-    int64_t n_empty, empty_lines[LINES_NAMED];
-};
-
-static enum rp_status fail_at(const struct table *table, const struct csv_cell *cell,
+static enum rp_status fail_at(const struct csv_table *table, const struct csv_cell *cell,
                               const char *what, struct rp_error *err)
 {
     return rp_data_fail(table->source, 0, err, "line %lld: %s", (long long)cell->line, what);
 }
 
-static bool is_ignored(const struct rp_spec_dataset *dataset, const char *column)
-{
-    for (int i = 0; i < dataset->n_csv_ignore; i++)
-        if (strcmp(dataset->csv_ignore[i], column) == 0) return true;
-    return false;
-}
-
 /* ---- the header line
  * ------------------------------------------------------------------------------- */
 
-/* The names in the first line, for messages. */
-static void list_columns(const struct table *table, struct rp_text *names)
-{
-    for (int64_t i = 0; i < table->n_columns && i < 40; i++)
-        rp_text_add(names, "%s`%s`", i ? ", " : "", table->columns[i]);
-    if (table->n_columns > 40) rp_text_add(names, ", ...");
-}
-
-static enum rp_status find_label(struct table *table, struct rp_error *err)
-{
-    const char *wanted = table->source->dataset->csv_label;
-    struct rp_text names = {0};
-    int found = 0;
-    table->label = -1;
-    for (int64_t i = 0; wanted && i < table->n_columns; i++) {
-        if (strcmp(table->columns[i], wanted) != 0) continue;
-        table->label = i;
-        found++;
-    }
-    enum rp_status status = RP_STATUS_OK;
-    bool may_lack = table->source->without_targets && found == 0;
-    list_columns(table, &names);
-    if (found != 1 && !may_lack)
-        status = rp_data_fail(table->source, 0, err,
-                              "%s column `%s` (data label) in its first line, which must name the "
-                              "columns; found: %s",
-                              found ? "more than one" : "no", wanted, rp_text_get(&names));
-    else if (table->n_columns < 2 && !may_lack)
-        status = rp_data_fail(table->source, 0, err,
-                              "only the column `%s`: expected numeric columns beside it%s", wanted,
-                              table->reader.delimiter == ',' ? " (is the `delimiter` right?)" : "");
-    rp_text_release(&names);
-    return status;
-}
-
-/* The columns wanted, wherever they stand: a table that lacks one is another table. */
-static enum rp_status find_wanted(struct table *table, int64_t *n, struct rp_error *err)
-{
-    enum rp_status status = RP_STATUS_OK;
-    struct rp_text names = {0};
-    list_columns(table, &names);
-    for (*n = 0; status == RP_STATUS_OK && table->source->columns[*n]; ++*n) {
-        const char *wanted = table->source->columns[*n];
-        int found = 0;
-        for (int64_t i = 0; i < table->n_columns; i++) {
-            if (i == table->label || strcmp(table->columns[i], wanted) != 0) continue;
-            table->feature[i] = *n;
-            found++;
-        }
-        if (found != 1)
-            status = rp_data_fail(table->source, 0, err,
-                                  "%s column `%s`, which the model was trained on; found: %s",
-                                  found ? "more than one" : "no", wanted, rp_text_get(&names));
-    }
-    rp_text_release(&names);
-    return status;
-}
-
-/* A name under `ignore` that no column has is a spelling mistake. */
-static enum rp_status check_ignored(const struct table *table, struct rp_error *err)
-{
-    const struct rp_spec_dataset *dataset = table->source->dataset;
-    for (int i = 0; i < dataset->n_csv_ignore; i++) {
-        bool found = false;
-        for (int64_t c = 0; c < table->n_columns && !found; c++)
-            found = strcmp(table->columns[c], dataset->csv_ignore[i]) == 0;
-        if (!found)
-            return rp_data_fail(table->source, 0, err, "no column `%s` to ignore in its first line",
-                                dataset->csv_ignore[i]);
-    }
-    return RP_STATUS_OK;
-}
-
-/* Numbers the columns that are features, from left to right. */
-static enum rp_status number_features(struct table *table, int64_t *n, struct rp_error *err)
-{
-    const struct rp_spec_dataset *dataset = table->source->dataset;
-    RP_TRY(check_ignored(table, err));
-    if (table->label >= 0 && is_ignored(dataset, dataset->csv_label))
-        return rp_data_fail(table->source, 0, err, "column `%s` is the label and under `ignore`",
-                            dataset->csv_label);
-    *n = 0;
-    for (int64_t i = 0; i < table->n_columns; i++)
-        if (i != table->label && !is_ignored(dataset, table->columns[i]))
-            table->feature[i] = (*n)++;
-    if (*n > 0) return RP_STATUS_OK;
-    return rp_data_fail(table->source, 0, err, "every column beside `%s` is under `ignore`",
-                        dataset->csv_label);
-}
-
-static enum rp_status find_features(struct table *table, struct rp_error *err)
-{
-    struct rp_data_set *set = table->set;
-    int64_t n = 0;
-    table->feature = RP_NEW_ARRAY(int64_t, table->n_columns);
-    for (int64_t i = 0; i < table->n_columns; i++) table->feature[i] = -1;
-    if (table->source->columns)
-        RP_TRY(find_wanted(table, &n, err));
-    else
-        RP_TRY(number_features(table, &n, err));
-    rp_data_set_shape(set, 1, n, 1, 1);
-    set->columns = RP_NEW_ARRAY(char *, n);
-    for (int64_t i = 0; i < table->n_columns; i++)
-        if (table->feature[i] >= 0)
-            set->columns[table->feature[i]] = rp_mem_copy_text(table->columns[i]);
-    return RP_STATUS_OK;
-}
-
-static enum rp_status read_header(struct table *table, struct rp_error *err)
+static enum rp_status read_header(struct csv_table *table, struct rp_error *err)
 {
     struct csv_cell cell = {.line = 1};
     if (!csv_reader_begin_record(&table->reader)) return fail_at(table, &cell, "no text", err);
@@ -162,8 +28,7 @@ static enum rp_status read_header(struct table *table, struct rp_error *err)
             rp_mem_grow(table->columns, (size_t)(table->n_columns + 1) * sizeof *table->columns);
         table->columns[table->n_columns++] = rp_mem_text("%.*s", (int)cell.length, cell.text);
     }
-    RP_TRY(find_label(table, err));
-    RP_TRY(find_features(table, err));
+    RP_TRY(csv_place_columns(table, err));
     table->set->n_values = table->set->target == RP_TARGET_VALUES ? 1 : 0;
     return RP_STATUS_OK;
 }
@@ -171,7 +36,7 @@ static enum rp_status read_header(struct table *table, struct rp_error *err)
 /* ---- rows
  * -------------------------------------------------------------------------------------------- */
 
-static enum rp_status allocate_rows(struct table *table, struct rp_error *err)
+static enum rp_status allocate_rows(struct csv_table *table, struct rp_error *err)
 {
     struct rp_data_set *set = table->set;
     int64_t left = table->reader.end - table->reader.at, lines = 1;
@@ -192,8 +57,8 @@ static enum rp_status allocate_rows(struct table *table, struct rp_error *err)
                         table->source->dataset->files[0].path, (long long)table->capacity);
 }
 
-static enum rp_status keep_number(struct table *table, const struct csv_cell *cell, int64_t column,
-                                  float *value, struct rp_error *err)
+static enum rp_status keep_number(struct csv_table *table, const struct csv_cell *cell,
+                                  int64_t column, float *value, struct rp_error *err)
 {
     if (rp_number_parse_float(cell->text, cell->length, value)) return RP_STATUS_OK;
     bool is_target = column == table->label;
@@ -203,19 +68,34 @@ static enum rp_status keep_number(struct table *table, const struct csv_cell *ce
                         (long long)cell->line, table->columns[column],
                         (int)(cell->length < CELL_SHOWN ? cell->length : CELL_SHOWN), cell->text,
                         cell->length > CELL_SHOWN ? "..." : "",
-                        is_target ? "write `target: classes` for words"
-                                  : "leave the column out (`ignore`) or write it as numbers");
+                        is_target
+                            ? "write `target: classes` for words"
+                            : "leave the column out (`ignore`), or take its words as `indicators`");
 }
 
-static enum rp_status keep_cell(struct table *table, const struct csv_cell *cell, int64_t column,
-                                struct rp_error *err)
+/* 1 for each indicator of the column whose word the cell is; the block was zeros. */
+static void indicate(struct csv_table *table, const struct csv_cell *cell, int64_t column)
+{
+    float *row = table->set->f32 + table->set->n * table->set->row;
+    for (int i = 0; i < table->n_indicators; i++) {
+        const struct csv_indicator *indicator = &table->indicator[i];
+        if (indicator->column == column && indicator->length == cell->length &&
+            memcmp(indicator->word, cell->text, cell->length) == 0)
+            row[indicator->feature] = 1.0f;
+    }
+}
+
+static enum rp_status keep_cell(struct csv_table *table, const struct csv_cell *cell,
+                                int64_t column, struct rp_error *err)
 {
     struct rp_data_set *set = table->set;
     int64_t row = set->n, feature = table->feature[column];
     bool is_target = column == table->label && !table->source->without_targets;
+    if (feature == CSV_INDICATED) indicate(table, cell, column);
     if (feature < 0 && !is_target) return RP_STATUS_OK;
     if (cell->length == 0) {
-        if (table->n_empty < LINES_NAMED) table->empty_lines[table->n_empty] = cell->line;
+        if (table->n_empty < (int64_t)RP_COUNT(table->empty_lines))
+            table->empty_lines[table->n_empty] = cell->line;
         table->n_empty++;
         return RP_STATUS_OK;
     }
@@ -223,11 +103,11 @@ static enum rp_status keep_cell(struct table *table, const struct csv_cell *cell
         return keep_number(table, cell, column, &set->f32[row * set->row + feature], err);
     if (set->target == RP_TARGET_VALUES)
         return keep_number(table, cell, column, &set->values[row], err);
-    table->words[row] = (struct word){cell->text, cell->length, cell->line};
+    table->words[row] = (struct csv_word){cell->text, cell->length, cell->line};
     return RP_STATUS_OK;
 }
 
-static enum rp_status read_row(struct table *table, struct rp_error *err)
+static enum rp_status read_row(struct csv_table *table, struct rp_error *err)
 {
     struct csv_cell cell = {0};
     int64_t column = 0, line = table->reader.line;
@@ -244,21 +124,21 @@ static enum rp_status read_row(struct table *table, struct rp_error *err)
     return RP_STATUS_OK;
 }
 
-static enum rp_status fail_empty_cells(const struct table *table, struct rp_error *err)
+static enum rp_status fail_empty_cells(const struct csv_table *table, struct rp_error *err)
 {
     struct rp_text lines = {0};
-    for (int i = 0; i < LINES_NAMED && i < table->n_empty; i++)
+    for (int i = 0; i < (int)RP_COUNT(table->empty_lines) && i < table->n_empty; i++)
         rp_text_add(&lines, "%s%lld", i ? ", " : "", (long long)table->empty_lines[i]);
     enum rp_status status = rp_data_fail(
         table->source, 0, err,
         "%lld empty cell%s, in line%s %s%s: fill them or leave these lines out",
         (long long)table->n_empty, table->n_empty == 1 ? "" : "s", table->n_empty == 1 ? "" : "s",
-        rp_text_get(&lines), table->n_empty > LINES_NAMED ? ", ..." : "");
+        rp_text_get(&lines), table->n_empty > (int64_t)RP_COUNT(table->empty_lines) ? ", ..." : "");
     rp_text_release(&lines);
     return status;
 }
 
-static enum rp_status read_rows(struct table *table, struct rp_error *err)
+static enum rp_status read_rows(struct csv_table *table, struct rp_error *err)
 {
     RP_TRY(allocate_rows(table, err));
     while (csv_reader_begin_record(&table->reader)) {
@@ -278,17 +158,17 @@ static enum rp_status read_rows(struct table *table, struct rp_error *err)
 /* Bytewise, a shorter word before a longer one that it begins. */
 static int compare_words(const void *a, const void *b)
 {
-    const struct word *x = a, *y = b;
+    const struct csv_word *x = a, *y = b;
     int order = memcmp(x->text, y->text, x->length < y->length ? x->length : y->length);
     if (order != 0) return order;
     return x->length < y->length ? -1 : x->length > y->length;
 }
 
 /* The distinct words in order become the names of the classes. */
-static enum rp_status name_classes(struct table *table, struct rp_error *err)
+static enum rp_status name_classes(struct csv_table *table, struct rp_error *err)
 {
     struct rp_data_set *set = table->set;
-    struct word *sorted = rp_mem_new((size_t)set->n * sizeof *sorted);
+    struct csv_word *sorted = rp_mem_new((size_t)set->n * sizeof *sorted);
     memcpy(sorted, table->words, (size_t)set->n * sizeof *sorted);
     qsort(sorted, (size_t)set->n, sizeof *sorted, compare_words);
     int64_t n = 0;
@@ -313,16 +193,16 @@ out:
 static int compare_word_to_name(const void *key, const void *element)
 {
     const char *name = *(const char *const *)element;
-    struct word word = {.text = name, .length = strlen(name)};
+    struct csv_word word = {.text = name, .length = strlen(name)};
     return compare_words(key, &word);
 }
 
 /* Gives each row the number of its word among `names`, those of training for a second data set. */
-static enum rp_status number_classes(struct table *table, const char *const *names, int64_t n,
+static enum rp_status number_classes(struct csv_table *table, const char *const *names, int64_t n,
                                      struct rp_error *err)
 {
     for (int64_t i = 0; i < table->set->n; i++) {
-        const struct word *word = &table->words[i];
+        const struct csv_word *word = &table->words[i];
         const char *const *name =
             bsearch(word, names, (size_t)n, sizeof *names, compare_word_to_name);
         if (!name)
@@ -335,7 +215,7 @@ static enum rp_status number_classes(struct table *table, const char *const *nam
     return RP_STATUS_OK;
 }
 
-static enum rp_status read_targets(struct table *table, struct rp_error *err)
+static enum rp_status read_targets(struct csv_table *table, struct rp_error *err)
 {
     struct rp_data_set *set = table->set;
     const struct rp_data_source *source = table->source;
@@ -365,8 +245,8 @@ static enum rp_status read_beginning(struct rp_data_source *source, char **text,
     return rp_data_stream_end(stream, status, false, err);
 }
 
-static enum rp_status read_text(struct table *table, char *text, size_t length, bool header_only,
-                                struct rp_error *err)
+static enum rp_status read_text(struct csv_table *table, char *text, size_t length,
+                                bool header_only, struct rp_error *err)
 {
     if (memchr(text, '\0', length))
         return rp_data_fail(table->source, 0, err,
@@ -385,7 +265,7 @@ static enum rp_status read_text(struct table *table, char *text, size_t length, 
 enum rp_status rp_data_read_csv(struct rp_data_source *source, struct rp_data_set *set,
                                 struct rp_error *err)
 {
-    struct table table = {.source = source, .set = set};
+    struct csv_table table = {.source = source, .set = set};
     bool header_only = source->describe && !source->deep;
     char *text = NULL;
     size_t length = 0;
@@ -395,6 +275,7 @@ enum rp_status rp_data_read_csv(struct rp_data_source *source, struct rp_data_se
     if (status == RP_STATUS_OK) status = read_text(&table, text, length, header_only, err);
     for (int64_t i = 0; i < table.n_columns; i++) rp_mem_free(table.columns[i]);
     rp_mem_free(table.columns);
+    rp_mem_free(table.indicator);
     rp_mem_free(table.feature);
     rp_mem_free(table.words);
     rp_mem_free(text);

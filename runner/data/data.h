@@ -107,12 +107,16 @@ struct rp_data_look {
     int n_paths;
     char *test[RP_SPEC_MAX_FILES]; /* idx, cifar: a second set, to be tested on */
     int n_test;
+    char *valid[1]; /* packed: a set to evaluate on */
+    int n_valid;
     enum rp_target target;
     int cifar_classes;
     char delimiter; /* csv */
     char *label;    /* csv: the column to predict */
     char **ignore;  /* csv: columns to leave out */
     int n_ignore;
+    char **indicators; /* csv: "COLUMN=WORD" for each word of a column of few words */
+    int n_indicators;
     char *x, *y;          /* npz: names of the arrays */
     struct rp_text notes; /* a line for each choice that was made, and by which rule */
 };
@@ -146,6 +150,7 @@ struct rp_pack_options {
     bool skip_broken; /* leave out what does not decode; else it is an error */
     int threads;
     void (*progress)(int64_t done, int64_t total); /* NULL: none */
+    bool (*stop)(void); /* asked before each image: true ends it, nothing written; NULL: never */
 };
 struct rp_pack_result {
     int64_t n, n_classes, height, width, channels;

@@ -25,9 +25,9 @@ struct rp_data_set {
     int32_t *labels;    /* (n) */
     float *values;      /* (n, n_values) */
     char **class_names; /* (n_classes) or NULL */
-    char **columns;     /* (row) names of the features, or NULL */
     void *map;          /* packed: the file, in which u8 lies then; NULL: u8 is owned */
     uint64_t map_bytes;
+    char **columns; /* (row) names of the features, or NULL */
 };
 void rp_data_set_release(struct rp_data_set *set);
 uint64_t rp_data_set_bytes(const struct rp_data_set *set);

@@ -445,7 +445,10 @@ void rp_data_look_release(struct rp_data_look *look)
 {
     for (int i = 0; i < look->n_paths; i++) rp_mem_free(look->path[i]);
     for (int i = 0; i < look->n_test; i++) rp_mem_free(look->test[i]);
+    for (int i = 0; i < look->n_valid; i++) rp_mem_free(look->valid[i]);
     for (int i = 0; i < look->n_ignore; i++) rp_mem_free(look->ignore[i]);
+    for (int i = 0; i < look->n_indicators; i++) rp_mem_free(look->indicators[i]);
+    rp_mem_free(look->indicators);
     rp_mem_free(look->ignore);
     rp_mem_free(look->label);
     rp_mem_free(look->x);

@@ -9,9 +9,9 @@
 #include <string.h>
 #include <strings.h>
 
-enum { MOST_CLASSES_OF_NUMBERS = 20, NAMES_SHOWN = 8 };
+enum { MOST_CLASSES_OF_NUMBERS = 20, MOST_WORDS = 20, NAMES_SHOWN = 8, DISTINCT_KEPT = 64 };
 
-/* A cell of the label candidates: where its text lies. */
+/* A cell: where its text lies. */
 struct cell_text {
     const char *text;
     size_t length;
@@ -21,19 +21,18 @@ struct column {
     int64_t n_numbers, n_words, n_empty;
     bool whole, counts; /* all numbers are whole; each is one more than that above it */
     float last;
-    struct cell_text *cells; /* (n_rows) */
+    struct cell_text distinct[DISTINCT_KEPT]; /* the first different texts */
+    int n_distinct;
+    bool more, repeats; /* there are more of them; one of those kept has come again */
 };
 struct look_table {
     struct column *column;
-    int64_t n_columns, n_rows, capacity;
+    int64_t n_columns, n_rows;
 };
 
 static void release_table(struct look_table *table)
 {
-    for (int64_t i = 0; i < table->n_columns; i++) {
-        rp_mem_free(table->column[i].name);
-        rp_mem_free(table->column[i].cells);
-    }
+    for (int64_t i = 0; i < table->n_columns; i++) rp_mem_free(table->column[i].name);
     rp_mem_free(table->column);
 }
 
@@ -88,13 +87,31 @@ static enum rp_status read_names(struct look_table *table, struct csv_reader *re
     return RP_STATUS_OK;
 }
 
-static void count_cell(struct column *column, const struct csv_cell *cell, int64_t row)
+/* Keeps a text that is new, up to a number that says enough. */
+static void note_distinct(struct column *column, const struct csv_cell *cell)
+{
+    if (column->more && column->repeats) return;
+    for (int i = 0; i < column->n_distinct; i++) {
+        const struct cell_text *kept = &column->distinct[i];
+        if (kept->length != cell->length || memcmp(kept->text, cell->text, cell->length) != 0)
+            continue;
+        column->repeats = true;
+        return;
+    }
+    if (column->n_distinct < DISTINCT_KEPT)
+        column->distinct[column->n_distinct++] = (struct cell_text){cell->text, cell->length};
+    else
+        column->more = true;
+}
+
+static void count_cell(struct column *column, const struct csv_cell *cell)
 {
     float number;
-    column->cells[row] = (struct cell_text){cell->text, cell->length};
     if (cell->length == 0) {
         column->n_empty++;
-    } else if (rp_number_parse_float(cell->text, cell->length, &number)) {
+        return;
+    }
+    if (rp_number_parse_float(cell->text, cell->length, &number)) {
         bool next = column->n_numbers == 0 || number == column->last + 1;
         column->counts = column->counts && next;
         column->whole = column->whole && number == floorf(number);
@@ -103,14 +120,7 @@ static void count_cell(struct column *column, const struct csv_cell *cell, int64
     } else {
         column->n_words++;
     }
-}
-
-static void grow_rows(struct look_table *table)
-{
-    table->capacity = table->capacity ? 2 * table->capacity : 1024;
-    for (int64_t c = 0; c < table->n_columns; c++)
-        table->column[c].cells = rp_mem_grow(
-            table->column[c].cells, (size_t)table->capacity * sizeof *table->column[c].cells);
+    note_distinct(column, cell);
 }
 
 static enum rp_status read_rows(struct look_table *table, struct csv_reader *reader,
@@ -119,11 +129,10 @@ static enum rp_status read_rows(struct look_table *table, struct csv_reader *rea
     while (csv_reader_begin_record(reader)) {
         struct csv_cell cell = {0};
         int64_t column = 0, line = reader->line;
-        if (table->n_rows == table->capacity) grow_rows(table);
         for (; !cell.last; column++) {
             const char *wrong = csv_reader_next(reader, &cell);
             if (wrong) return fail_line(path, cell.line, wrong, err);
-            if (column < table->n_columns) count_cell(&table->column[column], &cell, table->n_rows);
+            if (column < table->n_columns) count_cell(&table->column[column], &cell);
         }
         if (column != table->n_columns)
             return rp_error_set(err, RP_STATUS_DATA,
@@ -157,18 +166,6 @@ static int compare_cells(const void *a, const void *b)
     return order ? order : (x->length > y->length) - (x->length < y->length);
 }
 
-static int64_t count_distinct(const struct column *column, int64_t n_rows)
-{
-    int64_t n = 0;
-    struct cell_text *sorted = rp_mem_new((size_t)n_rows * sizeof *sorted);
-    memcpy(sorted, column->cells, (size_t)n_rows * sizeof *sorted);
-    qsort(sorted, (size_t)n_rows, sizeof *sorted, compare_cells);
-    for (int64_t i = 0; i < n_rows; i++)
-        if (i == 0 || compare_cells(&sorted[i], &sorted[i - 1]) != 0) n++;
-    rp_mem_free(sorted);
-    return n;
-}
-
 static int64_t find_column(const struct look_table *table, const char *name, bool any_case)
 {
     for (int64_t i = 0; i < table->n_columns; i++)
@@ -182,8 +179,7 @@ static int64_t find_only_words(const struct look_table *table)
     int64_t found = -1;
     for (int64_t i = 0; i < table->n_columns; i++) {
         const struct column *column = &table->column[i];
-        if (column->n_words == 0 || count_distinct(column, table->n_rows) == table->n_rows)
-            continue;
+        if (column->n_words == 0 || !column->repeats) continue;
         if (found >= 0) return -1;
         found = i;
     }
@@ -237,25 +233,62 @@ static enum rp_status choose_label(const struct look_table *table, const char *p
 static void choose_kind(const struct look_table *table, int64_t label, struct rp_data_look *look)
 {
     const struct column *column = &table->column[label];
-    int64_t n = count_distinct(column, table->n_rows);
-    bool classes = column->n_words > 0 || (column->whole && n <= MOST_CLASSES_OF_NUMBERS);
+    bool words = column->n_words > 0;
+    bool few = !column->more && column->n_distinct <= MOST_CLASSES_OF_NUMBERS;
+    bool classes = words || (column->whole && few);
     look->target = classes ? RP_TARGET_CLASSES : RP_TARGET_VALUES;
-    if (column->n_words > 0)
-        rp_text_add(&look->notes, "it holds words, %lld different ones: classes to tell apart\n",
-                    (long long)n);
-    else
-        rp_text_add(&look->notes, "it holds %s, %lld different ones: %s\n",
-                    column->whole ? "whole numbers" : "numbers", (long long)n,
-                    classes ? "classes to tell apart (at most 20)" : "values to fit (regression)");
+    rp_text_add(&look->notes, "it holds %s, %s%d different ones: %s\n",
+                words           ? "words"
+                : column->whole ? "whole numbers"
+                                : "numbers",
+                column->more ? "more than " : "", column->n_distinct,
+                words     ? "classes to tell apart"
+                : classes ? "classes to tell apart (at most 20)"
+                          : "values to fit (regression)");
 }
 
 /* ---- columns left out
  * ------------------------------------------------------------------------------------ */
 
+/* Words that come again, at most 20 different ones: each becomes a feature. */
+static bool is_of_few_words(const struct look_table *table, const struct column *column)
+{
+    return column->n_words > 0 && !column->more && column->n_distinct <= MOST_WORDS &&
+           2 * column->n_distinct <= table->n_rows;
+}
+
+/* A feature for each different word of a column, in bytewise order; a gap is none of them. */
+static int add_indicators(struct column *column, struct rp_data_look *look)
+{
+    size_t n = (size_t)column->n_distinct, total = (size_t)look->n_indicators + n;
+    qsort(column->distinct, n, sizeof *column->distinct, compare_cells);
+    look->indicators = rp_mem_grow(look->indicators, total * sizeof *look->indicators);
+    for (size_t i = 0; i < n; i++)
+        look->indicators[look->n_indicators++] = rp_mem_text(
+            "%s=%.*s", column->name, (int)column->distinct[i].length, column->distinct[i].text);
+    return (int)n;
+}
+
+static void indicate_columns(const struct look_table *table, int64_t label,
+                             struct rp_data_look *look)
+{
+    struct rp_text names = {0};
+    for (int64_t i = 0; i < table->n_columns; i++) {
+        struct column *column = &table->column[i];
+        if (i == label || !is_of_few_words(table, column)) continue;
+        int n = add_indicators(column, look);
+        rp_text_add(&names, "%s`%s` (%d)", names.length ? ", " : "", column->name, n);
+    }
+    if (names.length)
+        rp_text_add(&look->notes, "columns of words, a feature for each word: %s\n",
+                    rp_text_get(&names));
+    rp_text_release(&names);
+}
+
 /* Why nothing can be learnt from a column, or NULL. */
 static const char *why_ignored(const struct look_table *table, const struct column *column)
 {
-    if (column->n_words > 0) return "of words";
+    if (column->n_words > 0) return is_of_few_words(table, column) ? NULL : "of many words";
     if (column->n_empty > 0) return "with empty cells";
     if (column->counts && table->n_rows > 2) return "that only number the rows";
     return NULL;
@@ -294,9 +327,15 @@ static enum rp_status choose_columns(const struct look_table *table, const char 
     RP_TRY(choose_label(table, path, wanted, &label, &look->notes, err));
     look->label = rp_mem_copy_text(table->column[label].name);
     choose_kind(table, label, look);
-    ignore_columns(table, label, "of words", look);
+    ignore_columns(table, label, "of many words", look);
     ignore_columns(table, label, "with empty cells", look);
     ignore_columns(table, label, "that only number the rows", look);
+    indicate_columns(table, label, look);
+    if (look->n_indicators > RP_SPEC_MAX_INDICATORS)
+        return rp_error_set(err, RP_STATUS_DATA,
+                            "%s: %d different words in columns of words; at most %d can be "
+                            "features: cut columns out of the file",
+                            path, look->n_indicators, RP_SPEC_MAX_INDICATORS);
     if (look->n_ignore > RP_SPEC_MAX_IGNORE)
         return rp_error_set(err, RP_STATUS_DATA,
                             "%s: %d columns hold words or gaps; at most %d can be left out: cut "

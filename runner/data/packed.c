@@ -188,13 +188,14 @@ static enum rp_status read_all(struct packed_reader *r, struct rp_error *err)
 {
     RP_TRY(read_header(r, err));
     RP_TRY(read_names(r, err));
+    bool targets = !r->source->without_targets;
     if (!r->source->describe) {
-        RP_TRY(read_labels(r, err));
+        if (targets) RP_TRY(read_labels(r, err));
         RP_TRY(rp_data_stream_map(r->stream, &r->set->map, &r->set->map_bytes, err));
         r->set->u8 = (uint8_t *)r->set->map + r->header.pixels_at;
         if (r->hasher) RP_TRY(check_content(r, err));
     }
-    return r->source->class_names ? renumber(r, err) : RP_STATUS_OK;
+    return r->source->class_names && targets ? renumber(r, err) : RP_STATUS_OK;
 }
 
 enum rp_status rp_data_read_packed(struct rp_data_source *source, struct rp_data_set *set,

@@ -87,6 +87,9 @@ static void fill_files(struct rp_spec_dataset *data, const struct rp_value *map)
     add_file(data, get(map, "labels"));
     add_file(data, get(map, "file"));
     for (int i = 0; files && i < files->n; i++) add_file(data, &files->item[i]);
+    const struct rp_value *indicators = get(map, "indicators");
+    for (int i = 0; indicators && i < indicators->n && i < RP_SPEC_MAX_INDICATORS; i++)
+        data->csv_indicators[data->n_csv_indicators++] = (char *)indicators->item[i].text;
     if (data->format == RP_FORMAT_NPY) {
         add_file(data, get(map, "x"));
         add_file(data, get(map, "y"));

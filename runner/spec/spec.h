@@ -15,6 +15,7 @@ enum {
     RP_SPEC_MAX_TRANSFORMS = 16,
     RP_SPEC_MAX_CHANNELS = 1024, /* of normalize; columns of a table too */
     RP_SPEC_MAX_IGNORE = 256,
+    RP_SPEC_MAX_INDICATORS = 1024,
     RP_SPEC_MAX_SPANS = 8,
     RP_SPEC_MAX_HIDDEN = 64,
     RP_SPEC_NAME_BYTES = 41
@@ -82,6 +83,8 @@ struct rp_spec_dataset {
     char csv_delimiter;
     char *csv_ignore[RP_SPEC_MAX_IGNORE]; /* csv: names of columns that are left out */
     int n_csv_ignore;
+    char *csv_indicators[RP_SPEC_MAX_INDICATORS]; /* csv: "COLUMN=WORD", a feature each */
+    int n_csv_indicators;
     char *npz_x, *npz_y;         /* npz: names of the arrays */
     enum rp_synthetic synthetic; /* synthetic: the task */
     int64_t synthetic_samples;

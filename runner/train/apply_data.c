@@ -100,6 +100,8 @@ static enum rp_status guess_format(const char *path, enum rp_format *format, str
     rp_sys_close(fd);
     if (got == sizeof bytes && memcmp(bytes, "\x93NUMPY", 6) == 0)
         *format = RP_FORMAT_NPY;
+    else if (got == sizeof bytes && memcmp(bytes, "RPPACK", 6) == 0)
+        *format = RP_FORMAT_PACKED;
     else if (got >= 4 && memcmp(bytes, "PK\3\4", 4) == 0)
         *format = RP_FORMAT_NPZ;
     else if (got >= 4 && ((memcmp(bytes, "\0\0\x8", 3) == 0 && bytes[3] <= 4) ||

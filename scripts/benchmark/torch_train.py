@@ -1,6 +1,8 @@
 """One training job in PyTorch, for scripts/bench: the peer of a reprise run of the same shapes, batch and optimizer.
 
-    torch_train.py MODEL THREADS SECONDS      prints one JSON object
+    torch_train.py MODEL THREADS SECONDS [BATCH]     prints one JSON object
+
+$BENCH_DEVICE is cpu or cuda; there fp32 means fp32, without TF32.
 """
 import json
 import os
@@ -13,7 +15,9 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 model, threads, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+device = os.environ.get("BENCH_DEVICE", "cpu")
 torch.set_num_threads(threads)
+torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
 torch.manual_seed(1)
 
 
@@ -51,9 +55,11 @@ def cnn():
 SHAPES = {"mlp": (mlp, 128, (784,), torch.optim.AdamW, {}), "cnn": (cnn, 64, (1, 28, 28), torch.optim.SGD, {"momentum": 0.9}),
           "resnet18": (resnet18, 32, (3, 32, 32), torch.optim.SGD, {"momentum": 0.9})}
 build, batch, shape, optimizer, options = SHAPES[model]
-net = build()
+batch = int(sys.argv[4]) if len(sys.argv) > 4 else batch
+net = build().to(device)
 update = optimizer(net.parameters(), lr=1e-6, **options)
 inputs, labels = torch.randn(8, batch, *shape), torch.randint(0, 10, (8, batch))
+inputs, labels = inputs.to(device), labels.to(device)
 
 
 def step(i):
@@ -74,4 +80,5 @@ while len(times) < 5 or time.perf_counter() - begin < seconds:
     times.append(time.perf_counter() - start)
 times.sort()
 print(json.dumps({"samples_per_second": batch / times[len(times) // 2], "first_step": first, "version": torch.__version__,
-                  "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+                  "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 if device == "cpu" else
+                  torch.cuda.max_memory_allocated() / (1 << 20)}))

@@ -71,9 +71,10 @@ def test_which_column_is_the_target(tmp_path):
     header = ["id", "name", "colour", "a", "b", "c", "kind", "gap"]
     write_csv(tmp_path / "t.csv", header, rows)
     result, text = init(tmp_path, "t.csv")
-    assert "label: colour" in text and "ignore: [name, gap, id]" in text
+    assert "label: colour" in text and "ignore: [name, gap, id]" in text and "indicators" not in text
     result, text = init(tmp_path, "t.csv", "--target", "kind", "--out", "kind.yaml")
-    assert "label: kind" in text and "ignore: [name, colour, gap, id]" in text and "target: values" not in text
+    assert "label: kind" in text and "ignore: [name, gap, id]" in text and "target: values" not in text
+    assert "indicators: [colour=blue, colour=green, colour=red]" in text and "rows of 6 numbers" in text
     assert any("--target names it" in note for note in result["notes"])
     call("run", "kind.yaml", "--set", "train.for=2 epochs", cwd=tmp_path)
     result, text = init(tmp_path, "t.csv", "--target", "a", "--out", "a.yaml")
@@ -106,10 +107,75 @@ def test_ignored_columns_exist(tmp_path):
     write_csv(tmp_path / "flowers.csv", HEADER, flowers(30))
     _, text = init(tmp_path, "flowers.csv")
     for ignore, what in (("[nope]", "no column `nope`"), ("[species]", "is the label"),
-                         ("[sepal length, sepal width, petal length, petal width]", "every column")):
+                         ("[sepal length, sepal width, petal length, petal width]", "every column"),
+                         ("[]\n    indicators: [colour=red]", "no column for the indicator `colour=red`"),
+                         ("[]\n    indicators: [species=a]", "is of the label"),
+                         ("[sepal width]\n    indicators: [sepal width=a]", "is of an indicator and under `ignore`")):
         (tmp_path / "job.yaml").write_text(text.replace("label: species", f"label: species\n    ignore: {ignore}"))
         _, err = call("run", "job.yaml", cwd=tmp_path, expect=4)
         assert what in err, err
+
+
+def test_words_become_features(tmp_path):
+    """A table that only its words can tell: as a feature each they do; the same as the columns written out."""
+    random = np.random.default_rng(6)
+    words = {"size": ["L", "M", "S", "a=b"], "up, down": ["down", "up"]}
+    rows, plain = [], []
+    for i in range(400):
+        a, b = random.choice(words["size"]), random.choice(words["up, down"])
+        noise, gap = round(random.normal(), 3), i % 50 == 0
+        kind = int((a in "LM") == (b == "up"))
+        rows.append([noise, "" if gap else a, b, kind])
+        plain.append([noise, *[int(not gap and a == w) for w in words["size"]], *[int(b == w) for w in words["up, down"]], kind])
+    write_csv(tmp_path / "t.csv", ["noise", "size", '"up, down"', "kind"], rows)
+    write_csv(tmp_path / "plain.csv", ["noise", "L", "M", "S", "ab", "down", "up", "kind"], plain)
+    result, text = init(tmp_path, "t.csv", "--target", "kind")
+    assert "ignore" not in text and any("`size` (4)" in note for note in result["notes"])
+    assert "size=a=b" in text and '"up, down=up"' in text
+    assert trains(tmp_path, epochs=40)["accuracy"] > 0.9
+    _, text = init(tmp_path, "plain.csv", "--target", "kind", "--out", "plain.yaml")
+    call("run", "plain.yaml", "--out", "plain", "--set", "train.for=40 epochs", cwd=tmp_path)
+    last = [(tmp_path / run / "digests.jsonl").read_text().splitlines()[-1].split('"chain"')[0] for run in ("run", "plain")]
+    assert last[0] == last[1]
+
+
+def predictions(tmp_path, *args):
+    call("predict", "run", *args, "--out", "p.csv", "--overwrite", cwd=tmp_path)
+    return (tmp_path / "p.csv").read_text().splitlines()
+
+
+def test_predicting_from_a_table(tmp_path):
+    """Columns found by name, words as features, no label needed; what was left out may be missing."""
+    rows = [[i, kind, row[0], row[1], row[-1]] for i, (row, kind) in
+            enumerate((row, ["up", "down", ""][i % 3]) for i, row in enumerate(flowers(90)))]
+    write_csv(tmp_path / "t.csv", ["id", "way", "a", "b", "species"], rows)
+    _, text = init(tmp_path, "t.csv", "--target", "species")
+    assert "ignore: [id]" in text and "indicators: [way=down, way=up]" in text
+    call("run", "job.yaml", "--out", "run", "--set", "train.for=3 epochs", cwd=tmp_path)
+    whole = predictions(tmp_path, "--data", "t.csv")
+    write_csv(tmp_path / "new.csv", ["b", "a", "more", "way"], [[row[3], row[2], "x", row[1]] for row in rows])
+    assert predictions(tmp_path, "--data", "new.csv") == whole and len(whole) == 91
+    write_csv(tmp_path / "new.csv", ["b", "a", "way"], [[row[3], row[2], "sideways"] for row in rows])
+    assert predictions(tmp_path, "--data", "new.csv") != whole
+    write_csv(tmp_path / "new.csv", ["b", "a"], [[row[3], row[2]] for row in rows])
+    _, err = call("predict", "run", "--data", "new.csv", "--out", "q.csv", cwd=tmp_path, expect=4)
+    assert "way" in err
+
+
+@pytest.mark.skipif(not HAS_IMAGES, reason="built without libpng and libjpeg")
+def test_predicting_from_packed_images(tmp_path):
+    """Of other classes than those that were trained on, too: a folder `new` has no names to offer."""
+    made_data.image_folder(tmp_path / "pets", ["cat", "dog"], 12, shape=(8, 8, 3))
+    init(tmp_path, "pets")
+    call("run", "job.yaml", "--out", "run", "--set", "train.for=3 epochs", cwd=tmp_path)
+    whole = predictions(tmp_path, "--data", "pets.packed")
+    assert len(whole) == 25 and any("cat" in line or "dog" in line for line in whole[1:])
+    made_data.image_folder(tmp_path / "more", ["new"], 5, shape=(8, 8, 3), seed=3)
+    call("pack", "more", "--size", "8", "--out", "more.packed", cwd=tmp_path)
+    assert len(predictions(tmp_path, "--data", "more.packed")) == 6
+    call("eval", "run", "--data", "pets.packed", cwd=tmp_path)
+    _, err = call("eval", "run", "--data", "more.packed", cwd=tmp_path, expect=4)
+    assert "does not occur in data.train" in err
 
 
 def test_wide_csv(tmp_path):
@@ -229,6 +295,20 @@ def test_folder_of_images(tmp_path):
     assert "79 images of 8 x 8 x 3" in text and "kind: mlp" in text
     _, text = init(tmp_path, "pets.packed", "--out", "d.yaml")
     assert "79 images of 8 x 8 x 3" in text
+
+
+@pytest.mark.skipif(not HAS_IMAGES, reason="built without libpng and libjpeg")
+def test_folder_with_train_val_test(tmp_path):
+    """As data sets are often handed out: each part is packed alike, classes agree by name."""
+    for part, classes, n in (("train", ["cat", "dog", "eel"], 16), ("val", ["dog", "eel"], 4), ("test", ["eel"], 3)):
+        made_data.image_folder(tmp_path / "pets" / part, classes, n, shape=(14, 12, 3) if part == "train" else (30, 40, 3))
+    result, text = init(tmp_path, "pets")
+    assert "file: pets-train.packed" in text and "file: pets-valid.packed" in text and "file: pets-test.packed" in text
+    assert "fraction" not in text and "48 images of 14 x 12 x 3, 3 classes" in text and text.count("sha256") == 3
+    assert made_data.read_packed(tmp_path / "pets-test.packed")["pixels"].shape == (3, 14, 12, 3)
+    trains(tmp_path, epochs=2, at_most=1e3)
+    out, _ = call("eval", "run", "--split", "test", cwd=tmp_path)
+    assert "3" in out
 
 
 def test_paths_start_at_the_spec(tmp_path):

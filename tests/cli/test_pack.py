@@ -1,6 +1,7 @@
 """`reprise pack`: what lies in the file, bit for bit, and what it does with broken images."""
 import os
 import pathlib
+import signal
 import struct
 import subprocess
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 import made_data
-from reprise import PROGRAM, call, call_json, run, write
+from reprise import PROGRAM, call, call_json, kill_when, run, start, write
 
 MODULE = pathlib.Path(PROGRAM).parent / "reprise_images.so"
 JPEG = os.environ.get("JPEG_RAW", "")
@@ -166,6 +167,17 @@ def test_broken_images(tmp_path):
     _, err = call("pack", tmp_path / "none", "--size", 16, "--out", out, "--skip-broken", expect=4)
     assert "none of its 1 images decodes" in err
     assert out.read_bytes() == good.read_bytes()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_nothing(tmp_path, number):
+    made_data.image_folder(tmp_path / "in", ["a"], 1)
+    data = (tmp_path / "in" / "a" / "000.png").read_bytes()
+    for i in range(4000):
+        (tmp_path / "in" / "a" / f"{i:05}.png").write_bytes(data)
+    process = start("pack", tmp_path / "in", "--size", 400, "--out", tmp_path / "o", "--threads", 1)
+    assert kill_when(process, lambda: list(tmp_path.glob("o.tmp*")), number) == 20
+    assert [p.name for p in tmp_path.iterdir()] == ["in"]
 
 
 def test_bad_input(tmp_path):

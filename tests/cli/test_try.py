@@ -81,6 +81,7 @@ def test_fails_as_the_run_would(tmp_path):
 
     fails(2, "holds a run of another spec", "--set", "seed=8", out="other")
     fails(2, "--set", "--set", "train.batch=none")
+    fails(2, "--try goes without --stop-after", "--stop-after", "1h")
     fails(5, "optimizer state", "--set", "model.hidden=[1000000, 1000000]")
     fails(6, "the loss is", "--set", "train.optimizer.lr=1e6", "--set", "model.activation=relu",
           "--set", "train.schedule.warmup=0 steps", "--set", "data.transform=[{normalize: {mean: 0, std: 1.0e-38}}]")
