@@ -6,7 +6,7 @@ file(GLOB RP_CUDA_SOURCES CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/kernels/cuda/*.c
 
 # The ops themselves (shapes, checks) go into a module a second time: it calls nothing of the program.
 file(GLOB RP_OP_SOURCES CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/kernels/*.c)
-list(REMOVE_ITEM RP_OP_SOURCES ${CMAKE_SOURCE_DIR}/kernels/module.c)
+set(RP_MODULE_ERRORS ${CMAKE_SOURCE_DIR}/runner/base/base.c)
 add_library(rp_ops OBJECT ${RP_OP_SOURCES})
 target_link_libraries(rp_ops PUBLIC rp_options)
 
@@ -30,11 +30,12 @@ if(RP_CUDA AND RP_NVCC AND NOT RP_SANITIZE)
     list(TRANSFORM RP_CUDA_ARCHS PREPEND sm_ OUTPUT_VARIABLE names)
     string(JOIN " " names ${names})
     string(REGEX MATCH "^[0-9]+\\.[0-9]+" version ${CMAKE_CUDA_COMPILER_VERSION})
-    add_library(reprise_cuda MODULE ${RP_CUDA_SOURCES} $<TARGET_OBJECTS:rp_ops>)
+    add_library(reprise_cuda MODULE ${RP_CUDA_SOURCES} ${RP_MODULE_ERRORS} $<TARGET_OBJECTS:rp_ops>)
     set_target_properties(reprise_cuda PROPERTIES PREFIX "" LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR})
     target_include_directories(reprise_cuda PRIVATE ${CMAKE_SOURCE_DIR}/runner ${CMAKE_SOURCE_DIR}/kernels)
     target_compile_options(reprise_cuda PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:${RP_CUDA_FLAGS}
-      -Xcompiler=-ffp-contract=off,-fvisibility=hidden,-Wall,-Wextra,-Wno-unused-parameter -Werror=cross-execution-space-call>)
+      -Xcompiler=-ffp-contract=off,-fvisibility=hidden,-Wall,-Wextra,-Wno-unused-parameter -Werror=cross-execution-space-call>
+      $<$<COMPILE_LANGUAGE:C>:-fvisibility=hidden>)
     target_compile_definitions(reprise_cuda PRIVATE RP_CUDA_BUILD="CUDA ${version}, ${names}")
     target_link_options(reprise_cuda PRIVATE -static-libgcc -static-libstdc++ -Wl,--as-needed,-z,defs,--exclude-libs,ALL,-s)
     target_link_libraries(reprise_cuda PRIVATE Threads::Threads)

@@ -49,6 +49,13 @@ static char *find_module(const char *name, bool *found)
     return absolute;
 }
 
+bool rp_extension_is_there(const char *name)
+{
+    bool found = false;
+    rp_mem_free(find_module(name, &found));
+    return found;
+}
+
 static enum rp_status enter(void *handle, const char *path, const struct rp_extension **module,
                             struct rp_error *err)
 {

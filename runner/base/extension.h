@@ -33,4 +33,7 @@ RP_NODISCARD enum rp_status rp_extension_open(const char *name, const char *advi
                                               const struct rp_extension **module,
                                               struct rp_error *err);
 
+/* Is there a file of that name where modules are looked for? */
+bool rp_extension_is_there(const char *name);
+
 #endif

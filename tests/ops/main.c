@@ -3,7 +3,7 @@
 #include "module.h"
 #include "ops_test.h"
 
-static const struct rp_module_v1 *module;
+static const struct rp_device_module *module;
 
 void die(const char *what, const struct rp_error *err)
 {
@@ -18,7 +18,7 @@ bool case_matches(const struct op_case *c, const char *filter)
 
 const char *device_paths(void)
 {
-    return module ? module->name : rp_cpu_paths();
+    return module ? module->extension.name : rp_cpu_paths();
 }
 
 bool device_is_cpu(void)
@@ -46,21 +46,21 @@ void device_close(struct rp_device *device)
     if (device) device->table->close(device);
 }
 
-static void warn(const char *text)
+/* Modules are found by folder. */
+static void module_open(char *path)
 {
-    printf("%s\n", text);
-}
-
-static enum rp_status keep_error(struct rp_error *err, enum rp_status status, const char *text)
-{
-    return rp_error_set(err, status, "%s", text);
-}
-
-static void module_open(const char *path)
-{
-    static const struct rp_host_v1 host = {RP_MODULE_VERSION, warn, keep_error};
     struct rp_error err = {0};
-    if (rp_module_open(path, &host, &module, &err) != RP_STATUS_OK) die("module", &err);
+    const struct rp_extension *extension = NULL;
+    char *slash = strrchr(path, '/');
+    if (slash) *slash = '\0';
+    setenv("REPRISE_MODULES", slash ? path : ".", 1);
+    if (rp_extension_open(RP_CUDA_MODULE, "build it", &extension, &err) != RP_STATUS_OK)
+        die("module", &err);
+    module = (const struct rp_device_module *)extension;
+    if (module->abi != rp_module_abi()) {
+        printf("the module is of another build\n");
+        exit(1);
+    }
 }
 
 /* An op without a case is an op without a test. */
