@@ -5,7 +5,9 @@
  * one that pins no memory. */
 #include "sim_int.h"
 
+#include <deque>
 #include <map>
+#include <set>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -15,18 +17,28 @@ using rp_sim::options;
 struct rp_sim_graph {
     std::vector<std::function<int()>> work;
 };
+/* Seed 0: everything is done as late as it may be, when somebody waits for it; 1: at once; any
+ * other: now one, now the other. Who reads or refills memory too early, and a stream that does not
+ * wait for another, show in the results. */
 struct rp_sim_stream {
     rp_sim_graph *capturing = nullptr;
+    std::deque<std::function<int()>> late;
+    uint64_t done = 0; /* things done; `late` are those after */
 };
 struct rp_sim_event {
     double at = 0;
+    rp_sim_stream *stream = nullptr;
+    uint64_t upto = 0; /* things on that stream before it */
 };
 
 namespace
 {
 
-cudaError_t last_code;
+cudaError_t last_code, fault;
+std::set<rp_sim_stream *> streams;
+uint64_t things;                 /* asked for so far */
 std::map<void *, size_t> blocks; /* device memory handed out */
+std::map<const char *, size_t> pinned;
 size_t used;
 std::mutex lock;
 
@@ -41,10 +53,31 @@ size_t memory_bytes()
     return (size_t)number_of("RP_SIM_MEMORY", (uint64_t)8 << 30);
 }
 
+bool is_pinned(const void *block)
+{
+    const char *at = static_cast<const char *>(block);
+    auto next = pinned.upper_bound(at);
+    if (next == pinned.begin()) return false;
+    --next;
+    return at < next->first + next->second;
+}
+
 cudaError_t fails(cudaError_t code)
 {
     if (code != cudaSuccess) last_code = code;
     return code;
+}
+
+/* Does what is late on a stream up to number `upto`; a fault stays, as on a device. */
+cudaError_t catch_up(rp_sim_stream *stream, uint64_t upto)
+{
+    while (stream && !stream->late.empty() && stream->done < upto) {
+        std::function<int()> what = std::move(stream->late.front());
+        stream->late.pop_front();
+        stream->done++;
+        if (what() != 0) fault = fails(cudaErrorLaunchFailure);
+    }
+    return fault;
 }
 
 } // namespace
@@ -55,11 +88,13 @@ namespace rp_sim
 int enqueue(void *stream, std::function<int()> what)
 {
     rp_sim_stream *s = static_cast<rp_sim_stream *>(stream);
-    if (s && s->capturing) {
+    if (!s) return what() == 0 ? cudaSuccess : cudaErrorLaunchFailure;
+    if (s->capturing)
         s->capturing->work.push_back(std::move(what));
-        return cudaSuccess;
-    }
-    return what() == 0 ? cudaSuccess : fails(cudaErrorLaunchFailure);
+    else
+        s->late.push_back(std::move(what));
+    bool now = options.seed == 1 || (options.seed > 1 && mix(options.seed ^ mix(++things)) & 1);
+    return now && !s->capturing ? catch_up(s, UINT64_MAX) : cudaSuccess;
 }
 
 } // namespace rp_sim
@@ -161,6 +196,7 @@ cudaError_t cudaFree(void *block)
     std::lock_guard<std::mutex> hold(lock);
     auto found = blocks.find(block);
     if (!block) return cudaSuccess;
+    for (rp_sim_stream *stream : streams) catch_up(stream, UINT64_MAX);
     if (found == blocks.end()) return fails(cudaErrorInvalidValue);
     used -= found->second;
     blocks.erase(found);
@@ -172,33 +208,50 @@ cudaError_t cudaHostAlloc(void **block, size_t bytes, unsigned flags)
 {
     (void)flags;
     *block = malloc(bytes ? bytes : 1);
+    if (*block) pinned[static_cast<char *>(*block)] = bytes;
     return *block ? cudaSuccess : fails(cudaErrorMemoryAllocation);
 }
 
 cudaError_t cudaFreeHost(void *block)
 {
+    pinned.erase(static_cast<char *>(block));
     free(block);
     return cudaSuccess;
 }
 
 cudaError_t cudaHostRegister(void *block, size_t bytes, unsigned flags)
 {
-    (void)block, (void)bytes, (void)flags;
-    return number_of("RP_SIM_PINNED", 1) ? cudaSuccess : fails(cudaErrorMemoryAllocation);
+    (void)flags;
+    if (number_of("RP_SIM_PINNED", 1) == 0) return fails(cudaErrorMemoryAllocation);
+    pinned[static_cast<char *>(block)] = bytes;
+    return cudaSuccess;
 }
 
 cudaError_t cudaHostUnregister(void *block)
 {
-    (void)block;
+    pinned.erase(static_cast<char *>(block));
     return cudaSuccess;
 }
 
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind,
                             cudaStream_t stream)
 {
-    (void)kind;
-    return rp_sim::enqueue(stream, [=] {
+    bool is_late =
+        kind == cudaMemcpyDeviceToDevice || is_pinned(kind == cudaMemcpyDeviceToHost ? to : from);
+    if (is_late || stream->capturing)
+        return rp_sim::enqueue(stream, [=] {
+            memcpy(to, from, bytes);
+            return 0;
+        });
+    if (kind == cudaMemcpyDeviceToHost) {
+        catch_up(stream, UINT64_MAX);
         memcpy(to, from, bytes);
+        return fault;
+    }
+    std::vector<char> taken(static_cast<const char *>(from),
+                            static_cast<const char *>(from) + bytes);
+    return rp_sim::enqueue(stream, [=] {
+        memcpy(to, taken.data(), bytes);
         return 0;
     });
 }
@@ -217,24 +270,33 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags)
 {
     (void)flags;
     *stream = new rp_sim_stream;
+    streams.insert(*stream);
     return cudaSuccess;
 }
 
 cudaError_t cudaStreamDestroy(cudaStream_t stream)
 {
+    catch_up(stream, UINT64_MAX);
+    streams.erase(stream);
     delete stream;
     return cudaSuccess;
 }
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream)
 {
-    return stream->capturing ? fails(cudaErrorInvalidValue) : cudaSuccess;
+    if (stream->capturing) return fails(cudaErrorInvalidValue);
+    return catch_up(stream, UINT64_MAX);
 }
 
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags)
 {
-    (void)stream, (void)event, (void)flags;
-    return cudaSuccess;
+    rp_sim_stream *of = event->stream;
+    uint64_t upto = event->upto; /* of now: the event may be recorded again */
+    (void)flags;
+    return rp_sim::enqueue(stream, [=] {
+        catch_up(of, upto);
+        return 0;
+    });
 }
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags)
@@ -253,7 +315,8 @@ cudaError_t cudaEventDestroy(cudaEvent_t event)
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
 {
     timespec now;
-    (void)stream;
+    event->stream = stream;
+    event->upto = stream->done + stream->late.size();
     clock_gettime(CLOCK_MONOTONIC, &now);
     event->at = (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
     return cudaSuccess;
@@ -261,8 +324,7 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event)
 {
-    (void)event;
-    return cudaSuccess;
+    return catch_up(event->stream, event->upto);
 }
 
 cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t from, cudaEvent_t to)
