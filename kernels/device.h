@@ -43,6 +43,15 @@ struct rp_device_table {
     void (*free)(struct rp_device *device, void *block);
     enum rp_status (*copy_in)(struct rp_device *device, void *to, const void *host, size_t bytes,
                               struct rp_error *err);
+    /* Memory of the host that copy_in reads where it lies, and may go on reading until copies_wait
+     * returns. Where it cannot be pinned nothing is lost but time. */
+    void (*pin)(struct rp_device *device, void *block, size_t bytes);
+    void (*unpin)(struct rp_device *device, void *block);
+    enum rp_status (*copies_wait)(struct rp_device *device, struct rp_error *err);
+    /* Pinned memory that a copy_in will ask for: it may be fetched now, beside the work under way.
+     * NULL: forget what was fetched. The pointer itself is NULL where there is no use for it. */
+    enum rp_status (*copy_ahead)(struct rp_device *device, const void *host, size_t bytes,
+                                 struct rp_error *err);
     enum rp_status (*copy_out)(struct rp_device *device, void *host, const void *from, size_t bytes,
                                struct rp_error *err);
     /* All of them, and one wait. */

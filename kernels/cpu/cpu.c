@@ -190,6 +190,16 @@ static enum rp_status cpu_copy_in(struct rp_device *device, void *to, const void
     return RP_STATUS_OK;
 }
 
+static void cpu_pin(struct rp_device *device, void *block, size_t bytes)
+{
+    (void)device, (void)block, (void)bytes;
+}
+
+static void cpu_unpin(struct rp_device *device, void *block)
+{
+    (void)device, (void)block;
+}
+
 static enum rp_status cpu_copy_out(struct rp_device *device, void *host, const void *from,
                                    size_t bytes, struct rp_error *err)
 {
@@ -322,6 +332,9 @@ const struct rp_device_table rp_device_cpu = {
     .alloc = cpu_alloc,
     .free = cpu_free,
     .copy_in = cpu_copy_in,
+    .pin = cpu_pin,
+    .unpin = cpu_unpin,
+    .copies_wait = cpu_sync,
     .copy_out = cpu_copy_out,
     .copy_out_many = cpu_copy_out_many,
     .zero = cpu_zero,

@@ -1,15 +1,37 @@
 /* copy.cu - copies between host and device, and filling.
  *
- * The caller's memory is his own again when a call returns, so bytes pass through a ring of pinned
- * blocks: the processor copies into one while the GPU fetches another. */
+ * Memory that is not pinned is the caller's own again when a call returns: its bytes pass through a
+ * ring of pinned blocks, of which the processor fills one while the GPU fetches another. Pinned
+ * memory is read where it lies. What was asked for ahead is fetched on a stream of its own into a
+ * block on the device; when it is wanted, a copy within the device is all that is left. */
 #include "cuda/gpu.h"
 
 #include <stdlib.h>
 
-enum { SLOTS = 4 };
+enum { SLOTS = 4, PINNED = 4, AHEAD = 2 /* input and target */ };
 static const size_t slot_bytes = (size_t)4 << 20;
 
+struct pinned {
+    const unsigned char *block;
+    size_t bytes;
+};
+
+/* A block on the device that holds, or will, what lies at `host`. */
+struct ahead {
+    const void *host;
+    size_t bytes, capacity;
+    void *block;
+    cudaEvent_t fetched; /* the host's memory has been read */
+    cudaEvent_t taken;   /* the block has been copied from */
+    bool full, was_taken;
+};
+
 struct rp_cuda_staging {
+    struct pinned pinned[PINNED];
+    cudaEvent_t direct; /* the last copy from pinned memory that was not ahead */
+    bool is_direct;     /* there was one */
+    cudaStream_t fetching;
+    struct ahead ahead[AHEAD];
     unsigned char *block; /* SLOTS slots, pinned */
     cudaEvent_t done[SLOTS];
     bool used[SLOTS]; /* the event has been recorded */
@@ -26,6 +48,12 @@ enum rp_status rp_cuda_staging_open(struct rp_cuda *cuda, struct rp_error *err)
     s->block = (unsigned char *)block;
     for (int i = 0; i < SLOTS; i++)
         RP_CUDA_TRY(cudaEventCreateWithFlags(&s->done[i], cudaEventDisableTiming));
+    RP_CUDA_TRY(cudaStreamCreateWithFlags(&s->fetching, cudaStreamNonBlocking));
+    RP_CUDA_TRY(cudaEventCreateWithFlags(&s->direct, cudaEventDisableTiming));
+    for (int i = 0; i < AHEAD; i++) {
+        RP_CUDA_TRY(cudaEventCreateWithFlags(&s->ahead[i].fetched, cudaEventDisableTiming));
+        RP_CUDA_TRY(cudaEventCreateWithFlags(&s->ahead[i].taken, cudaEventDisableTiming));
+    }
     return RP_STATUS_OK;
 }
 
@@ -33,6 +61,14 @@ void rp_cuda_staging_close(struct rp_cuda *cuda)
 {
     struct rp_cuda_staging *s = cuda->staging;
     if (!s) return;
+    if (s->fetching) (void)cudaStreamSynchronize(s->fetching);
+    for (int i = 0; i < AHEAD; i++) {
+        if (s->ahead[i].fetched) (void)cudaEventDestroy(s->ahead[i].fetched);
+        if (s->ahead[i].taken) (void)cudaEventDestroy(s->ahead[i].taken);
+        (void)cudaFree(s->ahead[i].block);
+    }
+    if (s->direct) (void)cudaEventDestroy(s->direct);
+    if (s->fetching) (void)cudaStreamDestroy(s->fetching);
     for (int i = 0; i < SLOTS; i++)
         if (s->done[i]) (void)cudaEventDestroy(s->done[i]);
     if (s->block) (void)cudaFreeHost(s->block);
@@ -55,11 +91,119 @@ static enum rp_status take_slot(struct rp_cuda *cuda, int *slot, struct rp_error
     return RP_STATUS_OK;
 }
 
-enum rp_status rp_cuda_copy_in(struct rp_device *device, void *to, const void *host, size_t bytes,
-                               struct rp_error *err)
+/* ---- pinned memory ----------------------------------------------------------------------------
+ */
+
+void rp_cuda_pin(struct rp_device *device, void *block, size_t bytes)
+{
+    struct rp_cuda_staging *s = ((struct rp_cuda *)device)->staging;
+    for (int i = 0; i < PINNED; i++) {
+        if (s->pinned[i].block) continue;
+        if (cudaHostRegister(block, bytes, cudaHostRegisterDefault) == cudaSuccess) {
+            s->pinned[i].block = (const unsigned char *)block;
+            s->pinned[i].bytes = bytes;
+        }
+        (void)cudaGetLastError(); /* a limit of locked memory is no fault */
+        return;
+    }
+}
+
+void rp_cuda_unpin(struct rp_device *device, void *block)
 {
     struct rp_cuda *cuda = (struct rp_cuda *)device;
-    RP_TRY(rp_cuda_graph_cut(cuda, err));
+    struct rp_cuda_staging *s = cuda->staging;
+    (void)cudaStreamSynchronize(cuda->stream);
+    (void)cudaStreamSynchronize(s->fetching);
+    for (int i = 0; i < AHEAD; i++) s->ahead[i].full = false;
+    for (int i = 0; i < PINNED; i++) {
+        if (s->pinned[i].block != block) continue;
+        (void)cudaHostUnregister(block);
+        s->pinned[i].block = NULL;
+    }
+}
+
+static bool is_pinned(const struct rp_cuda_staging *s, const void *host, size_t bytes)
+{
+    const unsigned char *at = (const unsigned char *)host;
+    for (int i = 0; i < PINNED; i++) {
+        const struct pinned *p = &s->pinned[i];
+        if (p->block && at >= p->block && at + bytes <= p->block + p->bytes) return true;
+    }
+    return false;
+}
+
+enum rp_status rp_cuda_copies_wait(struct rp_device *device, struct rp_error *err)
+{
+    struct rp_cuda_staging *s = ((struct rp_cuda *)device)->staging;
+    if (s->is_direct) RP_CUDA_TRY(cudaEventSynchronize(s->direct));
+    s->is_direct = false;
+    for (int i = 0; i < AHEAD; i++)
+        if (s->ahead[i].host) RP_CUDA_TRY(cudaEventSynchronize(s->ahead[i].fetched));
+    return RP_STATUS_OK;
+}
+
+/* ---- ahead ------------------------------------------------------------------------------------
+ */
+
+static enum rp_status fetch(struct rp_cuda *cuda, struct ahead *a, const void *host, size_t bytes,
+                            struct rp_error *err)
+{
+    cudaStream_t stream = cuda->staging->fetching;
+    if (bytes > a->capacity) { /* the first time: sizes stay what they are */
+        RP_CUDA_TRY(cudaStreamSynchronize(cuda->stream));
+        (void)cudaFree(a->block);
+        a->capacity = 0;
+        RP_CUDA_TRY(cudaMalloc(&a->block, bytes));
+        a->capacity = bytes;
+    }
+    if (a->was_taken) RP_CUDA_TRY(cudaStreamWaitEvent(stream, a->taken, 0));
+    RP_CUDA_TRY(cudaMemcpyAsync(a->block, host, bytes, cudaMemcpyHostToDevice, stream));
+    RP_CUDA_TRY(cudaEventRecord(a->fetched, stream));
+    a->host = host;
+    a->bytes = bytes;
+    a->full = true;
+    return RP_STATUS_OK;
+}
+
+enum rp_status rp_cuda_copy_ahead(struct rp_device *device, const void *host, size_t bytes,
+                                  struct rp_error *err)
+{
+    struct rp_cuda *cuda = (struct rp_cuda *)device;
+    struct rp_cuda_staging *s = cuda->staging;
+    RP_TRY(rp_cuda_graph_cut(cuda, err)); /* the work that this is beside */
+    for (int i = 0; i < AHEAD; i++) {
+        if (!host)
+            s->ahead[i].full = false;
+        else if (!s->ahead[i].full)
+            return is_pinned(s, host, bytes) ? fetch(cuda, &s->ahead[i], host, bytes, err)
+                                             : RP_STATUS_OK;
+    }
+    return RP_STATUS_OK;
+}
+
+/* What was fetched ahead, to its place. */
+static enum rp_status take_ahead(struct rp_cuda *cuda, void *to, const void *host, size_t bytes,
+                                 bool *found, struct rp_error *err)
+{
+    *found = false;
+    for (int i = 0; i < AHEAD && !*found; i++) {
+        struct ahead *a = &cuda->staging->ahead[i];
+        if (!a->full || a->host != host || a->bytes != bytes) continue;
+        RP_CUDA_TRY(cudaStreamWaitEvent(cuda->stream, a->fetched, 0));
+        RP_CUDA_TRY(cudaMemcpyAsync(to, a->block, bytes, cudaMemcpyDeviceToDevice, cuda->stream));
+        RP_CUDA_TRY(cudaEventRecord(a->taken, cuda->stream));
+        a->full = false;
+        a->was_taken = *found = true;
+    }
+    return RP_STATUS_OK;
+}
+
+/* ---- copies -----------------------------------------------------------------------------------
+ */
+
+static enum rp_status copy_staged(struct rp_cuda *cuda, void *to, const void *host, size_t bytes,
+                                  struct rp_error *err)
+{
     for (size_t at = 0; at < bytes; at += slot_bytes) {
         size_t n = bytes - at < slot_bytes ? bytes - at : slot_bytes;
         int slot = 0;
@@ -69,6 +213,22 @@ enum rp_status rp_cuda_copy_in(struct rp_device *device, void *to, const void *h
                                     cudaMemcpyHostToDevice, cuda->stream));
         RP_CUDA_TRY(cudaEventRecord(cuda->staging->done[slot], cuda->stream));
     }
+    return RP_STATUS_OK;
+}
+
+enum rp_status rp_cuda_copy_in(struct rp_device *device, void *to, const void *host, size_t bytes,
+                               struct rp_error *err)
+{
+    struct rp_cuda *cuda = (struct rp_cuda *)device;
+    struct rp_cuda_staging *s = cuda->staging;
+    bool found = false;
+    RP_TRY(rp_cuda_graph_cut(cuda, err));
+    RP_TRY(take_ahead(cuda, to, host, bytes, &found, err));
+    if (found) return RP_STATUS_OK;
+    if (!is_pinned(s, host, bytes)) return copy_staged(cuda, to, host, bytes, err);
+    RP_CUDA_TRY(cudaMemcpyAsync(to, host, bytes, cudaMemcpyHostToDevice, cuda->stream));
+    RP_CUDA_TRY(cudaEventRecord(s->direct, cuda->stream));
+    s->is_direct = true;
     return RP_STATUS_OK;
 }
 

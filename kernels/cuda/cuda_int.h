@@ -87,12 +87,16 @@ extern const struct rp_device_table rp_cuda_table;
 RP_NODISCARD enum rp_status rp_cuda_run_now(struct rp_cuda *cuda, const struct rp_op_call *call,
                                             const struct rp_pass *pass, struct rp_error *err);
 
-/* copy.cu: memory and copies, through pinned staging so that the caller's memory is free again when
- * a call returns. */
+/* copy.cu: copies and filling. */
 RP_NODISCARD enum rp_status rp_cuda_staging_open(struct rp_cuda *cuda, struct rp_error *err);
 void rp_cuda_staging_close(struct rp_cuda *cuda);
 RP_NODISCARD enum rp_status rp_cuda_copy_in(struct rp_device *device, void *to, const void *host,
                                             size_t bytes, struct rp_error *err);
+void rp_cuda_pin(struct rp_device *device, void *block, size_t bytes);
+void rp_cuda_unpin(struct rp_device *device, void *block);
+RP_NODISCARD enum rp_status rp_cuda_copies_wait(struct rp_device *device, struct rp_error *err);
+RP_NODISCARD enum rp_status rp_cuda_copy_ahead(struct rp_device *device, const void *host,
+                                               size_t bytes, struct rp_error *err);
 RP_NODISCARD enum rp_status rp_cuda_copy_out(struct rp_device *device, void *host, const void *from,
                                              size_t bytes, struct rp_error *err);
 RP_NODISCARD enum rp_status rp_cuda_copy_out_many(struct rp_device *device,

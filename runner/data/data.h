@@ -165,12 +165,15 @@ RP_NODISCARD enum rp_status rp_data_pack(const struct rp_pack_options *options,
                                          struct rp_pack_result *result, struct rp_error *err);
 void rp_pack_result_release(struct rp_pack_result *result);
 
-/* Prefetch: one thread fills the next `depth` batches ahead of the step. Positions that follow the
- * pattern of those before (a stride, or passes of a step and a jump) come at once; any other costs
- * one filling. */
+/* Prefetch: `threads` threads (1 to `depth`) fill the next `depth` batches ahead of the step, a
+ * batch each. Positions that follow the pattern of those before (a stride, or passes of a step and
+ * a jump) come at once; any other costs one filling. */
 struct rp_loader;
 RP_NODISCARD enum rp_status rp_loader_open(const struct rp_data *data, int64_t n_samples, int depth,
-                                           struct rp_loader **loader, struct rp_error *err);
+                                           int threads, struct rp_loader **loader,
+                                           struct rp_error *err);
+/* The memory that every batch lies in. */
+void *rp_loader_block(const struct rp_loader *loader, size_t *bytes);
 /* The batch at `position` (n_samples of them); x and y stay valid until the next call. */
 void rp_loader_take(struct rp_loader *loader, uint64_t position, const float **x, const void **y);
 void rp_loader_close(struct rp_loader *loader); /* NULL is fine */

@@ -1,4 +1,4 @@
-/* loader.c - one thread that fills the next batches while the step works on this one.
+/* loader.c - threads that fill the next batches while the step works on this one.
  *
  * A ring of depth + 1 buffers: one is held by the caller, the others are filled or being filled.
  * What comes next is guessed from the distances between the positions asked for so far, which
@@ -26,8 +26,9 @@ struct rp_loader {
     struct slot *slots;
     int n_slots;
     void *block; /* all buffers */
-    pthread_t thread;
-    bool has_thread;
+    size_t bytes;
+    pthread_t *threads; /* at most n_slots - 1, so that a slot is always left to fill here */
+    int n_threads;
     pthread_mutex_t mutex;
     pthread_cond_t work, done; /* there may be something to fill; a slot was filled */
     /* Under the mutex: */
@@ -171,7 +172,7 @@ void rp_loader_take(struct rp_loader *loader, uint64_t position, const float **x
     bool in_order = loader->n_ahead > 0 && position == loader->last + guess_delta(loader, 0);
     struct slot *slot = in_order ? find_guess(loader, position) : NULL;
     remember(loader, position);
-    pthread_cond_signal(&loader->work);
+    pthread_cond_broadcast(&loader->work);
     if (slot) {
         loader->n_ahead--;
         while (slot->state == SLOT_FILLING) pthread_cond_wait(&loader->done, &loader->mutex);
@@ -189,7 +190,17 @@ void rp_loader_take(struct rp_loader *loader, uint64_t position, const float **x
 /* ---- opening and closing
  * ----------------------------------------------------------------------------- */
 
-enum rp_status rp_loader_open(const struct rp_data *data, int64_t n_samples, int depth,
+/* Without any, every batch is filled when it is taken. */
+static void start_threads(struct rp_loader *loader, int n)
+{
+    if (n > loader->n_slots - 1) n = loader->n_slots - 1;
+    loader->threads = RP_NEW_ARRAY(pthread_t, n < 1 ? 1 : n);
+    for (int i = 0; i < n; i++)
+        if (pthread_create(&loader->threads[loader->n_threads], NULL, run_loader, loader) == 0)
+            loader->n_threads++;
+}
+
+enum rp_status rp_loader_open(const struct rp_data *data, int64_t n_samples, int depth, int threads,
                               struct rp_loader **out, struct rp_error *err)
 {
     const struct rp_data_shape *shape = rp_data_shape(data);
@@ -203,7 +214,8 @@ enum rp_status rp_loader_open(const struct rp_data *data, int64_t n_samples, int
     loader->period = 1;
     loader->n_slots = (depth < 1 ? 1 : depth) + 1;
     loader->slots = RP_NEW_ARRAY(struct slot, loader->n_slots);
-    loader->block = rp_mem_try(slot_bytes * (size_t)loader->n_slots);
+    loader->bytes = slot_bytes * (size_t)loader->n_slots;
+    loader->block = rp_mem_try(loader->bytes);
     if (!loader->block) {
         enum rp_status status =
             rp_error_set(err, RP_STATUS_MEMORY,
@@ -218,24 +230,29 @@ enum rp_status rp_loader_open(const struct rp_data *data, int64_t n_samples, int
         loader->slots[i].x = (float *)((char *)loader->block + slot_bytes * (size_t)i);
         loader->slots[i].y = (char *)loader->slots[i].x + x_bytes(shape, n_samples);
     }
-    loader->has_thread = pthread_create(&loader->thread, NULL, run_loader, loader) == 0;
+    start_threads(loader, threads);
     *out = loader;
     return RP_STATUS_OK;
+}
+
+void *rp_loader_block(const struct rp_loader *loader, size_t *bytes)
+{
+    *bytes = loader->bytes;
+    return loader->block;
 }
 
 void rp_loader_close(struct rp_loader *loader)
 {
     if (!loader) return;
-    if (loader->has_thread) {
-        pthread_mutex_lock(&loader->mutex);
-        loader->closing = true;
-        pthread_cond_signal(&loader->work);
-        pthread_mutex_unlock(&loader->mutex);
-        pthread_join(loader->thread, NULL);
-    }
+    pthread_mutex_lock(&loader->mutex);
+    loader->closing = true;
+    pthread_cond_broadcast(&loader->work);
+    pthread_mutex_unlock(&loader->mutex);
+    for (int i = 0; i < loader->n_threads; i++) pthread_join(loader->threads[i], NULL);
     pthread_cond_destroy(&loader->done);
     pthread_cond_destroy(&loader->work);
     pthread_mutex_destroy(&loader->mutex);
+    rp_mem_free(loader->threads);
     rp_mem_free(loader->block);
     rp_mem_free(loader->slots);
     rp_mem_free(loader);

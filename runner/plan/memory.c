@@ -180,6 +180,15 @@ static uint64_t norm_bytes(const struct rp_model *model)
 /* ---- the table --------------------------------------------------------------------------------
  */
 
+/* A GPU leaves the processors free: each may fill a batch. */
+static void set_loader(struct rp_plan *plan)
+{
+    int threads = plan->threads < RP_PLAN_GPU_DEPTH ? plan->threads : RP_PLAN_GPU_DEPTH;
+    bool on_cpu = plan->device == &rp_device_cpu;
+    plan->loader_threads = on_cpu ? 1 : threads;
+    plan->loader_depth = on_cpu || threads < RP_PLAN_LOADER_DEPTH ? RP_PLAN_LOADER_DEPTH : threads;
+}
+
 void rp_plan_set_memory(struct rp_plan *plan, const struct rp_spec *spec)
 {
     const struct rp_model *model = plan->model;
@@ -189,6 +198,7 @@ void rp_plan_set_memory(struct rp_plan *plan, const struct rp_spec *spec)
     uint64_t levels = (uint64_t)plan->n_levels;
     uint64_t program = program_bytes + (uint64_t)plan->threads * thread_bytes;
     struct rp_plan_data_memory data = rp_plan_data_memory(plan, spec);
+    set_loader(plan);
     plan->sum_bytes = sums_of(&model->train);
     plan->checkpoint_bytes = numbers * 4 + tensors * 160 + 2048; /* a header line a tensor, state */
     plan->n_memory = 0;
@@ -204,10 +214,12 @@ void rp_plan_set_memory(struct rp_plan *plan, const struct rp_spec *spec)
     add_device_row(plan, "activations", larger(plan->train_place.bytes, plan->eval_place.bytes));
     add_device_row(plan, "input and target of a pass",
                    larger(io_bytes(&model->train), io_bytes(&model->eval)));
+    if (plan->device != &rp_device_cpu)
+        add_device_row(plan, "next input and target", io_bytes(&model->train));
     add_device_row(plan, "kernel scratch", plan->scratch_bytes + norm_bytes(model));
     add_row(plan, "data set", data.held);
     add_row(plan, "batches read ahead",
-            rp_loader_bytes(&plan->data, plan->pass_samples, RP_PLAN_LOADER_DEPTH));
+            rp_loader_bytes(&plan->data, plan->pass_samples, plan->loader_depth));
     add_row(plan, "evaluation batch", io_bytes(&model->eval));
     plan->saves_live = plan->device == &rp_device_cpu && numbers * 4 > most_copied_bytes;
     if (plan->saves_live)

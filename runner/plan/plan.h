@@ -10,7 +10,8 @@
 
 enum {
     RP_PLAN_ALIGN = 256,        /* of every tensor in a block */
-    RP_PLAN_LOADER_DEPTH = 2,   /* batches read ahead */
+    RP_PLAN_LOADER_DEPTH = 2,   /* batches read ahead by one thread, beside the CPU's work */
+    RP_PLAN_GPU_DEPTH = 4,      /* the most beside a GPU's, by a thread each */
     RP_PLAN_EVAL_SAMPLES = 1024 /* the largest evaluation pass */
 };
 
@@ -27,7 +28,7 @@ struct rp_plan_memory {
     uint64_t bytes;
     bool on_device; /* in a GPU's own memory */
 };
-enum { RP_PLAN_MEMORY_ROWS = 16 };
+enum { RP_PLAN_MEMORY_ROWS = 20 };
 
 struct rp_plan {
     struct rp_model *model; /* owned */
@@ -41,6 +42,7 @@ struct rp_plan {
     int64_t eval_samples; /* of one evaluation pass */
     uint64_t n_steps;     /* train.for in steps */
     int ranks, threads, max_ranks;
+    int loader_depth, loader_threads;
     struct rp_plan_place train_place, eval_place;
     uint64_t sum_bytes; /* one level of all SUM tensors */
     struct rp_plan_memory memory[RP_PLAN_MEMORY_ROWS];

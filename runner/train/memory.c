@@ -156,8 +156,12 @@ enum rp_status rp_trainer_open(const struct rp_spec *spec, const struct rp_plan 
     RP_TRY_GOTO(status, allocate(t, err), out);
     RP_TRY_GOTO(status, rp_trainer_bind(t, err), out);
     RP_TRY_GOTO(status,
-                rp_loader_open(data, plan->pass_samples, RP_PLAN_LOADER_DEPTH, &t->loader, err),
+                rp_loader_open(data, plan->pass_samples, plan->loader_depth, plan->loader_threads,
+                               &t->loader, err),
                 out);
+    size_t bytes = 0;
+    void *batches = rp_loader_block(t->loader, &bytes);
+    device->table->pin(device, batches, bytes);
     *trainer = t;
     t = NULL;
 out:
@@ -170,6 +174,10 @@ void rp_trainer_close(struct rp_trainer *t)
     if (!t) return;
     void *blocks[] = {t->kept_block, t->state_block, t->sums,    t->arena,
                       t->io,         t->chunks,      t->control, t->digests};
+    if (t->loader) {
+        size_t bytes = 0;
+        t->device->table->unpin(t->device, rp_loader_block(t->loader, &bytes));
+    }
     rp_loader_close(t->loader);
     for (size_t i = RP_COUNT(blocks); i-- > 0;) t->device->table->free(t->device, blocks[i]);
     t->comm.table->close(&t->comm);

@@ -4,18 +4,51 @@
 
 #include <math.h>
 
-/* data: the samples of one pass, from the prefetch thread to the device. */
+/* data: the samples of one pass, from the prefetch threads to the device. */
 static enum rp_status take_batch(struct rp_trainer *t, uint64_t position, struct rp_error *err)
 {
-    const float *x = NULL;
-    const void *y = NULL;
+    const struct rp_device_table *device = t->device->table;
     const struct rp_graph *graph = &t->model->train;
+    struct rp_ahead *batch = &t->ahead;
     rp_profile_phase(t->profile, RP_PHASE_DATA);
-    rp_loader_take(t->loader, position, &x, &y);
-    RP_TRY(t->device->table->copy_in(t->device, t->train.input, x,
-                                     rp_tensor_bytes(&graph->tensor[graph->input].shape), err));
-    return t->device->table->copy_in(t->device, t->train.target, y,
-                                     rp_tensor_bytes(&graph->tensor[graph->target].shape), err);
+    if (batch->taken && batch->position != position)
+        RP_TRY(device->copy_ahead(t->device, NULL, 0, err));
+    if (!batch->taken || batch->position != position) {
+        RP_TRY(device->copies_wait(t->device, err)); /* of the batch that the loader fills anew */
+        rp_loader_take(t->loader, position, &batch->x, &batch->y);
+    }
+    batch->taken = false;
+    RP_TRY(device->copy_in(t->device, t->train.input, batch->x,
+                           rp_tensor_bytes(&graph->tensor[graph->input].shape), err));
+    return device->copy_in(t->device, t->train.target, batch->y,
+                           rp_tensor_bytes(&graph->tensor[graph->target].shape), err);
+}
+
+/* A device that works beside us fetches the next batch meanwhile. */
+static enum rp_status look_ahead(struct rp_trainer *t, uint64_t position, struct rp_error *err)
+{
+    const struct rp_device_table *device = t->device->table;
+    const struct rp_graph *graph = &t->model->train;
+    struct rp_ahead *batch = &t->ahead;
+    if (!device->copy_ahead || t->profile) return RP_STATUS_OK;
+    RP_TRY(device->copies_wait(t->device, err));
+    rp_loader_take(t->loader, position, &batch->x, &batch->y);
+    batch->position = position;
+    batch->taken = true;
+    RP_TRY(device->copy_ahead(t->device, batch->x,
+                              rp_tensor_bytes(&graph->tensor[graph->input].shape), err));
+    return device->copy_ahead(t->device, batch->y,
+                              rp_tensor_bytes(&graph->tensor[graph->target].shape), err);
+}
+
+/* The position of pass number i of a step; of one after the last, that of the next step's first. */
+static uint64_t position_of(const struct rp_trainer *t, uint64_t step, int i)
+{
+    struct rp_rows rows;
+    uint64_t slot = 0;
+    if (i == t->plan->n_passes) i = 0, step++;
+    rp_plan_pass(t->plan, i, &rows, &slot);
+    return step * (uint64_t)t->plan->batch + slot;
 }
 
 /* model: forward, loss, backward. The sums over samples go into buffer `level` of the tree. */
@@ -60,9 +93,11 @@ static enum rp_status run_passes(struct rp_trainer *t, uint64_t step, struct rp_
         RP_TRY(take_batch(t, pass->position, err));
         RP_TRY(run_graph(t, pass, level, err));
         bool open = pass->rows.first_sample + pass->rows.n_samples < pass->rows.samples_per_shard;
-        if (open) continue; /* the rest of the shard goes on in the same buffer */
-        RP_TRY(join_nodes(t, node++, &level, pass, err));
-        level++;
+        if (!open) { /* else the rest of the shard goes on in the same buffer */
+            RP_TRY(join_nodes(t, node++, &level, pass, err));
+            level++;
+        }
+        if (i + 1 < plan->n_passes) RP_TRY(look_ahead(t, position_of(t, step, i + 1), err));
     }
     return RP_STATUS_OK;
 }
@@ -120,6 +155,7 @@ enum rp_status rp_step(struct rp_trainer *t, uint64_t step, struct rp_step_resul
     RP_TRY(update(t, step, &pass, err));
     RP_TRY(rp_comm_gather(&t->comm, t->kept_block, 0, err));
     RP_TRY(t->device->table->step_end(t->device, err));
+    RP_TRY(look_ahead(t, position_of(t, step, t->plan->n_passes), err));
     RP_TRY(read_result(t, result, err));
     rp_profile_phase(t->profile, RP_PHASE_RECORD);
     if (result->applied) rp_optim_advance(t->spec, &t->optim);

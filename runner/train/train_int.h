@@ -18,6 +18,14 @@ struct rp_bound {
     void *input, *target;
 };
 
+/* A batch taken from the loader before it is needed. */
+struct rp_ahead {
+    bool taken;
+    uint64_t position;
+    const float *x;
+    const void *y;
+};
+
 /* Everything on the device, and what reads it. The blocks are allocated once, before the first
  * step. */
 struct rp_trainer {
@@ -29,6 +37,7 @@ struct rp_trainer {
     struct rp_comm comm;
     const struct rp_data *data;
     struct rp_loader *loader;
+    struct rp_ahead ahead;
 
     unsigned char *kept_block;  /* parameters, then statistics */
     void **kept;                /* (n_kept) into it */

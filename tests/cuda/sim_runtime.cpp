@@ -1,7 +1,8 @@
 /* sim_runtime.cpp - streams, memory and graphs of the simulated device.
  *
  * RP_SIM_SEED and RP_SIM_THREADS choose the order of execution and the host threads; RP_SIM_MEMORY
- * is the size of the device in bytes, RP_SIM_DEVICES 0 makes a machine without one. */
+ * is the size of the device in bytes, RP_SIM_DEVICES 0 makes a machine without one, RP_SIM_PINNED 0
+ * one that pins no memory. */
 #include "sim_int.h"
 
 #include <map>
@@ -177,6 +178,18 @@ cudaError_t cudaHostAlloc(void **block, size_t bytes, unsigned flags)
 cudaError_t cudaFreeHost(void *block)
 {
     free(block);
+    return cudaSuccess;
+}
+
+cudaError_t cudaHostRegister(void *block, size_t bytes, unsigned flags)
+{
+    (void)block, (void)bytes, (void)flags;
+    return number_of("RP_SIM_PINNED", 1) ? cudaSuccess : fails(cudaErrorMemoryAllocation);
+}
+
+cudaError_t cudaHostUnregister(void *block)
+{
+    (void)block;
     return cudaSuccess;
 }
 

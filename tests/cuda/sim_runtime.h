@@ -21,6 +21,7 @@ enum {
     cudaErrorSystemDriverMismatch = 803
 };
 enum { cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2, cudaHostAllocDefault = 0 };
+enum { cudaHostRegisterDefault = 0 };
 enum cudaMemcpyKind {
     cudaMemcpyHostToDevice = 1,
     cudaMemcpyDeviceToHost = 2,
@@ -53,6 +54,8 @@ cudaError_t cudaMalloc(void **block, size_t bytes);
 cudaError_t cudaFree(void *block);
 cudaError_t cudaHostAlloc(void **block, size_t bytes, unsigned flags);
 cudaError_t cudaFreeHost(void *block);
+cudaError_t cudaHostRegister(void *block, size_t bytes, unsigned flags);
+cudaError_t cudaHostUnregister(void *block);
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind,
                             cudaStream_t stream);
 cudaError_t cudaMemsetAsync(void *block, int value, size_t bytes, cudaStream_t stream);

@@ -260,7 +260,7 @@ static void test_positions(void)
 }
 
 /* Takes `n` batches at positions that `next` gives; each must be what a direct filling gives. */
-static void check_loader(const struct rp_data *data, int64_t n_samples, int depth,
+static void check_loader(const struct rp_data *data, int64_t n_samples, int depth, int threads,
                          uint64_t (*next)(int), int n)
 {
     static float want_x[N * ROW];
@@ -269,7 +269,7 @@ static void check_loader(const struct rp_data *data, int64_t n_samples, int dept
     const void *y;
     struct rp_error err = {0};
     struct rp_loader *loader = NULL;
-    CHECK_OK(rp_loader_open(data, n_samples, depth, &loader, &err), &err);
+    CHECK_OK(rp_loader_open(data, n_samples, depth, threads, &loader, &err), &err);
     for (int i = 0; loader && i < n; i++) {
         uint64_t position = next(i);
         rp_loader_take(loader, position, &x, &y);
@@ -311,19 +311,21 @@ static void test_loader(void)
     case_normalize(&c, C, MEAN, STD);
     add(&c, RP_TRANSFORM_RANDOM_FLIP, 0, 0.5f);
     struct rp_data *data = case_open(&c);
-    for (int depth = 1; depth <= 3; depth++) {
-        check_loader(data, 4, depth, one_after_the_other, 200);
-        check_loader(data, 4, depth, every_second_rank, 200);
-        check_loader(data, 4, depth, passes_of_a_step, 300);
-        check_loader(data, 4, depth, without_order, 100);
-        check_loader(data, 4, depth, going_back, 100);
+    for (int depth = 1; depth <= 4; depth++) {
+        for (int threads = 0; threads <= depth; threads += depth < 4 ? 1 : 4) {
+            check_loader(data, 4, depth, threads, one_after_the_other, 200);
+            check_loader(data, 4, depth, threads, every_second_rank, 200);
+            check_loader(data, 4, depth, threads, passes_of_a_step, 300);
+            check_loader(data, 4, depth, threads, without_order, 100);
+            check_loader(data, 4, depth, threads, going_back, 100);
+        }
     }
     /* Closing at once, before and while it fills. */
     for (int i = 0; i < 50; i++) {
         const float *x;
         const void *y;
-        CHECK_OK(rp_loader_open(data, N, 2, &loader, &err), &err);
-        if (i % 2) rp_loader_take(loader, 3, &x, &y);
+        CHECK_OK(rp_loader_open(data, N, 2, 1 + i % 2, &loader, &err), &err);
+        if (i % 3) rp_loader_take(loader, 3, &x, &y);
         rp_loader_close(loader);
     }
     rp_loader_close(NULL);
