@@ -89,7 +89,7 @@ static enum rp_status open_model(struct rp_apply_state *state, uint64_t step, ui
                                  struct rp_error *err)
 {
     int threads = rp_env_threads(state->spec);
-    struct rp_env_device_options device = {.threads = threads};
+    struct rp_env_device_options device = {.threads = threads, .quiet = true};
     struct rp_data_shape shape = state->shape;
     /* What is measured takes the place of the validation data: the plan makes passes fit it. */
     shape.n_valid = rp_data_samples(state->data, state->split);
