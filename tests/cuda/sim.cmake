@@ -60,9 +60,10 @@ endif()
 
 # Every way of cutting a product.
 add_executable(rp_test_cuda_gemm ${CMAKE_CURRENT_SOURCE_DIR}/cuda/test_cuda_gemm.cu
-  $<TARGET_OBJECTS:rp_sim_sim_kernels> ${RP_SIM_SOURCES} $<TARGET_OBJECTS:rp_ops>)
+  $<TARGET_OBJECTS:rp_sim_sim_kernels> ${RP_SIM_SOURCES} ${RP_MODULE_ERRORS} $<TARGET_OBJECTS:rp_ops>)
 set_source_files_properties(${CMAKE_CURRENT_SOURCE_DIR}/cuda/test_cuda_gemm.cu PROPERTIES LANGUAGE CXX)
-target_compile_options(rp_test_cuda_gemm PRIVATE ${RP_SIM_FLAGS} ${RP_SIM_SANITIZE} -x c++ -include ${CMAKE_CURRENT_SOURCE_DIR}/cuda/sim.h)
+target_compile_options(rp_test_cuda_gemm PRIVATE ${RP_SIM_SANITIZE}
+  "$<$<COMPILE_LANGUAGE:CXX>:${RP_SIM_FLAGS};-x;c++;-include;${CMAKE_CURRENT_SOURCE_DIR}/cuda/sim.h>")
 target_include_directories(rp_test_cuda_gemm PRIVATE ${CMAKE_SOURCE_DIR}/runner ${CMAKE_SOURCE_DIR}/kernels
   ${CMAKE_CURRENT_SOURCE_DIR}/cuda ${CMAKE_CURRENT_SOURCE_DIR})
 target_compile_definitions(rp_test_cuda_gemm PRIVATE _GNU_SOURCE)

@@ -1,5 +1,6 @@
 /* sim_runtime.h - the part of the CUDA runtime that kernels/cuda uses, on the CPU: device memory is
- * host memory, everything is done when somebody waits for it, a captured graph is a list of closures. */
+ * host memory, everything is done when somebody waits for it, a captured graph is a list of
+ * closures. */
 #ifndef RP_SIM_RUNTIME_H
 #define RP_SIM_RUNTIME_H
 

@@ -5,23 +5,7 @@
 #include <stdlib.h>
 #include <vector>
 
-extern "C" {
-#include "module.h"
-const struct rp_module_v1 *rp_module_v1(const struct rp_host_v1 *host);
-}
 #include "unit/test.h"
-
-/* The module's messages go nowhere else. */
-static void warn(const char *text)
-{
-    printf("%s\n", text);
-}
-static enum rp_status error(struct rp_error *, enum rp_status status, const char *text)
-{
-    printf("%s\n", text);
-    return status;
-}
-static const struct rp_host_v1 host = {RP_MODULE_VERSION, warn, error};
 
 /* ---- a product, and its naive sum -------------------------------------------------------------*/
 
@@ -103,7 +87,9 @@ static enum rp_status run_layout(struct rp_cuda *cuda, const struct rp_gemm &gem
     {
         {at.a, (int)(a_along ? k_all : gemm.m), 0}, { at.b, (int)(b_along ? k_all : gemm.n), 0 }
     };
-    return rp_gemm_run_plan(cuda, gemm, of, narrow, plan, err);
+    RP_TRY(rp_gemm_run_plan(cuda, gemm, of, narrow, plan, err));
+    RP_CUDA_TRY(cudaStreamSynchronize(cuda->stream));
+    return RP_STATUS_OK;
 }
 
 static enum rp_status run_plan(struct rp_cuda *cuda, const struct product &p,
@@ -270,7 +256,6 @@ static void test_parts(struct rp_cuda *cuda)
 int main()
 {
     struct rp_cuda cuda = {};
-    rp_module_v1(&host);
     if (cudaSetDevice(0) != cudaSuccess ||
         cudaStreamCreateWithFlags(&cuda.stream, cudaStreamNonBlocking) != cudaSuccess)
         return 1;
