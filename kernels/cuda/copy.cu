@@ -134,7 +134,9 @@ static bool is_pinned(const struct rp_cuda_staging *s, const void *host, size_t 
 
 enum rp_status rp_cuda_copies_wait(struct rp_device *device, struct rp_error *err)
 {
-    struct rp_cuda_staging *s = ((struct rp_cuda *)device)->staging;
+    struct rp_cuda *cuda = (struct rp_cuda *)device;
+    struct rp_cuda_staging *s = cuda->staging;
+    RP_TRY(rp_cuda_graph_cut(cuda, err)); /* nobody may wait while a stream is captured */
     if (s->is_direct) RP_CUDA_TRY(cudaEventSynchronize(s->direct));
     s->is_direct = false;
     for (int i = 0; i < AHEAD; i++)

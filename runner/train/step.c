@@ -24,9 +24,10 @@ static enum rp_status take_batch(struct rp_trainer *t, uint64_t position, struct
                            rp_tensor_bytes(&graph->tensor[graph->target].shape), err);
 }
 
-/* A device that works beside us fetches the next batch meanwhile. */
-static enum rp_status look_ahead(struct rp_trainer *t, uint64_t position, struct rp_error *err)
+/* A device that works beside us fetches the first batch of the next step meanwhile. */
+static enum rp_status look_ahead(struct rp_trainer *t, uint64_t next_step, struct rp_error *err)
 {
+    uint64_t position = next_step * (uint64_t)t->plan->batch;
     const struct rp_device_table *device = t->device->table;
     const struct rp_graph *graph = &t->model->train;
     struct rp_ahead *batch = &t->ahead;
@@ -39,16 +40,6 @@ static enum rp_status look_ahead(struct rp_trainer *t, uint64_t position, struct
                               rp_tensor_bytes(&graph->tensor[graph->input].shape), err));
     return device->copy_ahead(t->device, batch->y,
                               rp_tensor_bytes(&graph->tensor[graph->target].shape), err);
-}
-
-/* The position of pass number i of a step; of one after the last, that of the next step's first. */
-static uint64_t position_of(const struct rp_trainer *t, uint64_t step, int i)
-{
-    struct rp_rows rows;
-    uint64_t slot = 0;
-    if (i == t->plan->n_passes) i = 0, step++;
-    rp_plan_pass(t->plan, i, &rows, &slot);
-    return step * (uint64_t)t->plan->batch + slot;
 }
 
 /* model: forward, loss, backward. The sums over samples go into buffer `level` of the tree. */
@@ -93,11 +84,9 @@ static enum rp_status run_passes(struct rp_trainer *t, uint64_t step, struct rp_
         RP_TRY(take_batch(t, pass->position, err));
         RP_TRY(run_graph(t, pass, level, err));
         bool open = pass->rows.first_sample + pass->rows.n_samples < pass->rows.samples_per_shard;
-        if (!open) { /* else the rest of the shard goes on in the same buffer */
-            RP_TRY(join_nodes(t, node++, &level, pass, err));
-            level++;
-        }
-        if (i + 1 < plan->n_passes) RP_TRY(look_ahead(t, position_of(t, step, i + 1), err));
+        if (open) continue; /* the rest of the shard goes on in the same buffer */
+        RP_TRY(join_nodes(t, node++, &level, pass, err));
+        level++;
     }
     return RP_STATUS_OK;
 }
@@ -155,7 +144,7 @@ enum rp_status rp_step(struct rp_trainer *t, uint64_t step, struct rp_step_resul
     RP_TRY(update(t, step, &pass, err));
     RP_TRY(rp_comm_gather(&t->comm, t->kept_block, 0, err));
     RP_TRY(t->device->table->step_end(t->device, err));
-    RP_TRY(look_ahead(t, position_of(t, step, t->plan->n_passes), err));
+    RP_TRY(look_ahead(t, step + 1, err));
     RP_TRY(read_result(t, result, err));
     rp_profile_phase(t->profile, RP_PHASE_RECORD);
     if (result->applied) rp_optim_advance(t->spec, &t->optim);

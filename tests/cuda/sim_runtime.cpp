@@ -25,6 +25,10 @@ struct rp_sim_stream {
     std::deque<std::function<int()>> late;
     uint64_t done = 0; /* things done; `late` are those after */
 };
+/* A thread that captures a stream may not wait for any, nor take memory (cudaStreamBeginCapture,
+ * thread-local mode). */
+static thread_local int captures = 0;
+
 struct rp_sim_event {
     double at = 0;
     rp_sim_stream *stream = nullptr;
@@ -167,6 +171,8 @@ const char *cudaGetErrorString(cudaError_t code)
         return "no CUDA-capable device is detected";
     case cudaErrorLaunchFailure:
         return "unspecified launch failure";
+    case cudaErrorStreamCaptureUnsupported:
+        return "operation not permitted when stream is capturing";
     default:
         return "invalid argument";
     }
@@ -183,6 +189,7 @@ cudaError_t cudaMalloc(void **block, size_t bytes)
 {
     std::lock_guard<std::mutex> hold(lock);
     *block = nullptr;
+    if (captures > 0) return fails(cudaErrorStreamCaptureUnsupported);
     if (used + bytes > memory_bytes()) return fails(cudaErrorMemoryAllocation);
     if (posix_memalign(block, 256, bytes ? bytes : 1)) return fails(cudaErrorMemoryAllocation);
     rp_sim::fill_poison(static_cast<char *>(*block), bytes);
@@ -284,7 +291,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream)
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream)
 {
-    if (stream->capturing) return fails(cudaErrorInvalidValue);
+    if (captures > 0) return fails(cudaErrorStreamCaptureUnsupported);
     return catch_up(stream, UINT64_MAX);
 }
 
@@ -324,6 +331,7 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event)
 {
+    if (captures > 0) return fails(cudaErrorStreamCaptureUnsupported);
     return catch_up(event->stream, event->upto);
 }
 
@@ -338,12 +346,14 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mo
     (void)mode;
     if (stream->capturing) return fails(cudaErrorInvalidValue);
     stream->capturing = new rp_sim_graph;
+    captures++;
     return cudaSuccess;
 }
 
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph)
 {
     *graph = stream->capturing;
+    if (*graph) captures--;
     stream->capturing = nullptr;
     return *graph ? cudaSuccess : fails(cudaErrorInvalidValue);
 }
