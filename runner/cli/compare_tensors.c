@@ -2,7 +2,6 @@
  * step. */
 #include "cli/compare_int.h"
 
-#include "base/sys.h"
 #include "train/train.h"
 
 #include <math.h>
@@ -117,13 +116,9 @@ static enum rp_status recompute(const struct rp_compare_side *side, uint64_t ste
                                 struct rp_checkpoint *state, struct rp_error *err)
 {
     struct rp_spec *spec = NULL;
-    struct rp_spec_options options = {
-        .data_folder = json_string_value(json_object_get(side->manifest.root, "data_folder"))};
-    char *path = rp_sys_join(side->run, "resolved.yaml");
-    enum rp_status status = rp_spec_load(path, &options, &spec, err);
+    enum rp_status status = rp_train_load_spec(side->run, &side->manifest, NULL, NULL, &spec, err);
     if (status == RP_STATUS_OK) status = rp_train_recompute(spec, side->run, step, state, err);
     rp_spec_free(spec);
-    rp_mem_free(path);
     return status;
 }
 

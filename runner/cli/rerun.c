@@ -37,21 +37,6 @@ struct origin {
     struct rp_manifest manifest;
 };
 
-/* The spec as RUN resolved it, its data where RUN found it or where --data says. */
-static enum rp_status load_spec(const struct rp_cli_args *args, const struct origin *origin,
-                                struct rp_spec **spec, struct rp_error *err)
-{
-    struct rp_spec_options spec_options = {.data_folder = rp_cli_text(args, "--data"),
-                                           .set = rp_cli_list(args, "--set")};
-    if (!spec_options.data_folder)
-        spec_options.data_folder =
-            json_string_value(json_object_get(origin->manifest.root, "data_folder"));
-    char *path = rp_sys_join(origin->run, "resolved.yaml");
-    enum rp_status status = rp_spec_load(path, &spec_options, spec, err);
-    rp_mem_free(path);
-    return status;
-}
-
 static enum rp_status rerun_all(const struct rp_cli_args *args, const struct rp_spec *spec,
                                 const struct origin *origin, json_t *json, struct rp_error *err)
 {
@@ -117,7 +102,9 @@ static enum rp_status rerun(const struct rp_cli_args *args, json_t *json, struct
     if (status == RP_STATUS_OK && !found)
         status =
             rp_error_set(err, RP_STATUS_USAGE, "%s holds no run (no manifest.json)", origin.run);
-    if (status == RP_STATUS_OK) status = load_spec(args, &origin, &spec, err);
+    if (status == RP_STATUS_OK)
+        status = rp_train_load_spec(origin.run, &origin.manifest, rp_cli_text(args, "--data"),
+                                    rp_cli_list(args, "--set"), &spec, err);
     if (status == RP_STATUS_OK)
         status = rp_cli_has(args, "--steps") ? rerun_steps(args, spec, origin.run, json, err)
                                              : rerun_all(args, spec, &origin, json, err);

@@ -73,13 +73,8 @@ static enum rp_status open_run(struct rp_apply_state *state, const struct rp_app
     RP_TRY(rp_manifest_read(state->run, &found, &state->manifest, err));
     if (!found)
         return rp_error_set(err, RP_STATUS_USAGE, "%s holds no run (no manifest.json)", state->run);
-    struct rp_spec_options spec_options = {.data_folder = options->data_folder};
-    if (!spec_options.data_folder)
-        spec_options.data_folder = rp_facts_text(&state->manifest, NULL, "data_folder");
-    char *path = rp_sys_join(state->run, "resolved.yaml");
-    enum rp_status status = rp_spec_load(path, &spec_options, &state->spec, err);
-    rp_mem_free(path);
-    RP_TRY(status);
+    RP_TRY(rp_train_load_spec(state->run, &state->manifest, options->data_folder, NULL,
+                              &state->spec, err));
     if (rp_facts_shape(&state->manifest, &state->shape)) return RP_STATUS_OK;
     /* Made by a version that did not write it down: its data must be there. */
     return rp_data_describe(state->spec, true, &state->shape, err);

@@ -250,3 +250,16 @@ int rp_facts_known_data(const struct rp_manifest *manifest, struct rp_data_known
     *known = rows;
     return n;
 }
+
+enum rp_status rp_train_load_spec(const char *run, const struct rp_manifest *manifest,
+                                  const char *data_folder, const char *const *set,
+                                  struct rp_spec **spec, struct rp_error *err)
+{
+    struct rp_spec_options options = {
+        .data_folder = data_folder ? data_folder : rp_facts_text(manifest, NULL, "data_folder"),
+        .set = set};
+    char *path = rp_sys_join(run, "resolved.yaml");
+    enum rp_status status = rp_spec_load(path, &options, spec, err);
+    rp_mem_free(path);
+    return status;
+}

@@ -45,6 +45,12 @@ RP_NODISCARD enum rp_status rp_train_replay(const struct rp_spec *spec, const ch
                                             uint64_t first, uint64_t last,
                                             struct rp_train_result *result, struct rp_error *err);
 
+/* The spec as `run` resolved it, its data where `data_folder` says, else (NULL) where the run found
+ * it; `set` (may be NULL) changes keys. Caller frees. */
+RP_NODISCARD enum rp_status rp_train_load_spec(const char *run, const struct rp_manifest *manifest,
+                                               const char *data_folder, const char *const *set,
+                                               struct rp_spec **spec, struct rp_error *err);
+
 /* compare --replay: the state of `run` after `step` (at least 1), computed in memory from the
  * newest checkpoint before it; release it with rp_checkpoint_release. DIFFERENT when that step does
  * not come out as it was recorded. */
