@@ -156,8 +156,9 @@ done:
 static void *allocate(size_t bytes)
 {
     bool large = bytes >= HUGE_PAGE;
-    void *block = aligned_alloc(large ? HUGE_PAGE : ALIGNMENT, bytes);
-    if (block && large) madvise(block, bytes, MADV_HUGEPAGE); /* refused: slower, no harm */
+    void *block = NULL; /* aligned_alloc would want whole huge pages */
+    if (posix_memalign(&block, large ? HUGE_PAGE : ALIGNMENT, bytes) != 0) return NULL;
+    if (large) madvise(block, bytes, MADV_HUGEPAGE); /* refused: slower, no harm */
     return block;
 }
 
