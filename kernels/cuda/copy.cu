@@ -112,6 +112,7 @@ void rp_cuda_unpin(struct rp_device *device, void *block)
 {
     struct rp_cuda *cuda = (struct rp_cuda *)device;
     struct rp_cuda_staging *s = cuda->staging;
+    rp_cuda_graph_stop(cuda);
     (void)cudaStreamSynchronize(cuda->stream);
     (void)cudaStreamSynchronize(s->fetching);
     for (int i = 0; i < AHEAD; i++) s->ahead[i].full = false;

@@ -98,6 +98,7 @@ static void cuda_close(struct rp_device *device)
 {
     struct rp_cuda *cuda = (struct rp_cuda *)device;
     if (!cuda) return;
+    rp_cuda_graph_stop(cuda);
     if (cuda->stream) (void)cudaStreamSynchronize(cuda->stream);
     rp_cuda_graph_close(cuda);
     rp_cuda_staging_close(cuda);
@@ -139,6 +140,7 @@ static enum rp_status cuda_alloc(struct rp_device *device, size_t bytes, void **
 static void cuda_free(struct rp_device *device, void *block)
 {
     struct rp_cuda *cuda = (struct rp_cuda *)device;
+    if (rp_cuda_graph_cut(cuda, NULL) != RP_STATUS_OK) rp_cuda_graph_stop(cuda);
     (void)cudaStreamSynchronize(cuda->stream);
     (void)cudaFree(block);
 }

@@ -127,6 +127,8 @@ RP_NODISCARD enum rp_status rp_cuda_live_set(struct rp_cuda *cuda, struct rp_err
 /* graph.cu: a step is cut into segments at its copies to the device; each is captured once. */
 RP_NODISCARD enum rp_status rp_cuda_graph_open(struct rp_cuda *cuda, struct rp_error *err);
 void rp_cuda_graph_close(struct rp_cuda *cuda);
+/* Gives up the step under way, if there is one. */
+void rp_cuda_graph_stop(struct rp_cuda *cuda);
 /* Graphs hold addresses: after the scratch has moved none is any good. */
 void rp_cuda_graph_forget(struct rp_cuda *cuda);
 RP_NODISCARD enum rp_status rp_cuda_step_begin(struct rp_device *device, struct rp_error *err);

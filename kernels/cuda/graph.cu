@@ -101,7 +101,7 @@ static bool same_call(const struct held_call *a, const struct held_call *b)
     return true;
 }
 
-/* ---- opening and closing ----------------------------------------------------------------------
+/* ---- opening ----------------------------------------------------------------------
  */
 
 enum rp_status rp_cuda_graph_open(struct rp_cuda *cuda, struct rp_error *err)
@@ -120,15 +120,6 @@ void rp_cuda_graph_forget(struct rp_cuda *cuda)
         free(g->segment[i].call);
     }
     g->n = 0;
-}
-
-void rp_cuda_graph_close(struct rp_cuda *cuda)
-{
-    if (!cuda->graph) return;
-    rp_cuda_graph_forget(cuda);
-    free(cuda->graph->segment);
-    free(cuda->graph);
-    cuda->graph = NULL;
 }
 
 /* ---- doing ------------------------------------------------------------------------------------
@@ -156,6 +147,20 @@ static enum rp_status end_capture(struct rp_cuda *cuda, cudaGraphExec_t *exec, s
     (void)cudaGraphDestroy(graph);
     RP_CUDA_TRY(code);
     return RP_STATUS_OK;
+}
+
+/* A failure may have left a capture open, and nothing can be freed under one. */
+void rp_cuda_graph_stop(struct rp_cuda *cuda)
+{
+    struct rp_cuda_graph *g = cuda->graph;
+    if (!g) return;
+    if (g->capturing) {
+        (void)end_capture(cuda, NULL, NULL);
+        (void)cudaGetLastError();
+        rp_cuda_graph_forget(cuda);
+    }
+    g->mode = MODE_NOW;
+    g->at = g->at_call = 0;
 }
 
 /* This step is another than the one captured, or cannot be captured: what was held back of it is
@@ -235,9 +240,8 @@ enum rp_status rp_cuda_step_begin(struct rp_device *device, struct rp_error *err
     struct rp_cuda *cuda = (struct rp_cuda *)device;
     struct rp_cuda_graph *g = cuda->graph;
     (void)err;
+    rp_cuda_graph_stop(cuda);
     g->in_step = true;
-    g->at = g->at_call = 0;
-    g->mode = MODE_NOW;
     if (device->config.no_graph || !g->warm || g->unsupported) return RP_STATUS_OK;
     g->mode = g->n == 0 ? MODE_CAPTURE : MODE_REPLAY;
     rp_cuda_live_gather(cuda, true);
@@ -255,4 +259,16 @@ enum rp_status rp_cuda_step_end(struct rp_device *device, struct rp_error *err)
     g->in_step = false;
     g->warm = true;
     return status;
+}
+
+/* ---- closing
+ * ----------------------------------------------------------------------------------- */
+
+void rp_cuda_graph_close(struct rp_cuda *cuda)
+{
+    if (!cuda->graph) return;
+    rp_cuda_graph_forget(cuda);
+    free(cuda->graph->segment);
+    free(cuda->graph);
+    cuda->graph = NULL;
 }

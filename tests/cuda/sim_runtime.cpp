@@ -203,6 +203,7 @@ cudaError_t cudaFree(void *block)
     std::lock_guard<std::mutex> hold(lock);
     auto found = blocks.find(block);
     if (!block) return cudaSuccess;
+    if (captures > 0) return fails(cudaErrorStreamCaptureUnsupported);
     for (rp_sim_stream *stream : streams) catch_up(stream, UINT64_MAX);
     if (found == blocks.end()) return fails(cudaErrorInvalidValue);
     used -= found->second;
