@@ -12,11 +12,24 @@
 static struct rp_log_style style;
 static int file_fd = -1;
 static bool progress_shown;
+static char prefix[300]; /* "[rank 3 node7] ": then only errors are said */
+static bool muted;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 void rp_log_configure(const struct rp_log_style *new_style)
 {
     style = *new_style;
+}
+
+void rp_log_as_rank(int rank, const char *host)
+{
+    snprintf(prefix, sizeof prefix, "[rank %d %.255s] ", rank, host);
+    style.quiet = true;
+}
+
+void rp_log_mute(void)
+{
+    muted = true;
 }
 
 void rp_log_to_file(int fd)
@@ -54,10 +67,10 @@ static void emit(const char *color, const char *kind, const char *text, bool eve
 {
     struct rp_text line = {0};
     bool colored = style.color && color;
-    rp_text_add(&line, "%sreprise: %s%s%s\n", colored ? color : "", kind, text,
+    rp_text_add(&line, "%s%sreprise: %s%s%s\n", prefix, colored ? color : "", kind, text,
                 colored ? "\033[0m" : "");
     pthread_mutex_lock(&lock);
-    if (!style.quiet || even_quiet) {
+    if ((!style.quiet || even_quiet) && !muted) {
         clear_progress_locked();
         put(STDERR_FILENO, line.bytes, line.length);
     }

@@ -35,7 +35,7 @@ static enum rp_status run(const struct rp_cli_args *args, json_t *result, struct
     RP_TRY_GOTO(status, rp_spec_load(args->word[0], &options, &spec, err), done);
     RP_TRY_GOTO(status, rp_data_describe(spec, true, &data, err), done);
     RP_TRY_GOTO(status,
-                rp_plan_make_for(spec, &data, rp_env_threads(spec), rp_env_planned_device(spec),
+                rp_plan_make_for(spec, &data, rp_env_threads(spec), 0, rp_env_planned_device(spec),
                                  &plan, err),
                 done);
     status = show(spec, plan, args, result, err);

@@ -1,4 +1,49 @@
-#include "comm/comm.h"
+/* comm.c - opening and closing a world; what a rank says of itself. */
+#include "comm/control.h"
+#include "comm/tree.h"
+
+enum rp_status rp_comm_open(const struct rp_comm_world *world,
+                            const struct rp_comm_options *options, struct rp_comm *comm,
+                            struct rp_error *err)
+{
+    rp_comm_open_one(comm);
+    if (world->n_ranks == 1) return RP_STATUS_OK;
+    comm->rank = world->rank;
+    comm->n_ranks = world->n_ranks;
+    RP_TRY(rp_control_open(world, options, &comm->control, err));
+    return rp_comm_open_gloo(comm, err);
+}
+
+void rp_comm_close(struct rp_comm *comm, enum rp_status status, const char *text)
+{
+    if (!comm->table) return;
+    rp_control_close(comm->control, status, text);
+    comm->control = NULL;
+    comm->table->close(comm);
+    rp_comm_open_one(comm);
+}
+
+enum rp_status rp_comm_agree(struct rp_comm *comm, const void *mine, size_t bytes, void *all,
+                             struct rp_error *err)
+{
+    if (comm->control) return rp_control_agree(comm->control, mine, bytes, all, err);
+    const char *from = mine;
+    for (size_t i = 0; i < bytes; i++) ((char *)all)[i] = from[i];
+    return RP_STATUS_OK;
+}
+
+void rp_comm_note(struct rp_comm *comm, uint64_t step, const char *phase)
+{
+    if (comm->control) rp_control_note(comm->control, step, phase);
+}
+
+void rp_comm_rank_text(const struct rp_comm *comm, int rank, char text[300])
+{
+    if (comm->control)
+        rp_control_rank_text(comm->control, rank, text);
+    else
+        text[0] = '\0';
+}
 
 enum rp_status rp_comm_reduce(struct rp_comm *comm, void *sums, uint64_t bytes,
                               struct rp_error *err)

@@ -17,5 +17,5 @@ static const struct rp_comm_table one = {
 
 void rp_comm_open_one(struct rp_comm *comm)
 {
-    *comm = (struct rp_comm){.table = &one, .rank = 0, .n_ranks = 1};
+    *comm = (struct rp_comm){.table = &one, .n_ranks = 1};
 }

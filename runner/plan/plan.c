@@ -61,11 +61,11 @@ static enum rp_status check_batch_norm(const struct rp_plan *plan, const struct 
 enum rp_status rp_plan_make(const struct rp_spec *spec, const struct rp_data_shape *data,
                             int threads, struct rp_plan **plan, struct rp_error *err)
 {
-    return rp_plan_make_for(spec, data, threads, &rp_device_cpu, plan, err);
+    return rp_plan_make_for(spec, data, threads, 0, &rp_device_cpu, plan, err);
 }
 
 enum rp_status rp_plan_make_for(const struct rp_spec *spec, const struct rp_data_shape *data,
-                                int threads, const struct rp_device_table *device,
+                                int threads, int ranks, const struct rp_device_table *device,
                                 struct rp_plan **plan, struct rp_error *err)
 {
     enum rp_status status;
@@ -73,6 +73,7 @@ enum rp_status rp_plan_make_for(const struct rp_spec *spec, const struct rp_data
     *plan = NULL;
     made->data = *data;
     made->threads = threads;
+    made->ranks = ranks;
     made->device = device;
     RP_TRY_GOTO(status, rp_plan_set_passes(made, spec, err), done);
     RP_TRY_GOTO(status, rp_plan_set_steps(made, spec, err), done);

@@ -62,10 +62,11 @@ struct rp_plan {
 RP_NODISCARD enum rp_status rp_plan_make(const struct rp_spec *spec,
                                          const struct rp_data_shape *data, int threads,
                                          struct rp_plan **plan, struct rp_error *err);
-/* The same for another device than the CPU. */
+/* The same for another device than the CPU, and for `ranks` of them; 0: as many as the spec
+ * demands, else 1. */
 RP_NODISCARD enum rp_status rp_plan_make_for(const struct rp_spec *spec,
                                              const struct rp_data_shape *data, int threads,
-                                             const struct rp_device_table *device,
+                                             int ranks, const struct rp_device_table *device,
                                              struct rp_plan **plan, struct rp_error *err);
 void rp_plan_free(struct rp_plan *plan); /* NULL is fine */
 

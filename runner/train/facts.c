@@ -1,5 +1,6 @@
 /* facts.c - what a run's manifest says, beyond what record/ keeps of its form. */
 #include "base/hash.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "base/sys.h"
 #include "env/env.h"
@@ -229,6 +230,18 @@ void rp_facts_end(struct rp_start *start, enum rp_status status, const char *run
                                       "step", (json_int_t)state->best_step));
     if (err && err->text[0]) json_object_set_new(root, "error", json_string(err->text));
     rp_manifest_end_segment(&start->manifest, why, state->step);
+}
+
+void rp_facts_lost(struct rp_start *start, enum rp_status status, const struct rp_error *err)
+{
+    json_t *root = start->manifest.root;
+    struct rp_error ignored = {0};
+    if (!root || start->manifest.segment < 0) return;
+    json_object_set_new(root, "status", json_string("failed"));
+    json_object_set_new(root, "exit_code", json_integer(status));
+    json_object_set_new(root, "error", json_string(err->text));
+    if (rp_manifest_write(&start->manifest, &ignored) != RP_STATUS_OK)
+        rp_log_warning("the manifest could not be updated: %s", ignored.text);
 }
 
 int rp_facts_known_data(const struct rp_manifest *manifest, struct rp_data_known **known)

@@ -35,12 +35,16 @@ static enum rp_status record_step(struct rp_loop *loop, uint64_t done,
     struct rp_digest_tensor *tensors = NULL;
     int n = 0;
     memcpy(&line.loss_bits, &result->loss, sizeof line.loss_bits);
-    if (log_due(loop, done)) {
+    if (log_due(loop, done) && loop->record) {
         tensors = RP_NEW_ARRAY(struct rp_digest_tensor, t->model->n_kept);
         for (; n < t->model->n_kept; n++)
             tensors[n] = (struct rp_digest_tensor){t->model->kept[n].name, t->host_digests[n]};
     }
     loop->last = *result;
+    if (!loop->record) {
+        loop->state.params_digest = line.params;
+        return RP_STATUS_OK;
+    }
     enum rp_status status = rp_record_digest(loop->record, &line, tensors, n, err);
     loop->record_differs = status == RP_STATUS_DIFFERENT;
     if (status == RP_STATUS_OK && loop->against)
@@ -80,6 +84,7 @@ static enum rp_status log_step(struct rp_loop *loop, struct clock_state *clock, 
                                const struct rp_step_result *result, struct rp_error *err)
 {
     const struct rp_trainer *t = loop->trainer;
+    if (!loop->record) return RP_STATUS_OK;
     say_progress(loop, clock, done, result);
     if (!log_due(loop, done)) return RP_STATUS_OK;
     double elapsed = rp_sys_clock() - clock->start;
@@ -158,12 +163,14 @@ static enum rp_status evaluate_if_due(struct rp_loop *loop, bool *best, struct r
     *best = false;
     if (!eval_due(loop)) return RP_STATUS_OK;
     rp_profile_phase(loop->trainer->profile, RP_PHASE_EVALUATE);
+    rp_comm_note(&loop->trainer->comm, loop->state.step, "evaluate");
     RP_TRY(rp_evaluate(loop->trainer, RP_SPLIT_VALID, &e, err));
     if (e.abandoned) return RP_STATUS_OK;
     struct rp_metric metrics[] = {
         {"loss", e.loss}, {"accuracy", e.accuracy}, {"top5_accuracy", e.top5}};
     int n = !e.classification ? 1 : e.top5 >= 0 ? 3 : 2;
-    RP_TRY(rp_record_metrics(loop->record, loop->state.step, "valid", metrics, n, err));
+    if (loop->record)
+        RP_TRY(rp_record_metrics(loop->record, loop->state.step, "valid", metrics, n, err));
     if (e.classification)
         rp_log_info("step %llu: valid loss %.4f, accuracy %.2f %%",
                     (unsigned long long)loop->state.step, e.loss, 100 * e.accuracy);
@@ -190,7 +197,9 @@ static bool time_due(const struct rp_loop *loop, const struct clock_state *clock
 
 static enum rp_status save(struct rp_loop *loop, struct clock_state *clock, struct rp_error *err)
 {
+    if (!loop->saver) return RP_STATUS_OK; /* rank 0 saves */
     rp_profile_phase(loop->trainer->profile, RP_PHASE_SAVE);
+    rp_comm_note(&loop->trainer->comm, loop->state.step, "save");
     loop->state.t = loop->trainer->optim.t;
     loop->state.beta1_power = loop->trainer->optim.beta1_power;
     loop->state.beta2_power = loop->trainer->optim.beta2_power;
@@ -226,14 +235,22 @@ static enum rp_status one_step(struct rp_loop *loop, struct clock_state *clock,
     return log_step(loop, clock, done, &result, err);
 }
 
-/* What asked the run to stop, or NULL. */
-static const char *stop_reason(struct rp_loop *loop, bool *save_asked)
+/* What asks the run to stop, or to save: signals to any rank, and rank 0's clock. */
+static enum rp_status ask(struct rp_loop *loop, const struct clock_state *clock, bool over,
+                          bool *save_asked, struct rp_error *err)
 {
+    struct rp_comm *comm = &loop->trainer->comm;
     enum rp_request request = rp_signals_request(&loop->signal);
-    *save_asked = request == RP_REQUEST_SAVE;
-    if (request == RP_REQUEST_STOP) return "signal";
-    if (loop->stop_at > 0 && rp_sys_clock() >= loop->stop_at) return "stop-after";
-    return NULL;
+    bool timed = comm->rank == 0 && loop->stop_at > 0 && rp_sys_clock() >= loop->stop_at;
+    struct rp_decision decision = {.stop = request == RP_REQUEST_STOP || timed,
+                                   .save = request == RP_REQUEST_SAVE ||
+                                           (comm->rank == 0 && time_due(loop, clock)),
+                                   .signal = loop->signal};
+    RP_TRY(rp_ranks_decide(comm, loop->state.step, loop->state.params_digest, &decision, err));
+    loop->signal = decision.signal;
+    *save_asked = decision.save;
+    loop->stopped_why = over || !decision.stop ? NULL : decision.signal ? "signal" : "stop-after";
+    return RP_STATUS_OK;
 }
 
 enum rp_status rp_loop_run(struct rp_loop *loop, struct rp_error *err)
@@ -249,8 +266,8 @@ enum rp_status rp_loop_run(struct rp_loop *loop, struct rp_error *err)
         RP_TRY(evaluate_if_due(loop, &best, err));
         double evaluated = rp_sys_clock();
         bool over = loop->state.step >= t->plan->n_steps || stop_early(loop);
-        loop->stopped_why = over && !eval_due(loop) ? NULL : stop_reason(loop, &save_asked);
-        bool due = best || save_asked || over || loop->stopped_why || time_due(loop, &clock) ||
+        RP_TRY(ask(loop, &clock, over && !eval_due(loop), &save_asked, err));
+        bool due = best || save_asked || over || loop->stopped_why ||
                    rp_plan_due(t->plan, &t->spec->checkpoint.every, loop->state.step) ||
                    rp_trial_event(loop->trial, loop->state.step);
         if (due && (loop->state.step != saved || best) && loop->state.step > 0) {

@@ -115,7 +115,7 @@ static enum rp_status run_loop(struct rp_start *start, struct rp_train_result *r
             rp_against_recorded(loop.against, start->run, loop.state.step, &loop.n_compared, err);
     if (status == RP_STATUS_OK) status = rp_loop_run(&loop, err);
     if (status == RP_STATUS_OK && start->profile) status = print_profile(start, err);
-    if (status == RP_STATUS_DIFFERENT && loop.record_differs)
+    if (status == RP_STATUS_DIFFERENT && loop.record_differs && start->comm.n_ranks == 1)
         status = judge_difference(start, &loop, err);
     if (status == RP_STATUS_OK) status = conclude(start, &loop, result, err);
     result->step = loop.state.step;
@@ -139,40 +139,79 @@ static enum rp_status finish_result(const struct rp_start *start, struct rp_trai
     return RP_STATUS_OK;
 }
 
+static enum rp_status tell_finished(const struct rp_start *start, struct rp_train_result *result,
+                                    struct rp_error *err)
+{
+    const char *final = rp_facts_text(&start->manifest, "digests", "final"),
+               *numeric = rp_facts_text(&start->manifest, "digests", "numeric");
+    result->status = "finished";
+    result->step = (uint64_t)json_integer_value(json_object_get(start->manifest.root, "step"));
+    snprintf(result->final, sizeof result->final, "%s", final ? final : "");
+    snprintf(result->numeric, sizeof result->numeric, "%s", numeric ? numeric : "");
+    if (!start->options->against) return RP_STATUS_OK;
+    return rp_against_recorded(start->options->against, start->run, UINT64_MAX,
+                               &result->n_compared, err);
+}
+
+/* Rank 0, which has the folder and speaks for all. */
+static enum rp_status lead(struct rp_start *start, struct rp_train_result *result,
+                           struct rp_error *err)
+{
+    bool go = true;
+    RP_TRY(rp_start_look(start, &result->was_finished, err));
+    if (result->was_finished) {
+        uint64_t step = 0;
+        go = false;
+        RP_TRY(rp_ranks_ready(start, &go, &step, err));
+        return tell_finished(start, result, err);
+    }
+    if (rp_hold_is_held(start->run)) {
+        RP_TRY(rp_hold_take(start->run, &start->hold, err)); /* says who; or it has just ended */
+        rp_hold_release(start->hold);
+        start->hold = NULL;
+    }
+    RP_TRY(rp_start_prepare(start, err));
+    rp_sha256_hex(&start->numeric, result->numeric);
+    RP_TRY(rp_start_take(start, err));
+    RP_TRY(rp_ranks_ready(start, &go, &start->origin.state.step, err));
+    RP_TRY(run_loop(start, result, err));
+    return finish_result(start, result, err);
+}
+
+/* Every other rank: the same steps on its own shards, nothing written. */
+static enum rp_status follow(struct rp_start *start, struct rp_train_result *result,
+                             struct rp_error *err)
+{
+    bool go = true;
+    uint64_t step = 0;
+    RP_TRY(rp_start_prepare(start, err));
+    RP_TRY(rp_ranks_ready(start, &go, &step, err));
+    result->was_finished = !go;
+    result->status = "finished";
+    if (!go) return RP_STATUS_OK;
+    RP_TRY(rp_start_open_trainer(start, err));
+    RP_TRY(rp_weights_begin(start->trainer, start->run, step, &start->origin, err));
+    struct rp_loop loop = {.trainer = start->trainer, .state = start->origin.state};
+    RP_TRY(rp_loop_run(&loop, err));
+    result->step = loop.state.step;
+    result->signal = loop.signal;
+    if (loop.stopped_why) result->status = "stopped";
+    return finish_result(start, result, err);
+}
+
 enum rp_status rp_train_run(const struct rp_spec *spec, const struct rp_train_options *options,
                             struct rp_train_result *result, struct rp_error *err)
 {
     struct rp_start start = {
         .spec = spec, .options = options, .log_fd = -1, .manifest = {.segment = -1}};
-    enum rp_status status = RP_STATUS_OK;
     *result = (struct rp_train_result){.status = "failed"};
     start.run = options->out ? rp_mem_copy_text(options->out) : rp_train_folder(spec);
     result->run = rp_mem_copy_text(start.run);
-    RP_TRY_GOTO(status, rp_start_look(&start, &result->was_finished, err), out);
-    if (result->was_finished) {
-        const char *final = rp_facts_text(&start.manifest, "digests", "final"),
-                   *numeric = rp_facts_text(&start.manifest, "digests", "numeric");
-        result->status = "finished";
-        result->step = (uint64_t)json_integer_value(json_object_get(start.manifest.root, "step"));
-        snprintf(result->final, sizeof result->final, "%s", final ? final : "");
-        snprintf(result->numeric, sizeof result->numeric, "%s", numeric ? numeric : "");
-        if (options->against)
-            status = rp_against_recorded(options->against, start.run, UINT64_MAX,
-                                         &result->n_compared, err);
-        goto out;
-    }
-    if (rp_hold_is_held(start.run)) {
-        RP_TRY_GOTO(status, rp_hold_take(start.run, &start.hold, err),
-                    out); /* says who; or it has just ended */
-        rp_hold_release(start.hold);
-        start.hold = NULL;
-    }
-    RP_TRY_GOTO(status, rp_start_prepare(&start, err), out);
-    rp_sha256_hex(&start.numeric, result->numeric);
-    RP_TRY_GOTO(status, rp_start_take(&start, err), out);
-    RP_TRY_GOTO(status, run_loop(&start, result, err), out);
-    status = finish_result(&start, result, err);
-out:
+    enum rp_status status = rp_ranks_open(&start, err);
+    result->rank = start.world.rank;
+    if (status == RP_STATUS_OK)
+        status = start.world.rank == 0 ? lead(&start, result, err) : follow(&start, result, err);
+    rp_ranks_close(&start, status, err->text);
     rp_start_close(&start);
     return status;
 }

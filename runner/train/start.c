@@ -132,7 +132,7 @@ static enum rp_status check_device_memory(const struct rp_start *start, struct r
 
 enum rp_status rp_start_prepare(struct rp_start *start, struct rp_error *err)
 {
-    int threads = rp_env_threads(start->spec);
+    int threads = rp_ranks_threads(start);
     bool has_init = false;
     struct rp_sha256 init = {0};
     struct rp_env_device_options device = {
@@ -141,7 +141,8 @@ enum rp_status rp_start_prepare(struct rp_start *start, struct rp_error *err)
     rp_env_begin(); /* hashes the program and its modules while the data is read */
     RP_TRY(open_data(start, err));
     if (!start->options->recorded) RP_TRY(check_data(start, err));
-    RP_TRY(rp_plan_make_for(start->spec, rp_data_shape(start->data), threads, start->device->table,
+    RP_TRY(rp_plan_make_for(start->spec, rp_data_shape(start->data), threads,
+                            start->world.n_ranks, start->device->table,
                             &start->plan, err));
     RP_TRY(rp_plan_check_memory(start->plan, err));
     RP_TRY(check_device_memory(start, err));
@@ -221,10 +222,11 @@ static enum rp_status open_record(struct rp_start *start, struct rp_error *err)
 }
 
 /* Memory that another process took after the plan was checked: the same table says what for. */
-static enum rp_status open_trainer(struct rp_start *start, struct rp_error *err)
+enum rp_status rp_start_open_trainer(struct rp_start *start, struct rp_error *err)
 {
     enum rp_status status =
         rp_trainer_open(start->spec, start->plan, start->data, start->device, &start->trainer, err);
+    if (status == RP_STATUS_OK && start->comm.table) start->trainer->comm = start->comm;
     if (status != RP_STATUS_MEMORY) return status;
     struct rp_text text = {0};
     rp_text_add(&text, "%s\n", err->text);
@@ -244,7 +246,7 @@ enum rp_status rp_start_take(struct rp_start *start, struct rp_error *err)
     RP_TRY(rp_start_look(start, &finished, err));
     if (!start->found) rp_manifest_begin(start->run, &start->manifest);
     RP_TRY(open_log(start, err));
-    RP_TRY(open_trainer(start, err));
+    RP_TRY(rp_start_open_trainer(start, err));
     RP_TRY(rp_weights_begin(start->trainer, start->run, UINT64_MAX, &start->origin, err));
     if (!start->found) {
         rp_facts_describe(start);

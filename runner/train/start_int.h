@@ -9,6 +9,8 @@ struct rp_start {
     const struct rp_spec *spec;
     const struct rp_train_options *options;
     char *run;
+    struct rp_comm_world world;
+    struct rp_comm comm;
     struct rp_sha256 spec_digest, numeric; /* data unbound, bound */
     bool found;                            /* the folder holds a run already */
     struct rp_manifest manifest;
@@ -36,7 +38,22 @@ RP_NODISCARD enum rp_status rp_start_look(struct rp_start *start, bool *finished
 RP_NODISCARD enum rp_status rp_start_prepare(struct rp_start *start, struct rp_error *err);
 /* Takes the folder and loads the state to go on from, or the initial one. */
 RP_NODISCARD enum rp_status rp_start_take(struct rp_start *start, struct rp_error *err);
+/* Memory and calls, for the plan; with this run's comm. */
+RP_NODISCARD enum rp_status rp_start_open_trainer(struct rp_start *start, struct rp_error *err);
 void rp_start_close(struct rp_start *start);
+
+/* ---- ranks.c
+ * ------------------------------------------------------------------------------------- */
+
+/* Which rank this is; starts the others where the spec demands several and no launcher did. */
+RP_NODISCARD enum rp_status rp_ranks_open(struct rp_start *start, struct rp_error *err);
+/* Threads of this rank. */
+int rp_ranks_threads(const struct rp_start *start);
+/* Every rank is ready, or rank 0 found nothing to do (`go` false). All go on from rank 0's *step,
+ * and must have its numeric digest. */
+RP_NODISCARD enum rp_status rp_ranks_ready(struct rp_start *start, bool *go, uint64_t *step,
+                                           struct rp_error *err);
+void rp_ranks_close(struct rp_start *start, enum rp_status status, const char *text);
 
 /* ---- facts.c: what the manifest says
  * --------------------------------------------------------------- */
@@ -49,6 +66,8 @@ void rp_facts_begin(struct rp_start *start, uint64_t step);
 void rp_facts_end(struct rp_start *start, enum rp_status status, const char *run_status,
                   const char *why, const struct rp_checkpoint_state *state,
                   const struct rp_sha256 *final, const struct rp_error *err);
+/* A peer was lost and this process ends where it stands: the cause alone. */
+void rp_facts_lost(struct rp_start *start, enum rp_status status, const struct rp_error *err);
 /* Hashes of data files as the manifest has them; caller frees `*known` (its paths belong to the
  * manifest). */
 int rp_facts_known_data(const struct rp_manifest *manifest, struct rp_data_known **known);

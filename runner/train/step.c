@@ -27,7 +27,8 @@ static enum rp_status take_batch(struct rp_trainer *t, uint64_t position, struct
 /* A device that works beside us fetches the first batch of the next step meanwhile. */
 static enum rp_status look_ahead(struct rp_trainer *t, uint64_t next_step, struct rp_error *err)
 {
-    uint64_t position = next_step * (uint64_t)t->plan->batch;
+    uint64_t position = next_step * (uint64_t)t->plan->batch +
+                        (uint64_t)(t->comm.rank * (t->plan->batch / t->plan->ranks));
     const struct rp_device_table *device = t->device->table;
     const struct rp_graph *graph = &t->model->train;
     struct rp_ahead *batch = &t->ahead;
@@ -80,6 +81,8 @@ static enum rp_status run_passes(struct rp_trainer *t, uint64_t step, struct rp_
     for (int i = 0; i < plan->n_passes; i++) {
         uint64_t slot = 0;
         rp_plan_pass(plan, i, &pass->rows, &slot);
+        pass->rows.first_shard += (int)(t->comm.rank * (plan->shards / plan->ranks));
+        slot += (uint64_t)(t->comm.rank * (plan->batch / plan->ranks));
         pass->position = step * (uint64_t)plan->batch + slot;
         RP_TRY(take_batch(t, pass->position, err));
         RP_TRY(run_graph(t, pass, level, err));
@@ -137,9 +140,11 @@ enum rp_status rp_step(struct rp_trainer *t, uint64_t step, struct rp_step_resul
                        struct rp_error *err)
 {
     struct rp_pass pass = {0};
+    rp_comm_note(&t->comm, step + 1, "step");
     RP_TRY(t->device->table->step_begin(t->device, err));
     RP_TRY(run_passes(t, step, &pass, err));
     rp_profile_phase(t->profile, RP_PHASE_REDUCE);
+    rp_comm_note(&t->comm, step + 1, "reduce");
     RP_TRY(rp_comm_reduce(&t->comm, t->sums, t->plan->sum_bytes, err));
     RP_TRY(update(t, step, &pass, err));
     RP_TRY(rp_comm_gather(&t->comm, t->kept_block, 0, err));

@@ -222,7 +222,7 @@ bool rp_signals_stop_asked(void);
 
 struct rp_loop {
     struct rp_trainer *trainer;
-    struct rp_record *record;
+    struct rp_record *record; /* NULL, like saver, on every rank but 0 */
     struct rp_saver *saver;
     const struct rp_digests *against;
     uint64_t n_compared;
@@ -235,6 +235,14 @@ struct rp_loop {
     const char *stopped_why; /* NULL: ran to the end */
     struct rp_trial *trial;  /* of run --try (try_int.h); NULL: a real run */
 };
+/* What all ranks do next: a request to any of them holds for all, and rank 0 has the clock. */
+struct rp_decision {
+    bool stop, save;
+    int signal;
+};
+/* Also compares the digests of the step just done: HARDWARE names the rank that differs. */
+RP_NODISCARD enum rp_status rp_ranks_decide(struct rp_comm *comm, uint64_t step, uint64_t params,
+                                            struct rp_decision *decision, struct rp_error *err);
 /* Steps from state.step to the end, or until asked to stop (STOPPED). */
 RP_NODISCARD enum rp_status rp_loop_run(struct rp_loop *loop, struct rp_error *err);
 

@@ -1,0 +1,133 @@
+/* control_client.c - the control channel on every rank but 0. */
+#include "comm/control_int.h"
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/sys.h"
+
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { SECONDS_TO_CONNECT = 120 };
+static const double BEAT = 0.5;
+
+enum rp_status rp_control_client_open(struct rp_control *c, const struct rp_comm_world *world,
+                                      struct rp_error *err)
+{
+    struct rp_net_hello hello = {.version = 1,
+                                 .rank = (uint32_t)c->rank,
+                                 .n_ranks = (uint32_t)c->n_ranks,
+                                 .pid = (uint32_t)rp_sys_pid()};
+    enum rp_net_type type = RP_NET_REFUSE;
+    void *answer = NULL;
+    size_t n = 0;
+    snprintf(hello.token, sizeof hello.token, "%s", world->token);
+    rp_sys_host(hello.host);
+    RP_TRY(rp_net_connect(world->address, world->port, SECONDS_TO_CONNECT, &c->fd, err));
+    rp_net_own_address(c->fd, c->own_address);
+    rp_net_set_timeout(c->fd, SECONDS_TO_CONNECT);
+    bool answered = rp_net_send(c->fd, RP_NET_HELLO, &hello, sizeof hello) &&
+                    rp_net_receive(c->fd, &type, &answer, &n);
+    rp_net_set_timeout(c->fd, 0);
+    c->heard = rp_sys_clock();
+    enum rp_status status = RP_STATUS_OK;
+    if (!answered)
+        status = rp_error_set(err, RP_STATUS_PEER_LOST, "rank 0 at %s port %d does not let us in",
+                              world->address, world->port);
+    else if (type != RP_NET_WELCOME)
+        status = rp_error_set(err, RP_STATUS_USAGE, "rank 0 at %s port %d refuses us: %s",
+                              world->address, world->port, (const char *)answer);
+    rp_mem_free(answer);
+    return status;
+}
+
+/* The end of rank 0, or its verdict about another: it has said so itself. */
+static void take_end(struct rp_control *c, const char *bytes, size_t n)
+{
+    uint32_t code = RP_STATUS_PEER_LOST;
+    if (n >= sizeof code) memcpy(&code, bytes, sizeof code);
+    pthread_mutex_lock(&c->mutex);
+    c->told = true;
+    pthread_mutex_unlock(&c->mutex);
+    rp_control_fail(c, (enum rp_status)code, "%s", n > sizeof code ? bytes + sizeof code : "");
+}
+
+/* False when the connection is over. */
+static bool take_message(struct rp_control *c)
+{
+    enum rp_net_type type;
+    void *bytes = NULL;
+    size_t n = 0;
+    if (!rp_net_receive(c->fd, &type, &bytes, &n)) return false;
+    c->heard = rp_sys_clock();
+    if (type == RP_NET_AGREE || type == RP_NET_VALUE) {
+        pthread_mutex_lock(&c->mutex);
+        rp_mem_free(c->answer);
+        c->answer = bytes;
+        c->answer_bytes = n;
+        bytes = NULL;
+        pthread_cond_broadcast(&c->changed);
+        pthread_mutex_unlock(&c->mutex);
+    } else if (type == RP_NET_END) {
+        take_end(c, bytes, n);
+    }
+    rp_mem_free(bytes);
+    return true;
+}
+
+static void beat(struct rp_control *c)
+{
+    struct rp_net_beat beat = {.step = atomic_load(&c->step)};
+    snprintf(beat.phase, sizeof beat.phase, "%s", atomic_load(&c->phase));
+    rp_control_send(c, c->fd, RP_NET_BEAT, &beat, sizeof beat);
+}
+
+void *rp_control_client_main(void *arg)
+{
+    struct rp_control *c = arg;
+    double next = 0;
+    while (!atomic_load(&c->closing) && !c->failed) {
+        struct pollfd wait = {.fd = c->fd, .events = POLLIN};
+        int ready = poll(&wait, 1, 100);
+        double now = rp_sys_clock();
+        if (ready > 0 && !take_message(c) && !atomic_load(&c->closing))
+            rp_control_fail(c, RP_STATUS_PEER_LOST,
+                            "rank 0 is lost: its connection ended at step %llu of ours, in %s",
+                            (unsigned long long)atomic_load(&c->step), atomic_load(&c->phase));
+        if (now - c->heard > c->options.peer_timeout)
+            rp_control_fail(c, RP_STATUS_PEER_LOST,
+                            "rank 0 is lost: silent for %.0f s, at step %llu of ours, in %s",
+                            c->options.peer_timeout, (unsigned long long)atomic_load(&c->step),
+                            atomic_load(&c->phase));
+        if (now < next) continue;
+        next = now + BEAT;
+        beat(c);
+    }
+    if (c->failed) rp_control_end_process(c);
+    return NULL;
+}
+
+enum rp_status rp_control_client_ask(struct rp_control *c, enum rp_net_type type, const void *bytes,
+                                     size_t n, void **answer, size_t *answer_bytes,
+                                     struct rp_error *err)
+{
+    bool sent = rp_control_send(c, c->fd, type, bytes, n);
+    pthread_mutex_lock(&c->mutex);
+    while (sent && !c->failed && !c->answer) pthread_cond_wait(&c->changed, &c->mutex);
+    *answer = c->answer;
+    *answer_bytes = c->answer_bytes;
+    c->answer = NULL;
+    pthread_mutex_unlock(&c->mutex);
+    if (*answer) return RP_STATUS_OK;
+    return rp_control_cause(c, "rank 0 does not answer", err);
+}
+
+void rp_control_client_close(struct rp_control *c, enum rp_status status, const char *text)
+{
+    atomic_store(&c->closing, true);
+    if (c->started) rp_control_send_end(c, c->fd, status, text);
+    if (c->started) pthread_join(c->thread, NULL);
+    rp_net_close(c->fd);
+}

@@ -1,0 +1,393 @@
+/* control_server.c - the control channel on rank 0: who is there, what they wait for, who is lost.
+ */
+#include "comm/control_int.h"
+#include "comm/spawn.h"
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/sys.h"
+
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { SECONDS_TO_GATHER = 120, SECONDS_TO_LEAVE = 5 };
+static const double BEAT = 0.5, LEAST_STEP_TIMEOUT = 60;
+
+/* ---- everybody comes --------------------------------------------------------------------------
+ */
+
+/* Why this one is not let in; NULL: it is. */
+static const char *refusal(const struct rp_control *c, const struct rp_comm_world *world,
+                           const struct rp_net_hello *hello)
+{
+    if (hello->version != 1) return "it is another version of reprise";
+    if (strncmp(hello->token, world->token, sizeof hello->token) != 0)
+        return "it belongs to another run (its token differs)";
+    if ((int)hello->n_ranks != c->n_ranks) return "it was started for another number of ranks";
+    if (hello->rank == 0 || (int)hello->rank >= c->n_ranks) return "its rank is out of range";
+    if (c->member[hello->rank].there) return "another process has its rank already";
+    return NULL;
+}
+
+static void welcome(struct rp_control *c, const struct rp_comm_world *world, int fd)
+{
+    enum rp_net_type type;
+    void *bytes = NULL;
+    size_t n = 0;
+    rp_net_set_timeout(fd, 5);
+    bool got = rp_net_receive(fd, &type, &bytes, &n);
+    struct rp_net_hello hello;
+    const char *no = "it did not say hello";
+    if (got && type == RP_NET_HELLO && n == sizeof hello) {
+        memcpy(&hello, bytes, sizeof hello);
+        hello.token[sizeof hello.token - 1] = hello.host[sizeof hello.host - 1] = '\0';
+        no = refusal(c, world, &hello);
+    }
+    rp_mem_free(bytes);
+    if (no) {
+        rp_net_send(fd, RP_NET_REFUSE, no, strlen(no));
+        rp_net_close(fd);
+        return;
+    }
+    struct rp_control_member *member = &c->member[hello.rank];
+    member->there = rp_net_send(fd, RP_NET_WELCOME, NULL, 0);
+    member->fd = fd;
+    member->pid = hello.pid;
+    memcpy(member->host, hello.host, sizeof member->host);
+    snprintf(member->phase, sizeof member->phase, "start");
+    member->heard = member->moved = rp_sys_clock();
+}
+
+static int missing(const struct rp_control *c, struct rp_text *who)
+{
+    int n = 0;
+    for (int r = 1; r < c->n_ranks; r++)
+        if (!c->member[r].there) rp_text_add(who, "%s%d", n++ ? ", " : "", r);
+    return n;
+}
+
+static enum rp_status wait_for_all(struct rp_control *c, const struct rp_comm_world *world,
+                                   struct rp_error *err)
+{
+    double until = rp_sys_clock() + SECONDS_TO_GATHER;
+    for (;;) {
+        struct rp_text who = {0};
+        int n = missing(c, &who);
+        double left = until - rp_sys_clock();
+        enum rp_status status = RP_STATUS_OK;
+        if (n > 0 && left <= 0)
+            status = rp_error_set(err, RP_STATUS_PEER_LOST,
+                                  "%d of %d ranks did not come to %s port %d in %d s: rank %s. Look "
+                                  "at their logs, and whether that address can be reached from them",
+                                  n, c->n_ranks, world->address, c->listener >= 0 ? world->port : 0,
+                                  SECONDS_TO_GATHER, rp_text_get(&who));
+        rp_text_release(&who);
+        int code = 0, ended = rp_spawn_ended(&code);
+        if (ended && status == RP_STATUS_OK)
+            status = rp_error_set(err, RP_STATUS_PEER_LOST,
+                                  "rank %d ended with code %d before it came to rank 0", ended,
+                                  code);
+        if (n == 0 || status != RP_STATUS_OK) return status;
+        struct pollfd wait = {.fd = c->listener, .events = POLLIN};
+        if (poll(&wait, 1, 200) <= 0) continue;
+        int fd = rp_net_accept(c->listener);
+        if (fd >= 0) welcome(c, world, fd);
+    }
+}
+
+enum rp_status rp_control_server_open(struct rp_control *c, const struct rp_comm_world *world,
+                                      struct rp_error *err)
+{
+    int port = world->port;
+    c->member = RP_NEW_ARRAY(struct rp_control_member, c->n_ranks);
+    for (int r = 0; r < c->n_ranks; r++) c->member[r].fd = -1;
+    rp_sys_host(c->member[0].host);
+    c->member[0].pid = (uint32_t)rp_sys_pid();
+    c->member[0].moved = rp_sys_clock();
+    if (c->listener < 0) RP_TRY(rp_net_listen(NULL, &port, &c->listener, err));
+    RP_TRY(wait_for_all(c, world, err));
+    rp_net_own_address(c->member[1].fd, c->own_address);
+    return RP_STATUS_OK;
+}
+
+/* ---- the store --------------------------------------------------------------------------------
+ */
+
+const struct rp_control_entry *rp_control_server_find(const struct rp_control *c, const char *key)
+{
+    for (int i = 0; i < c->n_store; i++)
+        if (strcmp(c->store[i].key, key) == 0) return &c->store[i];
+    return NULL;
+}
+
+static void answer_wanted(struct rp_control *c, struct rp_control_member *member)
+{
+    const struct rp_control_entry *entry =
+        member->wanted ? rp_control_server_find(c, member->wanted) : NULL;
+    if (!entry) return;
+    rp_control_send(c, member->fd, RP_NET_VALUE, entry->bytes, entry->n);
+    rp_mem_free(member->wanted);
+    member->wanted = NULL;
+}
+
+void rp_control_server_set(struct rp_control *c, const char *key, const void *bytes, size_t n)
+{
+    c->store = rp_mem_grow(c->store, sizeof *c->store * (size_t)(c->n_store + 1));
+    struct rp_control_entry *entry = &c->store[c->n_store++];
+    *entry = (struct rp_control_entry){.key = rp_mem_copy_text(key), .n = n};
+    entry->bytes = rp_mem_new(n + 1);
+    memcpy(entry->bytes, bytes, n);
+    for (int r = 1; r < c->n_ranks; r++) answer_wanted(c, &c->member[r]);
+    pthread_cond_broadcast(&c->changed);
+}
+
+/* ---- agreement --------------------------------------------------------------------------------
+ */
+
+/* The first rank that has not given its part; n_ranks: all have. */
+static int first_absent(const struct rp_control *c)
+{
+    int r = 1;
+    while (r < c->n_ranks && c->member[r].slot) r++;
+    return r;
+}
+
+enum rp_status rp_control_server_agree(struct rp_control *c, const void *mine, size_t bytes,
+                                       void *all, struct rp_error *err)
+{
+    enum rp_status status = RP_STATUS_OK;
+    memcpy(all, mine, bytes);
+    pthread_mutex_lock(&c->mutex);
+    int absent = first_absent(c);
+    while (!c->failed && absent < c->n_ranks && !c->member[absent].ended) {
+        pthread_cond_wait(&c->changed, &c->mutex);
+        absent = first_absent(c);
+    }
+    if (c->failed)
+        status = rp_error_set(err, c->status, "%s", c->text);
+    else if (absent < c->n_ranks)
+        status = rp_error_set(err, RP_STATUS_PEER_LOST, "rank %d (%s) has left the run", absent,
+                              c->member[absent].host);
+    for (int r = 1; r < c->n_ranks && status == RP_STATUS_OK; r++) {
+        struct rp_control_member *member = &c->member[r];
+        if (member->slot_bytes == bytes)
+            memcpy((char *)all + bytes * (size_t)r, member->slot, bytes);
+        else
+            status = rp_error_set(err, RP_STATUS_INTERNAL,
+                                  "rank %d is at another point of the program than rank 0", r);
+        rp_mem_free(member->slot);
+        member->slot = NULL;
+    }
+    pthread_mutex_unlock(&c->mutex);
+    for (int r = 1; r < c->n_ranks && status == RP_STATUS_OK; r++)
+        rp_control_send(c, c->member[r].fd, RP_NET_AGREE, all, bytes * (size_t)c->n_ranks);
+    return status;
+}
+
+/* ---- messages ---------------------------------------------------------------------------------
+ */
+
+/* Which ranks stand in which phase: "ranks 0, 1 in reduce; rank 3 in data". */
+static void add_where(const struct rp_control *c, int but, struct rp_text *text)
+{
+    bool said[RP_COMM_MAX_RANKS] = {0};
+    for (int r = 0; r < c->n_ranks; r++) {
+        const char *phase = c->member[r].phase;
+        if (r == but || said[r] || c->member[r].ended) continue;
+        rp_text_add(text, "%s%s:", text->length ? "; " : "", phase);
+        for (int q = r; q < c->n_ranks; q++) {
+            if (q == but || said[q] || strcmp(c->member[q].phase, phase) != 0) continue;
+            said[q] = true;
+            rp_text_add(text, " %d", q);
+        }
+    }
+}
+
+/* Rank r is named as the cause; the others learn it from rp_control_server_main. */
+static void lose(struct rp_control *c, int r, enum rp_status status, const char *why)
+{
+    struct rp_control_member *member = &c->member[r];
+    struct rp_text where = {0};
+    pthread_mutex_lock(&c->mutex);
+    add_where(c, r, &where);
+    member->ended = true;
+    pthread_mutex_unlock(&c->mutex);
+    rp_control_fail(c, status, "rank %d (%s, process %u) %s at step %llu, in %s; the others wait in %s",
+                    r, member->host, member->pid, why, (unsigned long long)member->step,
+                    member->phase, rp_text_get(&where));
+    rp_text_release(&where);
+}
+
+/* Ends that every rank comes to by itself at the same step. */
+static bool is_common_end(uint32_t code)
+{
+    return code == RP_STATUS_OK || code == RP_STATUS_STOPPED || code == RP_STATUS_NONFINITE ||
+           code == RP_STATUS_DIFFERENT;
+}
+
+static void take_end(struct rp_control *c, int r, const char *bytes, size_t n)
+{
+    struct rp_control_member *member = &c->member[r];
+    uint32_t code = RP_STATUS_INTERNAL;
+    if (n >= sizeof code) memcpy(&code, bytes, sizeof code);
+    pthread_mutex_lock(&c->mutex);
+    member->ended = true;
+    pthread_cond_broadcast(&c->changed);
+    pthread_mutex_unlock(&c->mutex);
+    if (!is_common_end(code))
+        rp_control_fail(c, RP_STATUS_PEER_LOST, "rank %d (%s) ended with code %u: %s", r,
+                        member->host, code, n > sizeof code ? bytes + sizeof code : "");
+}
+
+static void take_beat(struct rp_control *c, struct rp_control_member *member,
+                      const struct rp_net_beat *beat)
+{
+    double now = rp_sys_clock();
+    pthread_mutex_lock(&c->mutex);
+    if (beat->step != member->step) {
+        if (member->step > 0 && now - member->moved > c->slowest) c->slowest = now - member->moved;
+        member->moved = now;
+    }
+    member->step = beat->step;
+    memcpy(member->phase, beat->phase, sizeof member->phase);
+    member->phase[sizeof member->phase - 1] = '\0';
+    pthread_mutex_unlock(&c->mutex);
+}
+
+static void take_message(struct rp_control *c, int r)
+{
+    struct rp_control_member *member = &c->member[r];
+    enum rp_net_type type;
+    void *bytes = NULL;
+    size_t n = 0;
+    if (!rp_net_receive(member->fd, &type, &bytes, &n)) {
+        if (!member->ended) lose(c, r, RP_STATUS_PEER_LOST, "is lost: its connection ended");
+        return;
+    }
+    member->heard = rp_sys_clock();
+    pthread_mutex_lock(&c->mutex);
+    if (type == RP_NET_AGREE) {
+        member->slot = bytes;
+        member->slot_bytes = n;
+        bytes = NULL;
+        pthread_cond_broadcast(&c->changed);
+    } else if (type == RP_NET_SET && memchr(bytes, 0, n)) {
+        size_t length = strlen(bytes) + 1;
+        rp_control_server_set(c, bytes, (char *)bytes + length, n - length);
+    } else if (type == RP_NET_GET) {
+        member->wanted = rp_mem_copy_text(bytes);
+        answer_wanted(c, member);
+    }
+    pthread_mutex_unlock(&c->mutex);
+    if (type == RP_NET_BEAT && n == sizeof(struct rp_net_beat)) take_beat(c, member, bytes);
+    if (type == RP_NET_END) take_end(c, r, bytes, n);
+    rp_mem_free(bytes);
+}
+
+/* ---- clocks -----------------------------------------------------------------------------------
+ */
+
+static double step_limit(const struct rp_control *c)
+{
+    if (c->options.step_timeout > 0) return c->options.step_timeout;
+    double limit = 10 * c->slowest;
+    return limit > LEAST_STEP_TIMEOUT ? limit : LEAST_STEP_TIMEOUT;
+}
+
+/* Nobody moves: the one to name is the furthest behind, and of those one that does not wait. */
+static void check_stuck(struct rp_control *c, double now)
+{
+    int who = -1;
+    double limit = step_limit(c);
+    for (int r = 0; r < c->n_ranks; r++) {
+        const struct rp_control_member *m = &c->member[r];
+        if (m->ended || m->step == 0 || strcmp(m->phase, "step") != 0) continue;
+        if (now - m->moved > limit && (who < 0 || m->step < c->member[who].step)) who = r;
+    }
+    if (who >= 0) lose(c, who, RP_STATUS_STUCK, "makes no progress");
+}
+
+static void check_clocks(struct rp_control *c, double now)
+{
+    for (int r = 1; r < c->n_ranks; r++) {
+        struct rp_control_member *m = &c->member[r];
+        if (!m->ended && now - m->heard > c->options.peer_timeout)
+            lose(c, r, RP_STATUS_PEER_LOST, "is lost: silent for longer than timeout.peer");
+    }
+    check_stuck(c, now);
+}
+
+static void beat(struct rp_control *c)
+{
+    struct rp_net_beat own = {.step = atomic_load(&c->step)};
+    snprintf(own.phase, sizeof own.phase, "%s", atomic_load(&c->phase));
+    take_beat(c, &c->member[0], &own);
+    for (int r = 1; r < c->n_ranks; r++)
+        if (!c->member[r].ended) rp_control_send(c, c->member[r].fd, RP_NET_BEAT, NULL, 0);
+}
+
+void *rp_control_server_main(void *arg)
+{
+    struct rp_control *c = arg;
+    struct pollfd *wait = RP_NEW_ARRAY(struct pollfd, c->n_ranks);
+    double next = 0;
+    while (!atomic_load(&c->closing) && !c->failed) {
+        for (int r = 0; r < c->n_ranks; r++)
+            wait[r] = (struct pollfd){.fd = c->member[r].ended ? -1 : c->member[r].fd,
+                                      .events = POLLIN};
+        int ready = poll(wait, (nfds_t)c->n_ranks, 100);
+        for (int r = 1; r < c->n_ranks && ready > 0; r++)
+            if (wait[r].revents) take_message(c, r);
+        double now = rp_sys_clock();
+        if (now < next) continue;
+        next = now + BEAT;
+        beat(c);
+        check_clocks(c, now);
+    }
+    rp_mem_free(wait);
+    if (!c->failed) return NULL;
+    for (int r = 1; r < c->n_ranks; r++)
+        rp_control_send_end(c, c->member[r].fd, c->status, c->text);
+    rp_control_end_process(c);
+    return NULL;
+}
+
+/* ---- the end ----------------------------------------------------------------------------------
+ */
+
+/* The others say that they end, so that nobody takes a closed connection for a loss. */
+static void wait_for_ends(struct rp_control *c)
+{
+    double until = rp_sys_clock() + SECONDS_TO_LEAVE;
+    for (;;) {
+        bool all = true;
+        pthread_mutex_lock(&c->mutex);
+        for (int r = 1; r < c->n_ranks; r++) all &= c->member[r].ended;
+        bool failed = c->failed;
+        pthread_mutex_unlock(&c->mutex);
+        if (all || failed || rp_sys_clock() > until) return;
+        rp_sys_sleep(0.005);
+    }
+}
+
+void rp_control_server_close(struct rp_control *c, enum rp_status status, const char *text)
+{
+    if (c->started && is_common_end((uint32_t)status)) wait_for_ends(c);
+    atomic_store(&c->closing, true);
+    if (c->started) pthread_join(c->thread, NULL);
+    for (int r = 1; r < c->n_ranks; r++) {
+        struct rp_control_member *member = &c->member[r];
+        if (!member->ended) rp_control_send_end(c, member->fd, status, text);
+        rp_net_close(member->fd);
+        rp_mem_free(member->slot);
+        rp_mem_free(member->wanted);
+    }
+    for (int i = 0; i < c->n_store; i++) {
+        rp_mem_free(c->store[i].key);
+        rp_mem_free(c->store[i].bytes);
+    }
+    rp_mem_free(c->store);
+    rp_mem_free(c->member);
+    rp_net_close(c->listener);
+}

@@ -1,0 +1,122 @@
+/* spawn.c - ranks on this host, started by the process that becomes rank 0. */
+#include "comm/comm.h"
+#include "comm/net.h"
+#include "comm/spawn.h"
+
+#include "base/mem.h"
+#include "base/sys.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { MAX_ARGUMENTS = 4096, MAX_BYTES = 1 << 21, SECONDS_TO_END = 10 };
+
+static pid_t children[RP_COMM_MAX_RANKS]; /* of rank i + 1; 0: reaped */
+static int n_children;
+
+/* The arguments of this program, as the kernel has them; `bytes` holds them. A file of /proc has no
+ * size until it is read. */
+static enum rp_status own_arguments(char **bytes, char *arguments[MAX_ARGUMENTS],
+                                    struct rp_error *err)
+{
+    static const char path[] = "/proc/self/cmdline";
+    size_t length = 0, got = 1;
+    int n = 0, fd = -1;
+    enum rp_status status = RP_STATUS_OK;
+    *bytes = rp_mem_new(MAX_BYTES + 1);
+    RP_TRY(rp_sys_open_read(path, RP_STATUS_ENVIRONMENT, &fd, err));
+    for (; got > 0 && status == RP_STATUS_OK && length < MAX_BYTES; length += got)
+        status = rp_sys_read(fd, *bytes + length, MAX_BYTES - length, &got, path,
+                             RP_STATUS_ENVIRONMENT, err);
+    rp_sys_close(fd);
+    RP_TRY(status);
+    for (char *at = *bytes; at < *bytes + length && n < MAX_ARGUMENTS - 1; at += strlen(at) + 1)
+        arguments[n++] = at;
+    arguments[n] = NULL;
+    return RP_STATUS_OK;
+}
+
+static void set_number(const char *name, int value)
+{
+    char text[16];
+    snprintf(text, sizeof text, "%d", value);
+    setenv(name, text, 1);
+}
+
+/* In the child; returns only when it cannot become a rank. */
+static void become_rank(const struct rp_comm_world *world, int rank, pid_t parent,
+                        const char *program, char **arguments)
+{
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent) _exit(RP_STATUS_PEER_LOST); /* it died before we asked */
+    set_number("REPRISE_RANK", rank);
+    set_number("REPRISE_RANKS", world->n_ranks);
+    set_number("REPRISE_LOCAL_RANK", rank);
+    set_number("REPRISE_LOCAL_RANKS", world->n_ranks);
+    set_number("REPRISE_PORT", world->port);
+    setenv("REPRISE_ADDRESS", world->address, 1);
+    setenv("REPRISE_TOKEN", world->token, 1);
+    execv(program, arguments);
+    _exit(RP_STATUS_INTERNAL);
+}
+
+enum rp_status rp_comm_spawn(struct rp_comm_world *world, int n, struct rp_error *err)
+{
+    char *bytes = NULL, *arguments[MAX_ARGUMENTS], *program = rp_sys_self();
+    enum rp_status status = RP_STATUS_OK;
+    world->launcher = "reprise";
+    world->n_ranks = world->local_ranks = n;
+    snprintf(world->address, sizeof world->address, "127.0.0.1");
+    snprintf(world->token, sizeof world->token, "%016llx%016llx",
+             (unsigned long long)rp_sys_random(), (unsigned long long)rp_sys_random());
+    RP_TRY_GOTO(status, rp_net_listen(world->address, &world->port, &world->listener, err), out);
+    RP_TRY_GOTO(status, own_arguments(&bytes, arguments, err), out);
+    fflush(NULL);
+    pid_t self = getpid();
+    for (int rank = 1; rank < n; rank++) {
+        pid_t child = fork();
+        if (child == 0) become_rank(world, rank, self, program, arguments);
+        if (child < 0) {
+            status = rp_error_set(err, RP_STATUS_ENVIRONMENT,
+                                  "cannot start rank %d of %d: %s; lower resources.ranks or raise "
+                                  "the limit on processes",
+                                  rank, n, strerror(errno));
+            goto out;
+        }
+        children[n_children++] = child;
+    }
+out:
+    rp_mem_free(bytes);
+    rp_mem_free(program);
+    return status;
+}
+
+int rp_spawn_ended(int *code)
+{
+    int state = 0;
+    for (int i = 0; i < n_children; i++) {
+        if (children[i] == 0 || waitpid(children[i], &state, WNOHANG) != children[i]) continue;
+        children[i] = 0;
+        *code = WIFEXITED(state) ? WEXITSTATUS(state) : 128 + WTERMSIG(state);
+        return i + 1;
+    }
+    return 0;
+}
+
+void rp_comm_reap(void)
+{
+    double until = rp_sys_clock() + SECONDS_TO_END;
+    for (int i = 0; i < n_children; i++) {
+        while (children[i] && waitpid(children[i], NULL, WNOHANG) == 0) {
+            if (rp_sys_clock() > until) kill(children[i], SIGKILL);
+            rp_sys_sleep(0.002);
+        }
+    }
+    n_children = 0;
+}

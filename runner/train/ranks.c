@@ -1,0 +1,156 @@
+/* ranks.c - a run of several ranks: how they come together, what they agree on, how they part. */
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/sys.h"
+#include "env/env.h"
+#include "train/start_int.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* ---- coming together --------------------------------------------------------------------------
+ */
+
+static enum rp_status check_number(const struct rp_start *start, struct rp_error *err)
+{
+    int64_t demanded = start->spec->resources.ranks;
+    const struct rp_comm_world *world = &start->world;
+    if (world->n_ranks > RP_COMM_MAX_RANKS)
+        return rp_error_set(err, RP_STATUS_USAGE,
+                            "%s started %d ranks; this build takes at most %d", world->launcher,
+                            world->n_ranks, RP_COMM_MAX_RANKS);
+    if (!world->launcher || demanded == 0 || demanded == world->n_ranks) return RP_STATUS_OK;
+    return rp_error_set(err, RP_STATUS_USAGE,
+                        "resources.ranks is %lld, but %s started %d: write `ranks: auto`, or start "
+                        "as many",
+                        (long long)demanded, world->launcher, world->n_ranks);
+}
+
+/* Refused before anybody is started or waited for. */
+static enum rp_status check_shards(const struct rp_start *start, int64_t ranks,
+                                   struct rp_error *err)
+{
+    int64_t shards = start->spec->train.shards, lower = 1;
+    while (lower * 2 <= ranks && lower * 2 <= shards) lower *= 2;
+    if (lower == ranks) return RP_STATUS_OK;
+    return rp_spec_fail(start->spec, start->spec->train.shards_at, RP_STATUS_USAGE, err,
+                        "%lld ranks cannot share %lld shards evenly: use a power of two up to the "
+                        "shards; the next lower number is %lld",
+                        (long long)ranks, (long long)shards, (long long)lower);
+}
+
+static void before_end(void *context, enum rp_status status, const char *text)
+{
+    struct rp_start *start = context;
+    struct rp_error err = {0};
+    enum rp_status ignored = rp_error_set(&err, status, "%s", text);
+    (void)ignored;
+    rp_facts_lost(start, status, &err);
+}
+
+enum rp_status rp_ranks_open(struct rp_start *start, struct rp_error *err)
+{
+    struct rp_comm_world *world = &start->world;
+    int64_t demanded = start->spec->resources.ranks;
+    rp_comm_open_one(&start->comm);
+    RP_TRY(rp_comm_discover(world, err));
+    RP_TRY(check_number(start, err));
+    RP_TRY(check_shards(start, world->launcher ? world->n_ranks : demanded ? demanded : 1, err));
+    if (!world->launcher && demanded > 1) RP_TRY(rp_comm_spawn(world, (int)demanded, err));
+    if (world->n_ranks == 1) return RP_STATUS_OK;
+    char host[256];
+    rp_sys_host(host);
+    if (world->rank != 0) rp_log_as_rank(world->rank, host);
+    struct rp_comm_options options = {.peer_timeout = start->spec->resources.timeout_peer,
+                                      .step_timeout = start->spec->resources.timeout_step,
+                                      .before_end = before_end,
+                                      .context = start};
+    if (options.peer_timeout <= 0) options.peer_timeout = 20;
+    return rp_comm_open(world, &options, &start->comm, err);
+}
+
+int rp_ranks_threads(const struct rp_start *start)
+{
+    int threads = rp_env_threads(start->spec), ranks = start->world.local_ranks;
+    bool ours = start->world.launcher && strcmp(start->world.launcher, "reprise") == 0;
+    if (!ours || ranks < 2 || start->spec->resources.threads > 0 ||
+        rp_sys_env("OMP_NUM_THREADS"))
+        return threads;
+    return threads / ranks > 1 ? threads / ranks : 1;
+}
+
+/* ---- the start --------------------------------------------------------------------------------
+ */
+
+struct ready {
+    uint64_t step;
+    struct rp_sha256 numeric;
+    uint8_t go;
+};
+
+enum rp_status rp_ranks_ready(struct rp_start *start, bool *go, uint64_t *step,
+                              struct rp_error *err)
+{
+    struct ready mine, all[RP_COMM_MAX_RANKS];
+    char who[300];
+    memset(&mine, 0, sizeof mine);
+    mine.step = *step;
+    mine.numeric = start->numeric;
+    mine.go = *go;
+    rp_comm_note(&start->comm, 0, "start");
+    RP_TRY(rp_comm_agree(&start->comm, &mine, sizeof mine, all, err));
+    *go = all[0].go;
+    *step = all[0].step;
+    for (int r = 1; r < start->comm.n_ranks && *go; r++) {
+        if (memcmp(&all[r].numeric, &all[0].numeric, sizeof all[r].numeric) == 0) continue;
+        rp_comm_rank_text(&start->comm, r, who);
+        return rp_error_set(err, RP_STATUS_DATA,
+                            "%s has another numeric digest than rank 0: its spec or its data "
+                            "files are not the same",
+                            who);
+    }
+    return RP_STATUS_OK;
+}
+
+void rp_ranks_close(struct rp_start *start, enum rp_status status, const char *text)
+{
+    rp_comm_close(&start->comm, status, text);
+    if (start->world.rank == 0) rp_comm_reap();
+}
+
+/* ---- between steps ----------------------------------------------------------------------------
+ */
+
+struct vote {
+    uint64_t step, params;
+    int32_t signal;
+    uint8_t stop, save;
+};
+
+enum rp_status rp_ranks_decide(struct rp_comm *comm, uint64_t step, uint64_t params,
+                               struct rp_decision *decision, struct rp_error *err)
+{
+    struct vote mine, all[RP_COMM_MAX_RANKS];
+    char who[300];
+    if (comm->n_ranks == 1) return RP_STATUS_OK;
+    memset(&mine, 0, sizeof mine);
+    mine.step = step;
+    mine.params = params;
+    mine.signal = decision->signal;
+    mine.stop = decision->stop;
+    mine.save = decision->save;
+    rp_comm_note(comm, step, "agree");
+    RP_TRY(rp_comm_agree(comm, &mine, sizeof mine, all, err));
+    for (int r = 0; r < comm->n_ranks; r++) {
+        decision->stop |= all[r].stop;
+        decision->save |= all[r].save;
+        if (!decision->signal) decision->signal = all[r].signal;
+        if (all[r].step == all[0].step && all[r].params == all[0].params) continue;
+        rp_comm_rank_text(comm, r, who);
+        return rp_error_set(err, RP_STATUS_HARDWARE,
+                            "%s has other parameters than rank 0 after step %llu: suspect its "
+                            "machine",
+                            who, (unsigned long long)step);
+    }
+    return RP_STATUS_OK;
+}
