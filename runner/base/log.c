@@ -25,6 +25,7 @@ void rp_log_as_rank(int rank, const char *host)
 {
     snprintf(prefix, sizeof prefix, "[rank %d %.255s] ", rank, host);
     style.quiet = true;
+    rp_sys_silence_output();
 }
 
 void rp_log_mute(void)

@@ -11,7 +11,8 @@ struct rp_log_style {
 };
 void rp_log_configure(const struct rp_log_style *style);
 
-/* This process is a rank other than 0: it says errors alone, with its number before them. */
+/* This process is a rank other than 0: it says errors alone, with its number before them, and its
+ * standard output goes nowhere. */
 void rp_log_as_rank(int rank, const char *host);
 /* Nothing more, for a rank that ends because of what rank 0 has said already. */
 void rp_log_mute(void);

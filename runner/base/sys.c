@@ -23,6 +23,11 @@ static double read_clock(clockid_t id)
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
+void rp_sys_set_env(const char *name, const char *value)
+{
+    setenv(name, value, 1);
+}
+
 double rp_sys_clock(void)
 {
     return read_clock(CLOCK_MONOTONIC);

@@ -8,16 +8,20 @@
 
 /* ---- environment, clocks, randomness -------------------------------------------------------- */
 
-const char *rp_sys_env(const char *name);    /* NULL when unset; valid until exit */
-double rp_sys_clock(void);                   /* seconds, monotonic */
-double rp_sys_wall(void);                    /* seconds since 1970 */
-void rp_sys_utc(double wall, char text[32]); /* 2026-11-23T16:45:00Z */
+const char *rp_sys_env(const char *name);                 /* NULL when unset; valid until exit */
+void rp_sys_set_env(const char *name, const char *value); /* for a program about to be started */
+double rp_sys_clock(void);                                /* seconds, monotonic */
+double rp_sys_wall(void);                                 /* seconds since 1970 */
+void rp_sys_utc(double wall, char text[32]);              /* 2026-11-23T16:45:00Z */
 void rp_sys_sleep(double seconds);
 uint64_t rp_sys_random(void); /* never enters a bit of a model */
 
 /* A program started with a standard stream closed would write its results into the first file that
  * it opens: opens /dev/null in its place. */
 void rp_sys_open_streams(void);
+
+/* From now on standard output goes to /dev/null. */
+void rp_sys_silence_output(void);
 
 /* ---- host facts --------------------------------------------------------------------------------
  */

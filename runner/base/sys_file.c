@@ -280,6 +280,14 @@ void rp_sys_open_streams(void)
         if (fcntl(fd, F_GETFD) == -1 && open("/dev/null", O_RDWR) < 0) return;
 }
 
+void rp_sys_silence_output(void)
+{
+    int fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    if (fd < 0) return;
+    dup2(fd, STDOUT_FILENO);
+    close(fd);
+}
+
 void rp_sys_close(int fd)
 {
     if (fd >= 0) close(fd);

@@ -104,7 +104,7 @@ static enum rp_status run_one(const struct rp_cli_args *args, const struct rp_sp
     if (status == RP_STATUS_OK) status = rp_train_run(spec, train, &result, err);
     rp_cli_run_json(&result, json);
     if (status == RP_STATUS_OK && what) status = rp_cli_against_end(&against, &result, json, err);
-    if (status == RP_STATUS_OK && !args->json && result.rank == 0) say_end(&result, &against);
+    if (status == RP_STATUS_OK && !args->json) say_end(&result, &against);
     if (result.signal == SIGINT && status == RP_STATUS_STOPPED) {
         rp_log_error(err->text);
         end_by_sigint();

@@ -190,6 +190,11 @@ static enum rp_status run_member(struct sweep_run *sr, int m, int *signal)
     rp_log_info("member %d of %d: %s", m + 1, sr->sweep.n_members, what);
     member->tried = true;
     enum rp_status status = load_member(sr, m, &spec, err);
+    if (status == RP_STATUS_OK && spec->resources.ranks > 1)
+        status = rp_error_set(err, RP_STATUS_USAGE,
+                              "a sweep runs its members on one rank: start those of %lld ranks one "
+                              "by one, with the lines of --sweep-list",
+                              (long long)spec->resources.ranks);
     if (status == RP_STATUS_OK) status = rp_train_run(spec, &train, &result, err);
     if (status == RP_STATUS_OK && result.was_finished)
         rp_log_info("%s is finished already", member->run);

@@ -29,8 +29,8 @@ RP_NODISCARD enum rp_status rp_comm_discover(struct rp_comm_world *world, struct
 /* Starts ranks 1 to n - 1 on this host: this program with the same arguments. This process becomes
  * rank 0. They end with it. */
 RP_NODISCARD enum rp_status rp_comm_spawn(struct rp_comm_world *world, int n, struct rp_error *err);
-/* Waits for the ranks that spawn started, kills those that do not end. */
-void rp_comm_reap(void);
+/* Waits for the ranks that spawn started and kills those that have not ended after `seconds`. */
+void rp_comm_reap(double seconds);
 
 /* ---- comm --------------------------------------------------------------------------------------
  */

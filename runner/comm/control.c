@@ -34,17 +34,21 @@ void rp_control_fail(struct rp_control *c, enum rp_status status, const char *fo
 void rp_control_end_process(struct rp_control *c)
 {
     double until = rp_sys_clock() + SECONDS_TO_UNWIND;
-    while (rp_sys_clock() < until) {
-        if (atomic_load(&c->closing)) return;
-        rp_sys_sleep(0.02);
-    }
+    while (rp_sys_clock() < until && !atomic_load(&c->closing)) rp_sys_sleep(0.02);
+    pthread_mutex_lock(&c->mutex);
+    c->thread_ends = !c->main_ends;
+    pthread_mutex_unlock(&c->mutex);
+    if (!c->thread_ends || atomic_load(&c->closing)) return;
     if (c->options.before_end) c->options.before_end(c->options.context, c->status, c->text);
     if (!c->told) rp_log_error(c->text);
+    if (c->rank == 0) rp_comm_reap(1);
     _exit((int)c->status);
 }
 
-static enum rp_status failure(struct rp_control *c, struct rp_error *err)
+enum rp_status rp_control_failure(struct rp_control *c, struct rp_error *err)
 {
+    c->main_ends = true;
+    while (c->thread_ends) pthread_cond_wait(&c->changed, &c->mutex); /* for the few ms left */
     if (c->told) rp_log_mute();
     return rp_error_set(err, c->status, "%s", c->text);
 }
@@ -56,9 +60,9 @@ enum rp_status rp_control_cause(struct rp_control *c, const char *what, struct r
     until.tv_sec += (time_t)SECONDS_TO_UNWIND - 1;
     pthread_mutex_lock(&c->mutex);
     while (!c->failed && pthread_cond_timedwait(&c->changed, &c->mutex, &until) == 0) continue;
-    enum rp_status status = c->failed ? failure(c, err)
-                                      : rp_error_set(err, RP_STATUS_PEER_LOST, "a peer was lost: %s",
-                                                     what);
+    enum rp_status status =
+        c->failed ? rp_control_failure(c, err)
+                  : rp_error_set(err, RP_STATUS_PEER_LOST, "a peer was lost: %s", what);
     pthread_mutex_unlock(&c->mutex);
     return status;
 }
@@ -178,8 +182,7 @@ enum rp_status rp_control_set(struct rp_control *c, const char *key, const void 
 enum rp_status rp_control_get(struct rp_control *c, const char *key, void **bytes, size_t *n,
                               struct rp_error *err)
 {
-    if (c->rank != 0)
-        return rp_control_client_ask(c, RP_NET_GET, key, strlen(key), bytes, n, err);
+    if (c->rank != 0) return rp_control_client_ask(c, RP_NET_GET, key, strlen(key), bytes, n, err);
     const struct rp_control_entry *entry = NULL;
     enum rp_status status = RP_STATUS_OK;
     pthread_mutex_lock(&c->mutex);
@@ -190,7 +193,7 @@ enum rp_status rp_control_get(struct rp_control *c, const char *key, void **byte
         memcpy(*bytes, entry->bytes, entry->n);
         *n = entry->n;
     } else {
-        status = failure(c, err);
+        status = rp_control_failure(c, err);
     }
     pthread_mutex_unlock(&c->mutex);
     return status;

@@ -40,8 +40,9 @@ struct rp_control {
 
     pthread_mutex_t mutex; /* of all below */
     pthread_cond_t changed;
-    pthread_mutex_t sending; /* one message at a time */
-    bool failed, told; /* told: rank 0 has said the cause already */
+    pthread_mutex_t sending;     /* one message at a time */
+    bool failed, told;           /* told: rank 0 has said the cause already */
+    bool main_ends, thread_ends; /* who ends this process after a failure */
     enum rp_status status;
     char text[2048];
 
@@ -65,6 +66,8 @@ void rp_control_fail(struct rp_control *control, enum rp_status status, const ch
 /* For the control thread after a failure: gives the main thread some seconds to end by itself, then
  * ends the process. */
 void rp_control_end_process(struct rp_control *control);
+/* For the main thread, under the mutex: the failure as its status, to end by. */
+RP_NODISCARD enum rp_status rp_control_failure(struct rp_control *control, struct rp_error *err);
 bool rp_control_send(struct rp_control *control, int fd, enum rp_net_type type, const void *bytes,
                      size_t n);
 void rp_control_send_end(struct rp_control *control, int fd, enum rp_status status,

@@ -77,17 +77,18 @@ static enum rp_status wait_for_all(struct rp_control *c, const struct rp_comm_wo
         double left = until - rp_sys_clock();
         enum rp_status status = RP_STATUS_OK;
         if (n > 0 && left <= 0)
-            status = rp_error_set(err, RP_STATUS_PEER_LOST,
-                                  "%d of %d ranks did not come to %s port %d in %d s: rank %s. Look "
-                                  "at their logs, and whether that address can be reached from them",
-                                  n, c->n_ranks, world->address, c->listener >= 0 ? world->port : 0,
-                                  SECONDS_TO_GATHER, rp_text_get(&who));
+            status =
+                rp_error_set(err, RP_STATUS_PEER_LOST,
+                             "%d of %d ranks did not come to %s port %d in %d s: rank %s. Look "
+                             "at their logs, and whether that address can be reached from them",
+                             n, c->n_ranks, world->address, c->listener >= 0 ? world->port : 0,
+                             SECONDS_TO_GATHER, rp_text_get(&who));
         rp_text_release(&who);
         int code = 0, ended = rp_spawn_ended(&code);
         if (ended && status == RP_STATUS_OK)
-            status = rp_error_set(err, RP_STATUS_PEER_LOST,
-                                  "rank %d ended with code %d before it came to rank 0", ended,
-                                  code);
+            status =
+                rp_error_set(err, RP_STATUS_PEER_LOST,
+                             "rank %d ended with code %d before it came to rank 0", ended, code);
         if (n == 0 || status != RP_STATUS_OK) return status;
         struct pollfd wait = {.fd = c->listener, .events = POLLIN};
         if (poll(&wait, 1, 200) <= 0) continue;
@@ -165,7 +166,7 @@ enum rp_status rp_control_server_agree(struct rp_control *c, const void *mine, s
         absent = first_absent(c);
     }
     if (c->failed)
-        status = rp_error_set(err, c->status, "%s", c->text);
+        status = rp_control_failure(c, err);
     else if (absent < c->n_ranks)
         status = rp_error_set(err, RP_STATUS_PEER_LOST, "rank %d (%s) has left the run", absent,
                               c->member[absent].host);
@@ -213,9 +214,10 @@ static void lose(struct rp_control *c, int r, enum rp_status status, const char 
     add_where(c, r, &where);
     member->ended = true;
     pthread_mutex_unlock(&c->mutex);
-    rp_control_fail(c, status, "rank %d (%s, process %u) %s at step %llu, in %s; the others wait in %s",
-                    r, member->host, member->pid, why, (unsigned long long)member->step,
-                    member->phase, rp_text_get(&where));
+    rp_control_fail(c, status,
+                    "rank %d (%s, process %u) %s at step %llu, in %s; the others wait in %s", r,
+                    member->host, member->pid, why, (unsigned long long)member->step, member->phase,
+                    rp_text_get(&where));
     rp_text_release(&where);
 }
 
@@ -334,8 +336,8 @@ void *rp_control_server_main(void *arg)
     double next = 0;
     while (!atomic_load(&c->closing) && !c->failed) {
         for (int r = 0; r < c->n_ranks; r++)
-            wait[r] = (struct pollfd){.fd = c->member[r].ended ? -1 : c->member[r].fd,
-                                      .events = POLLIN};
+            wait[r] =
+                (struct pollfd){.fd = c->member[r].ended ? -1 : c->member[r].fd, .events = POLLIN};
         int ready = poll(wait, (nfds_t)c->n_ranks, 100);
         for (int r = 1; r < c->n_ranks && ready > 0; r++)
             if (wait[r].revents) take_message(c, r);

@@ -15,7 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { MAX_ARGUMENTS = 4096, MAX_BYTES = 1 << 21, SECONDS_TO_END = 10 };
+enum { MAX_ARGUMENTS = 4096, MAX_BYTES = 1 << 21 };
 
 static pid_t children[RP_COMM_MAX_RANKS]; /* of rank i + 1; 0: reaped */
 static int n_children;
@@ -46,7 +46,7 @@ static void set_number(const char *name, int value)
 {
     char text[16];
     snprintf(text, sizeof text, "%d", value);
-    setenv(name, text, 1);
+    rp_sys_set_env(name, text);
 }
 
 /* In the child; returns only when it cannot become a rank. */
@@ -60,8 +60,8 @@ static void become_rank(const struct rp_comm_world *world, int rank, pid_t paren
     set_number("REPRISE_LOCAL_RANK", rank);
     set_number("REPRISE_LOCAL_RANKS", world->n_ranks);
     set_number("REPRISE_PORT", world->port);
-    setenv("REPRISE_ADDRESS", world->address, 1);
-    setenv("REPRISE_TOKEN", world->token, 1);
+    rp_sys_set_env("REPRISE_ADDRESS", world->address);
+    rp_sys_set_env("REPRISE_TOKEN", world->token);
     execv(program, arguments);
     _exit(RP_STATUS_INTERNAL);
 }
@@ -109,9 +109,9 @@ int rp_spawn_ended(int *code)
     return 0;
 }
 
-void rp_comm_reap(void)
+void rp_comm_reap(double seconds)
 {
-    double until = rp_sys_clock() + SECONDS_TO_END;
+    double until = rp_sys_clock() + seconds;
     for (int i = 0; i < n_children; i++) {
         while (children[i] && waitpid(children[i], NULL, WNOHANG) == 0) {
             if (rp_sys_clock() > until) kill(children[i], SIGKILL);

@@ -209,6 +209,7 @@ void rp_plan_set_memory(struct rp_plan *plan, const struct rp_spec *spec)
     add_device_row(plan, "gradients", plan->sum_bytes);
     add_device_row(plan, "gradients, tree over passes", (levels - 1) * plan->sum_bytes);
     add_device_row(plan, "gradients, open chains", plan->partial ? plan->sum_bytes : 0);
+    add_row(plan, "sums of other ranks", plan->ranks > 1 ? plan->sum_bytes : 0);
     add_device_row(plan, "optimizer state",
                    (uint64_t)rp_optim_states(spec, names) * kept_bytes(model, is_trained));
     add_device_row(plan, "activations", larger(plan->train_place.bytes, plan->eval_place.bytes));

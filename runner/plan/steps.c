@@ -50,8 +50,7 @@ enum rp_status rp_plan_set_passes(struct rp_plan *plan, const struct rp_spec *sp
     const struct rp_spec_train *train = &spec->train;
     plan->batch = train->batch;
     plan->shards = train->shards;
-    if (plan->ranks == 0)
-        plan->ranks = spec->resources.ranks > 0 ? (int)spec->resources.ranks : 1;
+    if (plan->ranks == 0) plan->ranks = spec->resources.ranks > 0 ? (int)spec->resources.ranks : 1;
     RP_TRY(check_cut(plan, spec, err));
     plan->max_ranks = (int)plan->shards;
     int64_t per_shard = plan->batch / plan->shards;

@@ -89,7 +89,8 @@ static enum rp_status open_model(struct rp_apply_state *state, uint64_t step, ui
     /* What is measured takes the place of the validation data: the plan makes passes fit it. */
     shape.n_valid = rp_data_samples(state->data, state->split);
     RP_TRY(rp_env_open_device(state->spec, &device, &state->device, err));
-    RP_TRY(rp_plan_make_for(state->spec, &shape, threads, 1, state->device->table, &state->plan, err));
+    RP_TRY(
+        rp_plan_make_for(state->spec, &shape, threads, 1, state->device->table, &state->plan, err));
     RP_TRY(rp_trainer_open_eval(state->spec, state->plan, state->data, state->device,
                                 &state->trainer, err));
     return rp_weights_restore_model(state->trainer, state->run, step, found_step, err);

@@ -73,8 +73,7 @@ int rp_ranks_threads(const struct rp_start *start)
 {
     int threads = rp_env_threads(start->spec), ranks = start->world.local_ranks;
     bool ours = start->world.launcher && strcmp(start->world.launcher, "reprise") == 0;
-    if (!ours || ranks < 2 || start->spec->resources.threads > 0 ||
-        rp_sys_env("OMP_NUM_THREADS"))
+    if (!ours || ranks < 2 || start->spec->resources.threads > 0 || rp_sys_env("OMP_NUM_THREADS"))
         return threads;
     return threads / ranks > 1 ? threads / ranks : 1;
 }
@@ -83,6 +82,7 @@ int rp_ranks_threads(const struct rp_start *start)
  */
 
 struct ready {
+    char run[1024]; /* rank 0's folder */
     uint64_t step;
     struct rp_sha256 numeric;
     uint8_t go;
@@ -91,31 +91,43 @@ struct ready {
 enum rp_status rp_ranks_ready(struct rp_start *start, bool *go, uint64_t *step,
                               struct rp_error *err)
 {
-    struct ready mine, all[RP_COMM_MAX_RANKS];
+    struct ready mine, *all = RP_NEW_ARRAY(struct ready, start->comm.n_ranks);
     char who[300];
     memset(&mine, 0, sizeof mine);
     mine.step = *step;
     mine.numeric = start->numeric;
     mine.go = *go;
+    char *run = rp_sys_absolute(start->run);
+    snprintf(mine.run, sizeof mine.run, "%s", run);
+    rp_mem_free(run);
     rp_comm_note(&start->comm, 0, "start");
-    RP_TRY(rp_comm_agree(&start->comm, &mine, sizeof mine, all, err));
+    enum rp_status status = rp_comm_agree(&start->comm, &mine, sizeof mine, all, err);
+    if (status != RP_STATUS_OK) goto out;
     *go = all[0].go;
     *step = all[0].step;
-    for (int r = 1; r < start->comm.n_ranks && *go; r++) {
+    if (start->comm.rank != 0) {
+        rp_mem_free(start->run);
+        all[0].run[sizeof all[0].run - 1] = '\0';
+        start->run = rp_mem_copy_text(all[0].run);
+    }
+    for (int r = 1; r < start->comm.n_ranks && *go && status == RP_STATUS_OK; r++) {
         if (memcmp(&all[r].numeric, &all[0].numeric, sizeof all[r].numeric) == 0) continue;
         rp_comm_rank_text(&start->comm, r, who);
-        return rp_error_set(err, RP_STATUS_DATA,
-                            "%s has another numeric digest than rank 0: its spec or its data "
-                            "files are not the same",
-                            who);
+        status = rp_error_set(err, RP_STATUS_DATA,
+                              "%s has another numeric digest than rank 0: its spec or its data "
+                              "files are not the same",
+                              who);
     }
-    return RP_STATUS_OK;
+out:
+    rp_mem_free(all);
+    return status;
 }
 
 void rp_ranks_close(struct rp_start *start, enum rp_status status, const char *text)
 {
     rp_comm_close(&start->comm, status, text);
-    if (start->world.rank == 0) rp_comm_reap();
+    bool in_order = status == RP_STATUS_OK || status == RP_STATUS_STOPPED;
+    if (start->world.rank == 0) rp_comm_reap(in_order ? 10 : 1);
 }
 
 /* ---- between steps ----------------------------------------------------------------------------

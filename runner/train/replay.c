@@ -83,6 +83,7 @@ static enum rp_status replay(const struct rp_spec *spec, const char *run, uint64
     struct rp_train_options options = {.out = run};
     struct rp_start start = {
         .spec = spec, .options = &options, .log_fd = -1, .manifest = {.segment = -1}};
+    start.world.n_ranks = 1;
     enum rp_status status = RP_STATUS_OK;
     bool finished = false;
     uint64_t step = 0;

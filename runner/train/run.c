@@ -149,8 +149,8 @@ static enum rp_status tell_finished(const struct rp_start *start, struct rp_trai
     snprintf(result->final, sizeof result->final, "%s", final ? final : "");
     snprintf(result->numeric, sizeof result->numeric, "%s", numeric ? numeric : "");
     if (!start->options->against) return RP_STATUS_OK;
-    return rp_against_recorded(start->options->against, start->run, UINT64_MAX,
-                               &result->n_compared, err);
+    return rp_against_recorded(start->options->against, start->run, UINT64_MAX, &result->n_compared,
+                               err);
 }
 
 /* Rank 0, which has the folder and speaks for all. */
@@ -199,6 +199,12 @@ static enum rp_status follow(struct rp_start *start, struct rp_train_result *res
     return finish_result(start, result, err);
 }
 
+/* An end that every rank comes to, and that rank 0 tells. */
+static bool is_common(enum rp_status status)
+{
+    return status == RP_STATUS_STOPPED || status == RP_STATUS_NONFINITE;
+}
+
 enum rp_status rp_train_run(const struct rp_spec *spec, const struct rp_train_options *options,
                             struct rp_train_result *result, struct rp_error *err)
 {
@@ -208,9 +214,9 @@ enum rp_status rp_train_run(const struct rp_spec *spec, const struct rp_train_op
     start.run = options->out ? rp_mem_copy_text(options->out) : rp_train_folder(spec);
     result->run = rp_mem_copy_text(start.run);
     enum rp_status status = rp_ranks_open(&start, err);
-    result->rank = start.world.rank;
     if (status == RP_STATUS_OK)
         status = start.world.rank == 0 ? lead(&start, result, err) : follow(&start, result, err);
+    if (start.world.rank != 0 && is_common(status)) rp_log_mute();
     rp_ranks_close(&start, status, err->text);
     rp_start_close(&start);
     return status;

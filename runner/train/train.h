@@ -25,7 +25,6 @@ struct rp_train_options {
 
 struct rp_train_result {
     char *run;          /* folder; owned, freed by rp_train_result_release */
-    int rank;           /* of this process; all but 0 have nothing to say */
     const char *status; /* "finished", "stopped", "failed" */
     bool was_finished;  /* nothing to do: the run had finished before */
     uint64_t step;

@@ -138,6 +138,7 @@ static void be_child(const struct rp_spec *spec, const struct rp_train_options *
 {
     struct rp_start start = {
         .spec = spec, .options = options, .log_fd = -1, .manifest = {.segment = -1}};
+    start.world.n_ranks = 1; /* a trial is of one rank */
     struct rp_error *err = RP_NEW(struct rp_error);
     enum rp_status status;
     prctl(PR_SET_PDEATHSIG, SIGKILL); /* nobody waits for a signal that cannot come */
@@ -311,6 +312,7 @@ static enum rp_status check_real(struct parent *p, struct rp_try_result *result,
                              .options = p->options,
                              .log_fd = -1,
                              .manifest = {.segment = -1},
+                             .world = {.n_ranks = 1},
                              .run = rp_mem_copy_text(p->real)};
     enum rp_status status = rp_start_look(&start, &result->was_finished, err);
     if (status == RP_STATUS_OK && !result->was_finished && rp_hold_is_held(p->real))

@@ -1,0 +1,209 @@
+"""Several ranks on CPUs: the same bits as one, whoever starts them, and an end in seconds when one is lost."""
+import os
+import pathlib
+import signal
+import socket
+import time
+
+import pytest
+
+import reprise as rp
+
+ENV = {"OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def module_is_there():
+    if not (pathlib.Path(rp.PROGRAM).parent / "reprise_gloo.so").exists():
+        pytest.skip("this build has no module reprise_gloo (libgloo-dev was not there)")
+
+
+@pytest.fixture(scope="module", params=list(rp.MODELS))
+def model(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp(request.param)
+    spec = rp.write(folder, rp.MODELS[request.param])
+    return request.param, spec, rp.run(spec, folder / "one")
+
+
+def shards_of(name):
+    return {"mlp": 8, "lenet": 8, "resnet": 4}[name]
+
+
+def ranks(n):
+    return ["--set", f"resources.ranks={n}"]
+
+
+def test_equal_bits(model, tmp_path):
+    name, spec, final = model
+    for n in (2, 4, 8):
+        if n <= shards_of(name):
+            assert rp.run(spec, tmp_path / str(n), *ranks(n), env=ENV) == final, n
+
+
+def test_threads_and_micro_batches_beside_ranks(model, tmp_path):
+    name, spec, final = model
+    assert rp.run(spec, tmp_path / "a", *ranks(2), "--set", "resources.threads=2") == final
+    micro = {"mlp": 4, "lenet": 6, "resnet": 8}[name]
+    assert rp.run(spec, tmp_path / "b", *ranks(2), "--set", f"train.micro_batch={micro}", env=ENV) == final
+
+
+def test_control_other_numbers_differ(model, tmp_path):
+    _, spec, final = model
+    assert rp.run(spec, tmp_path / "run", *ranks(2), "--set", "seed=99", env=ENV) != final
+
+
+def children_of(process):
+    found = []
+    for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        try:
+            pid, rest = int(stat.parent.name), stat.read_text().rsplit(")", 1)[1].split()
+        except (OSError, IndexError):
+            continue
+        if int(rest[1]) == process.pid and rest[0] != "Z":
+            found.append(pid)
+    return sorted(found)
+
+
+def wait_for(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "nothing happened"
+        time.sleep(0.01)
+
+
+def long_run(folder, n, *args):
+    """A run of n ranks that takes minutes, some steps old; the pids of its other ranks."""
+    spec = rp.write(folder, rp.DIGITS_MLP)
+    process = rp.start("run", spec, "--out", folder / "run", *ranks(n), "--set", "train.for=100000 steps", "--set",
+                       "resources.timeout.peer=2 s", "--set", "eval.every=50000 steps", *args, env=ENV)
+    digests = folder / "run/digests.jsonl"
+    wait_for(lambda: digests.exists() and digests.read_text().count("\n") > 20)
+    return process, children_of(process)
+
+
+def ended(process, seconds=30):
+    _, err = process.communicate(timeout=seconds)
+    return process.returncode, err
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_lost_rank_ends_the_run(tmp_path, number):
+    process, others = long_run(tmp_path, 4)
+    assert len(others) == 3
+    os.kill(others[1], number)
+    code, err = ended(process)
+    assert code == 21
+    assert f"process {others[1]})" in err and "is lost" in err and "rank 2 (" in err
+    assert rp.manifest(tmp_path / "run")["exit_code"] == 21
+    assert not [pid for pid in others if pathlib.Path(f"/proc/{pid}").exists()]
+
+
+def test_rank_0_is_lost(tmp_path):
+    process, others = long_run(tmp_path, 4)
+    process.kill()
+    process.communicate()
+    wait_for(lambda: not [p for p in others if pathlib.Path(f"/proc/{p}/exe").exists() and
+                          "Z" not in pathlib.Path(f"/proc/{p}/stat").read_text().rsplit(")", 1)[1].split()[0]], 10)
+
+
+def test_a_request_to_any_rank_stops_all(tmp_path):
+    process, others = long_run(tmp_path, 4)
+    os.kill(others[2], signal.SIGTERM)
+    code, err = ended(process)
+    assert code == 20 and err.count("run the same command again") == 1
+    assert rp.manifest(tmp_path / "run")["status"] == "stopped"
+
+
+def test_control_a_slow_rank_is_not_lost(tmp_path):
+    """Stopped and continued for less than the timeout, again and again: slow, and the run goes on."""
+    process, others = long_run(tmp_path, 2)
+    before = len(rp.digest_lines(tmp_path / "run"))
+    for _ in range(4):
+        os.kill(others[0], signal.SIGSTOP)
+        time.sleep(0.4)
+        os.kill(others[0], signal.SIGCONT)
+        time.sleep(0.1)
+    wait_for(lambda: (tmp_path / "run/digests.jsonl").read_text().count("\n") > before + 5)
+    process.terminate()
+    assert ended(process)[0] == 20
+
+
+def test_a_run_goes_on_with_another_number_of_ranks(tmp_path):
+    spec = rp.write(tmp_path, rp.DIGITS_MLP)
+    want = rp.run(spec, tmp_path / "plain")
+    out, every = tmp_path / "run", ["--set", "checkpoint.every=3 steps"]
+    for n, steps in ((4, 7), (1, 15), (8, 24)):
+        process = rp.start("run", spec, "--out", out, *ranks(n), *every, env=ENV)
+        rp.kill_when(process, lambda: (out / "digests.jsonl").exists() and len((out / "digests.jsonl").read_bytes().splitlines()) >= steps)
+    assert rp.run(spec, out, *ranks(2), *every, env=ENV) == want
+
+
+# ---- launchers -----------------------------------------------------------------------------------------------
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def launch(spec, out, n, variables, *args):
+    """n processes as a launcher would start them: (exit codes, outputs) in order of rank."""
+    processes = [rp.start("run", spec, "--out", out, "--json", *args, env={**ENV, **variables(r)}) for r in range(n)]
+    results = [p.communicate(timeout=120) for p in processes]
+    return [p.returncode for p in processes], results
+
+
+def torchrun(port, n):
+    return lambda r: {"RANK": str(r), "LOCAL_RANK": str(r), "WORLD_SIZE": str(n), "LOCAL_WORLD_SIZE": str(n),
+                      "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+
+
+def open_mpi(port, n):
+    return lambda r: {"OMPI_COMM_WORLD_RANK": str(r), "OMPI_COMM_WORLD_SIZE": str(n), "OMPI_COMM_WORLD_LOCAL_RANK": str(r),
+                      "OMPI_COMM_WORLD_LOCAL_SIZE": str(n), "REPRISE_PORT": str(port)}
+
+
+def slurm(port, n):
+    return lambda r: {"SLURM_PROCID": str(r), "SLURM_LOCALID": str(r), "SLURM_STEP_NUM_TASKS": str(n), "SLURM_STEP_ID": "0",
+                      "SLURM_JOB_ID": "77", "SLURM_STEP_NODELIST": "127.0.0.[1-1]", "REPRISE_PORT": str(port)}
+
+
+@pytest.mark.parametrize("launcher", [torchrun, open_mpi, slurm])
+def test_launchers(launcher, tmp_path):
+    spec = rp.write(tmp_path, rp.DIGITS_MLP)
+    want = rp.run(spec, tmp_path / "plain")
+    codes, results = launch(spec, tmp_path / "run", 4, launcher(free_port(), 4))
+    assert codes == [0, 0, 0, 0], results
+    assert want in results[0][0]
+    assert all(out == "" and err == "" for out, err in results[1:]), results[1:]
+
+
+def test_finished_runs_say_so_once(tmp_path):
+    spec = rp.write(tmp_path, rp.DIGITS_MLP)
+    want = rp.run(spec, tmp_path / "run")
+    codes, results = launch(spec, tmp_path / "run", 2, torchrun(free_port(), 2))
+    assert codes == [0, 0] and want in results[0][0] and results[1] == ("", "")
+
+
+def test_ranks_of_another_spec_are_refused(tmp_path):
+    spec = rp.write(tmp_path, rp.DIGITS_MLP)
+    variables = torchrun(free_port(), 2)
+    processes = [rp.start("run", spec, "--out", tmp_path / "run", "--set", f"seed={r}", env={**ENV, **variables(r)}) for r in range(2)]
+    results = [p.communicate(timeout=60) for p in processes]
+    assert processes[0].returncode == 4 and "rank 1 (" in results[0][1] and "numeric digest" in results[0][1]
+    assert processes[1].returncode != 0
+
+
+def test_wrong_numbers(tmp_path):
+    spec = rp.write(tmp_path, rp.DIGITS_MLP)
+    _, err = rp.call("run", spec, "--out", tmp_path / "run", *ranks(4), env={**ENV, **torchrun(free_port(), 2)(0)}, expect=2)
+    assert "resources.ranks is 4, but torchrun started 2" in err
+    _, err = rp.call("run", spec, "--out", tmp_path / "run", env={**ENV, **torchrun(1, 2)(2)}, expect=2)
+    assert "RANK is 2, but WORLD_SIZE is 2" in err
+    _, err = rp.call("run", spec, "--out", tmp_path / "run", env={**ENV, **torchrun(1, 3)(0)}, expect=2)
+    assert "3 ranks cannot share 8 shards" in err and "the next lower number is 2" in err
+    four = {"PMI_RANK": "0", "PMI_SIZE": "1", "SLURM_PROCID": "0", "SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "4"}
+    _, err = rp.call("run", spec, "--out", tmp_path / "run", env=four, expect=2)
+    assert "PMI_SIZE is 1, but SLURM_STEP_NUM_TASKS is 4" in err
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,172 @@
+/* Ranks: the tree over their nodes, and which rank a process is. */
+#include "base/mem.h"
+#include "comm/tree.h"
+#include "comm/world.h"
+#include "test.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { MOST = 16, N = 300 };
+
+/* As DESIGN says it: the halves, then their sum. */
+static float tree_of(const float *node, int first, int n, int i)
+{
+    if (n == 1) return node[first * N + i];
+    return tree_of(node, first, n / 2, i) + tree_of(node, first + n / 2, n / 2, i);
+}
+
+static void test_tree(void)
+{
+    float *node = RP_NEW_ARRAY(float, MOST *N), *copy = RP_NEW_ARRAY(float, MOST *N);
+    int other = 0;
+    for (int n = 1; n <= MOST; n *= 2) {
+        uint32_t state = 1;
+        for (int i = 0; i < n * N; i++) {
+            state = state * 1664525u + 1013904223u;
+            copy[i] = node[i] = (float)(int32_t)state * 1e-7f;
+        }
+        rp_tree_join(node, n, N);
+        for (int i = 0; i < N; i++) {
+            float want = tree_of(copy, 0, n, i), in_order = copy[i];
+            for (int r = 1; r < n; r++) in_order += copy[r * N + i];
+            CHECK(memcmp(&node[i], &want, sizeof want) == 0);
+            other += n > 2 && memcmp(&node[i], &in_order, sizeof want) != 0;
+        }
+    }
+    CHECK(other > N); /* control: the order of the ranks is another sum */
+    rp_mem_free(node);
+    rp_mem_free(copy);
+}
+
+static void check_host(const char *list, const char *want)
+{
+    char host[256];
+    CHECK(rp_world_first_host(list, host));
+    CHECK_TEXT(host, want);
+}
+
+static void test_hosts(void)
+{
+    char host[256];
+    check_host("n1", "n1");
+    check_host("n[1-3]", "n1");
+    check_host("gpu[08-10,12]", "gpu08");
+    check_host("a1,b[2,4]-ib", "a1");
+    check_host("b[2,4]-ib,a1", "b2-ib");
+    check_host("rack[0-1]node[0-3]", "rack0node0");
+    CHECK(!rp_world_first_host("", host));
+    CHECK(!rp_world_first_host("n[1-3", host));
+}
+
+static void forget(void)
+{
+    static const char *const names[] = {"REPRISE_RANK",
+                                        "REPRISE_RANKS",
+                                        "REPRISE_LOCAL_RANK",
+                                        "REPRISE_LOCAL_RANKS",
+                                        "REPRISE_ADDRESS",
+                                        "REPRISE_PORT",
+                                        "REPRISE_TOKEN",
+                                        "RANK",
+                                        "WORLD_SIZE",
+                                        "LOCAL_RANK",
+                                        "LOCAL_WORLD_SIZE",
+                                        "MASTER_ADDR",
+                                        "MASTER_PORT",
+                                        "OMPI_COMM_WORLD_RANK",
+                                        "OMPI_COMM_WORLD_SIZE",
+                                        "OMPI_COMM_WORLD_LOCAL_RANK",
+                                        "OMPI_COMM_WORLD_LOCAL_SIZE",
+                                        "PMI_RANK",
+                                        "PMI_SIZE",
+                                        "MPI_LOCALRANKID",
+                                        "MPI_LOCALNRANKS",
+                                        "SLURM_PROCID",
+                                        "SLURM_LOCALID",
+                                        "SLURM_STEP_NUM_TASKS",
+                                        "SLURM_STEP_ID",
+                                        "SLURM_JOB_ID",
+                                        "SLURM_STEP_NODELIST",
+                                        "SLURM_NTASKS"};
+    for (size_t i = 0; i < RP_COUNT(names); i++) unsetenv(names[i]);
+}
+
+/* Sets NAME=VALUE pairs, then asks. */
+static enum rp_status discover(const char *const *pairs, struct rp_comm_world *world,
+                               struct rp_error *err)
+{
+    forget();
+    rp_error_clear(err);
+    for (; *pairs; pairs += 2) setenv(pairs[0], pairs[1], 1);
+    return rp_comm_discover(world, err);
+}
+#define DISCOVER(...) discover((const char *const[]){__VA_ARGS__, NULL}, &world, &err)
+
+static void test_world(void)
+{
+    struct rp_comm_world world;
+    struct rp_error err = {0};
+    CHECK_INT(DISCOVER("HOME", "/"), RP_STATUS_OK);
+    CHECK(!world.launcher && world.n_ranks == 1 && world.rank == 0);
+
+    CHECK_INT(DISCOVER("RANK", "3", "WORLD_SIZE", "8", "LOCAL_RANK", "1", "LOCAL_WORLD_SIZE", "2",
+                       "MASTER_ADDR", "node1", "MASTER_PORT", "29500"),
+              RP_STATUS_OK);
+    CHECK_TEXT(world.launcher, "torchrun");
+    CHECK(world.rank == 3 && world.n_ranks == 8 && world.local_rank == 1 && world.port == 29501);
+    CHECK_TEXT(world.address, "node1");
+
+    /* RANK alone is a pod's number, as Kubeflow's training operator sets it, not a process's. */
+    CHECK_INT(DISCOVER("RANK", "3", "WORLD_SIZE", "8"), RP_STATUS_OK);
+    CHECK_INT(world.n_ranks, 1);
+
+    CHECK_INT(DISCOVER("SLURM_PROCID", "5", "SLURM_STEP_NUM_TASKS", "8", "SLURM_LOCALID", "1",
+                       "SLURM_STEP_ID", "2", "SLURM_JOB_ID", "4711", "SLURM_STEP_NODELIST",
+                       "gpu[08-11]"),
+              RP_STATUS_OK);
+    CHECK(world.rank == 5 && world.port == 20000 + (4711 + 97 * 2) % 20000);
+    CHECK_TEXT(world.address, "gpu08");
+
+    /* The batch script itself is no step, though Slurm gives it a rank. */
+    CHECK_INT(DISCOVER("SLURM_PROCID", "0", "SLURM_NTASKS", "8", "SLURM_JOB_ID", "4711"),
+              RP_STATUS_OK);
+    CHECK_INT(world.n_ranks, 1);
+
+    /* mpirun inside an allocation: its variables, not the stale ones of Slurm. */
+    CHECK_INT(DISCOVER("OMPI_COMM_WORLD_RANK", "1", "OMPI_COMM_WORLD_SIZE", "2",
+                       "OMPI_COMM_WORLD_LOCAL_RANK", "1", "OMPI_COMM_WORLD_LOCAL_SIZE", "2",
+                       "SLURM_PROCID", "0", "SLURM_STEP_NUM_TASKS", "1", "SLURM_STEP_ID", "0"),
+              RP_STATUS_OK);
+    CHECK(world.rank == 1 && world.n_ranks == 2);
+    CHECK_TEXT(world.address, "127.0.0.1");
+}
+
+static void test_contradictions(void)
+{
+    struct rp_comm_world world;
+    struct rp_error err = {0};
+    CHECK_INT(DISCOVER("RANK", "1", "LOCAL_RANK", "1"), RP_STATUS_USAGE);
+    CHECK(strstr(err.text, "WORLD_SIZE is not set"));
+    CHECK_INT(DISCOVER("RANK", "1x", "LOCAL_RANK", "1", "WORLD_SIZE", "2"), RP_STATUS_USAGE);
+    CHECK(strstr(err.text, "RANK is \"1x\""));
+    CHECK_INT(DISCOVER("PMI_RANK", "2", "PMI_SIZE", "2"), RP_STATUS_USAGE);
+    CHECK(strstr(err.text, "PMI_RANK is 2, but PMI_SIZE is 2"));
+    CHECK_INT(DISCOVER("PMI_RANK", "0", "PMI_SIZE", "1", "SLURM_PROCID", "3", "SLURM_STEP_ID", "0",
+                       "SLURM_STEP_NUM_TASKS", "4"),
+              RP_STATUS_USAGE);
+    CHECK(strstr(err.text, "SLURM_STEP_NUM_TASKS is 4"));
+    CHECK_INT(DISCOVER("OMPI_COMM_WORLD_RANK", "1", "OMPI_COMM_WORLD_SIZE", "4",
+                       "OMPI_COMM_WORLD_LOCAL_RANK", "1", "OMPI_COMM_WORLD_LOCAL_SIZE", "2"),
+              RP_STATUS_USAGE);
+    CHECK(strstr(err.text, "REPRISE_ADDRESS"));
+}
+
+int main(void)
+{
+    test_tree();
+    test_hosts();
+    test_world();
+    test_contradictions();
+    return test_result();
+}
