@@ -8,7 +8,6 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 static const double SECONDS_TO_UNWIND = 3;
@@ -55,11 +54,13 @@ enum rp_status rp_control_failure(struct rp_control *c, struct rp_error *err)
 
 enum rp_status rp_control_cause(struct rp_control *c, const char *what, struct rp_error *err)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += (time_t)SECONDS_TO_UNWIND - 1;
+    double until = rp_sys_clock() + SECONDS_TO_UNWIND - 1;
     pthread_mutex_lock(&c->mutex);
-    while (!c->failed && pthread_cond_timedwait(&c->changed, &c->mutex, &until) == 0) continue;
+    while (!c->failed && rp_sys_clock() < until) {
+        pthread_mutex_unlock(&c->mutex);
+        rp_sys_sleep(0.01);
+        pthread_mutex_lock(&c->mutex);
+    }
     enum rp_status status =
         c->failed ? rp_control_failure(c, err)
                   : rp_error_set(err, RP_STATUS_PEER_LOST, "a peer was lost: %s", what);
