@@ -62,7 +62,8 @@ enum rp_format {
     RP_FORMAT_SYNTHETIC
 };
 enum rp_synthetic { RP_SYNTHETIC_DIGITS, RP_SYNTHETIC_BLOBS, RP_SYNTHETIC_SPIRALS };
-enum rp_target { RP_TARGET_CLASSES, RP_TARGET_VALUES }; /* classification, regression */
+/* Classification, regression, the next token at every place of a window. */
+enum rp_target { RP_TARGET_CLASSES, RP_TARGET_VALUES, RP_TARGET_TOKENS };
 
 struct rp_spec_file {
     char *path; /* as written */
@@ -169,6 +170,7 @@ struct rp_spec_model {
     float dropout;                 /* mlp */
     int depth;                     /* resnet: 18 34 50 (imagenet stem or cifar), 20 32 56 (cifar) */
     bool cifar_stem;               /* resnet: 3x3 stride 1 stem, no pooling */
+    int64_t context;               /* gpt: tokens of a window, which is a sample */
     int64_t out; /* mlp, resnet: 0 = classes of the data (1 or the width of y for regression) */
     struct {
         bool given;
