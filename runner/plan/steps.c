@@ -107,13 +107,25 @@ static double percent_of(double percent, double n)
     return (double)(uint64_t)exact + 1.0;
 }
 
-/* Samples in a span of epochs or samples; 0 for other units. */
+/* Tokens that a sample counts; of data without tokens 1, and spans of tokens are refused. */
+static uint64_t tokens_of(const struct rp_plan *plan)
+{
+    return plan->data.target == RP_TARGET_TOKENS ? (uint64_t)plan->data.dims[0] : 1;
+}
+
+/* Samples in a span of epochs or samples, of tokens so many tokens; 0 for other units. */
 static uint64_t samples_of(const struct rp_plan *plan, const struct rp_span *span)
 {
     if (span->unit == RP_UNIT_EPOCHS)
         return times((uint64_t)span->value, (uint64_t)plan->data.n_train);
-    if (span->unit == RP_UNIT_SAMPLES) return (uint64_t)span->value;
-    return 0;
+    bool counts = span->unit == RP_UNIT_SAMPLES || span->unit == RP_UNIT_TOKENS;
+    return counts ? (uint64_t)span->value : 0;
+}
+
+/* What a step adds to a span: samples, or tokens. */
+static uint64_t step_of(const struct rp_plan *plan, const struct rp_span *span)
+{
+    return (uint64_t)plan->batch * (span->unit == RP_UNIT_TOKENS ? tokens_of(plan) : 1);
 }
 
 uint64_t rp_plan_steps(const struct rp_plan *plan, const struct rp_span *span)
@@ -123,11 +135,11 @@ uint64_t rp_plan_steps(const struct rp_plan *plan, const struct rp_span *span)
         return (uint64_t)span->value;
     case RP_UNIT_EPOCHS:
     case RP_UNIT_SAMPLES:
-        return divide_up(samples_of(plan, span), (uint64_t)plan->batch);
+    case RP_UNIT_TOKENS:
+        return divide_up(samples_of(plan, span), step_of(plan, span));
     case RP_UNIT_PERCENT:
         return (uint64_t)percent_of(span->value, (double)plan->n_steps);
     case RP_UNIT_NONE:
-    case RP_UNIT_TOKENS:
     case RP_UNIT_SECONDS:
         break;
     }
@@ -141,7 +153,7 @@ enum rp_status rp_plan_set_steps(struct rp_plan *plan, const struct rp_spec *spe
     if (plan->data.n_train < 1)
         return rp_error_set(err, RP_STATUS_INTERNAL,
                             "a plan was asked for before the samples had been counted");
-    if (duration->unit == RP_UNIT_TOKENS)
+    if (duration->unit == RP_UNIT_TOKENS && plan->data.target != RP_TARGET_TOKENS)
         return rp_spec_fail(spec, duration->at, RP_STATUS_USAGE, err,
                             "train.for counts tokens, but this data has samples: write epochs, "
                             "steps or samples");
@@ -150,7 +162,7 @@ enum rp_status rp_plan_set_steps(struct rp_plan *plan, const struct rp_spec *spe
         return rp_spec_fail(spec, duration->at, RP_STATUS_USAGE, err,
                             "train.for is no step at all: write for example `for: 5 epochs`");
     /* Positions are 64 bits, and one epoch more must not overflow either. */
-    if (plan->n_steps > (UINT64_MAX >> 1) / (uint64_t)plan->batch)
+    if (plan->n_steps > (UINT64_MAX >> 1) / ((uint64_t)plan->batch * tokens_of(plan)))
         return rp_spec_fail(spec, duration->at, RP_STATUS_USAGE, err,
                             "train.for is longer than 2^63 samples");
     plan->schedule =
@@ -174,7 +186,7 @@ static uint64_t completed(const struct rp_plan *plan, const struct rp_span *span
     }
     if (span->unit == RP_UNIT_STEPS) return span->value >= 1.0 ? steps / (uint64_t)span->value : 0;
     uint64_t samples = samples_of(plan, span);
-    return samples ? times(steps, (uint64_t)plan->batch) / samples : 0;
+    return samples ? times(steps, step_of(plan, span)) / samples : 0;
 }
 
 bool rp_plan_due(const struct rp_plan *plan, const struct rp_spans *spans, uint64_t steps_done)

@@ -308,6 +308,12 @@ static void add_layer_norm(struct op_cases *cases, int64_t n, int64_t t, int64_t
     c->call.params.norm = params;
     set_rows(c, n, 1, 1);
 
+    c = add_case(cases, RP_OP_layer_norm); /* without beta */
+    IN(c, 0, FILL_RANDOM, n, t, width);
+    IN(c, 1, FILL_RANDOM, width);
+    c->call.params.norm = params;
+    set_rows(c, n, 1, 1);
+
     c = add_case(cases, RP_OP_layer_norm_dx);
     IN(c, 0, FILL_RANDOM, n, t, width);
     IN(c, 1, FILL_RANDOM, n, t, width);
