@@ -67,6 +67,7 @@ static const struct rp_op_info op_infos[RP_OP_COUNT] = {
     [RP_OP_batch_norm].rules = rp_batch_norm_rules,
     [RP_OP_layer_norm].rules = rp_layer_norm_rules,
     [RP_OP_cross_entropy].rules = rp_cross_entropy_rules,
+    [RP_OP_lm_loss].rules = rp_lm_loss_rules,
     [RP_OP_mse].rules = rp_mse_rules,
 };
 
@@ -139,6 +140,17 @@ static double product_flops(const struct rp_op_call *call)
     return 2.0 * row * (double)rp_tensor_elements(y);
 }
 
+/* The head of a language model: forward one product; backward one for each gradient, and the rows
+ * whose logits are made again. */
+static double head_flops(const struct rp_op_call *call)
+{
+    double rows = (double)rp_tensor_rows(&call->in[0]), products = rows;
+    if (call->op == RP_OP_lm_loss_dxw)
+        products = rows * ((call->out[0].n_dims != 0) + (call->out[1].n_dims != 0)) + rows -
+                   (double)call->in[4].dims[0];
+    return 2.0 * products * (double)rp_tensor_elements(&call->in[1]);
+}
+
 void rp_op_cost(const struct rp_op_call *call, double *flops, double *bytes)
 {
     double most = 0;
@@ -159,6 +171,10 @@ void rp_op_cost(const struct rp_op_call *call, double *flops, double *bytes)
     case RP_OP_conv2d_dx:
     case RP_OP_conv2d_dw:
         *flops = product_flops(call);
+        break;
+    case RP_OP_lm_loss:
+    case RP_OP_lm_loss_dxw:
+        *flops = head_flops(call);
         break;
     case RP_OP_avgpool2d:
     case RP_OP_avgpool2d_dx:

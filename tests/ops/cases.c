@@ -30,6 +30,7 @@ static void set_dims(struct rp_tensor *tensor, enum rp_dtype dtype, int n_dims, 
 static void set_in(struct op_case *c, int i, enum fill fill, int n_dims, const int64_t *dims)
 {
     static const enum rp_dtype dtypes[] = {[FILL_TARGETS] = RP_DTYPE_I32,
+                                           [FILL_TOKENS] = RP_DTYPE_I32,
                                            [FILL_TAPS] = RP_DTYPE_U8,
                                            [FILL_CHUNKS] = RP_DTYPE_F64,
                                            [FILL_CONTROL] = RP_DTYPE_U8};
@@ -378,6 +379,56 @@ static void add_loss_cases(struct op_cases *cases)
     }
 }
 
+struct lm_shape {
+    int64_t n, t, width, classes, kept; /* kept: rows of logits, 0: the shape function's choice */
+    int columns, shards, parts;
+};
+
+static void add_lm_loss(struct op_cases *cases, const struct lm_shape *s, float smoothing)
+{
+    struct rp_loss_params params = {.label_smoothing = smoothing, .columns = s->columns};
+    struct op_case *c = add_case(cases, RP_OP_lm_loss);
+    IN(c, 0, FILL_RANDOM, s->n, s->t, s->width);
+    IN(c, 1, FILL_RANDOM, s->classes, s->width);
+    IN(c, 2, FILL_TOKENS, s->n, s->t);
+    if (s->kept) OUT(c, 3, s->kept, s->classes);
+    c->classes = s->classes;
+    c->call.params.loss = params;
+    set_rows(c, s->n, s->shards, 1);
+    add_unwanted(cases, 1 << 2 | 1 << 3); /* evaluation */
+
+    for (int cut = 1; cut <= s->parts; cut += s->parts > 1 ? s->parts - 1 : 1) {
+        c = add_case(cases, RP_OP_lm_loss_dxw);
+        IN(c, 0, FILL_RANDOM, s->n, s->t, s->width);
+        IN(c, 1, FILL_RANDOM, s->classes, s->width);
+        IN(c, 2, FILL_TOKENS, s->n, s->t);
+        IN(c, 3, FILL_POSITIVE, s->n * s->t, 2);
+        /* Each part keeps the logits of all its rows: random ones are none that it could make. */
+        IN(c, 4, FILL_RANDOM, cut > 1 || !s->kept ? s->n * s->t : s->kept, s->classes);
+        c->classes = s->classes;
+        c->call.params.loss = params;
+        c->whole = 1 << 1;
+        set_rows(c, s->n, cut > 1 ? 1 : s->shards, cut);
+        if (smoothing != 0) continue;
+        add_unwanted(cases, 1 << 0);
+        add_unwanted(cases, 1 << 1);
+    }
+}
+
+static void add_lm_loss_cases(struct op_cases *cases)
+{
+    static const struct lm_shape shapes[] = {
+        {1, 1, 1, 1, 0, 0, 1, 1},       {2, 3, 5, 7, 1, 0, 2, 2},
+        {8, 2, 3, 65, 5, 0, 4, 3},      {3, 7, 33, 256, 8, 0, 1, 3},
+        {4, 5, 9, 1030, 6, 1024, 2, 2}, {2, 9, 16, 5000, 7, 2048, 2, 2},
+        {5, 230, 4, 70, 1000, 0, 1, 2}, {1, 5, 1030, 40, 2, 0, 1, 1},
+        {4, 25, 2, 30, 40, 0, 2, 3},
+    };
+    for (size_t i = 0; i < RP_COUNT(shapes); i++)
+        for (int smooth = 0; smooth < 2; smooth++)
+            add_lm_loss(cases, &shapes[i], smooth ? 0.1f : 0);
+}
+
 /* ---- the update ----------------------------------------------------------------------------- */
 
 static const struct rp_update update_scalars = {.lr = 0.01f,
@@ -553,6 +604,7 @@ void cases_make(struct op_cases *cases)
     add_activation_cases(cases);
     add_norm_cases(cases);
     add_loss_cases(cases);
+    add_lm_loss_cases(cases);
     add_update_cases(cases);
     add_large_cases(cases);
 }
@@ -594,7 +646,10 @@ void case_text(const struct op_case *c, char *text, size_t size)
         break;
     case RP_OP_cross_entropy:
     case RP_OP_cross_entropy_dx:
+    case RP_OP_lm_loss:
+    case RP_OP_lm_loss_dxw:
         PUT(" smoothing %g", (double)c->call.params.loss.label_smoothing);
+        if (c->call.params.loss.columns) PUT(" columns %d", c->call.params.loss.columns);
         break;
     case RP_OP_clip:
         PUT(" max %g", c->call.params.clip.max_norm);

@@ -144,6 +144,25 @@ static void cross_entropy(const struct op_case *c, double *const in[], double *l
     }
 }
 
+/* The head's product, then the loss; rows without a target have none. */
+static void lm_loss(const struct op_case *c, double *const in[], double *loss)
+{
+    int64_t rows = rp_tensor_rows(&c->call.in[0]), n = c->call.in[1].dims[0];
+    double *logits = malloc(sizeof(*logits) * (size_t)(rows * n)), zero = 0;
+    if (!logits) exit(1);
+    double *of_linear[3] = {in[0], in[1], NULL};
+    linear(c, of_linear, logits);
+    for (int64_t r = 0; r < rows; r++) {
+        bool counts = in[2][r] >= 0;
+        struct op_case one = *c;
+        one.call.in[0] = (struct rp_tensor){.n_dims = 2, .dims = {1, n}};
+        double *of_row[2] = {logits + r * n, counts ? &in[2][r] : &zero};
+        cross_entropy(&one, of_row, &loss[r]);
+        if (!counts) loss[r] = 0;
+    }
+    free(logits);
+}
+
 static void mse(const struct op_case *c, double *const in[], double *loss)
 {
     int64_t rows = c->call.in[0].dims[0], n = c->call.in[0].dims[1];
@@ -189,6 +208,9 @@ bool forward64(const struct op_case *c, double *const in[], double *out)
         return true;
     case RP_OP_cross_entropy:
         cross_entropy(c, in, out);
+        return true;
+    case RP_OP_lm_loss:
+        lm_loss(c, in, out);
         return true;
     case RP_OP_mse:
         mse(c, in, out);

@@ -63,18 +63,24 @@ static bool buffer_close(struct rp_device *device, struct buffer *buffer, void *
     return good;
 }
 
-/* Samples [begin, end) of all inputs; outputs stay whole. */
+static void slice_tensor(struct rp_tensor *tensor, int64_t samples, int64_t begin, int64_t end)
+{
+    size_t bytes = rp_tensor_bytes(tensor) / (size_t)samples;
+    if (tensor->n_dims == 0) return;
+    if (tensor->data) tensor->data = (unsigned char *)tensor->data + bytes * (size_t)begin;
+    tensor->dims[0] = tensor->dims[0] / samples * (end - begin);
+}
+
+/* Samples [begin, end) of all inputs and outputs but sums. */
 static void slice_call(const struct op_case *c, struct rp_op_call *call, struct rp_pass *pass,
                        int64_t begin, int64_t end)
 {
+    const struct rp_op_info *info = rp_op_info(call->op);
     int64_t samples = c->pass.rows.n_samples;
-    for (int i = 0; i < RP_OP_MAX_IN; i++) {
-        struct rp_tensor *in = &call->in[i];
-        if (in->n_dims == 0) continue;
-        size_t bytes = rp_tensor_bytes(in) / (size_t)samples;
-        in->data = (unsigned char *)in->data + bytes * (size_t)begin;
-        in->dims[0] = in->dims[0] / samples * (end - begin);
-    }
+    for (int i = 0; i < RP_OP_MAX_IN; i++)
+        if (!(c->whole >> i & 1)) slice_tensor(&call->in[i], samples, begin, end);
+    for (int i = 0; i < info->n_out - info->n_sums; i++)
+        slice_tensor(&call->out[i], samples, begin, end);
     pass->rows.first_sample = begin;
     pass->rows.n_samples = end - begin;
     pass->position += (uint64_t)begin;
