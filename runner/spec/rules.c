@@ -110,6 +110,16 @@ static const struct rp_value *token_span(const struct rp_value *value)
     return value && !value->list && value->span.unit == RP_UNIT_TOKENS ? value : NULL;
 }
 
+static bool is_text(const struct rules *rules)
+{
+    const struct rp_value *format = good(rules, "data.train.format");
+    const struct rp_value *task = good(rules, "data.train.task");
+    if (!format) return false;
+    return strcmp(format->text, "text") == 0 || strcmp(format->text, "tokens") == 0 ||
+           strcmp(format->text, "jsonl") == 0 ||
+           (task && strcmp(task->text, "modular_addition") == 0);
+}
+
 static void check_lengths(const struct rules *rules)
 {
     static const char *const paths[] = {
@@ -117,7 +127,7 @@ static void check_lengths(const struct rules *rules)
         "eval.every", "checkpoint.every",      "checkpoint.keep.every", "log.every"};
     for (size_t i = 0; i < RP_COUNT(paths); i++) {
         const struct rp_value *value = token_span(good(rules, paths[i]));
-        if (value)
+        if (value && !is_text(rules))
             COMPLAIN(rules, value,
                      "tokens are counted in text only, and this data has none; write steps, epochs "
                      "or samples");
@@ -225,6 +235,24 @@ static void check_loss(const struct rules *rules)
         COMPLAIN(rules, loss, "`loss: mse` is for `target: values`; classes take `cross_entropy`");
 }
 
+/* Text is what language models read, and all that they read. */
+static void check_text(const struct rules *rules)
+{
+    const struct rp_value *kind = good(rules, "model.kind");
+    const struct rp_value *format = good(rules, "data.train.format");
+    const struct rp_value *transform = good(rules, "data.transform");
+    if (!kind || !format) return;
+    bool gpt = strcmp(kind->text, "gpt") == 0;
+    if (is_text(rules) && !gpt)
+        COMPLAIN(rules, kind, "this data is text, which takes `kind: gpt`; found `%s`", kind->text);
+    if (!is_text(rules) && gpt)
+        COMPLAIN(rules, format,
+                 "`kind: gpt` reads text: `format: text`, `tokens` or `jsonl`; found `%s`",
+                 format->text);
+    if (is_text(rules) && transform && transform->n > 0)
+        COMPLAIN(rules, transform, "transforms are for numbers, and this data is text");
+}
+
 /* ---- evaluation ---- */
 
 static void check_metrics(const struct rules *rules)
@@ -301,6 +329,7 @@ void rp_rules_check(const struct rp_spec *spec, const struct rp_value *root,
     check_normalize(&rules);
     check_augmentation(&rules);
     check_loss(&rules);
+    check_text(&rules);
     check_metrics(&rules);
     check_optimizer(&rules);
     check_init_from(&rules);

@@ -22,8 +22,7 @@ struct rp_bound {
 struct rp_ahead {
     bool taken;
     uint64_t position;
-    const float *x;
-    const void *y;
+    const void *x, *y;
 };
 
 /* Everything on the device, and what reads it. The blocks are allocated once, before the first
@@ -38,6 +37,7 @@ struct rp_trainer {
     const struct rp_data *data;
     struct rp_loader *loader;
     struct rp_ahead ahead;
+    int64_t loss_values; /* of the step under way: the mean loss is over so many */
 
     unsigned char *kept_block;  /* parameters, then statistics */
     void **kept;                /* (n_kept) into it */
@@ -109,6 +109,7 @@ RP_NODISCARD enum rp_status rp_step(struct rp_trainer *trainer, uint64_t step,
 
 struct rp_evaluation {
     int64_t samples;
+    int64_t values;        /* losses summed: one a sample, of tokens one a target */
     double loss;           /* mean */
     double accuracy, top5; /* classification; top5 below zero when there are at most 5 classes */
     bool classification, abandoned; /* abandoned: a stop request came first */
@@ -116,10 +117,11 @@ struct rp_evaluation {
 };
 /* Host memory of one pass. */
 struct rp_eval_buffers {
-    float *x;
-    void *y;
-    float *loss;   /* (eval_samples) */
-    int32_t *rank; /* (eval_samples), classification */
+    void *x, *y;
+    int64_t row;    /* losses of a sample: 1, or the context of tokens */
+    bool is_tokens; /* a loss counts where y is not -1 */
+    float *loss;    /* (eval_samples, row) */
+    int32_t *rank;  /* (eval_samples, row), classification */
     float *output; /* (eval_samples, width) logits or values; NULL: not wanted */
 };
 RP_NODISCARD enum rp_status rp_eval_buffers_init(const struct rp_trainer *trainer, bool with_output,
