@@ -107,25 +107,19 @@ static double percent_of(double percent, double n)
     return (double)(uint64_t)exact + 1.0;
 }
 
-/* Tokens that a sample counts; of data without tokens 1, and spans of tokens are refused. */
-static uint64_t tokens_of(const struct rp_plan *plan)
+/* Tokens that a sample is counted as: those of its window, which all are predicted from. */
+static uint64_t tokens_of_sample(const struct rp_plan *plan)
 {
-    return plan->data.target == RP_TARGET_TOKENS ? (uint64_t)plan->data.dims[0] : 1;
+    return plan->data.target == RP_TARGET_TOKENS ? (uint64_t)plan->data.dims[0] : 0;
 }
 
-/* Samples in a span of epochs or samples, of tokens so many tokens; 0 for other units. */
+/* Samples in a span of epochs or samples; 0 for other units. */
 static uint64_t samples_of(const struct rp_plan *plan, const struct rp_span *span)
 {
     if (span->unit == RP_UNIT_EPOCHS)
         return times((uint64_t)span->value, (uint64_t)plan->data.n_train);
-    bool counts = span->unit == RP_UNIT_SAMPLES || span->unit == RP_UNIT_TOKENS;
-    return counts ? (uint64_t)span->value : 0;
-}
-
-/* What a step adds to a span: samples, or tokens. */
-static uint64_t step_of(const struct rp_plan *plan, const struct rp_span *span)
-{
-    return (uint64_t)plan->batch * (span->unit == RP_UNIT_TOKENS ? tokens_of(plan) : 1);
+    if (span->unit == RP_UNIT_SAMPLES) return (uint64_t)span->value;
+    return 0;
 }
 
 uint64_t rp_plan_steps(const struct rp_plan *plan, const struct rp_span *span)
@@ -135,8 +129,11 @@ uint64_t rp_plan_steps(const struct rp_plan *plan, const struct rp_span *span)
         return (uint64_t)span->value;
     case RP_UNIT_EPOCHS:
     case RP_UNIT_SAMPLES:
-    case RP_UNIT_TOKENS:
-        return divide_up(samples_of(plan, span), step_of(plan, span));
+        return divide_up(samples_of(plan, span), (uint64_t)plan->batch);
+    case RP_UNIT_TOKENS: {
+        uint64_t in_step = times((uint64_t)plan->batch, tokens_of_sample(plan));
+        return in_step ? divide_up((uint64_t)span->value, in_step) : 0;
+    }
     case RP_UNIT_PERCENT:
         return (uint64_t)percent_of(span->value, (double)plan->n_steps);
     case RP_UNIT_NONE:
@@ -153,7 +150,7 @@ enum rp_status rp_plan_set_steps(struct rp_plan *plan, const struct rp_spec *spe
     if (plan->data.n_train < 1)
         return rp_error_set(err, RP_STATUS_INTERNAL,
                             "a plan was asked for before the samples had been counted");
-    if (duration->unit == RP_UNIT_TOKENS && plan->data.target != RP_TARGET_TOKENS)
+    if (duration->unit == RP_UNIT_TOKENS && tokens_of_sample(plan) == 0)
         return rp_spec_fail(spec, duration->at, RP_STATUS_USAGE, err,
                             "train.for counts tokens, but this data has samples: write epochs, "
                             "steps or samples");
@@ -162,7 +159,7 @@ enum rp_status rp_plan_set_steps(struct rp_plan *plan, const struct rp_spec *spe
         return rp_spec_fail(spec, duration->at, RP_STATUS_USAGE, err,
                             "train.for is no step at all: write for example `for: 5 epochs`");
     /* Positions are 64 bits, and one epoch more must not overflow either. */
-    if (plan->n_steps > (UINT64_MAX >> 1) / ((uint64_t)plan->batch * tokens_of(plan)))
+    if (plan->n_steps > (UINT64_MAX >> 1) / (uint64_t)plan->batch)
         return rp_spec_fail(spec, duration->at, RP_STATUS_USAGE, err,
                             "train.for is longer than 2^63 samples");
     plan->schedule =
@@ -185,8 +182,11 @@ static uint64_t completed(const struct rp_plan *plan, const struct rp_span *span
         return (uint64_t)(share * (1.0 + 1e-9));
     }
     if (span->unit == RP_UNIT_STEPS) return span->value >= 1.0 ? steps / (uint64_t)span->value : 0;
+    if (span->unit == RP_UNIT_TOKENS && span->value >= 1.0)
+        return times(times(steps, (uint64_t)plan->batch), tokens_of_sample(plan)) /
+               (uint64_t)span->value;
     uint64_t samples = samples_of(plan, span);
-    return samples ? times(steps, step_of(plan, span)) / samples : 0;
+    return samples ? times(steps, (uint64_t)plan->batch) / samples : 0;
 }
 
 bool rp_plan_due(const struct rp_plan *plan, const struct rp_spans *spans, uint64_t steps_done)

@@ -103,8 +103,9 @@ static void fill_files(struct rp_spec_dataset *data, const struct rp_value *map)
 static void fill_dataset(struct rp_spec_dataset *data, const struct rp_value *map)
 {
     static const char *const formats[] = {"",    "idx", "cifar",  "csv",
-                                          "npy", "npz", "packed", "synthetic"};
-    static const char *const tasks[] = {"digits", "blobs", "spirals"};
+                                          "npy", "npz", "packed", "synthetic",
+                                          "text", "tokens", "jsonl"};
+    static const char *const tasks[] = {"digits", "blobs", "spirals", "modular_addition"};
     static const char *const targets[] = {"classes", "values"};
     if (!map) return;
     data->at = map->key_at;
@@ -124,12 +125,16 @@ static void fill_dataset(struct rp_spec_dataset *data, const struct rp_value *ma
         data->npz_x = get_text(map, "x");
         data->npz_y = get_text(map, "y");
     }
+    const char *dtype = get_text(map, "dtype");
+    data->token_bytes = dtype && strcmp(dtype, "uint32") == 0 ? 4 : 2;
+    data->vocab = get_int(map, "vocab");
     if (data->format != RP_FORMAT_SYNTHETIC) return;
     data->synthetic = (enum rp_synthetic)GET_ENUM(map, "task", tasks);
     data->synthetic_samples = get_int(map, "samples");
     data->synthetic_classes = get_int(map, "classes");
     data->synthetic_features = get_int(map, "features");
     data->synthetic_noise = get_number(map, "noise");
+    data->synthetic_p = get_int(map, "p");
     const struct rp_value *seed = get(map, "seed");
     data->synthetic_seed = seed ? seed->seed : 0;
 }

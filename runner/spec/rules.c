@@ -116,6 +116,16 @@ static bool is_gpt(const struct rules *rules)
     return kind && strcmp(kind->text, "gpt") == 0;
 }
 
+static bool is_text(const struct rules *rules)
+{
+    const struct rp_value *format = good(rules, "data.train.format");
+    const struct rp_value *task = good(rules, "data.train.task");
+    if (!format) return false;
+    return strcmp(format->text, "text") == 0 || strcmp(format->text, "tokens") == 0 ||
+           strcmp(format->text, "jsonl") == 0 ||
+           (task && strcmp(task->text, "modular_addition") == 0);
+}
+
 static void check_lengths(const struct rules *rules)
 {
     static const char *const paths[] = {
@@ -123,7 +133,7 @@ static void check_lengths(const struct rules *rules)
         "eval.every", "checkpoint.every",      "checkpoint.keep.every", "log.every"};
     for (size_t i = 0; i < RP_COUNT(paths); i++) {
         const struct rp_value *value = token_span(good(rules, paths[i]));
-        if (value && !is_gpt(rules) && good(rules, "model.kind"))
+        if (value && !is_text(rules))
             COMPLAIN(rules, value,
                      "tokens are counted in text only, and this data has none; write steps, epochs "
                      "or samples");
@@ -231,6 +241,24 @@ static void check_loss(const struct rules *rules)
         COMPLAIN(rules, loss, "`loss: mse` is for `target: values`; classes take `cross_entropy`");
 }
 
+/* Text is what language models read, and all that they read. */
+static void check_text(const struct rules *rules)
+{
+    const struct rp_value *kind = good(rules, "model.kind");
+    const struct rp_value *format = good(rules, "data.train.format");
+    const struct rp_value *transform = good(rules, "data.transform");
+    if (!kind || !format) return;
+    bool gpt = strcmp(kind->text, "gpt") == 0;
+    if (is_text(rules) && !gpt)
+        COMPLAIN(rules, kind, "this data is text, which takes `kind: gpt`; found `%s`", kind->text);
+    if (!is_text(rules) && gpt)
+        COMPLAIN(rules, format,
+                 "`kind: gpt` reads text: `format: text`, `tokens` or `jsonl`; found `%s`",
+                 format->text);
+    if (is_text(rules) && transform && transform->n > 0)
+        COMPLAIN(rules, transform, "transforms are for numbers, and this data is text");
+}
+
 /* ---- evaluation ---- */
 
 static void check_metrics(const struct rules *rules)
@@ -296,30 +324,6 @@ static void check_init_from(const struct rules *rules)
 
 /* ---- language models ---- */
 
-/* Is there text where a text model is, and only there? */
-static void check_text(const struct rules *rules)
-{
-    static const char *const formats[] = {"text", "tokens", "jsonl"};
-    const struct rp_value *kind = good(rules, "model.kind");
-    const struct rp_value *format = good(rules, "data.train.format");
-    const struct rp_value *task = good(rules, "data.train.task");
-    if (!kind || !format) return;
-    bool text = task && strcmp(task->text, "modular_addition") == 0;
-    for (size_t i = 0; i < RP_COUNT(formats); i++)
-        text = text || strcmp(format->text, formats[i]) == 0;
-    const char *given = task ? task->text : format->text;
-    if (is_gpt(rules) && !text)
-        COMPLAIN(rules, format,
-                 "`kind: gpt` learns from text, and `%s` is none: write `format: text`, `tokens` or "
-                 "`jsonl`, or another `kind` under model",
-                 given);
-    else if (!is_gpt(rules) && text)
-        COMPLAIN(rules, kind,
-                 "`kind: %s` cannot learn from tokens, which `%s` under data gives: write "
-                 "`{kind: gpt, preset: llama-tiny}`",
-                 kind->text, given);
-}
-
 /* Complains at `value` unless it divides `whole`. */
 static void check_divides(const struct rules *rules, const struct rp_value *value,
                           const struct rp_value *whole)
@@ -375,10 +379,10 @@ void rp_rules_check(const struct rp_spec *spec, const struct rp_value *root,
     check_normalize(&rules);
     check_augmentation(&rules);
     check_loss(&rules);
+    check_text(&rules);
     check_metrics(&rules);
     check_optimizer(&rules);
     check_init_from(&rules);
-    check_text(&rules);
     check_gpt(&rules);
     check_recompute(&rules);
 }

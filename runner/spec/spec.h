@@ -11,7 +11,7 @@
 
 enum {
     RP_SPEC_VERSION = 1,
-    RP_SPEC_MAX_FILES = 64,
+    RP_SPEC_MAX_FILES = 1024,
     RP_SPEC_MAX_TRANSFORMS = 16,
     RP_SPEC_MAX_CHANNELS = 1024, /* of normalize; columns of a table too */
     RP_SPEC_MAX_IGNORE = 256,
@@ -59,9 +59,17 @@ enum rp_format {
     RP_FORMAT_NPY,
     RP_FORMAT_NPZ,
     RP_FORMAT_PACKED,
-    RP_FORMAT_SYNTHETIC
+    RP_FORMAT_SYNTHETIC,
+    RP_FORMAT_TEXT,
+    RP_FORMAT_TOKENS,
+    RP_FORMAT_JSONL
 };
-enum rp_synthetic { RP_SYNTHETIC_DIGITS, RP_SYNTHETIC_BLOBS, RP_SYNTHETIC_SPIRALS };
+enum rp_synthetic {
+    RP_SYNTHETIC_DIGITS,
+    RP_SYNTHETIC_BLOBS,
+    RP_SYNTHETIC_SPIRALS,
+    RP_SYNTHETIC_MODULAR_ADDITION
+};
 /* Classification, regression, the next token at every place of a window. */
 enum rp_target { RP_TARGET_CLASSES, RP_TARGET_VALUES, RP_TARGET_TOKENS };
 
@@ -74,8 +82,8 @@ struct rp_spec_file {
 struct rp_spec_dataset {
     enum rp_format format; /* NONE: not given */
     struct rp_spec_place at;
-    /* idx: images, labels. cifar: the files in order. csv, npz, packed: one.
-     * npy: x, y. */
+    /* idx: images, labels. cifar: the files in order. csv, npz, packed: one. npy: x, y.
+     * text, tokens, jsonl: files and folders in order. */
     struct rp_spec_file files[RP_SPEC_MAX_FILES];
     int n_files;
     enum rp_target target; /* csv, npy, npz: `target: classes | values` */
@@ -93,6 +101,9 @@ struct rp_spec_dataset {
     int64_t synthetic_features; /* blobs */
     double synthetic_noise;
     uint64_t synthetic_seed;
+    int64_t synthetic_p; /* modular_addition */
+    int token_bytes;     /* tokens: of a token in files without a header, 2 or 4 */
+    int64_t vocab;       /* tokens: every token is below; 0: not given */
 };
 
 enum rp_transform_kind {

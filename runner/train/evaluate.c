@@ -1,5 +1,5 @@
-/* evaluate.c - a split measured: each sample once, in file order, summed in fp64 on the host, so
- * that the size of a pass cannot change a bit. */
+/* evaluate.c - a split measured: each sample once, in file order (of tokens each target), summed in
+ * fp64 on the host, so that the size of a pass cannot change a bit. */
 #include "train/train_int.h"
 
 #include "base/mem.h"
@@ -21,13 +21,15 @@ enum rp_status rp_eval_buffers_init(const struct rp_trainer *t, bool with_output
                                     struct rp_eval_buffers *b, struct rp_error *err)
 {
     const struct rp_graph *graph = &t->model->eval;
-    int64_t rows = t->model->eval_samples * t->model->rows_per_sample;
+    int64_t losses = rp_tensor_elements(&graph->tensor[graph->loss_rows].shape);
     with_output = with_output && graph->logits != RP_GRAPH_NO_TENSOR;
     *b = (struct rp_eval_buffers){
+        .row = losses / t->model->eval_samples,
+        .is_tokens = t->plan->data.target == RP_TARGET_TOKENS,
         .x = rp_mem_try(rp_tensor_bytes(&graph->tensor[graph->input].shape)),
         .y = rp_mem_try(rp_tensor_bytes(&graph->tensor[graph->target].shape)),
-        .loss = RP_NEW_ARRAY(float, rows),
-        .rank = RP_NEW_ARRAY(int32_t, rows)};
+        .loss = RP_NEW_ARRAY(float, losses),
+        .rank = RP_NEW_ARRAY(int32_t, losses)};
     if (with_output) b->output = rp_mem_try(rp_tensor_bytes(&graph->tensor[graph->logits].shape));
     if (b->x && b->y && (b->output || !with_output)) return RP_STATUS_OK;
     rp_eval_buffers_release(b);
@@ -67,27 +69,28 @@ enum rp_status rp_evaluate_pass(struct rp_trainer *t, enum rp_split split, int64
         RP_TRY(copy_result(t, graph->logits, b->output,
                            bytes / (size_t)t->model->eval_samples * (size_t)n, err));
     }
-    size_t rows = (size_t)(n * t->model->rows_per_sample);
-    RP_TRY(copy_result(t, graph->loss_rows, b->loss, rows * sizeof(float), err));
+    size_t losses = (size_t)(n * b->row);
+    RP_TRY(copy_result(t, graph->loss_rows, b->loss, losses * sizeof(float), err));
     if (graph->rank_rows == RP_GRAPH_NO_TENSOR) return RP_STATUS_OK;
-    return copy_result(t, graph->rank_rows, b->rank, rows * sizeof(int32_t), err);
+    return copy_result(t, graph->rank_rows, b->rank, losses * sizeof(int32_t), err);
 }
 
 void rp_evaluation_begin(const struct rp_trainer *t, struct rp_evaluation *e)
 {
     *e = (struct rp_evaluation){.classification = t->model->eval.rank_rows != RP_GRAPH_NO_TENSOR,
                                 .text = t->plan->data.target == RP_TARGET_TOKENS,
-                                .rows_per_sample = t->model->rows_per_sample,
                                 .top5 = -1,
                                 .bits_per_byte = -1};
 }
 
 void rp_evaluation_add(struct rp_evaluation *e, const struct rp_eval_buffers *b, int64_t n)
 {
-    for (int64_t i = 0; i < n * e->rows_per_sample; i++) {
+    const int32_t *target = b->is_tokens ? b->y : NULL;
+    for (int64_t i = 0; i < n * b->row; i++) {
+        if (target && target[i] < 0) continue;
         e->loss += (double)b->loss[i];
-        if (!e->classification || b->rank[i] < 0) continue;
-        e->targets++;
+        e->values++;
+        if (!e->classification) continue;
         e->first_right += b->rank[i] == 0;
         e->five_right += b->rank[i] < 5;
     }
@@ -116,14 +119,11 @@ static void end_text(struct rp_evaluation *e, double nats, int64_t bytes)
 void rp_evaluation_end(const struct rp_trainer *t, enum rp_split split, struct rp_evaluation *e)
 {
     double nats = e->loss;
-    if (e->samples <= 0 || (e->text && e->targets <= 0)) return;
-    if (e->text)
-        e->loss /= (double)e->targets;
-    else
-        e->loss /= (double)e->samples * t->model->samples_per_loss_value;
-    if (e->classification) e->accuracy = (double)e->first_right / (double)e->targets;
+    if (e->values <= 0) return;
+    e->loss /= (double)e->values * t->model->samples_per_loss_value;
+    e->accuracy = (double)e->first_right / (double)e->values;
     if (e->classification && t->plan->data.n_classes > 5)
-        e->top5 = (double)e->five_right / (double)e->targets;
+        e->top5 = (double)e->five_right / (double)e->values;
     if (e->text && !e->abandoned) end_text(e, nats, rp_data_target_bytes(t->data, split));
 }
 
@@ -143,7 +143,7 @@ int rp_evaluation_metrics(const struct rp_evaluation *e,
 enum rp_status rp_evaluate(struct rp_trainer *t, enum rp_split split, struct rp_evaluation *e,
                            struct rp_error *err)
 {
-    int64_t total = split == RP_SPLIT_VALID ? t->plan->data.n_valid : t->plan->data.n_train;
+    int64_t total = rp_data_samples(t->data, split);
     struct rp_eval_buffers b;
     rp_evaluation_begin(t, e);
     enum rp_status status = rp_eval_buffers_init(t, false, &b, err);

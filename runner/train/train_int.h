@@ -22,8 +22,7 @@ struct rp_bound {
 struct rp_ahead {
     bool taken;
     uint64_t position;
-    const float *x;
-    const void *y;
+    const void *x, *y;
 };
 
 /* Everything on the device, and what reads it. The blocks are allocated once, before the first
@@ -38,6 +37,7 @@ struct rp_trainer {
     const struct rp_data *data;
     struct rp_loader *loader;
     struct rp_ahead ahead;
+    int64_t loss_values; /* of the step under way: the mean loss is over so many */
 
     unsigned char *kept_block;  /* parameters, then statistics */
     void **kept;                /* (n_kept) into it */
@@ -110,11 +110,11 @@ RP_NODISCARD enum rp_status rp_step(struct rp_trainer *trainer, uint64_t step,
  * -------------------------------------------------------------------------------------- */
 
 struct rp_evaluation {
-    int64_t samples, targets; /* targets: classes told, which of tokens are many a sample */
-    double loss;              /* mean; of tokens over the targets */
+    int64_t samples;
+    int64_t values;        /* losses summed: one a sample, of tokens one a target */
+    double loss;           /* mean */
     double accuracy, top5; /* classification; top5 below zero when there are at most 5 classes */
-    int64_t rows_per_sample;
-    bool text; /* the next two are given */
+    bool text;             /* the next two are given */
     double perplexity, bits_per_byte; /* bits_per_byte below zero when nobody knows the bytes */
     bool classification, abandoned; /* abandoned: a stop request came first */
     int64_t first_right, five_right;
@@ -122,8 +122,10 @@ struct rp_evaluation {
 /* Host memory of one pass. */
 struct rp_eval_buffers {
     void *x, *y;
-    float *loss;   /* (eval_samples, rows_per_sample) */
-    int32_t *rank; /* (eval_samples, rows_per_sample), classification; -1: no target */
+    int64_t row;    /* losses of a sample: 1, or the context of tokens */
+    bool is_tokens; /* a loss counts where y is not -1 */
+    float *loss;    /* (eval_samples, row) */
+    int32_t *rank;  /* (eval_samples, row), classification */
     float *output; /* (eval_samples, width) logits or values; NULL: not wanted */
 };
 RP_NODISCARD enum rp_status rp_eval_buffers_init(const struct rp_trainer *trainer, bool with_output,
