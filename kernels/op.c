@@ -72,6 +72,9 @@ static const struct rp_op_info op_infos[RP_OP_COUNT] = {
     [RP_OP_rope].rules = rp_rope_rules,
     [RP_OP_head_norm].rules = rp_head_norm_rules,
     [RP_OP_attention].rules = rp_attention_rules,
+    [RP_OP_embedding].rules = rp_embedding_rules,
+    [RP_OP_rms_norm].rules = rp_rms_norm_rules,
+    [RP_OP_swiglu].rules = rp_swiglu_rules,
 };
 
 const struct rp_op_info *rp_op_info(enum rp_op op)
@@ -98,10 +101,12 @@ static double flops_per_element(enum rp_op op)
     case RP_OP_tanh:
     case RP_OP_cross_entropy:
     case RP_OP_cross_entropy_dx:
+    case RP_OP_swiglu:
         return 30;
     case RP_OP_gelu_dx:
     case RP_OP_gelu_tanh_dx:
     case RP_OP_silu_dx:
+    case RP_OP_swiglu_dx:
         return 40;
     case RP_OP_dropout:
     case RP_OP_dropout_dx:
@@ -121,8 +126,11 @@ static double flops_per_element(enum rp_op op)
     case RP_OP_batch_norm_eval:
     case RP_OP_head_norm_dg:
     case RP_OP_layer_norm_dgb:
+    case RP_OP_rms_norm:
     case RP_OP_mse:
         return 4;
+    case RP_OP_rms_norm_dx:
+        return 8;
     case RP_OP_adam:
         return 16;
     case RP_OP_sgd:
@@ -131,6 +139,7 @@ static double flops_per_element(enum rp_op op)
     case RP_OP_grad_norm:
     case RP_OP_sigmoid_dx:
     case RP_OP_tanh_dx:
+    case RP_OP_rms_norm_dg:
         return 3;
     case RP_OP_digest:
         return 2;
@@ -186,6 +195,15 @@ void rp_op_cost(const struct rp_op_call *call, double *flops, double *bytes)
         *bytes += (double)rp_tensor_bytes(tensor);
     }
     switch (call->op) {
+    case RP_OP_embedding: /* of the table no more rows than there are tokens */
+        *flops = (double)rp_tensor_elements(&call->out[0]);
+        if (rp_tensor_rows(&call->out[0]) < call->in[1].dims[0])
+            *bytes -=
+                (double)rp_tensor_bytes(&call->in[1]) - (double)rp_tensor_bytes(&call->out[0]);
+        break;
+    case RP_OP_embedding_dw:
+        *flops = (double)rp_tensor_elements(&call->in[0]);
+        break;
     case RP_OP_linear:
     case RP_OP_linear_dx:
     case RP_OP_linear_dw:

@@ -97,7 +97,8 @@ void rp_evaluation_add(struct rp_evaluation *e, const struct rp_eval_buffers *b,
     e->samples += n;
 }
 
-/* e^x from fixed operations alone, so that a metric is the same wherever it is made; to 1e-15. */
+/* e^x from fixed operations alone, so that a metric is the same wherever it is made; to 1e-13 of
+ * it. */
 static double exponential(double x)
 {
     double halvings = 0, sum = 1, term = 1;

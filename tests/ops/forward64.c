@@ -129,6 +129,36 @@ static void norm(const struct op_case *c, double *const in[], double *y)
         y[i] = y[i] * in[1][i % n] + (in[2] ? in[2][i % n] : 0);
 }
 
+static void rms_norm(const struct op_case *c, double *const in[], double *y)
+{
+    int64_t rows = rp_tensor_rows(&c->call.in[0]), n = c->call.in[1].dims[0];
+    for (int64_t r = 0; r < rows; r++) {
+        const double *x = in[0] + r * n;
+        double mean = dot(x, 1, x, 1, n) / (double)n;
+        for (int64_t i = 0; i < n; i++)
+            y[r * n + i] = x[i] / sqrt(mean + (double)c->call.params.norm.eps) * in[1][i];
+    }
+}
+
+static void embedding(const struct op_case *c, double *const in[], double *y)
+{
+    const int64_t *dims = c->call.out[0].dims;
+    for (int64_t i = 0; i < dims[0] * dims[1] * dims[2]; i++) {
+        int64_t row = i / dims[2], place = c->pass.first_token + row % dims[1];
+        y[i] = in[1][(int64_t)in[0][row] * dims[2] + i % dims[2]];
+        if (in[2]) y[i] += in[2][place * dims[2] + i % dims[2]];
+    }
+}
+
+static void swiglu(const struct op_case *c, double *const in[], double *y)
+{
+    int64_t n = rp_tensor_elements(&c->call.out[0]), half = c->call.out[0].dims[2];
+    for (int64_t i = 0; i < n; i++) {
+        const double *x = in[0] + i / half * 2 * half + i % half;
+        y[i] = activation(RP_OP_silu, x[0]) * x[half];
+    }
+}
+
 static void cross_entropy(const struct op_case *c, double *const in[], double *loss)
 {
     int64_t rows = c->call.in[0].dims[0], n = c->call.in[0].dims[1];
@@ -277,6 +307,15 @@ bool forward64(const struct op_case *c, double *const in[], double *out)
         return true;
     case RP_OP_attention:
         attention(c, in, out);
+        return true;
+    case RP_OP_rms_norm:
+        rms_norm(c, in, out);
+        return true;
+    case RP_OP_embedding:
+        embedding(c, in, out);
+        return true;
+    case RP_OP_swiglu:
+        swiglu(c, in, out);
         return true;
     case RP_OP_cross_entropy:
         cross_entropy(c, in, out);
