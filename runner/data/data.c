@@ -410,6 +410,11 @@ int64_t rp_data_loss_values(const struct rp_data *data, uint64_t position, int64
     return data->shape.target == RP_TARGET_VALUES ? n * data->shape.n_values : n;
 }
 
+int64_t rp_data_target_bytes(const struct rp_data *data, enum rp_split split)
+{
+    return data->shape.target == RP_TARGET_TOKENS ? rp_windows_target_bytes(data, split) : 0;
+}
+
 static void fill_numbers(const struct rp_data *data, uint64_t position, int64_t n, float *x,
                          void *y)
 {

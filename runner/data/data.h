@@ -102,6 +102,8 @@ void rp_data_fill_eval(const struct rp_data *data, enum rp_split split, int64_t 
 /* Numbers whose losses the mean loss of positions [position, position + n) is over: classes n,
  * values n n_values, tokens the targets that count. Pure; may be 0 for tokens. */
 int64_t rp_data_loss_values(const struct rp_data *data, uint64_t position, int64_t n);
+/* Bytes of text that the targets of an evaluation of the split stand for; 0: not known. */
+int64_t rp_data_target_bytes(const struct rp_data *data, enum rp_split split);
 
 /* The keyed bijection on [0, n), n >= 1, i < n: for tests and for show. */
 uint64_t rp_data_permute(uint64_t seed, uint64_t epoch, uint64_t n, uint64_t i);

@@ -24,6 +24,7 @@ void tokens_free(struct rp_data_tokens *tokens)
         rp_mem_free(tokens->part[i].owned);
         rp_sys_unmap(tokens->part[i].map, tokens->part[i].bytes);
     }
+    rp_mem_free(tokens->bytes_of);
     rp_mem_free(tokens->before);
     rp_mem_free(tokens->heard);
     rp_mem_free(tokens->part);

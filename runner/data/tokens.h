@@ -22,6 +22,8 @@ struct rp_data_tokens {
     int32_t below;   /* every token is below it; INT32_MAX: nothing is known */
     int64_t stride;  /* fixed: tokens from one sample to the next; 0: windows are cut anywhere */
     uint64_t *heard; /* bit i: token i is a target that counts; NULL: all of them are */
+    int32_t *bytes_of; /* (below) bytes of text behind each token, owned; NULL: not known, but one
+                        * each where a token is a byte */
     int64_t *before; /* heard: such targets before token 64 i */
 };
 
@@ -54,6 +56,8 @@ void rp_windows_fill_train(const struct rp_data *data, uint64_t position, int64_
                            int32_t *y);
 void rp_windows_fill_eval(const struct rp_data *data, enum rp_split split, int64_t first, int64_t n,
                           int32_t *x, int32_t *y);
+/* Bytes of text behind the targets of an evaluation; 0: not known. */
+int64_t rp_windows_target_bytes(const struct rp_data *data, enum rp_split split);
 int64_t rp_windows_loss_values(const struct rp_data *data, uint64_t position, int64_t n);
 
 /* ---- windows (tokens.c) ---- */

@@ -144,3 +144,30 @@ void rp_windows_fill_eval(const struct rp_data *data, enum rp_split split, int64
         tokens_window(set->tokens, at, stop, set->row, x + slot * set->row, y + slot * set->row);
     }
 }
+
+/* ---- what the targets stand for
+ * ------------------------------------------------------------------------------------------------
+ */
+
+static const struct rp_data_set *set_of(const struct rp_data *data, enum rp_split split)
+{
+    if (split == RP_SPLIT_TEST) return &data->test;
+    return split == RP_SPLIT_VALID && !data->split ? &data->valid : &data->train;
+}
+
+int64_t rp_windows_target_bytes(const struct rp_data *data, enum rp_split split)
+{
+    const struct rp_data_set *set = set_of(data, split);
+    const struct rp_data_tokens *tokens = set->tokens;
+    bool of_bytes = tokens->n_parts > 0 && tokens->part[0].width == 1;
+    int64_t bytes = 0, n = rp_data_samples(data, split);
+    if (!of_bytes && !tokens->bytes_of) return 0;
+    int32_t *x = RP_NEW_ARRAY(int32_t, 2 * set->row), *y = x + set->row;
+    for (int64_t i = 0; i < n; i++) {
+        rp_windows_fill_eval(data, split, i, 1, x, y);
+        for (int64_t t = 0; t < set->row; t++)
+            if (y[t] >= 0) bytes += of_bytes ? 1 : tokens->bytes_of[y[t]];
+    }
+    rp_mem_free(x);
+    return bytes;
+}

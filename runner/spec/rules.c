@@ -110,6 +110,12 @@ static const struct rp_value *token_span(const struct rp_value *value)
     return value && !value->list && value->span.unit == RP_UNIT_TOKENS ? value : NULL;
 }
 
+static bool is_gpt(const struct rules *rules)
+{
+    const struct rp_value *kind = good(rules, "model.kind");
+    return kind && strcmp(kind->text, "gpt") == 0;
+}
+
 static bool is_text(const struct rules *rules)
 {
     const struct rp_value *format = good(rules, "data.train.format");
@@ -316,6 +322,50 @@ static void check_init_from(const struct rules *rules)
         COMPLAIN(rules, load, "`load: all` is for `run`; a file has weights only");
 }
 
+/* ---- language models ---- */
+
+/* Complains at `value` unless it divides `whole`. */
+static void check_divides(const struct rules *rules, const struct rp_value *value,
+                          const struct rp_value *whole)
+{
+    if (!value || !whole || whole->whole % value->whole == 0) return;
+    int64_t below = value->whole, above = value->whole;
+    while (whole->whole % below) below--;
+    while (above < whole->whole && whole->whole % above) above++;
+    COMPLAIN(rules, value,
+             "`%s` must divide `%s`, which is %lld; found `%lld`, the nearest are %lld and %lld",
+             value->name, whole->name, (long long)whole->whole, (long long)value->whole,
+             (long long)below, (long long)above);
+}
+
+static void check_gpt(const struct rules *rules)
+{
+    if (!is_gpt(rules)) return;
+    const struct rp_value *width = good(rules, "model.width"), *heads = good(rules, "model.heads");
+    const struct rp_value *kv_heads = good(rules, "model.kv_heads");
+    const struct rp_value *position = good(rules, "model.position");
+    check_divides(rules, heads, width);
+    if (kv_heads && kv_heads->given) check_divides(rules, kv_heads, heads);
+    if (heads && width && position && strcmp(position->text, "rope") == 0 &&
+        width->whole % heads->whole == 0 && width->whole / heads->whole % 2)
+        COMPLAIN(rules, heads,
+                 "`position: rope` turns pairs of numbers, and a head has width / heads = %lld / "
+                 "%lld = %lld of them, which must be even",
+                 (long long)width->whole, (long long)heads->whole,
+                 (long long)(width->whole / heads->whole));
+}
+
+static void check_recompute(const struct rules *rules)
+{
+    const struct rp_value *recompute = good(rules, "train.recompute");
+    const struct rp_value *kind = good(rules, "model.kind");
+    if (recompute && kind && strcmp(recompute->text, "block") == 0 && !is_gpt(rules))
+        COMPLAIN(rules, recompute,
+                 "`recompute: block` is for `kind: gpt`, whose blocks are alike; here `kind` is "
+                 "`%s`",
+                 kind->text);
+}
+
 void rp_rules_check(const struct rp_spec *spec, const struct rp_value *root,
                     struct rp_problems *problems)
 {
@@ -333,4 +383,6 @@ void rp_rules_check(const struct rp_spec *spec, const struct rp_value *root,
     check_metrics(&rules);
     check_optimizer(&rules);
     check_init_from(&rules);
+    check_gpt(&rules);
+    check_recompute(&rules);
 }

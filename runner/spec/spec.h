@@ -131,7 +131,7 @@ struct rp_spec_transform {
 
 /* ---- model ---- */
 
-enum rp_model_kind { RP_MODEL_SEQUENTIAL, RP_MODEL_MLP, RP_MODEL_RESNET };
+enum rp_model_kind { RP_MODEL_SEQUENTIAL, RP_MODEL_MLP, RP_MODEL_RESNET, RP_MODEL_GPT };
 enum rp_layer_kind {
     RP_LAYER_LINEAR,
     RP_LAYER_CONV2D,
@@ -171,6 +171,22 @@ struct rp_spec_layer {
     struct rp_spec_layers body, shortcut; /* residual; an empty shortcut is the identity */
 };
 enum rp_init_load { RP_INIT_LOAD_WEIGHTS, RP_INIT_LOAD_ALL };
+enum rp_gpt_mlp { RP_GPT_MLP_GELU, RP_GPT_MLP_GELU_TANH, RP_GPT_MLP_SWIGLU };
+enum rp_gpt_norm { RP_GPT_NORM_LAYER, RP_GPT_NORM_RMS };
+enum rp_gpt_position { RP_GPT_POSITION_LEARNED, RP_GPT_POSITION_ROPE, RP_GPT_POSITION_NONE };
+/* Every number is given here, whether by key, preset or default. */
+struct rp_spec_gpt {
+    int layers, heads, kv_heads;
+    int64_t width, mlp_width;
+    struct rp_spec_place vocab_at;
+    enum rp_gpt_mlp mlp;
+    enum rp_gpt_norm norm;
+    float norm_eps;
+    enum rp_gpt_position position;
+    float rope_base;
+    bool bias, tied, qk_norm;
+    float dropout_attention, dropout_residual, dropout_embedding;
+};
 struct rp_spec_model {
     enum rp_model_kind kind;
     struct rp_spec_place at;
@@ -183,6 +199,7 @@ struct rp_spec_model {
     bool cifar_stem;               /* resnet: 3x3 stride 1 stem, no pooling */
     int64_t context;               /* gpt: tokens of a window, which is a sample */
     int64_t vocab;                 /* gpt: rows of the embedding; 0: as the data says */
+    struct rp_spec_gpt gpt;
     int64_t out; /* mlp, resnet: 0 = classes of the data (1 or the width of y for regression) */
     struct {
         bool given;

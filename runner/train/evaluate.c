@@ -4,6 +4,7 @@
 
 #include "base/mem.h"
 
+#include <math.h>
 #include <string.h>
 
 void rp_eval_buffers_release(struct rp_eval_buffers *b)
@@ -21,6 +22,7 @@ enum rp_status rp_eval_buffers_init(const struct rp_trainer *t, bool with_output
 {
     const struct rp_graph *graph = &t->model->eval;
     int64_t losses = rp_tensor_elements(&graph->tensor[graph->loss_rows].shape);
+    with_output = with_output && graph->logits != RP_GRAPH_NO_TENSOR;
     *b = (struct rp_eval_buffers){
         .row = losses / t->model->eval_samples,
         .is_tokens = t->plan->data.target == RP_TARGET_TOKENS,
@@ -76,7 +78,9 @@ enum rp_status rp_evaluate_pass(struct rp_trainer *t, enum rp_split split, int64
 void rp_evaluation_begin(const struct rp_trainer *t, struct rp_evaluation *e)
 {
     *e = (struct rp_evaluation){.classification = t->model->eval.rank_rows != RP_GRAPH_NO_TENSOR,
-                                .top5 = -1};
+                                .text = t->plan->data.target == RP_TARGET_TOKENS,
+                                .top5 = -1,
+                                .bits_per_byte = -1};
 }
 
 void rp_evaluation_add(struct rp_evaluation *e, const struct rp_eval_buffers *b, int64_t n)
@@ -93,13 +97,48 @@ void rp_evaluation_add(struct rp_evaluation *e, const struct rp_eval_buffers *b,
     e->samples += n;
 }
 
-void rp_evaluation_end(const struct rp_trainer *t, struct rp_evaluation *e)
+/* e^x from fixed operations alone, so that a metric is the same wherever it is made; to 1e-13 of
+ * it. */
+static double exponential(double x)
 {
+    double halvings = 0, sum = 1, term = 1;
+    if (x > 700) return HUGE_VAL;
+    for (; x > 0.5; halvings++) x /= 2;
+    for (int i = 1; i < 20; i++) sum += term *= x / i;
+    for (; halvings > 0; halvings--) sum *= sum;
+    return sum;
+}
+
+/* `bytes` of the text that the targets stand for; 0: not known. */
+static void end_text(struct rp_evaluation *e, double nats, int64_t bytes)
+{
+    static const double ln2 = 0x1.62e42fefa39efp-1;
+    e->perplexity = exponential(e->loss);
+    if (bytes > 0) e->bits_per_byte = nats / ln2 / (double)bytes;
+}
+
+void rp_evaluation_end(const struct rp_trainer *t, enum rp_split split, struct rp_evaluation *e)
+{
+    double nats = e->loss;
     if (e->values <= 0) return;
     e->loss /= (double)e->values * t->model->samples_per_loss_value;
     e->accuracy = (double)e->first_right / (double)e->values;
     if (e->classification && t->plan->data.n_classes > 5)
         e->top5 = (double)e->five_right / (double)e->values;
+    if (e->text && !e->abandoned) end_text(e, nats, rp_data_target_bytes(t->data, split));
+}
+
+int rp_evaluation_metrics(const struct rp_evaluation *e,
+                          struct rp_metric metrics[RP_EVALUATION_METRICS])
+{
+    int n = 0;
+    metrics[n++] = (struct rp_metric){"loss", e->loss};
+    if (e->text) metrics[n++] = (struct rp_metric){"perplexity", e->perplexity};
+    if (e->text && e->bits_per_byte >= 0)
+        metrics[n++] = (struct rp_metric){"bits_per_byte", e->bits_per_byte};
+    if (e->classification) metrics[n++] = (struct rp_metric){"accuracy", e->accuracy};
+    if (e->top5 >= 0) metrics[n++] = (struct rp_metric){"top5_accuracy", e->top5};
+    return n;
 }
 
 enum rp_status rp_evaluate(struct rp_trainer *t, enum rp_split split, struct rp_evaluation *e,
@@ -118,7 +157,7 @@ enum rp_status rp_evaluate(struct rp_trainer *t, enum rp_split split, struct rp_
         status = rp_evaluate_pass(t, split, at, n, &b, err);
         if (status == RP_STATUS_OK) rp_evaluation_add(e, &b, n);
     }
-    rp_evaluation_end(t, e);
+    rp_evaluation_end(t, split, e);
     rp_eval_buffers_release(&b);
     return status;
 }

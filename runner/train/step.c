@@ -107,6 +107,7 @@ static enum rp_status update(struct rp_trainer *t, uint64_t step, const struct r
         rp_optim_update(t->spec, &t->plan->schedule, step, &after, decays, &t->update[decays]);
     RP_TRY(t->device->table->zero(t->device, t->digests,
                                   (size_t)t->model->n_kept * sizeof(uint64_t), err));
+    for (int i = 0; i < t->n_tie_calls; i++) RP_TRY(rp_trainer_run(t, &t->tie_call[i], pass, err));
     for (int i = 0; i < t->n_norm_calls; i++)
         RP_TRY(rp_trainer_run(t, &t->norm_call[i], pass, err));
     RP_TRY(rp_trainer_run(t, &t->clip_call, pass, err));

@@ -55,6 +55,8 @@ struct rp_trainer {
     uint64_t *digests; /* (n_kept) digest of each kept tensor after the update */
 
     struct rp_bound train, eval;
+    struct rp_op_call *tie_call; /* add, per parameter with two uses: the second's gradient */
+    int n_tie_calls;
     struct rp_op_call *norm_call; /* grad_norm per trained parameter */
     int n_norm_calls;
     struct rp_op_call clip_call;
@@ -112,6 +114,8 @@ struct rp_evaluation {
     int64_t values;        /* losses summed: one a sample, of tokens one a target */
     double loss;           /* mean */
     double accuracy, top5; /* classification; top5 below zero when there are at most 5 classes */
+    bool text;             /* the next two are given */
+    double perplexity, bits_per_byte; /* bits_per_byte below zero when nobody knows the bytes */
     bool classification, abandoned; /* abandoned: a stop request came first */
     int64_t first_right, five_right;
 };
@@ -136,7 +140,12 @@ RP_NODISCARD enum rp_status rp_evaluate_pass(struct rp_trainer *trainer, enum rp
 void rp_evaluation_begin(const struct rp_trainer *trainer, struct rp_evaluation *evaluation);
 void rp_evaluation_add(struct rp_evaluation *evaluation, const struct rp_eval_buffers *buffers,
                        int64_t n);
-void rp_evaluation_end(const struct rp_trainer *trainer, struct rp_evaluation *evaluation);
+void rp_evaluation_end(const struct rp_trainer *trainer, enum rp_split split,
+                       struct rp_evaluation *evaluation);
+/* What is recorded of an evaluation, in the order of the record; how many. */
+enum { RP_EVALUATION_METRICS = 5 };
+int rp_evaluation_metrics(const struct rp_evaluation *evaluation,
+                          struct rp_metric metrics[RP_EVALUATION_METRICS]);
 RP_NODISCARD enum rp_status rp_evaluate(struct rp_trainer *trainer, enum rp_split split,
                                         struct rp_evaluation *evaluation, struct rp_error *err);
 /* "valid/loss", "valid/accuracy": false when there is no such metric. */
