@@ -189,11 +189,11 @@ enum rp_status rp_apply_run(struct rp_apply *apply, rp_apply_visit visit, void *
     }
     rp_evaluation_end(t, state->split, &e);
     *means = (struct rp_apply_means){.loss = e.loss,
-                                      .accuracy = e.accuracy,
-                                      .top5 = e.top5,
-                                      .targets = e.values,
-                                      .perplexity = e.perplexity,
-                                      .bits_per_byte = e.bits_per_byte};
+                                     .accuracy = e.accuracy,
+                                     .top5 = e.top5,
+                                     .targets = e.values,
+                                     .perplexity = e.perplexity,
+                                     .bits_per_byte = e.bits_per_byte};
     rp_eval_buffers_release(&b);
     return status;
 }

@@ -124,7 +124,8 @@ struct rp_apply_means {
  * none at `at`. */
 RP_NODISCARD enum rp_status rp_apply_open(const struct rp_apply_options *options,
                                           struct rp_apply **apply, struct rp_error *err);
-/* Every sample once, in file order, `visit` (NULL: none) after each pass; the means are made as a run makes them, bit for bit. */
+/* Every sample once, in file order, `visit` (NULL: none) after each pass; the means are made as a
+ * run makes them, bit for bit. */
 RP_NODISCARD enum rp_status rp_apply_run(struct rp_apply *apply, rp_apply_visit visit,
                                          void *context, struct rp_apply_means *means,
                                          struct rp_error *err);

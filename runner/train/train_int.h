@@ -117,7 +117,7 @@ struct rp_evaluation {
     double accuracy, top5; /* classification; top5 below zero when there are at most 5 classes */
     bool text;             /* the next two are given */
     double perplexity, bits_per_byte; /* bits_per_byte below zero when nobody knows the bytes */
-    bool classification, abandoned; /* abandoned: a stop request came first */
+    bool classification, abandoned;   /* abandoned: a stop request came first */
     int64_t first_right, five_right;
 };
 /* Host memory of one pass. */
@@ -127,7 +127,7 @@ struct rp_eval_buffers {
     bool is_tokens; /* a loss counts where y is not -1 */
     float *loss;    /* (eval_samples, row) */
     int32_t *rank;  /* (eval_samples, row), classification */
-    float *output; /* (eval_samples, width) logits or values; NULL: not wanted */
+    float *output;  /* (eval_samples, width) logits or values; NULL: not wanted */
 };
 RP_NODISCARD enum rp_status rp_eval_buffers_init(const struct rp_trainer *trainer, bool with_output,
                                                  struct rp_eval_buffers *buffers,
