@@ -136,9 +136,9 @@ struct json_t *rp_plan_json(const struct rp_spec *spec, const struct rp_plan *pl
     json_object_set_new(json, "train_samples", json_integer(plan->data.n_train));
     json_object_set_new(json, "valid_samples", json_integer(n_valid));
     if (plan->data.target == RP_TARGET_TOKENS)
-        json_object_set_new(json, "tokens",
-                            json_integer((json_int_t)plan->n_steps * plan->batch *
-                                         plan->data.dims[0]));
+        json_object_set_new(
+            json, "tokens",
+            json_integer((json_int_t)plan->n_steps * plan->batch * plan->data.dims[0]));
     json_object_set_new(json, "steps", json_integer((json_int_t)plan->n_steps));
     json_object_set_new(json, "batch", json_integer(plan->batch));
     json_object_set_new(json, "shards", json_integer(plan->shards));
