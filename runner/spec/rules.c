@@ -257,7 +257,7 @@ static void check_tokenizer(const struct rules *rules, const char *path)
     bool text = strcmp(here->text, "text") == 0 || strcmp(here->text, "jsonl") == 0;
     bool train_text = strcmp(there->text, "text") == 0 || strcmp(there->text, "jsonl") == 0;
     if (text && train_text && want && (!got || strcmp(want->text, got->text) != 0))
-        COMPLAIN(rules, got ? got : here, "the tokenizer of data.train: write `tokenizer: %s`",
+        COMPLAIN(rules, got ? got : here, "not the tokenizer of data.train: write `tokenizer: %s`",
                  want->text);
     else if (text && train_text && got && !want)
         COMPLAIN(rules, got, "data.train has no tokenizer, so its tokens are bytes: write none");
