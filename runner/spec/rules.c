@@ -275,7 +275,7 @@ static void check_prompt(const struct rules *rules, const char *path)
         COMPLAIN(rules, prompt, "`prompt` needs `response` beside it, which is what is learnt");
     else if (response && !prompt)
         COMPLAIN(rules, response, "`response` needs `prompt` beside it; of one text write `field`");
-    else if (prompt && field && field->given)
+    else if (prompt && field)
         COMPLAIN(rules, field, "`field` and `prompt` exclude each other");
 }
 
