@@ -129,7 +129,8 @@ static void fill_dataset(struct rp_spec_dataset *data, const struct rp_value *ma
     data->vocab = get_int(map, "vocab");
     data->tokenizer = get_text(map, "tokenizer");
     data->tokenizer_at = get_place(map, "tokenizer");
-    data->jsonl_field = get_text(map, "field");
+    static char text[] = "text";
+    data->jsonl_field = get_text(map, "field") ? get_text(map, "field") : text;
     data->jsonl_prompt = get_text(map, "prompt");
     data->jsonl_response = get_text(map, "response");
     if (data->format != RP_FORMAT_SYNTHETIC) return;

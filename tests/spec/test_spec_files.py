@@ -44,8 +44,8 @@ def test_bad(path):
     done = run("validate", path.name, cwd=path.parent)
     assert done.stderr == path.with_suffix(".expected").read_bytes()
     assert done.stdout == b""
-    data = path.stem in ("data-counts-differ", "data-not-idx", "data-cut-short", "data-label-missing",
-                          "data-vocab-small")
+    data = path.stem in ("data-counts-differ", "data-not-idx", "data-cut-short", "data-label-missing", "data-text-empty",
+                         "data-text-short", "data-tokens-cut", "data-tokens-odd", "data-vocab-small")
     assert done.returncode == (4 if data else 2)
 
 
