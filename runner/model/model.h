@@ -126,6 +126,10 @@ void rp_graph_call(const struct rp_graph *graph, int node, struct rp_op_call *ca
 /* Initial values of kept tensor i, a pure function of seed and i; `values` holds its elements. */
 void rp_model_init_tensor(const struct rp_model *model, uint64_t seed, int i, float *values);
 
+/* Elements [first, first + n) of them; first is a multiple of 4. */
+void rp_model_init_part(const struct rp_model *model, uint64_t seed, int i, int64_t first,
+                        int64_t n, float *values);
+
 /* Layer, output shape, parameters: the table that `plan` prints. */
 void rp_model_summary(const struct rp_spec *spec, const struct rp_model *model,
                       struct rp_text *text);
