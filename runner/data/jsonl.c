@@ -71,7 +71,7 @@ enum rp_status jsonl_encode_line(const struct rp_data_source *source, const stru
                                  struct encoded *out, struct rp_error *err)
 {
     /* Numbers are none of our business: whole ones of any length are taken as fractions. */
-    enum { FLAGS = JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL };
+    enum { FLAGS = JSON_DECODE_INT_AS_REAL };
     json_error_t why;
     if (line == 1 && n >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0) text += 3, n -= 3;
     size_t blank = 0;

@@ -85,8 +85,7 @@ static enum rp_status read_first_line(const char *path, json_t **object, struct 
     char *at = bytes + (n >= 3 && memcmp(bytes, "\xef\xbb\xbf", 3) == 0 ? 3 : 0);
     at += strspn(at, " \t\r\n");
     at[strcspn(at, "\n")] = '\0';
-    if (status == RP_STATUS_OK)
-        *object = json_loads(at, JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, NULL);
+    if (status == RP_STATUS_OK) *object = json_loads(at, JSON_DECODE_INT_AS_REAL, NULL);
     if (status == RP_STATUS_OK && !json_is_object(*object)) {
         json_decref(*object);
         *object = NULL;

@@ -278,6 +278,7 @@ static void test_bad(struct data_case *c)
     BAD(c, "{\"text\": \"caf\xe9\"}\n", "line 1 is no JSON");
     BAD(c, "{\"text\": \"a\0b\"}\n", "line 1 is no JSON");
     BAD(c, "{\"text\": \"\\ud800\"}\n", "line 1 is no JSON");
+    BAD(c, "{\"text\": \"\\u0000\"}\n", "line 1 is no JSON");
     BAD(c, "\xff\xfe{\0\"\0", "line 1 is no JSON");
     struct rp_text deep = {0};
     rp_text_add(&deep, "{\"text\": ");
