@@ -27,13 +27,19 @@ static uint64_t number_bytes(const struct rp_spec *spec, const struct rp_spec_da
     case RP_FORMAT_IDX:
     case RP_FORMAT_CIFAR:
         return 1;
+    case RP_FORMAT_TEXT:
+        return 1;
     case RP_FORMAT_PACKED:
+    case RP_FORMAT_TOKENS:
         return 0; /* mapped: the page cache, which the system takes back at will */
     case RP_FORMAT_SYNTHETIC:
+        if (set->synthetic == RP_SYNTHETIC_MODULAR_ADDITION) return 3; /* 4 of 2 bytes, 3 seen */
         return set->synthetic == RP_SYNTHETIC_DIGITS ? 1 : 4;
     case RP_FORMAT_NPY:
     case RP_FORMAT_NPZ:
         return size > 0 && size < numbers + numbers / 5 ? 1 : 4;
+    case RP_FORMAT_JSONL:
+        return 4;
     case RP_FORMAT_CSV:
     case RP_FORMAT_NONE:
         break;
@@ -60,7 +66,11 @@ struct rp_plan_data_memory rp_plan_data_memory(const struct rp_plan *plan,
     const struct rp_data_shape *data = &plan->data;
     uint64_t n_train = (uint64_t)data->n_train, row = 1;
     uint64_t n_valid = data->n_valid > 0 ? (uint64_t)data->n_valid : 0;
-    uint64_t y = 4 * (data->target == RP_TARGET_CLASSES ? 1 : (uint64_t)data->n_values);
+    uint64_t y = data->target == RP_TARGET_TOKENS    ? 0
+                 : data->target == RP_TARGET_CLASSES ? sizeof(int32_t)
+                                                     : (uint64_t)data->n_values * sizeof(float);
+    bool has_index = data->target != RP_TARGET_TOKENS || /* stretches of a run need no list */
+                     spec->train_data.format == RP_FORMAT_SYNTHETIC;
     for (int i = 0; i < data->n_dims; i++) row *= (uint64_t)data->dims[i];
     if (spec->valid_data.format != RP_FORMAT_NONE) {
         add_set(spec, &spec->train_data, n_train, row, y, &memory);
@@ -68,7 +78,7 @@ struct rp_plan_data_memory rp_plan_data_memory(const struct rp_plan *plan,
         return memory;
     }
     add_set(spec, &spec->train_data, n_train + n_valid, row, y, &memory);
-    if (n_valid > 0) memory.held += (n_train + n_valid) * sizeof(uint32_t); /* which is which */
+    if (n_valid > 0 && has_index) memory.held += (n_train + n_valid) * sizeof(uint32_t); /* which is which */
     if (memory.held > memory.most) memory.most = memory.held;
     return memory;
 }
