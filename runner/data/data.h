@@ -5,6 +5,7 @@
 #ifndef RP_DATA_H
 #define RP_DATA_H
 
+#include "data/bpe.h"
 #include "spec/spec.h"
 
 enum rp_split { RP_SPLIT_TRAIN, RP_SPLIT_VALID, RP_SPLIT_TEST };
