@@ -261,9 +261,9 @@ static enum rp_status check_like_trained(const struct rp_data_source *source,
                               "%s has a label %lld, but the model was trained on labels up to %lld",
                               name, (long long)set->n_classes - 1, (long long)shape->n_classes - 1);
     } else if (set->target == RP_TARGET_TOKENS && set->n == 0) {
-        status = rp_spec_fail(source->spec, source->dataset->at, RP_STATUS_DATA, err,
-                              "%s has one token, and nothing to predict: that takes at least 2",
-                              name);
+        status =
+            rp_spec_fail(source->spec, source->dataset->at, RP_STATUS_DATA, err,
+                         "%s has one token, and nothing to predict: that takes at least 2", name);
     }
     return status;
 }

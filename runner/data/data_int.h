@@ -27,7 +27,7 @@ struct rp_data_set {
     char **class_names; /* (n_classes) or NULL */
     void *map;          /* packed: the file, in which u8 lies then; NULL: u8 is owned */
     uint64_t map_bytes;
-    char **columns; /* (row) names of the features, or NULL */
+    char **columns;                /* (row) names of the features, or NULL */
     struct rp_data_tokens *tokens; /* target TOKENS: what windows are cut from, else NULL; n counts
                                     * windows as evaluation does, row is the context */
 };
@@ -51,8 +51,8 @@ struct rp_data_source {
     int n_files;
     const char *const *class_names; /* csv: words that already have a number (of train), or NULL */
     int64_t n_class_names;
-    const char *const *columns; /* csv: the features wanted, NULL-terminated, or NULL: all */
-    bool without_targets;       /* labels and values are not read and may be missing */
+    const char *const *columns;  /* csv: the features wanted, NULL-terminated, or NULL: all */
+    bool without_targets;        /* labels and values are not read and may be missing */
     struct rp_spec_file *listed; /* files, those in folders included (listing.c); NULL: as in the
                                   * data set. Owned, as is each path */
     int n_listed;
@@ -173,8 +173,8 @@ struct rp_data {
     struct rp_data_shape shape;
     struct rp_data_set train, valid, test; /* n == 0: absent */
     int64_t train_tokens; /* windows: of the tokens of `train` the first so many are trained on */
-    bool split;                            /* train and valid are both part of `train` */
-    uint32_t *train_index, *valid_index;   /* split: sample numbers in file order */
+    bool split;           /* train and valid are both part of `train` */
+    uint32_t *train_index, *valid_index; /* split: sample numbers in file order */
     struct rp_data_transforms transforms;
     struct rp_data_file *files;
     int n_files;

@@ -7,7 +7,13 @@
 #include <stdio.h>
 
 /* llm.c: 256 numbers of 32 bits, the first of them magic, version, and number of tokens. */
-enum { HEADER_BYTES = 1024, MAGIC_16 = 20240520, MAGIC_32 = 20240801, VERSION_16 = 1, VERSION_32 = 7 };
+enum {
+    HEADER_BYTES = 1024,
+    MAGIC_16 = 20240520,
+    MAGIC_32 = 20240801,
+    VERSION_16 = 1,
+    VERSION_32 = 7
+};
 enum { CHUNK = 1 << 16 };
 
 struct token_file {

@@ -42,8 +42,7 @@ uint64_t tokens_bytes(const struct rp_data_tokens *tokens)
 
 void tokens_add(struct rp_data_tokens *tokens, struct token_part part)
 {
-    tokens->part =
-        rp_mem_grow(tokens->part, (size_t)(tokens->n_parts + 1) * sizeof *tokens->part);
+    tokens->part = rp_mem_grow(tokens->part, (size_t)(tokens->n_parts + 1) * sizeof *tokens->part);
     part.first = tokens->n;
     tokens->part[tokens->n_parts++] = part;
     tokens->n += part.n;

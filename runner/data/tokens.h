@@ -18,13 +18,13 @@ struct token_part {
 struct rp_data_tokens {
     struct token_part *part;
     int n_parts;
-    int64_t n;       /* tokens in all; -1: not known without reading */
-    int32_t below;   /* every token is below it; INT32_MAX: nothing is known */
-    int64_t stride;  /* fixed: tokens from one sample to the next; 0: windows are cut anywhere */
-    uint64_t *heard; /* bit i: token i is a target that counts; NULL: all of them are */
+    int64_t n;         /* tokens in all; -1: not known without reading */
+    int32_t below;     /* every token is below it; INT32_MAX: nothing is known */
+    int64_t stride;    /* fixed: tokens from one sample to the next; 0: windows are cut anywhere */
+    uint64_t *heard;   /* bit i: token i is a target that counts; NULL: all of them are */
     int32_t *bytes_of; /* (below) bytes of text behind each token, owned; NULL: not known, but one
                         * each where a token is a byte */
-    int64_t *before; /* heard: such targets before token 64 i */
+    int64_t *before;   /* heard: such targets before token 64 i */
 };
 
 struct rp_data_tokens *tokens_new(void);

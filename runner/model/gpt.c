@@ -116,7 +116,8 @@ static enum rp_status add_dropout(struct rp_builder *b, const char *name, float 
 /* ---- a block ----------------------------------------------------------------------------------
  */
 
-/* Of the matrices that write into the sum: each block adds two terms, and their variance adds up. */
+/* Of the matrices that write into the sum: each block adds two terms, and their variance adds up.
+ */
 static float residual_deviation(const struct rp_builder *b)
 {
     return (float)(0.02 / rp_sqrt64(2.0 * (double)gpt_of(b)->layers));

@@ -78,7 +78,8 @@ struct rp_plan_data_memory rp_plan_data_memory(const struct rp_plan *plan,
         return memory;
     }
     add_set(spec, &spec->train_data, n_train + n_valid, row, y, &memory);
-    if (n_valid > 0 && has_index) memory.held += (n_train + n_valid) * sizeof(uint32_t); /* which is which */
+    if (n_valid > 0 && has_index)
+        memory.held += (n_train + n_valid) * sizeof(uint32_t); /* which is which */
     if (memory.held > memory.most) memory.most = memory.held;
     return memory;
 }

@@ -302,8 +302,8 @@ static const struct rp_node *preset_node(struct rp_bind *bind, const struct rp_v
     return node;
 }
 
-/* One number for each key of the map, where the schema allows it; NULL when it is none. A number out
- * of range is complained of once. */
+/* One number for each key of the map, where the schema allows it; NULL when it is none. A number
+ * out of range is complained of once. */
 static const struct rp_node *each_node(struct rp_bind *bind, const struct rp_key *key,
                                        const struct rp_node *node, struct rp_value *value)
 {

@@ -102,9 +102,8 @@ static void fill_files(struct rp_spec_dataset *data, const struct rp_value *map)
 
 static void fill_dataset(struct rp_spec_dataset *data, const struct rp_value *map)
 {
-    static const char *const formats[] = {"",    "idx", "cifar",  "csv",
-                                          "npy", "npz", "packed", "synthetic",
-                                          "text", "tokens", "jsonl"};
+    static const char *const formats[] = {"",       "idx",       "cifar", "csv",    "npy",  "npz",
+                                          "packed", "synthetic", "text",  "tokens", "jsonl"};
     static const char *const tasks[] = {"digits", "blobs", "spirals", "modular_addition"};
     static const char *const targets[] = {"classes", "values"};
     if (!map) return;

@@ -19,8 +19,7 @@ static const struct {
     {"gpt2-large", "layers=36 heads=20 width=1280 context=1024 vocab=50257"},
     {"gpt2-xl", "layers=48 heads=25 width=1600 context=1024 vocab=50257"},
     {"llama-tiny", "layers=6 heads=6 kv_heads=2 width=288 mlp_width=768 context=256" RP_LLAMA},
-    {"llama-small",
-     "layers=12 heads=12 kv_heads=4 width=768 mlp_width=2048 context=1024" RP_LLAMA},
+    {"llama-small", "layers=12 heads=12 kv_heads=4 width=768 mlp_width=2048 context=1024" RP_LLAMA},
     {"llama-1b",
      "layers=22 heads=32 kv_heads=4 width=2048 mlp_width=5632 context=2048 tied=false" RP_LLAMA},
 };

@@ -103,9 +103,8 @@ static json_t *shape_of(const struct rp_data_shape *shape)
         json_array_append_new(sample, json_integer((json_int_t)shape->dims[i]));
     static const char *const names[] = {"classes", "values", "tokens"};
     bool values = shape->target == RP_TARGET_VALUES;
-    return json_pack("{s:o, s:s, s:I, s:I, s:I}", "sample", sample, "target",
-                     names[shape->target], "width",
-                     (json_int_t)(values ? shape->n_values : shape->n_classes), "train",
+    return json_pack("{s:o, s:s, s:I, s:I, s:I}", "sample", sample, "target", names[shape->target],
+                     "width", (json_int_t)(values ? shape->n_values : shape->n_classes), "train",
                      (json_int_t)shape->n_train, "valid", (json_int_t)shape->n_valid);
 }
 

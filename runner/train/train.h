@@ -124,11 +124,32 @@ struct rp_apply_means {
  * none at `at`. */
 RP_NODISCARD enum rp_status rp_apply_open(const struct rp_apply_options *options,
                                           struct rp_apply **apply, struct rp_error *err);
-/* Every sample once, in file order, `visit` (NULL: none) after each pass; the means are made as a run makes them, bit for bit. */
+/* Every sample once, in file order, `visit` (NULL: none) after each pass; the means are made as a
+ * run makes them, bit for bit. */
 RP_NODISCARD enum rp_status rp_apply_run(struct rp_apply *apply, rp_apply_visit visit,
                                          void *context, struct rp_apply_means *means,
                                          struct rp_error *err);
 void rp_apply_close(struct rp_apply *apply); /* NULL is fine */
+
+/* ---- a checkpoint for other programs
+ * ----------------------------------------------------------------------- */
+
+enum rp_export_form { RP_EXPORT_SAFETENSORS, RP_EXPORT_HUGGINGFACE };
+struct rp_export_options {
+    const char *run;
+    const char *at;        /* best | last | STEP; NULL: last */
+    const char *out;       /* a file, or a folder that is missing or empty */
+    const char *tokenizer; /* to put beside the weights; NULL: the spec's, if it names one */
+    enum rp_export_form form;
+};
+struct rp_export_result {
+    uint64_t step;
+    int n_tensors;
+    bool has_tokenizer;
+};
+/* All or nothing. USAGE when no folder of transformers can hold such a model. */
+RP_NODISCARD enum rp_status rp_train_export(const struct rp_export_options *options,
+                                            struct rp_export_result *result, struct rp_error *err);
 
 /* Catches the signals of DESIGN section 5; once per process, before anything long. */
 void rp_train_catch_signals(void);

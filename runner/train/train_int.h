@@ -116,7 +116,7 @@ struct rp_evaluation {
     double accuracy, top5; /* classification; top5 below zero when there are at most 5 classes */
     bool text;             /* the next two are given */
     double perplexity, bits_per_byte; /* bits_per_byte below zero when nobody knows the bytes */
-    bool classification, abandoned; /* abandoned: a stop request came first */
+    bool classification, abandoned;   /* abandoned: a stop request came first */
     int64_t first_right, five_right;
 };
 /* Host memory of one pass. */
@@ -126,7 +126,7 @@ struct rp_eval_buffers {
     bool is_tokens; /* a loss counts where y is not -1 */
     float *loss;    /* (eval_samples, row) */
     int32_t *rank;  /* (eval_samples, row), classification */
-    float *output; /* (eval_samples, width) logits or values; NULL: not wanted */
+    float *output;  /* (eval_samples, width) logits or values; NULL: not wanted */
 };
 RP_NODISCARD enum rp_status rp_eval_buffers_init(const struct rp_trainer *trainer, bool with_output,
                                                  struct rp_eval_buffers *buffers,
@@ -178,7 +178,13 @@ RP_NODISCARD enum rp_status rp_weights_load(struct rp_trainer *trainer,
                                             const struct rp_st_file *file, const char *name, int i,
                                             void *to, enum rp_status bad, struct rp_error *err);
 
-/* Hash of the file that model.init_from names, found and read; `found` false when there is none. */
+/* model.init_from.skip names this tensor. */
+bool rp_weights_skipped(const struct rp_spec *spec, const char *name);
+/* What model.init_from.path names fits the model, as far as can be said without reading it all. */
+RP_NODISCARD enum rp_status rp_weights_check(const struct rp_spec *spec,
+                                             const struct rp_model *model, struct rp_error *err);
+/* Hash of what model.init_from names, found and read: the file, or the weight files of a folder one
+ * after another in the order of their names. `found` false when there is none. */
 RP_NODISCARD enum rp_status rp_weights_hash(const struct rp_spec *spec, bool *found,
                                             struct rp_sha256 *hash, struct rp_error *err);
 

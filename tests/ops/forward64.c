@@ -125,8 +125,7 @@ static void norm(const struct op_case *c, double *const in[], double *y)
             for (int64_t ch = 0; ch < n; ch++)
                 normalise(in[0] + s * m * n + ch, m, n, eps, y + s * m * n + ch);
     }
-    for (int64_t i = 0; i < rows * n; i++) 
-        y[i] = y[i] * in[1][i % n] + (in[2] ? in[2][i % n] : 0);
+    for (int64_t i = 0; i < rows * n; i++) y[i] = y[i] * in[1][i % n] + (in[2] ? in[2][i % n] : 0);
 }
 
 static void rms_norm(const struct op_case *c, double *const in[], double *y)

@@ -303,7 +303,8 @@ static void test_tokens(struct data_case *c)
         CHECK_INT(rp_data_bytes(data), 0); /* mapped */
         rp_data_free(data);
     }
-    /* Shards are one run, raw ones beside others too; a vocabulary that nobody named is not known. */
+    /* Shards are one run, raw ones beside others too; a vocabulary that nobody named is not known.
+     */
     DATASET(train, RP_FORMAT_TOKENS, "raw16.bin", "second.bin");
     struct rp_data *data = case_open(c);
     if (data) check_tokens(data, 801, 50257);

@@ -196,8 +196,8 @@ static void test_decay(void)
 static void test_dropout_sites(void)
 {
     struct rp_spec *all = parse("layers: 2, heads: 4, width: 24, context: 7, dropout: 0.25", "");
-    struct rp_spec *one = parse(
-        "layers: 2, heads: 4, width: 24, context: 7, dropout: {residual: 0.25}", "");
+    struct rp_spec *one =
+        parse("layers: 2, heads: 4, width: 24, context: 7, dropout: {residual: 0.25}", "");
     struct rp_model *model = build(all, 11);
     uint32_t want[] = {0, 2, 3, 5, 6};
     int n = 0, n_attention = 0;
