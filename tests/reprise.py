@@ -3,6 +3,7 @@ import json
 import os
 import pathlib
 import signal
+import struct
 import subprocess
 
 PROGRAM = os.environ.get("REPRISE", "reprise")
@@ -49,6 +50,19 @@ def digest_lines(run_folder):
 def metric_lines(run_folder):
     with open(pathlib.Path(run_folder) / "metrics.jsonl") as file:
         return [json.loads(line) for line in file]
+
+
+def safetensors(path):
+    """Name to its numbers, fp32."""
+    blob = pathlib.Path(path).read_bytes()
+    length = struct.unpack("<Q", blob[:8])[0]
+    tensors = {}
+    for name, entry in json.loads(blob[8:8 + length]).items():
+        if name == "__metadata__":
+            continue
+        begin, end = entry["data_offsets"]
+        tensors[name] = struct.unpack(f"<{(end - begin) // 4}f", blob[8 + length + begin:8 + length + end])
+    return tensors
 
 
 def kill_when(process, condition, number=signal.SIGKILL, timeout=60):
