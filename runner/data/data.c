@@ -33,6 +33,7 @@ static enum rp_status read_set(struct rp_data_source *source, struct rp_data_set
     case RP_FORMAT_TOKENS:
         return rp_data_read_tokens(source, set, err);
     case RP_FORMAT_JSONL:
+        return rp_data_read_jsonl(source, set, err);
     case RP_FORMAT_NONE:
         break;
     }
@@ -56,6 +57,7 @@ static enum rp_status read_part(struct rp_data *data, const struct rp_spec *spec
     if (set != &data->train) {
         source.class_names = (const char *const *)data->train.class_names;
         source.n_class_names = data->train.class_names ? data->train.n_classes : 0;
+        source.vocab = data->train.tokens && data->train.n_classes > 0 ? data->train.n_classes : 0;
     }
     enum rp_status status = read_set(&source, set, err);
     rp_data_source_release(&source);
@@ -260,6 +262,11 @@ static enum rp_status check_like_trained(const struct rp_data_source *source,
         status = rp_spec_fail(source->spec, source->dataset->at, RP_STATUS_DATA, err,
                               "%s has a label %lld, but the model was trained on labels up to %lld",
                               name, (long long)set->n_classes - 1, (long long)shape->n_classes - 1);
+    } else if (set->target == RP_TARGET_TOKENS && set->n_classes > shape->n_classes) {
+        status = rp_spec_fail(source->spec, source->dataset->at, RP_STATUS_DATA, err,
+                              "%s has a vocabulary of %lld, but the model was trained on one of "
+                              "%lld",
+                              name, (long long)set->n_classes, (long long)shape->n_classes);
     } else if (set->target == RP_TARGET_TOKENS && set->n == 0) {
         status =
             rp_spec_fail(source->spec, source->dataset->at, RP_STATUS_DATA, err,
@@ -282,6 +289,7 @@ enum rp_status rp_data_open_alone(const struct rp_spec *spec, const char *key,
                                     .class_names = like->class_names,
                                     .n_class_names = like->class_names ? like->shape.n_classes : 0,
                                     .columns = like->columns,
+                                    .vocab = like->shape.n_classes,
                                     .without_targets = like->without_targets};
     data->seed = spec->seed;
     data->shape = like->shape;

@@ -56,6 +56,7 @@ struct rp_data_source {
     struct rp_spec_file *listed; /* files, those in folders included (listing.c); NULL: as in the
                                   * data set. Owned, as is each path */
     int n_listed;
+    int64_t vocab; /* tokens: the model, or data.train, knows so many; 0: not known */
 };
 /* File `index` of the source: its path as messages name it, its place in the spec, its hash. */
 const struct rp_spec_file *rp_data_source_file(const struct rp_data_source *source, int index);
@@ -83,6 +84,8 @@ RP_NODISCARD enum rp_status rp_data_read_text(struct rp_data_source *source,
                                               struct rp_data_set *set, struct rp_error *err);
 RP_NODISCARD enum rp_status rp_data_read_tokens(struct rp_data_source *source,
                                                 struct rp_data_set *set, struct rp_error *err);
+RP_NODISCARD enum rp_status rp_data_read_jsonl(struct rp_data_source *source,
+                                               struct rp_data_set *set, struct rp_error *err);
 RP_NODISCARD enum rp_status rp_data_make_synthetic(struct rp_data_source *source,
                                                    struct rp_data_set *set, struct rp_error *err);
 

@@ -129,13 +129,17 @@ static enum rp_status read_file(struct rp_data_source *source, int index, int32_
     return rp_data_stream_end(f.stream, status, false, err);
 }
 
-/* Of the data set and the model the smaller vocabulary. */
+/* Of the vocabularies that are known the smallest; what the set names itself, or the model. */
 static int32_t find_vocab(const struct rp_data_source *source, int64_t *named)
 {
-    int64_t data = source->dataset->vocab, model = source->spec->model.vocab;
-    *named = data > 0 ? data : model > 0 ? model : -1;
-    int64_t below = data > 0 && (model <= 0 || data < model) ? data : model;
-    return below > 0 && below < INT32_MAX ? (int32_t)below : INT32_MAX;
+    const int64_t known[] = {source->dataset->vocab, source->vocab, source->spec->model.vocab};
+    int64_t below = INT32_MAX;
+    *named = -1;
+    for (int i = 0; i < 3; i++) {
+        if (known[i] > 0 && *named < 0) *named = known[i];
+        if (known[i] > 0 && known[i] < below) below = known[i];
+    }
+    return (int32_t)below;
 }
 
 enum rp_status rp_data_read_tokens(struct rp_data_source *source, struct rp_data_set *set,

@@ -32,6 +32,16 @@ static enum rp_status check_train(const struct rp_data *data, const struct rp_sp
     return status;
 }
 
+/* Prompts alone teach nothing: there are targets among the tokens [first, first + n). */
+static enum rp_status check_heard(const struct rp_spec *spec, struct rp_spec_place at,
+                                  const char *key, const struct rp_data_tokens *tokens,
+                                  int64_t first, int64_t n, struct rp_error *err)
+{
+    if (!tokens->heard || tokens_heard(tokens, first + 1, n - 1) > 0) return RP_STATUS_OK;
+    return rp_spec_fail(spec, at, RP_STATUS_DATA, err,
+                        "%s has no token of a response: all of it is prompt", key);
+}
+
 /* A split of evaluation has at least one target. */
 static enum rp_status check_valid(const struct rp_spec *spec, struct rp_spec_place at,
                                   int64_t n_valid, struct rp_error *err)
@@ -52,14 +62,21 @@ enum rp_status rp_windows_find_shape(struct rp_data *data, const struct rp_spec 
     shape->n_valid = data->split ? -1 : data->valid.tokens ? data->valid.n : 0;
     if (data->valid.tokens && data->valid.tokens->n >= 0)
         RP_TRY(check_valid(spec, spec->valid_data.at, data->valid.tokens->n, err));
+    if (data->valid.tokens && data->valid.tokens->n >= 0)
+        RP_TRY(check_heard(spec, spec->valid_data.at, "data.valid", data->valid.tokens, 0,
+                           data->valid.tokens->n, err));
     if (n < 0) return RP_STATUS_OK;
     int64_t n_valid = data->split ? count_valid(spec->valid_fraction, n) : 0;
     if (data->split) {
         RP_TRY(check_valid(spec, spec->train_data.at, n_valid, err));
         shape->n_valid = tokens_eval_windows(n_valid, context);
+        RP_TRY(check_heard(spec, spec->train_data.at, "data.valid", data->train.tokens, n - n_valid,
+                           n_valid, err));
     }
     data->train_tokens = n - n_valid;
     RP_TRY(check_train(data, spec, n_valid, err));
+    RP_TRY(check_heard(spec, spec->train_data.at, "data.train", data->train.tokens, 0,
+                       data->train_tokens, err));
     shape->n_train = tokens_train_windows(data->train_tokens, context);
     return RP_STATUS_OK;
 }

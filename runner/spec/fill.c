@@ -127,6 +127,11 @@ static void fill_dataset(struct rp_spec_dataset *data, const struct rp_value *ma
     const char *dtype = get_text(map, "dtype");
     data->token_bytes = dtype && strcmp(dtype, "uint32") == 0 ? 4 : 2;
     data->vocab = get_int(map, "vocab");
+    data->tokenizer = get_text(map, "tokenizer");
+    data->tokenizer_at = get_place(map, "tokenizer");
+    data->jsonl_field = get_text(map, "field");
+    data->jsonl_prompt = get_text(map, "prompt");
+    data->jsonl_response = get_text(map, "response");
     if (data->format != RP_FORMAT_SYNTHETIC) return;
     data->synthetic = (enum rp_synthetic)GET_ENUM(map, "task", tasks);
     data->synthetic_samples = get_int(map, "samples");

@@ -241,6 +241,44 @@ static void check_loss(const struct rules *rules)
         COMPLAIN(rules, loss, "`loss: mse` is for `target: values`; classes take `cross_entropy`");
 }
 
+static const struct rp_value *good_in(const struct rp_value *map, const char *name)
+{
+    const struct rp_value *value = map ? rp_value_get(map, name) : NULL;
+    return value && value->present && !value->bad ? value : NULL;
+}
+
+/* What the tokens of a second data set mean is what they mean in data.train. */
+static void check_tokenizer(const struct rules *rules, const char *path)
+{
+    const struct rp_value *train = good(rules, "data.train"), *data = good(rules, path);
+    const struct rp_value *there = good_in(train, "format"), *here = good_in(data, "format");
+    if (!there || !here || !is_text(rules)) return;
+    const struct rp_value *want = good_in(train, "tokenizer"), *got = good_in(data, "tokenizer");
+    bool text = strcmp(here->text, "text") == 0 || strcmp(here->text, "jsonl") == 0;
+    bool train_text = strcmp(there->text, "text") == 0 || strcmp(there->text, "jsonl") == 0;
+    if (text && train_text && want && (!got || strcmp(want->text, got->text) != 0))
+        COMPLAIN(rules, got ? got : here, "the tokenizer of data.train: write `tokenizer: %s`",
+                 want->text);
+    else if (text && train_text && got && !want)
+        COMPLAIN(rules, got, "data.train has no tokenizer, so its tokens are bytes: write none");
+    else if (text && !train_text && !got)
+        COMPLAIN(rules, here, "data.train has tokens: write the `tokenizer` that made them");
+}
+
+static void check_prompt(const struct rules *rules, const char *path)
+{
+    const struct rp_value *data = good(rules, path), *format = good_in(data, "format");
+    if (!format || strcmp(format->text, "jsonl") != 0) return;
+    const struct rp_value *field = good_in(data, "field"), *prompt = good_in(data, "prompt"),
+                          *response = good_in(data, "response");
+    if (prompt && !response)
+        COMPLAIN(rules, prompt, "`prompt` needs `response` beside it, which is what is learnt");
+    else if (response && !prompt)
+        COMPLAIN(rules, response, "`response` needs `prompt` beside it; of one text write `field`");
+    else if (prompt && field && field->given)
+        COMPLAIN(rules, field, "`field` and `prompt` exclude each other");
+}
+
 /* Text is what language models read, and all that they read. */
 static void check_text(const struct rules *rules)
 {
@@ -380,6 +418,11 @@ void rp_rules_check(const struct rp_spec *spec, const struct rp_value *root,
     check_augmentation(&rules);
     check_loss(&rules);
     check_text(&rules);
+    check_tokenizer(&rules, "data.valid");
+    check_tokenizer(&rules, "data.test");
+    check_prompt(&rules, "data.train");
+    check_prompt(&rules, "data.valid");
+    check_prompt(&rules, "data.test");
     check_metrics(&rules);
     check_optimizer(&rules);
     check_init_from(&rules);

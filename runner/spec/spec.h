@@ -104,6 +104,9 @@ struct rp_spec_dataset {
     int64_t synthetic_p; /* modular_addition */
     int token_bytes;     /* tokens: of a token in files without a header, 2 or 4 */
     int64_t vocab;       /* tokens: every token is below; 0: not given */
+    char *tokenizer;     /* text, jsonl: a folder or file; NULL: a token is a byte */
+    struct rp_spec_place tokenizer_at;
+    char *jsonl_field, *jsonl_prompt, *jsonl_response; /* jsonl: the first, or the others */
 };
 
 enum rp_transform_kind {
