@@ -12,8 +12,12 @@ enum rp_status rp_tokenizer_open(const struct rp_spec *spec, const char *path, s
                                  struct rp_error *err)
 {
     *bpe = NULL;
-    (void)spec;
-    return path ? rp_bpe_open(path, bpe, err) : RP_STATUS_OK;
+    if (path) return rp_bpe_open(path, bpe, err);
+    if (!spec->train_data.tokenizer) return RP_STATUS_OK;
+    char *own = rp_spec_path(spec, spec->train_data.tokenizer);
+    enum rp_status status = rp_bpe_open(own, bpe, err);
+    rp_mem_free(own);
+    return status;
 }
 
 int64_t rp_tokenizer_end_of_text(const struct rp_spec *spec, const struct rp_bpe *bpe)
