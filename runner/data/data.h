@@ -6,6 +6,7 @@
 #define RP_DATA_H
 
 #include "data/bpe.h"
+#include "data/tokenize.h"
 #include "spec/spec.h"
 
 enum rp_split { RP_SPLIT_TRAIN, RP_SPLIT_VALID, RP_SPLIT_TEST };

@@ -107,24 +107,36 @@ static enum rp_status build_graph(struct rp_builder *b)
 /* ---- the whole --------------------------------------------------------------------------------
  */
 
-static enum rp_status check_freeze(const struct rp_builder *b)
+/* Each pattern of the key `what` must be of use. */
+static enum rp_status check_patterns(const struct rp_builder *b, const char *what,
+                                     char *const patterns[], const struct rp_spec_place at[], int n)
 {
     const struct rp_model *model = b->model;
+    for (int p = 0; p < n; p++) {
+        bool found = false;
+        for (int i = 0; i < model->n_kept; i++)
+            found |= rp_model_name_matches(patterns[p], model->kept[i].name);
+        if (!found)
+            return rp_spec_fail(b->spec, at[p], RP_STATUS_USAGE, b->err,
+                                "%s: `%s` matches no tensor of the model; its tensors are named "
+                                "like `%s` (`reprise plan` lists the layers)",
+                                what, patterns[p],
+                                model->n_kept ? model->kept[0].name : "layers.0.weight");
+    }
+    return RP_STATUS_OK;
+}
+
+static enum rp_status check_names(const struct rp_builder *b)
+{
+    const struct rp_model *model = b->model;
+    const struct rp_spec *spec = b->spec;
     int n_trained = 0;
     for (int i = 0; i < model->n_kept; i++)
         n_trained += !model->kept[i].statistic && !model->kept[i].frozen;
-    for (int f = 0; f < b->spec->model.n_freeze; f++) {
-        const char *pattern = b->spec->model.freeze[f];
-        bool found = false;
-        for (int i = 0; i < model->n_kept; i++)
-            found |= rp_model_name_matches(pattern, model->kept[i].name);
-        if (!found)
-            return rp_spec_fail(
-                b->spec, b->spec->model.freeze_at[f], RP_STATUS_USAGE, b->err,
-                "freeze: `%s` matches no tensor of the model; its tensors are named "
-                "like `%s` (`reprise plan` lists the layers)",
-                pattern, model->n_kept ? model->kept[0].name : "layers.0.weight");
-    }
+    RP_TRY(check_patterns(b, "freeze", spec->model.freeze, spec->model.freeze_at,
+                          spec->model.n_freeze));
+    RP_TRY(check_patterns(b, "no_decay", spec->train.optimizer.no_decay,
+                          spec->train.optimizer.no_decay_at, spec->train.optimizer.n_no_decay));
     if (n_trained > 0) return RP_STATUS_OK;
     if (b->spec->model.n_freeze > 0)
         return rp_spec_fail(b->spec, b->spec->model.freeze_at[0], RP_STATUS_USAGE, b->err,
@@ -166,7 +178,7 @@ enum rp_status rp_model_build(const struct rp_spec *spec, const struct rp_data_s
                            .err = err};
     RP_TRY_GOTO(status, check_target(&b), done);
     RP_TRY_GOTO(status, build_graph(&b), done);
-    RP_TRY_GOTO(status, check_freeze(&b), done);
+    RP_TRY_GOTO(status, check_names(&b), done);
     b.training = false;
     b.graph = &made->eval;
     b.next_layer = 0;

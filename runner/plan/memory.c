@@ -62,6 +62,11 @@ static bool is_parameter(const struct rp_model_tensor *tensor)
     return !tensor->statistic;
 }
 
+static bool is_averaged(const struct rp_model_tensor *tensor)
+{
+    return !tensor->frozen;
+}
+
 static bool is_statistic(const struct rp_model_tensor *tensor)
 {
     return tensor->statistic;
@@ -162,6 +167,7 @@ static uint64_t checkpoint_numbers(const struct rp_plan *plan, const struct rp_s
         const struct rp_model_tensor *kept = &plan->model->kept[i];
         uint64_t n = (uint64_t)rp_tensor_elements(&kept->shape);
         uint64_t copies = 1 + (is_trained(kept) ? states : 0);
+        copies += spec->train.ema_decay > 0 && is_averaged(kept);
         numbers += n * copies;
         *names += copies;
         *largest = larger(*largest, n);
@@ -211,6 +217,8 @@ void rp_plan_set_memory(struct rp_plan *plan, const struct rp_spec *spec)
     add_device_row(plan, "gradients, open chains", plan->partial ? plan->sum_bytes : 0);
     add_device_row(plan, "optimizer state",
                    (uint64_t)rp_optim_states(spec, names) * kept_bytes(model, is_trained));
+    if (spec->train.ema_decay > 0)
+        add_device_row(plan, "averages of the weights", kept_bytes(model, is_averaged));
     add_device_row(plan, "activations", larger(plan->train_place.bytes, plan->eval_place.bytes));
     add_device_row(plan, "input and target of a pass",
                    larger(io_bytes(&model->train), io_bytes(&model->eval)));

@@ -129,7 +129,8 @@ static void fill_dataset(struct rp_spec_dataset *data, const struct rp_value *ma
     data->vocab = get_int(map, "vocab");
     data->tokenizer = get_text(map, "tokenizer");
     data->tokenizer_at = get_place(map, "tokenizer");
-    data->jsonl_field = get_text(map, "field");
+    static char text[] = "text";
+    data->jsonl_field = get_text(map, "field") ? get_text(map, "field") : text;
     data->jsonl_prompt = get_text(map, "prompt");
     data->jsonl_response = get_text(map, "response");
     if (data->format != RP_FORMAT_SYNTHETIC) return;
@@ -357,6 +358,11 @@ static void fill_optimizer(struct rp_spec_train *train, const struct rp_value *m
     train->optimizer.eps = get_number(map, "eps");
     train->optimizer.weight_decay = get_number(map, "weight_decay");
     train->optimizer.decay = (enum rp_decay)GET_ENUM(map, "decay", decays);
+    const struct rp_value *no_decay = get(map, "no_decay");
+    for (int i = 0; no_decay && i < no_decay->n && i < 16; i++) {
+        train->optimizer.no_decay_at[train->optimizer.n_no_decay] = no_decay->item[i].at;
+        train->optimizer.no_decay[train->optimizer.n_no_decay++] = (char *)no_decay->item[i].text;
+    }
 }
 
 static void fill_schedule(struct rp_spec_train *train, const struct rp_value *map)
@@ -392,6 +398,7 @@ static void fill_train(struct rp_spec_train *train, const struct rp_value *map)
     fill_optimizer(train, get(map, "optimizer"));
     fill_schedule(train, get(map, "schedule"));
     train->clip_norm = get_number(map, "clip_norm");
+    train->ema_decay = get_number(get(map, "ema"), "decay");
     train->on_nonfinite = (enum rp_nonfinite)GET_ENUM(map, "on_nonfinite", nonfinite);
 }
 

@@ -253,6 +253,9 @@ struct rp_spec_train {
         double lr, momentum, dampening, beta1, beta2, eps, weight_decay;
         bool nesterov;
         enum rp_decay decay;
+        char *no_decay[16]; /* patterns */
+        struct rp_spec_place no_decay_at[16];
+        int n_no_decay;
     } optimizer;
     struct {
         enum rp_schedule kind;
@@ -263,6 +266,7 @@ struct rp_spec_train {
         struct rp_span decay; /* wsd: length of the last phase */
     } schedule;
     double clip_norm; /* 0: off */
+    double ema_decay; /* 0: no average of the weights */
     enum rp_nonfinite on_nonfinite;
 };
 

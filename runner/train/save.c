@@ -50,20 +50,23 @@ static void list_tensors(struct rp_saver *s)
 {
     const struct rp_trainer *t = s->trainer;
     const struct rp_model *model = t->model;
-    int most = model->n_kept * (1 + t->n_states), n = 0;
+    int most = model->n_kept * (2 + t->n_states), n = 0;
     s->tensor = RP_NEW_ARRAY(struct rp_st_tensor, most);
     s->kept = RP_NEW_ARRAY(const struct rp_model_tensor *, most);
     s->source = RP_NEW_ARRAY(const void *, most);
     for (int i = 0; i < model->n_kept; i++)
         list_tensor(s, n++, model->kept[i].name, &model->kept[i], t->kept[i]);
     s->n_model = n;
-    for (int i = 0; i < model->n_parameters; i++) {
+    for (int i = 0; i < model->n_kept; i++) {
+        char name[112];
         for (int k = 0; k < t->n_states; k++) {
             if (!t->state[k][i]) continue;
-            char name[112];
             snprintf(name, sizeof name, "%s.%s", model->kept[i].name, t->state_name[k]);
             list_tensor(s, n++, name, &model->kept[i], t->state[k][i]);
         }
+        if (!t->average[i]) continue;
+        snprintf(name, sizeof name, "%s.ema", model->kept[i].name);
+        list_tensor(s, n++, name, &model->kept[i], t->average[i]);
     }
     s->n_optimizer = n - s->n_model;
 }

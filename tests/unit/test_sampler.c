@@ -189,7 +189,8 @@ static void draw_many(const float *logits, int n, struct rp_choose_how how, doub
     struct rp_choose_room room;
     rp_choose_room_init(&room, n);
     for (int i = 0; i < n; i++) share[i] = 0;
-    for (int i = 0; i < DRAWS; i++) share[choose(&room, logits, how, (uint64_t)i)] += 1.0 / DRAWS;
+    for (int i = 0; i < DRAWS; i++) share[choose(&room, logits, how, (uint64_t)i)]++;
+    for (int i = 0; i < n; i++) share[i] /= DRAWS;
     rp_choose_room_release(&room);
 }
 
