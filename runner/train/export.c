@@ -14,6 +14,8 @@ struct exporter {
     struct rp_manifest manifest;
     struct rp_spec *spec;
     struct rp_checkpoint checkpoint;
+    struct rp_st_tensor *tensor; /* (n) of the checkpoint, data not owned */
+    int n;
     struct rp_bpe *tokenizer; /* NULL: none */
 };
 
@@ -44,6 +46,26 @@ static enum rp_status make_parent(const char *out, struct rp_error *err)
     return status;
 }
 
+/* ---- which values
+ * -----------------------------------------------------------------------------------------------
+ */
+
+/* With train.ema the averages, as for all that applies the model; a frozen tensor has none. */
+static void list_tensors(struct exporter *e)
+{
+    const struct rp_st_file *model = &e->checkpoint.model;
+    e->tensor = RP_NEW_ARRAY(struct rp_st_tensor, model->n + 1);
+    e->n = model->n;
+    for (int i = 0; i < e->n; i++) {
+        const struct rp_st_tensor *average = NULL;
+        char *name = rp_mem_text("%s.ema", model->tensor[i].name);
+        if (e->spec->train.ema_decay > 0) average = rp_st_find(&e->checkpoint.optimizer, name);
+        e->tensor[i] = model->tensor[i];
+        if (average) e->tensor[i].shape.data = average->shape.data;
+        rp_mem_free(name);
+    }
+}
+
 /* ---- what is written
  * ------------------------------------------------------------------------------------------- */
 
@@ -51,17 +73,15 @@ static enum rp_status write_tensors(const struct exporter *e, const char *path,
                                     struct rp_error *err)
 {
     char step[24];
-    const struct rp_st_file *model = &e->checkpoint.model;
     snprintf(step, sizeof step, "%llu", (unsigned long long)e->checkpoint.state.step);
     const char *const metadata[] = {"format", "pt", "writer", "reprise", "step", step, NULL};
-    return rp_st_write(path, model->tensor, model->n, NULL, metadata, NULL, NULL, err);
+    return rp_st_write(path, e->tensor, e->n, NULL, metadata, NULL, NULL, err);
 }
 
 static enum rp_status write_folder(const struct exporter *e, const char *folder,
                                    struct rp_error *err)
 {
-    const struct rp_st_file *model = &e->checkpoint.model;
-    const struct rp_st_tensor *table = rp_st_find(model, "wte.weight");
+    const struct rp_st_tensor *table = rp_st_find(&e->checkpoint.model, "wte.weight");
     enum rp_hf_kind kind;
     if (!table)
         return rp_error_set(err, RP_STATUS_NO_CHECKPOINT, "%s: the checkpoint has no wte.weight",
@@ -69,7 +89,7 @@ static enum rp_status write_folder(const struct exporter *e, const char *folder,
     struct rp_hf_shape shape = rp_hf_shape_of(e->spec, table->shape.dims[0]);
     RP_TRY(rp_hf_choose(&shape, &kind, err));
     RP_TRY(rp_sys_make_folder(folder, err));
-    RP_TRY(rp_hf_write(folder, kind, &shape, model->tensor, model->n,
+    RP_TRY(rp_hf_write(folder, kind, &shape, e->tensor, e->n,
                        rp_tokenizer_end_of_text(e->spec, e->tokenizer), err));
     if (!e->tokenizer) return RP_STATUS_OK;
     return rp_tokenizer_copy(e->tokenizer, folder, shape.context, err);
@@ -131,12 +151,14 @@ enum rp_status rp_train_export(const struct rp_export_options *options,
     *result = (struct rp_export_result){0};
     RP_TRY_GOTO(status, check_out(options->out, folder, err), out);
     RP_TRY_GOTO(status, open_run(&e, err), out);
+    list_tensors(&e);
     result->step = e.checkpoint.state.step;
     result->n_tensors = e.checkpoint.model.n;
     result->has_tokenizer = e.tokenizer != NULL;
     status = write_out(&e, err);
 out:
     rp_bpe_free(e.tokenizer);
+    rp_mem_free(e.tensor);
     rp_checkpoint_release(&e.checkpoint);
     rp_spec_free(e.spec);
     rp_manifest_release(&e.manifest);

@@ -2,6 +2,7 @@
 #include "train/huggingface.h"
 
 #include "base/mem.h"
+#include "train/tokenizer.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -79,7 +80,8 @@ enum rp_status rp_hf_check_spec(const struct rp_spec *spec, const struct rp_mode
     RP_TRY_GOTO(status, rp_hf_open(folder, &hf, err), out);
     RP_TRY_GOTO(status, check_keys(spec, model, &hf, err), out);
     tensors = list_tensors(spec, model, &skip);
-    status = rp_hf_check(&hf, tensors, skip, model->n_kept, err);
+    RP_TRY_GOTO(status, rp_hf_check(&hf, tensors, skip, model->n_kept, err), out);
+    status = rp_tokenizer_check(spec, folder, err);
 out:
     rp_mem_free(tensors);
     rp_mem_free(skip);

@@ -20,6 +20,59 @@ enum rp_status rp_tokenizer_open(const struct rp_spec *spec, const char *path, s
     return status;
 }
 
+/* The first token that is another; their size when there is none. */
+static int32_t first_difference(const struct rp_bpe *a, const struct rp_bpe *b)
+{
+    int32_t n = rp_bpe_size(a), id = 0;
+    if (rp_bpe_size(b) < n) n = rp_bpe_size(b);
+    for (; id < n; id++) {
+        const char *x = NULL, *y = NULL;
+        size_t length = rp_bpe_decode_one(a, id, &x);
+        if (rp_bpe_decode_one(b, id, &y) != length || memcmp(x, y, length) != 0) break;
+    }
+    return id;
+}
+
+static enum rp_status has_tokenizer(const char *folder, bool *has, struct rp_error *err)
+{
+    static const char *const names[] = {"tokenizer.json", "vocab.json"};
+    *has = false;
+    for (size_t i = 0; i < RP_COUNT(names); i++) {
+        struct rp_sys_stat stat;
+        char *path = rp_sys_join(folder, names[i]);
+        enum rp_status status = rp_sys_stat(path, &stat, err);
+        rp_mem_free(path);
+        RP_TRY(status);
+        *has |= stat.exists;
+    }
+    return RP_STATUS_OK;
+}
+
+enum rp_status rp_tokenizer_check(const struct rp_spec *spec, const char *folder,
+                                  struct rp_error *err)
+{
+    struct rp_bpe *own = NULL, *theirs = NULL;
+    bool has = false;
+    enum rp_status status = RP_STATUS_OK;
+    if (!spec->train_data.tokenizer) return RP_STATUS_OK;
+    RP_TRY(has_tokenizer(folder, &has, err));
+    if (!has) return RP_STATUS_OK;
+    RP_TRY_GOTO(status, rp_tokenizer_open(spec, NULL, &own, err), out);
+    RP_TRY_GOTO(status, rp_bpe_open(folder, &theirs, err), out);
+    int32_t at = first_difference(own, theirs);
+    if (at < rp_bpe_size(own) || at < rp_bpe_size(theirs))
+        status =
+            rp_spec_fail(spec, spec->train_data.tokenizer_at, RP_STATUS_DATA, err,
+                         "the weights in %s were trained with the tokenizer beside them (%d "
+                         "tokens), this one has %d and another token %d: write `tokenizer: "
+                         "%s`",
+                         folder, (int)rp_bpe_size(theirs), (int)rp_bpe_size(own), (int)at, folder);
+out:
+    rp_bpe_free(theirs);
+    rp_bpe_free(own);
+    return status;
+}
+
 int64_t rp_tokenizer_end_of_text(const struct rp_spec *spec, const struct rp_bpe *bpe)
 {
     enum rp_format format = spec->train_data.format;
