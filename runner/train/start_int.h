@@ -55,6 +55,14 @@ RP_NODISCARD enum rp_status rp_ranks_ready(struct rp_start *start, bool *go, uin
                                            struct rp_error *err);
 void rp_ranks_close(struct rp_start *start, enum rp_status status, const char *text);
 
+/* ---- apply.c
+ * --------------------------------------------------------------------------------------- */
+
+/* The step of a checkpoint named best, last (NULL) or by its number; UINT64_MAX: the newest that
+ * verifies. NO_CHECKPOINT, listing those there are, when the run keeps no such one. */
+RP_NODISCARD enum rp_status rp_train_pick_step(const char *run, const char *at, uint64_t *step,
+                                               struct rp_error *err);
+
 /* ---- facts.c: what the manifest says
  * --------------------------------------------------------------- */
 
