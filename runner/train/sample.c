@@ -61,7 +61,7 @@ static enum rp_status open_model(struct speaker *s, uint64_t step, uint64_t *fou
     s->spec->train.micro_batch = 0;
     s->shape.n_valid = 1;
     RP_TRY(rp_env_open_device(s->spec, &device, &s->device, err));
-    RP_TRY(rp_plan_make_for(s->spec, &s->shape, threads, s->device->table, &s->plan, err));
+    RP_TRY(rp_plan_make_for(s->spec, &s->shape, threads, 1, s->device->table, &s->plan, err));
     RP_TRY(rp_trainer_open_eval(s->spec, s->plan, NULL, s->device, &s->trainer, err));
     RP_TRY(rp_weights_restore_model(s->trainer, s->options->run, step, found_step, err));
     return rp_sampler_open(s->trainer, &s->sampler, err);
