@@ -93,6 +93,7 @@ static void attend(const struct sample *s, int64_t head, int64_t i, float *y, fl
         e[j] = score(s, head, i, j);
         m = e[j] > m ? e[j] : m;
     }
+    m = m + 0.0f; /* of a -0 too */
     for (int64_t j = 0; j <= i; j++) e[j] = rp_exp(e[j] - m);
     float inv = 1 / sum_row(e, i + 1, s->control);
     for (int64_t j = 0; j <= i; j++) e[j] = dropped(s, head, i, j, e[j]);
