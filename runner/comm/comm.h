@@ -15,6 +15,9 @@ enum { RP_COMM_MAX_RANKS = 64, RP_COMM_TOKEN_BYTES = 65 };
 
 struct rp_comm_world {
     const char *launcher; /* who started the ranks: "torchrun", "Slurm", ...; NULL: nobody did */
+    int node, n_nodes;    /* above 1: the launcher started a process per host, `node` among them,
+                           * and each starts its ranks itself: `n_local` of them, 0: not said */
+    int n_local;
     int rank, n_ranks;
     int local_rank, local_ranks; /* on this host; 0 of 1 where nobody says */
     char address[256];           /* where rank 0 listens */
@@ -26,8 +29,8 @@ struct rp_comm_world {
  * the variables that contradict each other or are missing. */
 RP_NODISCARD enum rp_status rp_comm_discover(struct rp_comm_world *world, struct rp_error *err);
 
-/* Starts ranks 1 to n - 1 on this host: this program with the same arguments. This process becomes
- * rank 0. They end with it. */
+/* Starts the other n - 1 ranks of this host: this program with the same arguments. This process
+ * becomes rank 0, or of a later node its first. They end with it. */
 RP_NODISCARD enum rp_status rp_comm_spawn(struct rp_comm_world *world, int n, struct rp_error *err);
 /* Waits for the ranks that spawn started and kills those that have not ended after `seconds`. */
 void rp_comm_reap(double seconds);

@@ -40,7 +40,7 @@ void rp_control_end_process(struct rp_control *c)
     if (!c->thread_ends || atomic_load(&c->closing)) return;
     if (c->options.before_end) c->options.before_end(c->options.context, c->status, c->text);
     if (!c->told) rp_log_error(c->text);
-    if (c->rank == 0) rp_comm_reap(1);
+    rp_comm_reap(1);
     _exit((int)c->status);
 }
 

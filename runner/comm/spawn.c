@@ -17,7 +17,7 @@
 
 enum { MAX_ARGUMENTS = 4096, MAX_BYTES = 1 << 21 };
 
-static pid_t children[RP_COMM_MAX_RANKS]; /* of rank i + 1; 0: reaped */
+static pid_t children[RP_COMM_MAX_RANKS]; /* of local rank i + 1; 0: reaped */
 static int n_children;
 
 /* The arguments of this program, as the kernel has them; `bytes` holds them. A file of /proc has no
@@ -57,8 +57,8 @@ static void become_rank(const struct rp_comm_world *world, int rank, pid_t paren
     if (getppid() != parent) _exit(RP_STATUS_PEER_LOST); /* it died before we asked */
     set_number("REPRISE_RANK", rank);
     set_number("REPRISE_RANKS", world->n_ranks);
-    set_number("REPRISE_LOCAL_RANK", rank);
-    set_number("REPRISE_LOCAL_RANKS", world->n_ranks);
+    set_number("REPRISE_LOCAL_RANK", rank - world->rank);
+    set_number("REPRISE_LOCAL_RANKS", world->local_ranks);
     set_number("REPRISE_PORT", world->port);
     rp_sys_set_env("REPRISE_ADDRESS", world->address);
     rp_sys_set_env("REPRISE_TOKEN", world->token);
@@ -70,23 +70,30 @@ enum rp_status rp_comm_spawn(struct rp_comm_world *world, int n, struct rp_error
 {
     char *bytes = NULL, *arguments[MAX_ARGUMENTS], *program = rp_sys_self();
     enum rp_status status = RP_STATUS_OK;
-    world->launcher = "reprise";
-    world->n_ranks = world->local_ranks = n;
-    snprintf(world->address, sizeof world->address, "127.0.0.1");
-    snprintf(world->token, sizeof world->token, "%016llx%016llx",
-             (unsigned long long)rp_sys_random(), (unsigned long long)rp_sys_random());
-    RP_TRY_GOTO(status, rp_net_listen(world->address, &world->port, &world->listener, err), out);
+    world->local_ranks = n;
+    if (world->n_nodes > 1) {
+        world->rank = world->node * n;
+        world->n_ranks = world->n_nodes * n;
+    } else {
+        world->launcher = "reprise";
+        world->n_ranks = n;
+        snprintf(world->address, sizeof world->address, "127.0.0.1");
+        snprintf(world->token, sizeof world->token, "%016llx%016llx",
+                 (unsigned long long)rp_sys_random(), (unsigned long long)rp_sys_random());
+        RP_TRY_GOTO(status, rp_net_listen(world->address, &world->port, &world->listener, err),
+                    out);
+    }
     RP_TRY_GOTO(status, own_arguments(&bytes, arguments, err), out);
     fflush(NULL);
     pid_t self = getpid();
-    for (int rank = 1; rank < n; rank++) {
+    for (int rank = world->rank + 1; rank < world->rank + n; rank++) {
         pid_t child = fork();
         if (child == 0) become_rank(world, rank, self, program, arguments);
         if (child < 0) {
             status = rp_error_set(err, RP_STATUS_ENVIRONMENT,
                                   "cannot start rank %d of %d: %s; lower resources.ranks or raise "
                                   "the limit on processes",
-                                  rank, n, strerror(errno));
+                                  rank, world->n_ranks, strerror(errno));
             goto out;
         }
         children[n_children++] = child;

@@ -28,17 +28,17 @@ static const struct launcher {
     {"Slurm", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", NULL, "SLURM_STEP_ID"},
 };
 
-static const char *value_of(const char *name)
+const char *rp_world_value(const char *name)
 {
     const char *value = name ? rp_sys_env(name) : NULL;
     return value && value[0] ? value : NULL;
 }
 
 /* A whole number from `low` to `high` in variable `name`. */
-static enum rp_status number_of(const char *name, long low, long high, int *number,
-                                struct rp_error *err)
+enum rp_status rp_world_number(const char *name, long low, long high, int *number,
+                               struct rp_error *err)
 {
-    const char *text = value_of(name);
+    const char *text = rp_world_value(name);
     char *end = NULL;
     errno = 0;
     long value = text ? strtol(text, &end, 10) : 0;
@@ -57,7 +57,7 @@ static enum rp_status number_of(const char *name, long low, long high, int *numb
 
 static bool in_slurm_step(void)
 {
-    const char *step = value_of("SLURM_STEP_ID");
+    const char *step = rp_world_value("SLURM_STEP_ID");
     return step && step[0] >= '0' && step[0] <= '9';
 }
 
@@ -65,7 +65,7 @@ static const struct launcher *find_launcher(void)
 {
     for (size_t i = 0; i < RP_COUNT(launchers); i++) {
         const struct launcher *l = &launchers[i];
-        if (!value_of(l->rank) || !value_of(l->also)) continue;
+        if (!rp_world_value(l->rank) || !rp_world_value(l->also)) continue;
         if (strcmp(l->name, "Slurm") == 0 && !in_slurm_step()) continue;
         return l;
     }
@@ -75,16 +75,16 @@ static const struct launcher *find_launcher(void)
 static enum rp_status read_ranks(const struct launcher *l, struct rp_comm_world *world,
                                  struct rp_error *err)
 {
-    RP_TRY(number_of(l->n_ranks, 1, 1 << 20, &world->n_ranks, err));
-    RP_TRY(number_of(l->rank, 0, 1 << 20, &world->rank, err));
+    RP_TRY(rp_world_number(l->n_ranks, 1, 1 << 20, &world->n_ranks, err));
+    RP_TRY(rp_world_number(l->rank, 0, 1 << 20, &world->rank, err));
     if (world->rank >= world->n_ranks)
         return rp_error_set(err, RP_STATUS_USAGE,
                             "%s is %d, but %s is %d: a rank is less than their number", l->rank,
                             world->rank, l->n_ranks, world->n_ranks);
-    if (value_of(l->local_rank))
-        RP_TRY(number_of(l->local_rank, 0, 1 << 20, &world->local_rank, err));
-    if (value_of(l->local_ranks))
-        RP_TRY(number_of(l->local_ranks, 1, 1 << 20, &world->local_ranks, err));
+    if (rp_world_value(l->local_rank))
+        RP_TRY(rp_world_number(l->local_rank, 0, 1 << 20, &world->local_rank, err));
+    if (rp_world_value(l->local_ranks))
+        RP_TRY(rp_world_number(l->local_ranks, 1, 1 << 20, &world->local_ranks, err));
     return RP_STATUS_OK;
 }
 
@@ -93,9 +93,9 @@ static enum rp_status check_against_slurm(const struct launcher *l,
                                           const struct rp_comm_world *world, struct rp_error *err)
 {
     int tasks = 1;
-    if (world->n_ranks != 1 || !in_slurm_step() || !value_of("SLURM_STEP_NUM_TASKS"))
+    if (world->n_ranks != 1 || !in_slurm_step() || !rp_world_value("SLURM_STEP_NUM_TASKS"))
         return RP_STATUS_OK;
-    RP_TRY(number_of("SLURM_STEP_NUM_TASKS", 1, 1 << 20, &tasks, err));
+    RP_TRY(rp_world_number("SLURM_STEP_NUM_TASKS", 1, 1 << 20, &tasks, err));
     if (tasks == 1) return RP_STATUS_OK;
     return rp_error_set(err, RP_STATUS_USAGE,
                         "%s is 1, but SLURM_STEP_NUM_TASKS is %d: the launcher started %d "
@@ -127,13 +127,13 @@ bool rp_world_first_host(const char *list, char host[256])
 static enum rp_status find_address(const struct launcher *l, struct rp_comm_world *world,
                                    struct rp_error *err)
 {
-    const char *given = value_of("REPRISE_ADDRESS");
-    if (!given && strcmp(l->name, "torchrun") == 0) given = value_of("MASTER_ADDR");
+    const char *given = rp_world_value("REPRISE_ADDRESS");
+    if (!given && strcmp(l->name, "torchrun") == 0) given = rp_world_value("MASTER_ADDR");
     if (given) {
         snprintf(world->address, sizeof world->address, "%s", given);
         return RP_STATUS_OK;
     }
-    const char *nodes = in_slurm_step() ? value_of("SLURM_STEP_NODELIST") : NULL;
+    const char *nodes = in_slurm_step() ? rp_world_value("SLURM_STEP_NODELIST") : NULL;
     if (nodes && rp_world_first_host(nodes, world->address)) return RP_STATUS_OK;
     snprintf(world->address, sizeof world->address, "127.0.0.1");
     if (world->local_ranks == world->n_ranks) return RP_STATUS_OK;
@@ -147,43 +147,44 @@ static enum rp_status find_address(const struct launcher *l, struct rp_comm_worl
 static enum rp_status find_port(const struct launcher *l, struct rp_comm_world *world,
                                 struct rp_error *err)
 {
-    if (value_of("REPRISE_PORT")) return number_of("REPRISE_PORT", 1, 65535, &world->port, err);
-    if (strcmp(l->name, "torchrun") == 0 && value_of("MASTER_PORT")) {
-        RP_TRY(number_of("MASTER_PORT", 1, 65534, &world->port, err));
+    if (rp_world_value("REPRISE_PORT"))
+        return rp_world_number("REPRISE_PORT", 1, 65535, &world->port, err);
+    if (strcmp(l->name, "torchrun") == 0 && rp_world_value("MASTER_PORT")) {
+        RP_TRY(rp_world_number("MASTER_PORT", 1, 65534, &world->port, err));
         world->port++; /* torchrun's own store listens on the port itself */
         return RP_STATUS_OK;
     }
     int job = (int)getppid(); /* of ranks on one host: the launcher's process */
-    if (in_slurm_step() && value_of("SLURM_JOB_ID")) {
+    if (in_slurm_step() && rp_world_value("SLURM_JOB_ID")) {
         int step = 0;
-        RP_TRY(number_of("SLURM_JOB_ID", 0, 2000000000, &job, err));
-        RP_TRY(number_of("SLURM_STEP_ID", 0, 2000000000, &step, err));
+        RP_TRY(rp_world_number("SLURM_JOB_ID", 0, 2000000000, &job, err));
+        RP_TRY(rp_world_number("SLURM_STEP_ID", 0, 2000000000, &step, err));
         job = (int)(((int64_t)job + 97 * (int64_t)step) % PORTS);
     }
     world->port = FIRST_PORT + job % PORTS;
     return RP_STATUS_OK;
 }
 
-static void find_token(const struct launcher *l, struct rp_comm_world *world)
+void rp_world_find_token(struct rp_comm_world *world)
 {
-    const char *given = value_of("REPRISE_TOKEN");
+    const char *given = rp_world_value("REPRISE_TOKEN"), *job = rp_world_value("SLURM_JOB_ID");
     char text[512];
-    if (!given) { /* keeps strangers of the same site apart, no more */
-        const char *job = value_of("SLURM_JOB_ID");
-        snprintf(text, sizeof text, "%s %s %d %d %s", l->name, world->address, world->port,
-                 world->n_ranks, job ? job : "");
-        struct rp_sha256 hash = rp_sha256_of(text, strlen(text));
-        rp_sha256_hex(&hash, world->token);
+    if (given) {
+        snprintf(world->token, sizeof world->token, "%s", given);
         return;
     }
-    snprintf(world->token, sizeof world->token, "%s", given);
+    /* Keeps strangers of the same site apart, no more. */
+    snprintf(text, sizeof text, "%s %s %d %s", world->launcher, world->address, world->port,
+             job ? job : "");
+    struct rp_sha256 hash = rp_sha256_of(text, strlen(text));
+    rp_sha256_hex(&hash, world->token);
 }
 
 enum rp_status rp_comm_discover(struct rp_comm_world *world, struct rp_error *err)
 {
-    *world = (struct rp_comm_world){.n_ranks = 1, .local_ranks = 1, .listener = -1};
+    *world = (struct rp_comm_world){.n_ranks = 1, .n_nodes = 1, .local_ranks = 1, .listener = -1};
     const struct launcher *l = find_launcher();
-    if (!l) return RP_STATUS_OK;
+    if (!l) return rp_world_find_nodes(RP_WORLD_SAGEMAKER, world, err);
     world->launcher = l->name;
     world->local_ranks = 0;
     RP_TRY(read_ranks(l, world, err));
@@ -194,6 +195,6 @@ enum rp_status rp_comm_discover(struct rp_comm_world *world, struct rp_error *er
     }
     RP_TRY(find_address(l, world, err));
     RP_TRY(find_port(l, world, err));
-    find_token(l, world);
+    rp_world_find_token(world);
     return RP_STATUS_OK;
 }

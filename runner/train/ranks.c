@@ -11,6 +11,24 @@
 /* ---- coming together --------------------------------------------------------------------------
  */
 
+/* Ranks that a process on each node starts; without nodes those that the spec demands. */
+static enum rp_status count_local(const struct rp_start *start, int64_t *n, struct rp_error *err)
+{
+    const struct rp_comm_world *world = &start->world;
+    int64_t demanded = start->spec->resources.ranks;
+    *n = world->n_local       ? world->n_local
+         : demanded == 0      ? 1
+         : world->n_nodes > 1 ? demanded / world->n_nodes
+                              : demanded;
+    if (world->n_nodes == 1 || demanded == 0 || *n * world->n_nodes == demanded)
+        return RP_STATUS_OK;
+    return rp_error_set(err, RP_STATUS_USAGE,
+                        "resources.ranks is %lld, but %s started %d nodes%s: they cannot share "
+                        "them evenly",
+                        (long long)demanded, world->launcher, world->n_nodes,
+                        world->n_local ? " with their own number of ranks each" : "");
+}
+
 static enum rp_status check_number(const struct rp_start *start, struct rp_error *err)
 {
     int64_t demanded = start->spec->resources.ranks;
@@ -19,7 +37,8 @@ static enum rp_status check_number(const struct rp_start *start, struct rp_error
         return rp_error_set(err, RP_STATUS_USAGE,
                             "%s started %d ranks; this build takes at most %d", world->launcher,
                             world->n_ranks, RP_COMM_MAX_RANKS);
-    if (!world->launcher || demanded == 0 || demanded == world->n_ranks) return RP_STATUS_OK;
+    if (!world->launcher || world->n_nodes > 1 || demanded == 0 || demanded == world->n_ranks)
+        return RP_STATUS_OK;
     return rp_error_set(err, RP_STATUS_USAGE,
                         "resources.ranks is %lld, but %s started %d: write `ranks: auto`, or start "
                         "as many",
@@ -51,12 +70,14 @@ static void before_end(void *context, enum rp_status status, const char *text)
 enum rp_status rp_ranks_open(struct rp_start *start, struct rp_error *err)
 {
     struct rp_comm_world *world = &start->world;
-    int64_t demanded = start->spec->resources.ranks;
+    int64_t n_local = 1;
     rp_comm_open_one(&start->comm);
     RP_TRY(rp_comm_discover(world, err));
     RP_TRY(check_number(start, err));
-    RP_TRY(check_shards(start, world->launcher ? world->n_ranks : demanded ? demanded : 1, err));
-    if (!world->launcher && demanded > 1) RP_TRY(rp_comm_spawn(world, (int)demanded, err));
+    bool spawns = !world->launcher || world->n_nodes > 1;
+    if (spawns) RP_TRY(count_local(start, &n_local, err));
+    RP_TRY(check_shards(start, spawns ? n_local * world->n_nodes : world->n_ranks, err));
+    if (spawns && n_local * world->n_nodes > 1) RP_TRY(rp_comm_spawn(world, (int)n_local, err));
     if (world->n_ranks == 1) return RP_STATUS_OK;
     char host[256];
     rp_sys_host(host);
@@ -127,7 +148,7 @@ void rp_ranks_close(struct rp_start *start, enum rp_status status, const char *t
 {
     rp_comm_close(&start->comm, status, text);
     bool in_order = status == RP_STATUS_OK || status == RP_STATUS_STOPPED;
-    if (start->world.rank == 0) rp_comm_reap(in_order ? 10 : 1);
+    if (start->world.local_rank == 0) rp_comm_reap(in_order ? 10 : 1);
 }
 
 /* ---- between steps ----------------------------------------------------------------------------

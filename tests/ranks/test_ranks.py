@@ -169,6 +169,16 @@ def slurm(port, n):
                       "SLURM_JOB_ID": "77", "SLURM_STEP_NODELIST": "127.0.0.[1-1]", "REPRISE_PORT": str(port)}
 
 
+def test_nodes_start_their_ranks(tmp_path):
+    """Two nodes of Kubeflow's kind, two ranks on each."""
+    spec = rp.write(tmp_path, rp.DIGITS_MLP)
+    want, port = rp.run(spec, tmp_path / "plain"), free_port()
+    codes, results = launch(spec, tmp_path / "run", 2, lambda r: {
+        "PET_NNODES": "2", "PET_NODE_RANK": str(r), "PET_NPROC_PER_NODE": "2", "PET_MASTER_ADDR": "127.0.0.1", "PET_MASTER_PORT": str(port)})
+    assert codes == [0, 0] and want in results[0][0] and results[1] == ("", ""), results
+    assert rp.manifest(tmp_path / "run")["segments"][0]["ranks"] == 4
+
+
 @pytest.mark.parametrize("launcher", [torchrun, open_mpi, slurm])
 def test_launchers(launcher, tmp_path):
     spec = rp.write(tmp_path, rp.DIGITS_MLP)

@@ -6,6 +6,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { MOST = 16, N = 300 };
 
@@ -88,7 +89,15 @@ static void forget(void)
                                         "SLURM_STEP_ID",
                                         "SLURM_JOB_ID",
                                         "SLURM_STEP_NODELIST",
-                                        "SLURM_NTASKS"};
+                                        "SLURM_NTASKS",
+                                        "PET_NNODES",
+                                        "PET_NODE_RANK",
+                                        "PET_NPROC_PER_NODE",
+                                        "PET_MASTER_ADDR",
+                                        "PET_MASTER_PORT",
+                                        "JOB_COMPLETION_INDEX",
+                                        "REPRISE_NODES",
+                                        "CLUSTER_SPEC"};
     for (size_t i = 0; i < RP_COUNT(names); i++) unsetenv(names[i]);
 }
 
@@ -142,6 +151,66 @@ static void test_world(void)
     CHECK_TEXT(world.address, "127.0.0.1");
 }
 
+/* As Kubeflow, an indexed job and Vertex AI set them: one process per host. */
+static void test_nodes(void)
+{
+    struct rp_comm_world world;
+    struct rp_error err = {0};
+    CHECK_INT(DISCOVER("PET_NNODES", "2", "PET_NODE_RANK", "1", "PET_NPROC_PER_NODE", "4",
+                       "PET_MASTER_ADDR", "job-node-0-0.job", "PET_MASTER_PORT", "29500"),
+              RP_STATUS_OK);
+    CHECK_TEXT(world.launcher, "Kubeflow");
+    CHECK(world.node == 1 && world.n_nodes == 2 && world.n_local == 4 && world.port == 29500);
+    CHECK_TEXT(world.address, "job-node-0-0.job");
+    CHECK_INT(DISCOVER("PET_NNODES", "2", "PET_NODE_RANK", "0", "PET_NPROC_PER_NODE", "auto"),
+              RP_STATUS_USAGE);
+    CHECK(strstr(err.text, "PET_MASTER_ADDR is not set"));
+    CHECK_INT(DISCOVER("PET_NNODES", "2", "PET_NODE_RANK", "2"), RP_STATUS_USAGE);
+    CHECK(strstr(err.text, "PET_NODE_RANK is \"2\""));
+
+    CHECK_INT(DISCOVER("JOB_COMPLETION_INDEX", "3"), RP_STATUS_OK); /* an array, not a world */
+    CHECK(!world.launcher && world.n_nodes == 1);
+    CHECK_INT(DISCOVER("JOB_COMPLETION_INDEX", "3", "REPRISE_NODES", "4", "REPRISE_ADDRESS",
+                       "job-0.svc", "REPRISE_PORT", "4000"),
+              RP_STATUS_OK);
+    CHECK(world.node == 3 && world.n_nodes == 4 && world.port == 4000);
+
+    static const char vertex[] =
+        "{\"cluster\":{\"workerpool0\":[\"h0:2222\"],\"workerpool1\":[\"h1:2222\",\"h2:2222\"]},"
+        "\"environment\":\"cloud\",\"task\":{\"type\":\"workerpool1\",\"index\":1}}";
+    CHECK_INT(DISCOVER("CLUSTER_SPEC", vertex), RP_STATUS_OK);
+    CHECK(world.node == 2 && world.n_nodes == 3 && world.port == 2222);
+    CHECK_TEXT(world.address, "h0");
+    CHECK_INT(DISCOVER("CLUSTER_SPEC", "{"), RP_STATUS_USAGE);
+    CHECK_INT(DISCOVER("CLUSTER_SPEC", "{\"cluster\":{}}"), RP_STATUS_USAGE);
+}
+
+static void check_sagemaker(const char *text, enum rp_status want, int node, const char *address)
+{
+    char path[] = "/tmp/reprise-test-XXXXXX";
+    struct rp_comm_world world = {.n_ranks = 1, .n_nodes = 1};
+    struct rp_error err = {0};
+    int fd = mkstemp(path);
+    CHECK(fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text));
+    close(fd);
+    forget();
+    CHECK_INT(rp_world_find_nodes(path, &world, &err), want);
+    unlink(path);
+    if (want != RP_STATUS_OK) return;
+    CHECK_INT(world.node, node);
+    CHECK_TEXT(world.address, address);
+}
+
+static void test_sagemaker(void)
+{
+    check_sagemaker("{\"current_host\":\"algo-2\",\"hosts\":[\"algo-2\",\"algo-1\"],"
+                    "\"network_interface_name\":\"eth0\"}",
+                    RP_STATUS_OK, 1, "algo-1");
+    check_sagemaker("{\"current_host\":\"algo-3\",\"hosts\":[\"algo-2\",\"algo-1\"]}",
+                    RP_STATUS_USAGE, 0, "");
+    check_sagemaker("no json", RP_STATUS_USAGE, 0, "");
+}
+
 static void test_contradictions(void)
 {
     struct rp_comm_world world;
@@ -167,6 +236,8 @@ int main(void)
     test_tree();
     test_hosts();
     test_world();
+    test_nodes();
+    test_sagemaker();
     test_contradictions();
     return test_result();
 }
