@@ -5,6 +5,8 @@
 
 #include "op_int.h"
 
+#include <string.h>
+
 #define RP_MUON_A 3.4445f
 #define RP_MUON_B (-4.7750f)
 #define RP_MUON_C 2.0315f
@@ -67,7 +69,8 @@ static inline struct rp_tensor rp_muon_view(void *data, int64_t rows, int64_t co
 static inline struct rp_op_call rp_muon_call(enum rp_op op, struct rp_tensor a, struct rp_tensor b,
                                              struct rp_tensor out)
 {
-    struct rp_op_call call = {0};
+    struct rp_op_call call;
+    memset(&call, 0, sizeof call);
     call.op = op;
     call.in[0] = a;
     call.in[1] = b;
@@ -111,7 +114,8 @@ static inline struct rp_pass rp_muon_pass(const struct rp_muon *m)
 /* The norm of x: ops grad_norm and clip. */
 static inline struct rp_op_call rp_muon_squares(const struct rp_muon *m)
 {
-    struct rp_op_call call = {0};
+    struct rp_op_call call;
+    memset(&call, 0, sizeof call);
     call.op = RP_OP_grad_norm;
     call.in[0] = rp_muon_view(m->x, m->rows, m->columns);
     call.out[0] = rp_muon_view(m->chunks, 1, rp_muon_chunks(m));
@@ -120,7 +124,8 @@ static inline struct rp_op_call rp_muon_squares(const struct rp_muon *m)
 }
 static inline struct rp_op_call rp_muon_norm(const struct rp_muon *m)
 {
-    struct rp_op_call call = {0};
+    struct rp_op_call call;
+    memset(&call, 0, sizeof call);
     call.op = RP_OP_clip;
     call.in[0] = rp_muon_view(m->chunks, 1, rp_muon_chunks(m));
     call.in[0].dtype = RP_DTYPE_F64;
