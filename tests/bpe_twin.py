@@ -4,6 +4,7 @@ Words come from the real regular expressions, run over a text in which every cha
 ASCII one of its class, since `re` knows no \\p{L}. Bytes that are no UTF-8 are surrogates here.
 """
 import collections
+import functools
 import json
 import re
 import unicodedata
@@ -26,6 +27,7 @@ def some_text():
     return b"\n".join(path.read_bytes() for path in sorted(SOURCE.glob("*/**/*.[mch]*")) if path.suffix in (".md", ".c"))
 
 
+@functools.cache
 def stand_in(char):
     """An ASCII character of the same class, the same where an expression names it."""
     if char in " \r\n'" or char in "stremvldSTREMVLD":

@@ -1,4 +1,4 @@
-/* gemm_tile.h - private to gemm*.c and attention*.c: the tile, which holds TILE_M x TILE_N outputs
+/* gemm_tile.h - private to gemm*.c, attention*.c: the tile, which holds TILE_M x TILE_N outputs
  * in registers.
  *
  * A tile walks over k in pieces. A piece is one chain of fmas; at its end the chain is added to

@@ -40,7 +40,7 @@ static enum rp_status add_object(const struct chunk_form *form, struct chunk *ch
 static bool is_blank(const char *line, size_t n)
 {
     for (size_t i = 0; i < n; i++)
-        if (!strchr(" \t\r", line[i])) return false;
+        if (line[i] != ' ' && line[i] != '\t' && line[i] != '\r') return false;
     return true;
 }
 

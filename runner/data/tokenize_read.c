@@ -131,13 +131,17 @@ static size_t find_end(const struct reader *reader, bool lines)
         const char *last = memrchr(rest->at, '\n', rest->n);
         return last ? (size_t)(last - rest->at) + 1 : 0;
     }
-    size_t end = rest->n;
+    size_t end = rest->n, next;
     for (size_t window = WINDOW_BYTES; end == rest->n; window *= 2) {
         size_t from = rest->n > window ? rest->n - window : 0;
         end = rp_bpe_cut(reader->bpe, rest->at, rest->n, from, true);
         if (from == 0) break;
     }
-    return end == rest->n ? 0 : end;
+    if (end == rest->n) return 0;
+    /* The last of them: were it the first, a long stretch without one would be looked through again
+     * for each that stands before it. */
+    while ((next = rp_bpe_cut(reader->bpe, rest->at, rest->n, end, true)) < rest->n) end = next;
+    return end;
 }
 
 /* The first `end` bytes of `rest` become the chunk's; what is left moves to the chunk's old memory,

@@ -59,9 +59,10 @@ struct rp_model_tensor {
                          NO_TENSOR */
     float momentum;   /* a statistic: of running_update */
     bool statistic;
-    bool frozen; /* keeps its value: no gradient, no update; a frozen statistic is not moved either
-                  */
-    bool decays; /* weight decay applies under the spec's rule */
+    bool frozen;  /* keeps its value: no gradient, no update; a frozen statistic is not moved either
+                   */
+    bool decays;  /* weight decay applies under the spec's rule */
+    bool by_muon; /* a matrix of a hidden layer, under an optimizer that is for these */
     enum rp_layout layout;
     int64_t hwc[3]; /* LINEAR_HWC */
     struct rp_spec_init init;
@@ -125,6 +126,10 @@ void rp_graph_call(const struct rp_graph *graph, int node, struct rp_op_call *ca
 
 /* Initial values of kept tensor i, a pure function of seed and i; `values` holds its elements. */
 void rp_model_init_tensor(const struct rp_model *model, uint64_t seed, int i, float *values);
+
+/* Elements [first, first + n) of them; first is a multiple of 4. */
+void rp_model_init_part(const struct rp_model *model, uint64_t seed, int i, int64_t first,
+                        int64_t n, float *values);
 
 /* Layer, output shape, parameters: the table that `plan` prints. */
 void rp_model_summary(const struct rp_spec *spec, const struct rp_model *model,

@@ -46,7 +46,7 @@ static void test_field(struct data_case *c)
     int64_t n;
     bool *heard;
     int32_t *id = all_tokens(data, &n, &heard);
-    CHECK_INT(n, (int64_t)sizeof want); /* the last end is the 0 of C */
+    CHECK_INT(n, (int64_t)sizeof want - 1);
     for (int64_t i = 0; i < n; i++) CHECK_INT(id[i], (unsigned char)want[i]);
     for (int64_t i = 1; i < n; i++) CHECK(heard[i]);
     CHECK_INT(rp_data_shape(data)->n_classes, 256);
@@ -149,6 +149,37 @@ static void put_tokenizer(struct data_case *c, const char *folder, bool with_end
     rp_mem_free(path);
 }
 
+/* What `reprise tokenize` writes of a file or folder is what it is read as without that. */
+static void check_tokenized(struct data_case *c, const char *name, const int32_t *want, int64_t n)
+{
+    char *input = rp_sys_join(c->folder, name), *bpe = rp_sys_join(c->folder, "bpe"),
+         *out = rp_sys_join(c->folder, "made.bin");
+    const char *inputs[] = {input};
+    struct rp_tokenize_options options = {
+        .input = inputs, .n_inputs = 1, .tokenizer = bpe, .out = out, .force = true, .threads = 2};
+    struct rp_tokenize_result result = {0};
+    struct rp_error err = {0};
+    struct rp_spec_dataset *before = RP_NEW(struct rp_spec_dataset);
+    *before = c->spec.train_data;
+    CHECK_OK(rp_data_tokenize(&options, &result, &err), &err);
+    use(c, RP_FORMAT_TOKENS, "made.bin");
+    struct rp_data *data = case_open(c);
+    int32_t *id = RP_NEW_ARRAY(int32_t, n);
+    CHECK_INT(data ? data->train.tokens->n : -1, n);
+    if (data && data->train.tokens->n == n) {
+        tokens_copy(data->train.tokens, 0, n, id);
+        CHECK(memcmp(id, want, (size_t)n * sizeof *id) == 0);
+    }
+    rp_mem_free(id);
+    rp_data_free(data);
+    rp_tokenize_result_release(&result);
+    c->spec.train_data = *before;
+    rp_mem_free(before);
+    rp_mem_free(out);
+    rp_mem_free(bpe);
+    rp_mem_free(input);
+}
+
 static void test_tokenizer(struct data_case *c)
 {
     static const int32_t want[] = {257, 258, 260, '!', ' ', 't', 'o', 261, 257, '\n', 259, 259};
@@ -166,6 +197,7 @@ static void test_tokenizer(struct data_case *c)
     int32_t *id = all_tokens(data, &n, &heard);
     CHECK_INT(n, (int64_t)(sizeof want / sizeof *want));
     for (int64_t i = 0; i < n; i++) CHECK_INT(id[i], want[i]);
+    check_tokenized(c, "texts", id, n);
     CHECK_INT(rp_data_shape(data)->n_classes, 262);
     /* The files of the tokenizer enter by content. */
     const struct rp_data_file *files;
@@ -226,7 +258,8 @@ static void test_chunks(struct data_case *c)
         int32_t *id = RP_NEW_ARRAY(int32_t, n);
         tokens_copy(data->train.tokens, 0, n, id);
         for (int64_t i = 0; i < n; i++) ends += id[i] == 261;
-        CHECK_INT(ends, lines_of ? LINES : 0);
+        CHECK_INT(ends, lines_of ? LINES - 1 : 0);
+        check_tokenized(c, lines_of ? "many.jsonl" : "many.txt", id, n);
         if (!lines_of) {
             CHECK_INT(n, once.n);
             CHECK(n == once.n && memcmp(id, once.id, (size_t)n * sizeof *id) == 0);
@@ -278,6 +311,7 @@ static void test_bad(struct data_case *c)
     BAD(c, "{\"text\": \"caf\xe9\"}\n", "line 1 is no JSON");
     BAD(c, "{\"text\": \"a\0b\"}\n", "line 1 is no JSON");
     BAD(c, "{\"text\": \"\\ud800\"}\n", "line 1 is no JSON");
+    BAD(c, "{\"text\": \"\\u0000\"}\n", "line 1 is no JSON");
     BAD(c, "\xff\xfe{\0\"\0", "line 1 is no JSON");
     struct rp_text deep = {0};
     rp_text_add(&deep, "{\"text\": ");
