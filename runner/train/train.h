@@ -154,7 +154,7 @@ RP_NODISCARD enum rp_status rp_train_export(const struct rp_export_options *opti
 /* ---- a language model that speaks
  * -------------------------------------------------------------------------- */
 
-enum rp_sample_stop { RP_SAMPLE_LENGTH, RP_SAMPLE_END_OF_TEXT };
+enum rp_sample_stop { RP_SAMPLE_LENGTH, RP_SAMPLE_END_OF_TEXT, RP_SAMPLE_NOBODY_LISTENS };
 struct rp_sample_options {
     const char *run;
     const char *at;        /* best | last | STEP; NULL: last */
@@ -166,8 +166,9 @@ struct rp_sample_options {
     int64_t top_k;
     double top_p;
     uint64_t seed;
-    /* Text as it comes, whole characters only; the prompt is not repeated. */
-    void (*say)(void *context, const char *bytes, size_t n);
+    /* Text as it comes, whole characters only; the prompt is not repeated. False: nobody listens
+     * any more, stop. */
+    bool (*say)(void *context, const char *bytes, size_t n);
     void *context;
 };
 struct rp_sample_result {
