@@ -485,7 +485,7 @@ static void add_lm_loss(struct op_cases *cases, const struct lm_shape *s, float 
     c->classes = s->classes;
     c->call.params.loss = params;
     case_set_rows(c, s->n, s->shards, 1);
-    add_unwanted(cases, 1 << 2 | 1 << 3); /* evaluation */
+    case_add_unwanted(cases, 1 << 2 | 1 << 3); /* evaluation */
 
     for (int cut = 1; cut <= s->parts; cut += s->parts > 1 ? s->parts - 1 : 1) {
         c = case_add(cases, RP_OP_lm_loss_dxw);
@@ -500,8 +500,8 @@ static void add_lm_loss(struct op_cases *cases, const struct lm_shape *s, float 
         c->whole = 1 << 1;
         case_set_rows(c, s->n, cut > 1 ? 1 : s->shards, cut);
         if (smoothing != 0) continue;
-        add_unwanted(cases, 1 << 0);
-        add_unwanted(cases, 1 << 1);
+        case_add_unwanted(cases, 1 << 0);
+        case_add_unwanted(cases, 1 << 1);
     }
 }
 
