@@ -84,8 +84,8 @@ static enum rp_status hash_weights(const char *path, struct rp_sha256 *hash, str
     return status;
 }
 
-enum rp_status rp_weights_check(const struct rp_spec *spec, const struct rp_model *model,
-                                struct rp_error *err)
+enum rp_status rp_train_check_weights(const struct rp_spec *spec, const struct rp_model *model,
+                                      struct rp_error *err)
 {
     char *path = NULL;
     bool folder = false;

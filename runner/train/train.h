@@ -77,6 +77,13 @@ RP_NODISCARD enum rp_status rp_train_try(const struct rp_spec *spec,
                                          const struct rp_train_options *options,
                                          struct rp_try_result *result, struct rp_error *err);
 
+/* Does what model.init_from.path names fit the model, as far as headers say? Only folders are
+ * looked at; one that is not there is passed over. */
+struct rp_model;
+RP_NODISCARD enum rp_status rp_train_check_weights(const struct rp_spec *spec,
+                                                   const struct rp_model *model,
+                                                   struct rp_error *err);
+
 /* runs/<name>-<first 8 digits of the spec's numeric digest>; caller frees. */
 char *rp_train_folder(const struct rp_spec *spec);
 

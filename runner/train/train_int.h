@@ -183,9 +183,6 @@ RP_NODISCARD enum rp_status rp_weights_load(struct rp_trainer *trainer,
 
 /* model.init_from.skip names this tensor. */
 bool rp_weights_skipped(const struct rp_spec *spec, const char *name);
-/* What model.init_from.path names fits the model, as far as can be said without reading it all. */
-RP_NODISCARD enum rp_status rp_weights_check(const struct rp_spec *spec,
-                                             const struct rp_model *model, struct rp_error *err);
 /* Hash of what model.init_from names, found and read: the file, or the weight files of a folder one
  * after another in the order of their names. `found` false when there is none. */
 RP_NODISCARD enum rp_status rp_weights_hash(const struct rp_spec *spec, bool *found,

@@ -66,6 +66,42 @@ def test_greedy_and_cuts(speaker):
     assert text(speaker, "--prompt", "is ", "--tokens", "20", "--temperature", "5")["tokens"] != greedy
 
 
+def philox(seed, number):
+    """The first two words of block 0 for purpose 7, site 0."""
+    c, k0, k1 = [0, number & 0xffffffff, number >> 32, 7 << 24], seed & 0xffffffff, seed >> 32
+    for _ in range(10):
+        a, b = 0xd2511f53 * c[0], 0xcd9e8d57 * c[2]
+        c = [(b >> 32) ^ c[1] ^ k0, b & 0xffffffff, (a >> 32) ^ c[3] ^ k1, a & 0xffffffff]
+        k0, k1 = (k0 + 0x9e3779b9) & 0xffffffff, (k1 + 0xbb67ae85) & 0xffffffff
+    return c[0], c[1]
+
+
+@pytest.mark.parametrize("temperature, top_k, top_p", [(1.0, 0, 1.0), (0.5, 0, 1.0), (2.0, 9, 1.0), (1.5, 0, 0.8), (3.0, 20, 0.5)])
+def test_twin(speaker, temperature, top_k, top_p):
+    """Every token once more, by chapter 15 of kernels/README.md. exp of NumPy may round otherwise, which moves a
+    border between two tokens by some 1e-7: these draws fall on none."""
+    seed, prompt = 11, list(b"What")
+    done = text(speaker, "--prompt", "What", "--tokens", "28", "--temperature", str(temperature), "--top-k", str(top_k),
+                "--top-p", str(top_p), "--seed", str(seed))["tokens"]
+    out = subprocess.run([os.environ["LOGITS"], speaker, *map(str, prompt + done)], capture_output=True, text=True, check=True)
+    rows = [[float.fromhex(x) for x in line.split()] for line in out.stdout.splitlines()]
+    other = 0
+    for i, token in enumerate(done):
+        logits = np.array(rows[len(prompt) - 1 + i], np.float32)
+        order = np.lexsort((np.arange(len(logits)), -logits))
+        kept = logits[order][:top_k or None]
+        sums = np.cumsum(np.exp((kept - kept[0]) / np.float32(temperature)).astype(np.float64))
+        sums = sums[:np.searchsorted(sums, top_p * sums[-1]) + 1]
+
+        def pick(number):
+            a, b = philox(seed, number)
+            return order[np.searchsorted(sums, ((a << 32 | b) >> 11) * 2.0 ** -53 * sums[-1], side="right")]
+
+        assert pick(i) == token
+        other += pick(i + 1) != token
+    assert other > 5
+
+
 def test_whole_characters(speaker, tmp_path):
     """A prompt that ends inside a character is taken; what comes out is always UTF-8."""
     prompt = tmp_path / "prompt"
