@@ -45,7 +45,8 @@ static void check_refusal(enum rp_op op, struct rp_attention_params with, struct
 {
     struct rp_error err = {0};
     struct rp_op_call call = {.op = op, .in = {qkv}, .params.attention = with};
-    CHECK_STATUS(rp_op_shape(&call, &err), RP_STATUS_USAGE, &err);
+    enum rp_status status = rp_op_shape(&call, &err);
+    CHECK_INT(status, RP_STATUS_USAGE);
     CHECK_TEXT(err.text, text);
 }
 
