@@ -10,6 +10,7 @@
 
 #include <string.h>
 
+#include "cpu/gemm_few.h"
 #include "cpu/gemm_pack.h"
 #include "cpu/gemm_sum.h"
 
@@ -337,6 +338,7 @@ void RP_ISA_NAME(rp_gemm_run)(struct rp_cpu *cpu, const struct rp_gemm *gemm,
 {
     struct job job = begin(gemm, rp_pool_threads(cpu->pool));
     if (gemm->m == 0 || gemm->n == 0) return;
+    if (RP_ISA_NAME(rp_gemm_few)(cpu, gemm)) return;
     job.workspaces = (struct workspace *)(scratch + shared_bytes(gemm));
     int64_t columns = columns_at_once(gemm);
     choose_grid(&job, columns ? columns : gemm->n);

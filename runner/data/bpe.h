@@ -63,6 +63,9 @@ struct rp_bpe_stream {
 };
 void rp_bpe_stream_add(const struct rp_bpe *bpe, struct rp_bpe_stream *stream, int32_t id,
                        struct rp_text *out);
+/* The same for bytes that are no tokens. */
+void rp_bpe_stream_add_bytes(struct rp_bpe_stream *stream, const char *bytes, size_t n,
+                             struct rp_text *out);
 void rp_bpe_stream_end(struct rp_bpe_stream *stream, struct rp_text *out);
 
 #endif

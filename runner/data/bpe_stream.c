@@ -40,15 +40,21 @@ static void settle(struct rp_bpe_stream *stream, struct rp_text *out)
     }
 }
 
+void rp_bpe_stream_add_bytes(struct rp_bpe_stream *stream, const char *bytes, size_t n,
+                             struct rp_text *out)
+{
+    for (size_t i = 0; i < n; i++) {
+        stream->held[stream->n_held++] = bytes[i];
+        settle(stream, out);
+    }
+}
+
 void rp_bpe_stream_add(const struct rp_bpe *bpe, struct rp_bpe_stream *stream, int32_t id,
                        struct rp_text *out)
 {
     const char *bytes;
     size_t n = rp_bpe_decode_one(bpe, id, &bytes);
-    for (size_t i = 0; i < n; i++) {
-        stream->held[stream->n_held++] = bytes[i];
-        settle(stream, out);
-    }
+    rp_bpe_stream_add_bytes(stream, bytes, n, out);
 }
 
 void rp_bpe_stream_end(struct rp_bpe_stream *stream, struct rp_text *out)

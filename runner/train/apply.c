@@ -36,9 +36,8 @@ static enum rp_status pick_best(const char *run, uint64_t newest, uint64_t *step
                         run);
 }
 
-/* UINT64_MAX: the newest that verifies. */
-static enum rp_status pick_step(const char *run, const char *at, uint64_t *step,
-                                struct rp_error *err)
+enum rp_status rp_train_pick_step(const char *run, const char *at, uint64_t *step,
+                                  struct rp_error *err)
 {
     uint64_t *steps = NULL;
     int n = 0;
@@ -127,7 +126,7 @@ enum rp_status rp_apply_open(const struct rp_apply_options *options, struct rp_a
     state->run = rp_mem_copy_text(options->run);
     enum rp_status status;
     RP_TRY_GOTO(status, open_run(state, options, err), out);
-    RP_TRY_GOTO(status, pick_step(state->run, options->at, &step, err), out);
+    RP_TRY_GOTO(status, rp_train_pick_step(state->run, options->at, &step, err), out);
     RP_TRY_GOTO(status, rp_apply_open_data(state, options, err), out);
     RP_TRY_GOTO(status, open_model(state, step, &apply->step, err), out);
     fill(apply, options);

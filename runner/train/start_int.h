@@ -38,6 +38,14 @@ RP_NODISCARD enum rp_status rp_start_prepare(struct rp_start *start, struct rp_e
 RP_NODISCARD enum rp_status rp_start_take(struct rp_start *start, struct rp_error *err);
 void rp_start_close(struct rp_start *start);
 
+/* ---- apply.c
+ * --------------------------------------------------------------------------------------- */
+
+/* The step of a checkpoint named best, last (NULL) or by its number; UINT64_MAX: the newest that
+ * verifies. NO_CHECKPOINT, listing those there are, when the run keeps no such one. */
+RP_NODISCARD enum rp_status rp_train_pick_step(const char *run, const char *at, uint64_t *step,
+                                               struct rp_error *err);
+
 /* ---- facts.c: what the manifest says
  * --------------------------------------------------------------- */
 

@@ -77,6 +77,13 @@ RP_NODISCARD enum rp_status rp_train_try(const struct rp_spec *spec,
                                          const struct rp_train_options *options,
                                          struct rp_try_result *result, struct rp_error *err);
 
+/* Does what model.init_from.path names fit the model, as far as headers say? Only folders are
+ * looked at; one that is not there is passed over. */
+struct rp_model;
+RP_NODISCARD enum rp_status rp_train_check_weights(const struct rp_spec *spec,
+                                                   const struct rp_model *model,
+                                                   struct rp_error *err);
+
 /* runs/<name>-<first 8 digits of the spec's numeric digest>; caller frees. */
 char *rp_train_folder(const struct rp_spec *spec);
 
@@ -130,6 +137,60 @@ RP_NODISCARD enum rp_status rp_apply_run(struct rp_apply *apply, rp_apply_visit 
                                          void *context, struct rp_apply_means *means,
                                          struct rp_error *err);
 void rp_apply_close(struct rp_apply *apply); /* NULL is fine */
+
+/* ---- a checkpoint for other programs
+ * ----------------------------------------------------------------------- */
+
+enum rp_export_form { RP_EXPORT_SAFETENSORS, RP_EXPORT_HUGGINGFACE };
+struct rp_export_options {
+    const char *run;
+    const char *at;        /* best | last | STEP; NULL: last */
+    const char *out;       /* a file, or a folder that is missing or empty */
+    const char *tokenizer; /* to put beside the weights; NULL: the spec's, if it names one */
+    enum rp_export_form form;
+};
+struct rp_export_result {
+    uint64_t step;
+    int n_tensors;
+    bool has_tokenizer;
+};
+/* All or nothing. USAGE when no folder of transformers can hold such a model. */
+RP_NODISCARD enum rp_status rp_train_export(const struct rp_export_options *options,
+                                            struct rp_export_result *result, struct rp_error *err);
+
+/* ---- a language model that speaks
+ * -------------------------------------------------------------------------- */
+
+enum rp_sample_stop { RP_SAMPLE_LENGTH, RP_SAMPLE_END_OF_TEXT, RP_SAMPLE_NOBODY_LISTENS };
+struct rp_sample_options {
+    const char *run;
+    const char *at;        /* best | last | STEP; NULL: last */
+    const char *tokenizer; /* NULL: the spec's, if it names one */
+    const char *prompt;    /* text; of a run without text or tokenizer numbers of tokens */
+    size_t prompt_bytes;
+    int64_t n_tokens; /* at most so many new ones */
+    float temperature;
+    int64_t top_k;
+    double top_p;
+    uint64_t seed;
+    /* Text as it comes, whole characters only; the prompt is not repeated. False: nobody listens
+     * any more, stop. */
+    bool (*say)(void *context, const char *bytes, size_t n);
+    void *context;
+};
+struct rp_sample_result {
+    uint64_t step; /* of the checkpoint */
+    int64_t n_prompt, n_new;
+    int32_t *tokens; /* (n_new), owned */
+    enum rp_sample_stop why;
+    int64_t n_slides; /* how often the context was full: its last half began a new one */
+    double prompt_seconds, seconds; /* of the prompt; of the new tokens */
+};
+/* The text is a function of the checkpoint, the prompt and the numbers above: the same on every
+ * device and for any number of threads. */
+RP_NODISCARD enum rp_status rp_train_sample(const struct rp_sample_options *options,
+                                            struct rp_sample_result *result, struct rp_error *err);
+void rp_sample_result_release(struct rp_sample_result *result);
 
 /* Catches the signals of DESIGN section 5; once per process, before anything long. */
 void rp_train_catch_signals(void);

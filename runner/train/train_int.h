@@ -181,7 +181,10 @@ RP_NODISCARD enum rp_status rp_weights_load(struct rp_trainer *trainer,
                                             const struct rp_st_file *file, const char *name, int i,
                                             void *to, enum rp_status bad, struct rp_error *err);
 
-/* Hash of the file that model.init_from names, found and read; `found` false when there is none. */
+/* model.init_from.skip names this tensor. */
+bool rp_weights_skipped(const struct rp_spec *spec, const char *name);
+/* Hash of what model.init_from names, found and read: the file, or the weight files of a folder one
+ * after another in the order of their names. `found` false when there is none. */
 RP_NODISCARD enum rp_status rp_weights_hash(const struct rp_spec *spec, bool *found,
                                             struct rp_sha256 *hash, struct rp_error *err);
 
