@@ -378,30 +378,32 @@ struct lm_shape {
     int columns, shards, parts;
 };
 
-static void add_lm_loss(struct op_cases *cases, const struct lm_shape *s, float smoothing)
+static struct op_case *add_lm_case(struct op_cases *cases, enum rp_op op, const struct lm_shape *s,
+                                   float smoothing)
 {
-    struct rp_loss_params params = {.label_smoothing = smoothing, .columns = s->columns};
-    struct op_case *c = add_case(cases, RP_OP_lm_loss);
+    struct op_case *c = add_case(cases, op);
     IN(c, 0, FILL_RANDOM, s->n, s->t, s->width);
     IN(c, 1, FILL_RANDOM, s->classes, s->width);
     IN(c, 2, FILL_TOKENS, s->n, s->t);
-    if (s->kept) OUT(c, 3, s->kept, s->classes);
     c->classes = s->classes;
-    c->call.params.loss = params;
+    c->whole = 1 << 1;
+    c->call.params.loss =
+        (struct rp_loss_params){.label_smoothing = smoothing, .columns = s->columns};
     set_rows(c, s->n, s->shards, 1);
+    return c;
+}
+
+static void add_lm_loss(struct op_cases *cases, const struct lm_shape *s, float smoothing)
+{
+    struct op_case *c = add_lm_case(cases, RP_OP_lm_loss, s, smoothing);
+    if (s->kept) OUT(c, 3, s->kept, s->classes);
     add_unwanted(cases, 1 << 2 | 1 << 3); /* evaluation */
 
     for (int cut = 1; cut <= s->parts; cut += s->parts > 1 ? s->parts - 1 : 1) {
-        c = add_case(cases, RP_OP_lm_loss_dxw);
-        IN(c, 0, FILL_RANDOM, s->n, s->t, s->width);
-        IN(c, 1, FILL_RANDOM, s->classes, s->width);
-        IN(c, 2, FILL_TOKENS, s->n, s->t);
+        c = add_lm_case(cases, RP_OP_lm_loss_dxw, s, smoothing);
         IN(c, 3, FILL_POSITIVE, s->n * s->t, 2);
         /* Each part keeps the logits of all its rows: random ones are none that it could make. */
         IN(c, 4, FILL_RANDOM, cut > 1 || !s->kept ? s->n * s->t : s->kept, s->classes);
-        c->classes = s->classes;
-        c->call.params.loss = params;
-        c->whole = 1 << 1;
         set_rows(c, s->n, cut > 1 ? 1 : s->shards, cut);
         if (smoothing != 0) continue;
         add_unwanted(cases, 1 << 0);
@@ -416,7 +418,7 @@ static void add_lm_loss_cases(struct op_cases *cases)
         {8, 2, 3, 65, 5, 0, 4, 3},      {3, 7, 33, 256, 8, 0, 1, 3},
         {4, 5, 9, 1030, 6, 1024, 2, 2}, {2, 9, 16, 5000, 7, 2048, 2, 2},
         {5, 230, 4, 70, 1000, 0, 1, 2}, {1, 5, 1030, 40, 2, 0, 1, 1},
-        {4, 25, 2, 30, 40, 0, 2, 3},
+        {4, 25, 2, 30, 40, 0, 2, 3},    {4, 20, 9, 1030, 50, 1024, 2, 1},
     };
     for (size_t i = 0; i < RP_COUNT(shapes); i++)
         for (int smooth = 0; smooth < 2; smooth++)
@@ -500,6 +502,7 @@ struct model_sizes {
     int64_t elements, parameters;        /* of an activation, of an update */
     int64_t sequences, tokens, width;    /* layer norm */
     int64_t rows, classes;               /* cross entropy */
+    struct lm_shape head;
 };
 
 static const struct model_sizes cpu_sizes = {
@@ -516,7 +519,8 @@ static const struct model_sizes cpu_sizes = {
     .tokens = 64,
     .width = 1024,
     .rows = 4096,
-    .classes = 1000};
+    .classes = 1000,
+    .head = {8, 32, 768, 8192, 128, 0, 8, 1}};
 
 /* Beyond the caches of a GPU: GPT-2's vocabulary, parameters of the 124M model. */
 static const struct model_sizes gpu_sizes = {
@@ -533,7 +537,8 @@ static const struct model_sizes gpu_sizes = {
     .tokens = 128,
     .width = 4096,
     .rows = 8192,
-    .classes = 50257};
+    .classes = 50257,
+    .head = {8, 1024, 768, 50257, 4096, 0, 8, 1}};
 
 static void add_model_cases(struct op_cases *cases, const struct model_sizes *s)
 {
@@ -557,6 +562,12 @@ static void add_model_cases(struct op_cases *cases, const struct model_sizes *s)
         IN(c, 1, FILL_TARGETS, s->rows);
         c->classes = s->classes;
         set_rows(c, s->rows, 8, 1);
+    }
+    for (int i = 0; i < 2; i++) {
+        c = add_lm_case(cases, i == 0 ? RP_OP_lm_loss : RP_OP_lm_loss_dxw, &s->head, 0);
+        if (i == 0) continue;
+        IN(c, 3, FILL_POSITIVE, s->head.n * s->head.t, 2);
+        IN(c, 4, FILL_RANDOM, s->head.kept, s->head.classes);
     }
     for (int i = 0; i < 2; i++) {
         c = add_case(cases, i == 0 ? RP_OP_mse : RP_OP_mse_dx);
