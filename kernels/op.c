@@ -69,6 +69,9 @@ static const struct rp_op_info op_infos[RP_OP_COUNT] = {
     [RP_OP_cross_entropy].rules = rp_cross_entropy_rules,
     [RP_OP_lm_loss].rules = rp_lm_loss_rules,
     [RP_OP_mse].rules = rp_mse_rules,
+    [RP_OP_rope].rules = rp_rope_rules,
+    [RP_OP_head_norm].rules = rp_head_norm_rules,
+    [RP_OP_attention].rules = rp_attention_rules,
 };
 
 const struct rp_op_info *rp_op_info(enum rp_op op)
@@ -109,7 +112,14 @@ static double flops_per_element(enum rp_op op)
     case RP_OP_batch_norm_dx:
     case RP_OP_layer_norm_dx:
         return 10;
+    case RP_OP_rope:
+    case RP_OP_rope_dx:
+    case RP_OP_head_norm:
+        return 4;
+    case RP_OP_head_norm_dx:
+        return 8;
     case RP_OP_batch_norm_eval:
+    case RP_OP_head_norm_dg:
     case RP_OP_layer_norm_dgb:
     case RP_OP_mse:
         return 4;
@@ -151,6 +161,18 @@ static double head_flops(const struct rp_op_call *call)
     return 2.0 * products * (double)rp_tensor_elements(&call->in[1]);
 }
 
+/* Each query meets its own key and those before it: two products forward, five backward, and about
+ * thirty operations for each weight. */
+static double attention_flops(const struct rp_op_call *call)
+{
+    const struct rp_tensor *qkv = &call->in[call->op == RP_OP_attention_dx ? 1 : 0];
+    const struct rp_attention_params *p = &call->params.attention;
+    double queries = (double)(qkv->dims[0] * qkv->dims[1] * p->heads);
+    double keys = (double)(qkv->dims[1] + 1) / 2;
+    if (call->op == RP_OP_attention_cached) keys = (double)call->in[2].dims[2];
+    return queries * keys * ((call->op == RP_OP_attention_dx ? 10.0 : 4.0) * p->head_dim + 30);
+}
+
 void rp_op_cost(const struct rp_op_call *call, double *flops, double *bytes)
 {
     double most = 0;
@@ -175,6 +197,11 @@ void rp_op_cost(const struct rp_op_call *call, double *flops, double *bytes)
     case RP_OP_lm_loss:
     case RP_OP_lm_loss_dxw:
         *flops = head_flops(call);
+        break;
+    case RP_OP_attention:
+    case RP_OP_attention_dx:
+    case RP_OP_attention_cached:
+        *flops = attention_flops(call);
         break;
     case RP_OP_avgpool2d:
     case RP_OP_avgpool2d_dx:

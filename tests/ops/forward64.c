@@ -171,6 +171,69 @@ static void mse(const struct op_case *c, double *const in[], double *loss)
     }
 }
 
+/* ---- attention ------------------------------------------------------------------------------- */
+
+static void rope(const struct op_case *c, double *const in[], double *y)
+{
+    const struct rp_attention_params *p = &c->call.params.attention;
+    const int64_t *dims = c->call.in[0].dims;
+    int half = p->head_dim / 2;
+    for (int64_t k = 0; k < rp_tensor_elements(&c->call.in[0]); k++) {
+        int64_t i = k % p->head_dim, place = c->pass.first_token + k / dims[2] % dims[1];
+        double angle =
+            (double)place * pow((double)p->rope_base, -2.0 * (double)(i % half) / p->head_dim);
+        double other = in[0][i < half ? k + half : k - half];
+        y[k] = in[0][k];
+        if (k % dims[2] < (p->heads + p->kv_heads) * p->head_dim)
+            y[k] = in[0][k] * cos(angle) + (i < half ? -other : other) * sin(angle);
+    }
+}
+
+static void head_norm(const struct op_case *c, double *const in[], double *y)
+{
+    const struct rp_attention_params *p = &c->call.params.attention;
+    int64_t n = p->head_dim, n_heads = p->heads + 2 * p->kv_heads;
+    for (int64_t k = 0; k < rp_tensor_elements(&c->call.in[0]) / n; k++) {
+        const double *x = in[0] + k * n, *gamma = in[k % n_heads < p->heads ? 1 : 2];
+        double inv = 1 / sqrt(dot(x, 1, x, 1, n) / (double)n + (double)p->eps);
+        for (int64_t i = 0; i < n; i++)
+            y[k * n + i] = k % n_heads < p->heads + p->kv_heads ? x[i] * inv * gamma[i] : x[i];
+    }
+}
+
+static void attend(const struct op_case *c, const double *qkv, int64_t n, int64_t h, int64_t i,
+                   double *y)
+{
+    const struct rp_attention_params *p = &c->call.params.attention;
+    int64_t tokens = c->call.in[0].dims[1], width = c->call.in[0].dims[2], d = p->head_dim;
+    const double *q = qkv + i * width + h * d;
+    const double *k = qkv + (p->heads + h / (p->heads / p->kv_heads)) * d, *v = k + p->kv_heads * d;
+    double sum = 0;
+    for (int64_t x = 0; x < d; x++) y[x] = 0;
+    for (int64_t j = 0; j <= i; j++) {
+        double e = exp(dot(q, 1, k + j * width, 1, d) / sqrt((double)d)), kept = 1;
+        uint64_t element = (uint64_t)((h * tokens + i) * tokens + j);
+        struct rp_draw draw =
+            rp_draw_block(c->pass.seed, RP_PURPOSE_DROPOUT, p->site, c->pass.position + (uint64_t)n,
+                          (uint32_t)(element / 4));
+        if (p->p > 0)
+            kept = draw.u[element % 4] * 0x1p-32 >= (double)p->p ? 1 / (1 - (double)p->p) : 0;
+        for (int64_t x = 0; x < d; x++) y[x] += e * kept * v[j * width + x];
+        sum += e;
+    }
+    for (int64_t x = 0; x < d; x++) y[x] /= sum;
+}
+
+static void attention(const struct op_case *c, double *const in[], double *y)
+{
+    const struct rp_attention_params *p = &c->call.params.attention;
+    int64_t tokens = c->call.in[0].dims[1], width = c->call.in[0].dims[2];
+    for (int64_t n = 0; n < c->call.in[0].dims[0]; n++)
+        for (int64_t i = 0; i < tokens; i++)
+            for (int64_t h = 0; h < p->heads; h++, y += p->head_dim)
+                attend(c, in[0] + n * tokens * width, n, h, i, y);
+}
+
 bool forward64(const struct op_case *c, double *const in[], double *out)
 {
     int64_t n = rp_tensor_elements(&c->call.in[0]);
@@ -204,6 +267,15 @@ bool forward64(const struct op_case *c, double *const in[], double *out)
     case RP_OP_batch_norm:
     case RP_OP_layer_norm:
         norm(c, in, out);
+        return true;
+    case RP_OP_rope:
+        rope(c, in, out);
+        return true;
+    case RP_OP_head_norm:
+        head_norm(c, in, out);
+        return true;
+    case RP_OP_attention:
+        attention(c, in, out);
         return true;
     case RP_OP_cross_entropy:
         cross_entropy(c, in, out);

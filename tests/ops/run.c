@@ -106,6 +106,7 @@ int twin_of(const struct op_case *c, int i)
 {
     const struct rp_op_info *info = rp_op_info(c->call.op);
     bool update = c->call.op == RP_OP_sgd || c->call.op == RP_OP_adam || c->call.op == RP_OP_lion;
+    if (c->call.op == RP_OP_attention_cached) return i > 0 ? i : -1;
     if (!info->in_place) return -1;
     if (i == 0) return 0;
     return update && i >= 2 && i - 1 < info->n_out - 1 ? i - 1 : -1;
@@ -118,6 +119,7 @@ bool run_case(struct rp_device *device, const struct op_case *c, const struct op
     const struct rp_op_info *info = rp_op_info(c->call.op);
     struct rp_op_call call = c->call;
     bool twin[RP_OP_MAX_OUT] = {0}, good = true;
+    in_place = in_place || c->call.op == RP_OP_attention_cached; /* a cache is never a copy */
     call.update = &c->update;
     for (int i = 0; i < RP_OP_MAX_IN; i++) {
         if (!values->in[i]) continue;
