@@ -85,8 +85,17 @@ def test_evaluations_use_the_averages(averaged, tmp_path):
     last = [line["metrics"]["loss"] for line in rp.metric_lines(run) if line["split"] == "valid"][-1]
     assert rp.call_json("eval", run)["metrics"]["loss"] == last
     text = "".join(line for line in spec.read_text().splitlines(True) if "ema:" not in line)
-    rp.run(rp.write(tmp_path, text), tmp_path / "run")
-    assert rp.call_json("eval", tmp_path / "run")["metrics"]["loss"] != last
+    plain = tmp_path / "run"
+    rp.run(rp.write(tmp_path, text), plain)
+    trained = rp.call_json("eval", plain)["metrics"]["loss"]
+    assert trained != last
+    assert rp.call_json("eval", run, "--weights", "ema")["metrics"]["loss"] == last
+    result = rp.call_json("eval", run, "--weights", "trained")
+    assert result["metrics"]["loss"] == trained and result["weights"] == "trained"
+    assert rp.call_json("eval", plain, "--weights", "trained")["metrics"]["loss"] == trained
+    for folder, weights, words in ((plain, "ema", "train.ema"), (run, "model", "trained")):
+        _, err = rp.call("eval", folder, "--weights", weights, expect=2)
+        assert words in err
 
 
 def test_training_longer_goes_on_with_the_averages(averaged, tmp_path):
