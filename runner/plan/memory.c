@@ -170,7 +170,8 @@ static void set_flops(struct rp_plan *plan, const struct rp_spec *spec)
 /* ---- checkpoint -------------------------------------------------------------------------------
  */
 
-/* fp32 numbers in a checkpoint, and the largest tensor among them. */
+/* fp32 numbers in a checkpoint, and the largest tensor among them whose layout in the file is
+ * another. */
 static uint64_t checkpoint_numbers(const struct rp_plan *plan, const struct rp_spec *spec,
                                    uint64_t *largest, uint64_t *names)
 {
@@ -183,7 +184,7 @@ static uint64_t checkpoint_numbers(const struct rp_plan *plan, const struct rp_s
         copies += spec->train.ema_decay > 0 && is_averaged(kept);
         numbers += n * copies;
         *names += copies;
-        *largest = larger(*largest, n);
+        if (kept->layout != RP_LAYOUT_PLAIN) *largest = larger(*largest, n);
     }
     return numbers;
 }

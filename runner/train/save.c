@@ -15,7 +15,8 @@ struct rp_saver {
     const struct rp_manifest *manifest;
     struct rp_record *record;
     float *copy;    /* every tensor in the file's layout; NULL: the live state is read */
-    float *scratch; /* one tensor: in memory layout, or, without a copy, in the file's */
+    float *scratch; /* one tensor whose layouts differ: in memory layout, or, without a copy, in the
+                     * file's */
     struct rp_st_tensor *tensor;         /* model, then optimizer */
     const struct rp_model_tensor **kept; /* whose layout each has */
     const void **source;                 /* where each lies on the device */
@@ -80,7 +81,7 @@ static enum rp_status place_copies(struct rp_saver *s, bool live, struct rp_erro
     for (int i = 0; i < n; i++) {
         int64_t elements = rp_tensor_elements(&s->tensor[i].shape);
         total += elements;
-        if (elements > most) most = elements;
+        if (s->kept[i]->layout != RP_LAYOUT_PLAIN && elements > most) most = elements;
     }
     s->copy = live ? NULL : rp_mem_try((size_t)total * sizeof(float));
     s->scratch = rp_mem_try((size_t)most * sizeof(float));

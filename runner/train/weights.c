@@ -22,13 +22,20 @@ static int64_t largest(const struct rp_model *model)
     return most;
 }
 
+/* In parts: a whole tensor beside everything else would be the peak of a run's memory. */
 static enum rp_status draw(struct rp_trainer *t, struct rp_error *err)
 {
+    enum { PART = 1 << 20 };
     enum rp_status status = RP_STATUS_OK;
-    float *values = RP_NEW_ARRAY(float, largest(t->model));
-    for (int i = 0; status == RP_STATUS_OK && i < t->model->n_kept; i++) {
-        rp_model_init_tensor(t->model, t->spec->seed, i, values);
-        status = put(t, t->kept[i], values, &t->model->kept[i].shape, err);
+    float *values = RP_NEW_ARRAY(float, PART);
+    for (int i = 0; i < t->model->n_kept; i++) {
+        int64_t elements = rp_tensor_elements(&t->model->kept[i].shape);
+        for (int64_t at = 0; at < elements && status == RP_STATUS_OK; at += PART) {
+            int64_t n = elements - at < PART ? elements - at : PART;
+            rp_model_init_part(t->model, t->spec->seed, i, at, n, values);
+            status = t->device->table->copy_in(t->device, (float *)t->kept[i] + at, values,
+                                               (size_t)n * sizeof *values, err);
+        }
     }
     rp_mem_free(values);
     return status;

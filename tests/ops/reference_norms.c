@@ -125,7 +125,8 @@ bool reference_layer_norm(const struct op_case *c, void *const in[], void *const
         float inv =
             1 / rp_sqrt(sum_row_products(d, d, n, control) / (float)n + c->call.params.norm.eps);
         for (int64_t i = 0; i < n; i++)
-            ((float *)out[0])[r * n + i] = rp_fma(d[i] * inv, gamma[i], beta[i]);
+            ((float *)out[0])[r * n + i] =
+                beta ? rp_fma(d[i] * inv, gamma[i], beta[i]) : d[i] * inv * gamma[i];
         ((float *)out[1])[r] = mean;
         ((float *)out[2])[r] = inv;
     }
