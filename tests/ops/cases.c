@@ -409,9 +409,9 @@ static void add_muon(struct op_cases *cases, int64_t rows, int64_t columns, int 
         struct op_case *c = case_add(cases, RP_OP_muon);
         c->update = update_scalars;
         c->update.beta1 = 0.95f, c->update.one_minus_beta1 = 0.05f;
-        c->control = (struct rp_control){.norm = 3, .factor = 0.37f, .apply = kind < 2};
+        c->control = (struct rp_control){.norm = 3, .factor = 0.37f, .apply = kind != 1};
         c->call.params.optim =
-            (struct rp_optim_params){.nesterov = kind == 1, .scale = 1.5f, .tensor_number = 12};
+            (struct rp_optim_params){.nesterov = kind == 2, .scale = 1.5f, .tensor_number = 12};
         for (int i = 0; i < 3; i++) {
             if (kernel > 1)
                 IN(c, i, FILL_RANDOM, rows, kernel, kernel, columns);
