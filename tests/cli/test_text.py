@@ -105,6 +105,10 @@ def test_eval_of_other_text_and_no_predict(tmp_path):
     assert call_json("eval", tmp_path / "run", "--split", "train")["tokens"] == round(0.8 * len(words())) - 1
     _, err = call("eval", tmp_path / "run", "--data", tmp_path / "c.txt", expect=4)
     assert "byte 3 (e9) is not UTF-8" in err
+    (tmp_path / "d.jsonl").write_text('{"text": "one"}\n{"text": "and two"}\n')
+    assert call_json("eval", tmp_path / "run", "--data", tmp_path / "d.jsonl")["tokens"] == 3 + 1 + 7 - 1
+    assert call_json("eval", tmp_path / "run", "--data", tmp_path / "b.txt", tmp_path / "a.txt")["tokens"] == \
+        len(words(20)) + len(words())
     _, err = call("predict", tmp_path / "run", "--data", tmp_path / "b.txt", expect=2)
     assert "is a language model" in err and err.count("reprise: error: ") == 1
 
