@@ -13,7 +13,8 @@ RP_VEC_FN rp_vi sees(const struct rp_at_block *block, int64_t j, int v)
     return ~rp_vfirst(absent);
 }
 
-/* Rounding keeps order, so the greatest score is the greatest product times the scale. */
+/* Rounding keeps order, so the greatest score is the greatest product times the scale. Of two zeros
+ * neither is the greater: + 0 makes both +0. */
 static void find_maxima(const struct rp_at_job *job, const struct rp_at_block *block,
                         const float *s, float maximum[RP_AT_QUERIES])
 {
@@ -26,7 +27,8 @@ static void find_maxima(const struct rp_at_job *job, const struct rp_at_block *b
             if (j > block->first) greater &= sees(block, j, v);
             best[v] = rp_vselect(greater, x, best[v]);
         }
-    for (int v = 0; v < VECTORS; v++) rp_vstore(maximum + v * RP_VW, best[v] * rp_vset(job->scale));
+    for (int v = 0; v < VECTORS; v++)
+        rp_vstore(maximum + v * RP_VW, best[v] * rp_vset(job->scale) + rp_vzero());
 }
 
 /* Lane l += lane l + h for h = 16, 8, 4, 2, 1, of every query; then all lanes are empty. */

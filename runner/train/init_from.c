@@ -110,10 +110,11 @@ static enum rp_status load_optimizer(struct rp_trainer *t, const char *path, str
     enum rp_status status = rp_st_read(path, RP_STATUS_DATA, &file, err);
     for (int i = 0; status == RP_STATUS_OK && i < t->model->n_kept; i++) {
         char name[112];
+        const char *names[2];
         if (skipped(t->spec, t->model->kept[i].name)) continue;
-        for (int s = 0; status == RP_STATUS_OK && s < t->n_states; s++) {
-            if (!t->state[s][i]) continue;
-            snprintf(name, sizeof name, "%s.%s", t->model->kept[i].name, t->state_name[s]);
+        rp_optim_states(t->spec, rp_plan_optim_kind(&t->model->kept[i]), names);
+        for (int s = 0; status == RP_STATUS_OK && s < 2 && t->state[s][i]; s++) {
+            snprintf(name, sizeof name, "%s.%s", t->model->kept[i].name, names[s]);
             status = rp_weights_load(t, &file, name, i, t->state[s][i], RP_STATUS_DATA, err);
         }
         snprintf(name, sizeof name, "%s.ema", t->model->kept[i].name);

@@ -44,9 +44,7 @@ struct rp_trainer {
     unsigned char *state_block; /* optimizer states */
     uint64_t state_bytes;
     void **state[2]; /* (n_parameters) into it; NULL entries for frozen ones */
-    int n_states;
-    const char *state_name[2];
-    void **average; /* (n_kept) into state_block: train.ema's; NULL entries where there is none */
+    void **average;  /* (n_kept) into state_block: train.ema's; NULL entries where there is none */
     unsigned char *sums;  /* n_levels of sum_bytes, then the open chains when passes are partial */
     uint64_t *sum_offset; /* (train graph tensors) within a level */
     unsigned char *arena; /* activations of train and eval, never alive together */
@@ -63,7 +61,7 @@ struct rp_trainer {
     struct rp_op_call clip_call;
     struct rp_op_call *update_call; /* per trained parameter, then per statistic */
     int n_update_calls;
-    struct rp_update update[2]; /* without, with weight decay */
+    struct rp_update update[4]; /* without, with weight decay; the same by muon */
     struct rp_optim_state optim;
 
     uint64_t *host_digests;     /* (n_kept) */

@@ -485,7 +485,7 @@ static void add_lm_loss(struct op_cases *cases, const struct lm_shape *s, float 
     c->classes = s->classes;
     c->call.params.loss = params;
     case_set_rows(c, s->n, s->shards, 1);
-    add_unwanted(cases, 1 << 2 | 1 << 3); /* evaluation */
+    case_add_unwanted(cases, 1 << 2 | 1 << 3); /* evaluation */
 
     for (int cut = 1; cut <= s->parts; cut += s->parts > 1 ? s->parts - 1 : 1) {
         c = case_add(cases, RP_OP_lm_loss_dxw);
@@ -500,8 +500,8 @@ static void add_lm_loss(struct op_cases *cases, const struct lm_shape *s, float 
         c->whole = 1 << 1;
         case_set_rows(c, s->n, cut > 1 ? 1 : s->shards, cut);
         if (smoothing != 0) continue;
-        add_unwanted(cases, 1 << 0);
-        add_unwanted(cases, 1 << 1);
+        case_add_unwanted(cases, 1 << 0);
+        case_add_unwanted(cases, 1 << 1);
     }
 }
 
@@ -553,6 +553,26 @@ static void add_update(struct op_cases *cases, int kind, int64_t n, bool apply)
     IN(c, 2 + states, FILL_CONTROL, 16);
 }
 
+/* A matrix, or filters; `nesterov` and a step that is not applied in turn. */
+static void add_muon(struct op_cases *cases, int64_t rows, int64_t columns, int kernel)
+{
+    for (int kind = 0; kind < 3; kind++) {
+        struct op_case *c = case_add(cases, RP_OP_muon);
+        c->update = update_scalars;
+        c->update.beta1 = 0.95f, c->update.one_minus_beta1 = 0.05f;
+        c->control = (struct rp_control){.norm = 3, .factor = 0.37f, .apply = kind < 2};
+        c->call.params.optim =
+            (struct rp_optim_params){.nesterov = kind == 1, .scale = 1.5f, .tensor_number = 12};
+        for (int i = 0; i < 3; i++) {
+            if (kernel > 1)
+                IN(c, i, FILL_RANDOM, rows, kernel, kernel, columns);
+            else
+                IN(c, i, FILL_RANDOM, rows, columns);
+        }
+        IN(c, 3, FILL_CONTROL, 16);
+    }
+}
+
 static void add_update_cases(struct op_cases *cases)
 {
     static const int64_t sizes[] = {1, 2, 13, 4096, 4097, 40001};
@@ -561,6 +581,10 @@ static void add_update_cases(struct op_cases *cases)
             add_update(cases, kind, sizes[i], true);
             add_update(cases, kind, sizes[i], false);
         }
+        static const int64_t matrices[][3] = {{1, 1, 1}, {3, 5, 1},     {17, 9, 1},   {33, 70, 1},
+                                              {6, 4, 3}, {20, 1030, 1}, {1030, 20, 1}};
+        add_muon(cases, matrices[i][0], matrices[i][1], (int)matrices[i][2]);
+        if (i == 0) add_muon(cases, 1030, 20, 1);
         struct op_case *c = case_add(cases, RP_OP_digest);
         IN(c, 0, FILL_RANDOM, sizes[i]);
         c->call.params.digest.tensor_number = 3;
@@ -677,6 +701,7 @@ static void add_model_cases(struct op_cases *cases, const struct model_sizes *s)
         case_set_rows(c, s->elements / 1024, 1, 1);
     }
     for (int kind = 0; kind < 7; kind++) add_update(cases, kind, s->parameters, true);
+    add_muon(cases, s->features, s->features, 1);
     c = case_add(cases, RP_OP_grad_norm);
     IN(c, 0, FILL_RANDOM, s->parameters);
     c = case_add(cases, RP_OP_clip);

@@ -12,6 +12,8 @@ SPEC = rp.DIGITS_MLP.replace("  clip_norm: 1.0\n", f"  clip_norm: 1.0\n  ema: {{
     "checkpoint: {every: 5 steps, keep: {last: 3}}", "checkpoint: {every: 1 step, keep: {last: 100}}")
 BATCH_NORM = rp.RESNET.replace("checkpoint: {every: 3 steps}", "checkpoint: {every: 1 step, keep: {last: 100}}").replace(
     "  shards: 4\n", f"  shards: 4\n  ema: {{decay: {DECAY}}}\n")
+MUON = SPEC.replace("{kind: adamw, lr: 1.0e-3, weight_decay: 0.05}", "{kind: muon, lr: 0.01, adamw_lr: 1.0e-3, weight_decay: 0.05}")
+SPECS = {"mlp": SPEC, "batch norm": BATCH_NORM, "muon": MUON}
 
 
 def tensors(run, step, file):
@@ -24,10 +26,10 @@ def tensors(run, step, file):
             for name, e in header.items() if name != "__metadata__"}
 
 
-@pytest.fixture(scope="module", params=["mlp", "batch norm"])
+@pytest.fixture(scope="module", params=list(SPECS))
 def averaged(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("averaged")
-    spec = rp.write(folder, SPEC if request.param == "mlp" else BATCH_NORM)
+    spec = rp.write(folder, SPECS[request.param])
     return spec, folder / "run", rp.run(spec, folder / "run")
 
 
@@ -101,6 +103,27 @@ def test_training_longer_goes_on_with_the_averages(averaged, tmp_path):
         e = before[name + ".ema"]
         want = (np.float64(np.float32(1 - DECAY)) * np.float64(value - e) + np.float64(e)).astype(np.float32)
         assert np.all(np.abs(after[name + ".ema"] - want) <= np.spacing(np.abs(want))), name
+
+
+def test_who_is_under_muon(tmp_path):
+    """The last matrix and every bias have adamw's two states; `adamw_for` moves another one there, and changes its bits."""
+    spec = rp.write(tmp_path, MUON)
+    states = {}
+    for name, more in {"plain": [], "moved": ["--set", "train.optimizer.adamw_for=[layers.1.*]"],
+                       "scale": ["--set", "train.optimizer.scale=rms"]}.items():
+        rp.run(spec, tmp_path / name, "--set", "train.for=5 steps", *more)
+        states[name] = {key for key in tensors(tmp_path / name, 5, "optimizer") if not key.endswith(".ema")}
+    matrices = {"layers.1.weight", "layers.3.weight"}
+    rest = {"layers.1.bias", "layers.3.bias", "layers.5.weight", "layers.5.bias"}
+    def both(names):
+        return {f"{name}.{state}" for name in names for state in "mv"}
+    assert states["plain"] == states["scale"] == {name + ".momentum" for name in matrices} | both(rest)
+    assert states["moved"] == {"layers.3.weight.momentum"} | both(rest | {"layers.1.weight"})
+    model = {name: tensors(tmp_path / name, 5, "model") for name in states}
+    assert not np.array_equal(model["plain"]["layers.1.weight"], model["moved"]["layers.1.weight"])
+    assert not np.array_equal(model["plain"]["layers.1.weight"], model["scale"]["layers.1.weight"])
+    first = {name: tensors(tmp_path / name, 1, "model") for name in states}  # before any difference has come round
+    assert all(np.array_equal(first["plain"][name], first["scale"][name]) for name in rest)
 
 
 def test_no_decay(tmp_path):

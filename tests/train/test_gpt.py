@@ -1,67 +1,17 @@
 """The promise for language models: a GPT-2 and a Llama of little size give equal bits whatever the place, and with activations
 kept or computed again; and other bits when anything numeric differs."""
-import random
 import signal
 
 import pytest
 
 import reprise as rp
 
-GPT2 = """reprise: 1
-name: tiny-gpt2
-seed: 21
-data:
-  train: {format: text, files: [text.txt]}
-  valid: {fraction: 0.1}
-model: {kind: gpt, layers: 2, heads: 4, width: 36, context: 21, dropout: {attention: 0.1, residual: 0.2, embedding: 0.05}}
-train:
-  for: 10 steps
-  batch: 16
-  shards: 4
-  loss: {cross_entropy: {label_smoothing: 0.05}}
-  optimizer: {kind: adamw, lr: 3.0e-3, betas: [0.9, 0.95], weight_decay: 0.1, decay: matrices}
-  schedule: {kind: cosine, warmup: 3 steps, final_ratio: 0.1}
-  clip_norm: 1.0
-eval: {every: 5 steps}
-checkpoint: {every: 3 steps, keep: {last: 4, best: valid/loss}}
-log: {every: 2 steps}
-"""
-
-LLAMA = """reprise: 1
-name: tiny-llama
-seed: 22
-data:
-  train: {format: text, files: [text.txt]}
-  valid: {format: text, files: [other.txt]}
-model: {kind: gpt, layers: 2, heads: 6, kv_heads: 2, width: 48, context: 33, vocab: 260, mlp: swiglu, mlp_width: 70,
-        norm: rmsnorm, position: rope, rope_base: 5000, bias: false, tied: false, qk_norm: true}
-train:
-  for: 4k tokens
-  batch: 16
-  shards: 4
-  optimizer: {kind: sgd, lr: 0.3, momentum: 0.9}
-eval: {every: 2k tokens}
-checkpoint: {every: 4 steps}
-log: {every: 2 steps}
-"""
-
-MODELS = {"gpt2": GPT2, "llama": LLAMA}
-
-
-def write_texts(folder):
-    """Sentences of a few words, the same on every machine."""
-    chance = random.Random(7)
-    words = ["".join(chance.choice("abcdefghijklmnopqrstuvwxyz") for _ in range(chance.randint(2, 7))) for _ in range(40)]
-    for name, n in [("text.txt", 900), ("other.txt", 60)]:
-        (folder / name).write_text(" ".join(chance.choice(words) + chance.choice(["", "", ",", ".\n"]) for _ in range(n)))
-
-
-@pytest.fixture(scope="module", params=list(MODELS))
+@pytest.fixture(scope="module", params=list(rp.TEXT_MODELS))
 def model(request, tmp_path_factory):
     """A model's spec, its folder, and the digest of a plain run."""
     folder = tmp_path_factory.mktemp(request.param)
-    write_texts(folder)
-    spec = rp.write(folder, MODELS[request.param])
+    rp.write_texts(folder)
+    spec = rp.write(folder, rp.TEXT_MODELS[request.param])
     return request.param, folder, spec, rp.run(spec, folder / "plain")
 
 
