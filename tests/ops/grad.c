@@ -247,7 +247,7 @@ int mode_grad(const struct op_cases *cases, const char *filter)
         for (int i = 0; i < cases->n; i++) {
             const struct op_case *c = &cases->item[i];
             if (c->call.op != (enum rp_op)op || !case_matches(c, filter) || !is_small(c)) continue;
-            if (c->unwanted) continue; /* what the rules read is not there */
+            if (c->unwanted) continue;             /* what the rules read is not there */
             if (c->pass.first_token > 0) continue; /* only sampling begins there */
             check_case(device, c, &tally);
             n++;
