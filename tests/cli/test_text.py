@@ -86,6 +86,15 @@ def test_where_the_loss_does_not_count(tmp_path):
     call("rerun", tmp_path / "run", "--out", tmp_path / "again")
 
 
+def test_steps_without_a_target(tmp_path):
+    """Long prompts leave whole steps without one: their loss is 0, and nothing is divided by it."""
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps({"q": words(4) + str(i), "a": "!"}) + "\n" for i in range(40)))
+    spec = job(tmp_path / "p.yaml", "{format: jsonl, files: p.jsonl, prompt: q, response: a}")
+    call("run", spec, "--out", tmp_path / "run", "--set", "train.batch=1", "--set", "train.for=12 steps")
+    losses = [line["metrics"]["loss"] for line in metric_lines(tmp_path / "run") if line["split"] == "train"]
+    assert 0 < losses.count(0) < len(losses) == 12 and all(0 <= loss < 10 for loss in losses)
+
+
 def test_a_tokenizer(tmp_path):
     """Text through a tokenizer is what `reprise tokenize` makes of it; another tokenizer is another run."""
     twin = bpe_twin.Twin(bpe_twin.train(words().encode(), 20))
