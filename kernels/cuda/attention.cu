@@ -104,7 +104,8 @@ static __device__ __forceinline__ void put_weights(const float e[4][4], rp_at_we
             make_float4(e[0][j], e[1][j], e[2][j], e[3][j]);
 }
 
-template <int quads> __global__ void __launch_bounds__(RP_AT_THREADS) attend(struct rp_at_job job)
+template <int quads>
+__global__ void __launch_bounds__(RP_AT_THREADS, RP_AT_RESIDENT(quads)) attend(struct rp_at_job job)
 {
     RP_SHARED(rp_at_chunk, buffer, [2]);
     RP_SHARED(rp_at_weights, weights, [1]);

@@ -101,12 +101,14 @@ typedef float rp_at_chunk[RP_AT_DEPTH][RP_AT_PAD];
 static __device__ __forceinline__ void rp_at_load(const struct rp_at_matrix &m, int row0, int d0,
                                                   int n_d, rp_at_chunk &to)
 {
-    int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32;
+    int lane = (int)threadIdx.x % 32, r = (int)threadIdx.x / 32 * 8 + lane / 8, d = lane % 8;
+    const float *from = m.base + (row0 + r) * m.stride + d0 + d;
     RP_UNROLL
-    for (int i = 0; i < 8; i++) {
-        int unit = warp * 8 + i, d = unit % 4 * 8 + lane % 8, r = unit / 4 * 4 + lane / 8;
-        bool inside = d < n_d && row0 + r < m.rows;
-        to[d][r] = inside ? m.base[(row0 + r) * m.stride + d0 + d] : 0.0f;
+    for (int i = 0; i < 2; i++, r += 4, from += 4 * m.stride) {
+        bool inside = row0 + r < m.rows;
+        RP_UNROLL
+        for (int k = 0; k < RP_AT_DEPTH; k += 8)
+            to[d + k][r] = inside && d + k < n_d ? from[k] : 0.0f;
     }
 }
 
@@ -145,8 +147,9 @@ static __device__ __forceinline__ void rp_at_scores(const struct rp_at_matrix &a
         rp_at_load(b, b0, d, n, buffer[1]);
         __syncthreads();
         if (n == RP_AT_DEPTH) {
-            RP_UNROLL
-            for (int k = 0; k < RP_AT_DEPTH; k++) rp_at_add_term(acc, buffer[0][k], buffer[1][k]);
+            RP_NO_UNROLL
+            for (int k = 0; k < RP_AT_DEPTH; k += 8) RP_UNROLL
+            for (int i = k; i < k + 8; i++) rp_at_add_term(acc, buffer[0][i], buffer[1][i]);
         } else {
             RP_NO_UNROLL
             for (int k = 0; k < n; k++) rp_at_add_term(acc, buffer[0][k], buffer[1][k]);
@@ -252,18 +255,18 @@ static __device__ __forceinline__ void rp_at_mix(struct rp_at_rows<quads> &rows,
                                                  const struct rp_at_matrix &m, int k0, int n_k,
                                                  int n_d, bool diagonal, rp_at_chunk (&buffer)[2])
 {
-    enum { width = RP_AT_TILE * quads, at_once = 4096 / width < 32 ? 4096 / width : 32 };
+    enum { width = RP_AT_TILE * quads, step = RP_AT_THREADS / width };
+    enum { at_once = 4096 / width < 32 ? 4096 / width : 32 };
     float(*values)[width] = reinterpret_cast<float(*)[width]>(&buffer[0][0][0]);
     RP_NO_UNROLL
     for (int k = 0; k < n_k; k += at_once) {
         int n = n_k - k < at_once ? n_k - k : (int)at_once;
         __syncthreads();
+        int r = (int)threadIdx.x / width, d = (int)threadIdx.x % width;
+        const float *from = m.base + (k0 + k + r) * m.stride + d;
         RP_UNROLL
-        for (int i = 0; i < at_once * width / RP_AT_THREADS; i++) {
-            int at = i * RP_AT_THREADS + (int)threadIdx.x, r = at / width, d = at % width;
-            bool inside = r < n && d < n_d;
-            values[r][d] = inside ? m.base[(k0 + k + r) * m.stride + d] : 0.0f;
-        }
+        for (int i = 0; i < at_once / step; i++, r += step, from += step * m.stride)
+            values[r][d] = r < n && d < n_d ? *from : 0.0f;
         __syncthreads();
         if (diagonal)
             rp_at_add_rows<order>(rows, weights, k, n, values);
@@ -271,6 +274,9 @@ static __device__ __forceinline__ void rp_at_mix(struct rp_at_rows<quads> &rows,
             rp_at_add_rows<RP_AT_ALL>(rows, weights, k, n, values);
     }
 }
+
+/* Blocks on one processor: with heads of 64 two blocks' registers fit. */
+#define RP_AT_RESIDENT(quads) ((quads) == 1 ? 2 : 1)
 
 /* A statement like RP_LAUNCH, of kernel<columns / 64>(job). */
 #define RP_AT_LAUNCH(cuda, kernel, blocks, job)                                                    \

@@ -91,7 +91,8 @@ make_tile(const struct rp_at_job &job, const struct head_matrices &m, int sample
 /* ---- dq -------------------------------------------------------------------------------------- */
 
 template <int quads>
-__global__ void __launch_bounds__(RP_AT_THREADS) query_gradients(struct rp_at_job job)
+__global__ void __launch_bounds__(RP_AT_THREADS, RP_AT_RESIDENT(quads))
+    query_gradients(struct rp_at_job job)
 {
     RP_SHARED(rp_at_chunk, buffer, [2]);
     RP_SHARED(rp_at_weights, weights, [1]);
@@ -148,7 +149,8 @@ static __device__ __forceinline__ void add_head(const struct rp_at_job &job,
 }
 
 template <int quads>
-__global__ void __launch_bounds__(RP_AT_THREADS) key_gradients(struct rp_at_job job)
+__global__ void __launch_bounds__(RP_AT_THREADS, RP_AT_RESIDENT(quads))
+    key_gradients(struct rp_at_job job)
 {
     RP_SHARED(rp_at_chunk, buffer, [2]);
     RP_SHARED(rp_at_weights, weights, [1]);

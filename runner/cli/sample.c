@@ -69,16 +69,16 @@ static enum rp_status read_prompt(const struct rp_cli_args *args, char **text, s
 }
 
 /* Straight to a reader who waits for it. */
-static void print(void *context, const char *bytes, size_t n)
+static bool print(void *context, const char *bytes, size_t n)
 {
     (void)context;
-    fwrite(bytes, 1, n, stdout);
-    fflush(stdout);
+    return fwrite(bytes, 1, n, stdout) == n && fflush(stdout) == 0;
 }
 
-static void collect(void *context, const char *bytes, size_t n)
+static bool collect(void *context, const char *bytes, size_t n)
 {
     rp_text_add_bytes(context, bytes, n);
+    return true;
 }
 
 static void fill_result(const struct rp_sample_options *options,
@@ -93,7 +93,7 @@ static void fill_result(const struct rp_sample_options *options,
     json_object_set_new(result, "tokens", tokens);
     json_object_set_new(result, "prompt_tokens", json_integer((json_int_t)done->n_prompt));
     json_object_set_new(result, "stopped",
-                        json_string(done->why == RP_SAMPLE_LENGTH ? "length" : "end_of_text"));
+                        json_string(done->why == RP_SAMPLE_END_OF_TEXT ? "end_of_text" : "length"));
     json_object_set_new(result, "slides", json_integer((json_int_t)done->n_slides));
     json_object_set_new(result, "prompt_seconds", json_real(done->prompt_seconds));
     json_object_set_new(result, "seconds", json_real(done->seconds));

@@ -7,6 +7,7 @@
 #include "base/sys.h"
 #include "env/env.h"
 #include "plan/plan.h"
+#include "train/train.h"
 
 #include <jansson.h>
 #include <stdio.h>
@@ -63,6 +64,7 @@ static enum rp_status check_shapes(const struct rp_spec *spec, const char **left
         return RP_STATUS_OK;
     }
     enum rp_status status = rp_plan_make(spec, &shape, rp_env_threads(spec), &plan, err);
+    if (status == RP_STATUS_OK) status = rp_train_check_weights(spec, plan->model, err);
     rp_plan_free(plan);
     return status;
 }

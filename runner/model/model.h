@@ -59,9 +59,10 @@ struct rp_model_tensor {
                          NO_TENSOR */
     float momentum;   /* a statistic: of running_update */
     bool statistic;
-    bool frozen; /* keeps its value: no gradient, no update; a frozen statistic is not moved either
-                  */
-    bool decays; /* weight decay applies under the spec's rule */
+    bool frozen;  /* keeps its value: no gradient, no update; a frozen statistic is not moved either
+                   */
+    bool decays;  /* weight decay applies under the spec's rule */
+    bool by_muon; /* a matrix of a hidden layer, under an optimizer that is for these */
     enum rp_layout layout;
     int64_t hwc[3]; /* LINEAR_HWC */
     struct rp_spec_init init;

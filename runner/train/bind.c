@@ -141,22 +141,23 @@ static void bind_norm(struct rp_trainer *t)
 static void bind_parameter_update(struct rp_trainer *t, struct rp_op_call *call, int i)
 {
     const struct rp_model_tensor *kept = &t->model->kept[i];
+    struct rp_optim_kind kind = rp_plan_optim_kind(kept);
     int n_in = 0, n_out = 0;
     struct rp_tensor value = kept->shape;
     value.data = t->kept[i];
-    call->op = rp_optim_op(t->spec);
+    call->op = rp_optim_op(t->spec, kind);
     call->in[n_in++] = call->out[n_out++] = value;
     value.data = t->sums + t->sum_offset[kept->grad_tensor];
     call->in[n_in++] = value;
-    for (int s = 0; s < t->n_states; s++) {
+    for (int s = 0; s < 2 && t->state[s][i]; s++) {
         value.data = t->state[s][i];
         call->in[n_in++] = call->out[n_out++] = value;
     }
     const struct rp_op_info *info = rp_op_info(call->op);
     call->in[info->n_in - 1] = flat(t->control, RP_DTYPE_U8, sizeof *t->control);
     call->out[info->n_out - 1] = flat(t->digests + i, RP_DTYPE_U64, 1);
-    rp_optim_params(t->spec, kept->decays, (uint32_t)i, &call->params.optim);
-    call->update = &t->update[kept->decays];
+    rp_optim_params(t->spec, kind, &kept->shape, (uint32_t)i, &call->params.optim);
+    call->update = &t->update[2 * kind.by_muon + kind.decays];
 }
 
 /* A statistic takes what the passes have seen: the tree's sum over shards (DESIGN 6). */

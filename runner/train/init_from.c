@@ -84,8 +84,8 @@ static enum rp_status hash_weights(const char *path, struct rp_sha256 *hash, str
     return status;
 }
 
-enum rp_status rp_weights_check(const struct rp_spec *spec, const struct rp_model *model,
-                                struct rp_error *err)
+enum rp_status rp_train_check_weights(const struct rp_spec *spec, const struct rp_model *model,
+                                      struct rp_error *err)
 {
     char *path = NULL;
     bool folder = false;
@@ -155,10 +155,11 @@ static enum rp_status load_optimizer(struct rp_trainer *t, const char *path, str
     enum rp_status status = rp_st_read(path, RP_STATUS_DATA, &file, err);
     for (int i = 0; status == RP_STATUS_OK && i < t->model->n_kept; i++) {
         char name[112];
+        const char *names[2];
         if (rp_weights_skipped(t->spec, t->model->kept[i].name)) continue;
-        for (int s = 0; status == RP_STATUS_OK && s < t->n_states; s++) {
-            if (!t->state[s][i]) continue;
-            snprintf(name, sizeof name, "%s.%s", t->model->kept[i].name, t->state_name[s]);
+        rp_optim_states(t->spec, rp_plan_optim_kind(&t->model->kept[i]), names);
+        for (int s = 0; status == RP_STATUS_OK && s < 2 && t->state[s][i]; s++) {
+            snprintf(name, sizeof name, "%s.%s", t->model->kept[i].name, names[s]);
             status = rp_weights_load(t, &file, name, i, t->state[s][i], RP_STATUS_DATA, err);
         }
         snprintf(name, sizeof name, "%s.ema", t->model->kept[i].name);

@@ -138,7 +138,7 @@ static enum rp_status read_prompt(struct speaker *s, struct rp_error *err)
     return RP_STATUS_OK;
 }
 
-static void say(struct speaker *s, int32_t token)
+static bool say(struct speaker *s, int32_t token)
 {
     struct rp_text text = {0};
     char byte = (char)token;
@@ -148,9 +148,9 @@ static void say(struct speaker *s, int32_t token)
         rp_bpe_stream_add_bytes(&s->stream, &byte, 1, &text);
     else
         rp_text_add(&text, " %d", (int)token);
-    if (text.length && s->options->say)
-        s->options->say(s->options->context, text.bytes, text.length);
+    bool heard = !text.length || s->options->say(s->options->context, text.bytes, text.length);
     rp_text_release(&text);
+    return heard;
 }
 
 /* ---- speaking
@@ -197,7 +197,10 @@ static enum rp_status speak(struct speaker *s, struct rp_sample_result *result,
         }
         rp_tokens_add(&s->tokens, token);
         result->n_new++;
-        say(s, token);
+        if (!say(s, token)) {
+            result->why = RP_SAMPLE_NOBODY_LISTENS;
+            break;
+        }
         if (result->n_new < o->n_tokens) RP_TRY(feed(s, &fed, result, err));
     }
     result->seconds = rp_sys_clock() - began;
@@ -209,8 +212,8 @@ static void say_rest(struct speaker *s)
 {
     struct rp_text text = {0};
     rp_bpe_stream_end(&s->stream, &text);
-    if (text.length && s->options->say)
-        s->options->say(s->options->context, text.bytes, text.length);
+    bool heard = !text.length || s->options->say(s->options->context, text.bytes, text.length);
+    (void)heard; /* it was the last in any case */
     rp_text_release(&text);
 }
 

@@ -51,7 +51,7 @@ static void list_tensors(struct rp_saver *s)
 {
     const struct rp_trainer *t = s->trainer;
     const struct rp_model *model = t->model;
-    int most = model->n_kept * (2 + t->n_states), n = 0;
+    int most = model->n_kept * 4, n = 0;
     s->tensor = RP_NEW_ARRAY(struct rp_st_tensor, most);
     s->kept = RP_NEW_ARRAY(const struct rp_model_tensor *, most);
     s->source = RP_NEW_ARRAY(const void *, most);
@@ -60,9 +60,10 @@ static void list_tensors(struct rp_saver *s)
     s->n_model = n;
     for (int i = 0; i < model->n_kept; i++) {
         char name[112];
-        for (int k = 0; k < t->n_states; k++) {
-            if (!t->state[k][i]) continue;
-            snprintf(name, sizeof name, "%s.%s", model->kept[i].name, t->state_name[k]);
+        const char *names[2];
+        rp_optim_states(t->spec, rp_plan_optim_kind(&model->kept[i]), names);
+        for (int k = 0; k < 2 && t->state[k][i]; k++) {
+            snprintf(name, sizeof name, "%s.%s", model->kept[i].name, names[k]);
             list_tensor(s, n++, name, &model->kept[i], t->state[k][i]);
         }
         if (!t->average[i]) continue;

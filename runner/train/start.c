@@ -143,7 +143,7 @@ enum rp_status rp_start_prepare(struct rp_start *start, struct rp_error *err)
     if (!start->options->recorded) RP_TRY(check_data(start, err));
     RP_TRY(rp_plan_make_for(start->spec, rp_data_shape(start->data), threads, start->world.n_ranks,
                             start->device->table, &start->plan, err));
-    RP_TRY(rp_weights_check(start->spec, start->plan->model, err));
+    RP_TRY(rp_train_check_weights(start->spec, start->plan->model, err));
     RP_TRY(rp_plan_check_memory(start->plan, err));
     RP_TRY(check_device_memory(start, err));
     RP_TRY(rp_weights_hash(start->spec, &has_init, &init, err));

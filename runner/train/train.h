@@ -77,6 +77,13 @@ RP_NODISCARD enum rp_status rp_train_try(const struct rp_spec *spec,
                                          const struct rp_train_options *options,
                                          struct rp_try_result *result, struct rp_error *err);
 
+/* Does what model.init_from.path names fit the model, as far as headers say? Only folders are
+ * looked at; one that is not there is passed over. */
+struct rp_model;
+RP_NODISCARD enum rp_status rp_train_check_weights(const struct rp_spec *spec,
+                                                   const struct rp_model *model,
+                                                   struct rp_error *err);
+
 /* runs/<name>-<first 8 digits of the spec's numeric digest>; caller frees. */
 char *rp_train_folder(const struct rp_spec *spec);
 
@@ -86,6 +93,7 @@ char *rp_train_folder(const struct rp_spec *spec);
 struct rp_apply_options {
     const char *run;
     const char *at;           /* best | last | STEP; NULL: last */
+    const char *weights;      /* ema | trained; NULL: ema where the run keeps averages */
     enum rp_split split;      /* of the run's own data */
     const char *data_folder;  /* where its relative paths start; NULL: where the run found it */
     const char *const *files; /* other data in place of the split, NULL-terminated; or NULL */
@@ -93,7 +101,8 @@ struct rp_apply_options {
 };
 /* What was opened; valid until rp_apply_close. */
 struct rp_apply {
-    uint64_t step; /* of the checkpoint */
+    uint64_t step;       /* of the checkpoint */
+    const char *weights; /* "ema", "trained"; NULL: the run keeps one set only */
     struct rp_data_shape shape;
     int64_t n_samples;
     int64_t width;      /* numbers that the model gives for a sample: a logit per class; 0: of a
@@ -154,7 +163,7 @@ RP_NODISCARD enum rp_status rp_train_export(const struct rp_export_options *opti
 /* ---- a language model that speaks
  * -------------------------------------------------------------------------- */
 
-enum rp_sample_stop { RP_SAMPLE_LENGTH, RP_SAMPLE_END_OF_TEXT };
+enum rp_sample_stop { RP_SAMPLE_LENGTH, RP_SAMPLE_END_OF_TEXT, RP_SAMPLE_NOBODY_LISTENS };
 struct rp_sample_options {
     const char *run;
     const char *at;        /* best | last | STEP; NULL: last */
@@ -166,8 +175,9 @@ struct rp_sample_options {
     int64_t top_k;
     double top_p;
     uint64_t seed;
-    /* Text as it comes, whole characters only; the prompt is not repeated. */
-    void (*say)(void *context, const char *bytes, size_t n);
+    /* Text as it comes, whole characters only; the prompt is not repeated. False: nobody listens
+     * any more, stop. */
+    bool (*say)(void *context, const char *bytes, size_t n);
     void *context;
 };
 struct rp_sample_result {

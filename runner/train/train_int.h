@@ -29,6 +29,7 @@ struct rp_ahead {
  * step. */
 struct rp_trainer {
     bool eval_only; /* no gradients, no optimizer, no loader: what is only for training is NULL */
+    bool trained_weights; /* eval_only: not the averages of train.ema */
     const struct rp_spec *spec;
     const struct rp_plan *plan;
     const struct rp_model *model; /* plan's */
@@ -44,9 +45,7 @@ struct rp_trainer {
     unsigned char *state_block; /* optimizer states */
     uint64_t state_bytes;
     void **state[2]; /* (n_parameters) into it; NULL entries for frozen ones */
-    int n_states;
-    const char *state_name[2];
-    void **average; /* (n_kept) into state_block: train.ema's; NULL entries where there is none */
+    void **average;  /* (n_kept) into state_block: train.ema's; NULL entries where there is none */
     unsigned char *sums;  /* n_levels of sum_bytes, then the open chains when passes are partial */
     uint64_t *sum_offset; /* (train graph tensors) within a level */
     unsigned char *arena; /* activations of train and eval, never alive together */
@@ -63,7 +62,7 @@ struct rp_trainer {
     struct rp_op_call clip_call;
     struct rp_op_call *update_call; /* per trained parameter, then per statistic */
     int n_update_calls;
-    struct rp_update update[2]; /* without, with weight decay */
+    struct rp_update update[4]; /* without, with weight decay; the same by muon */
     struct rp_optim_state optim;
 
     uint64_t *host_digests;     /* (n_kept) */
@@ -167,8 +166,9 @@ struct rp_weights_origin {
 RP_NODISCARD enum rp_status rp_weights_begin(struct rp_trainer *trainer, const char *run,
                                              uint64_t step, struct rp_weights_origin *origin,
                                              struct rp_error *err);
-/* The model alone, nothing of the optimizer: for evaluation. With train.ema these are the averages.
- * NO_CHECKPOINT when there is none at `step`; `*found_step` is the one loaded. */
+/* The model alone, nothing of the optimizer: for evaluation. With train.ema these are the averages,
+ * unless trained_weights is set. NO_CHECKPOINT when there is none at `step`; `*found_step` is the
+ * one loaded. */
 RP_NODISCARD enum rp_status rp_weights_restore_model(struct rp_trainer *trainer, const char *run,
                                                      uint64_t step, uint64_t *found_step,
                                                      struct rp_error *err);
@@ -185,9 +185,6 @@ RP_NODISCARD enum rp_status rp_weights_load(struct rp_trainer *trainer,
 
 /* model.init_from.skip names this tensor. */
 bool rp_weights_skipped(const struct rp_spec *spec, const char *name);
-/* What model.init_from.path names fits the model, as far as can be said without reading it all. */
-RP_NODISCARD enum rp_status rp_weights_check(const struct rp_spec *spec,
-                                             const struct rp_model *model, struct rp_error *err);
 /* Hash of what model.init_from names, found and read: the file, or the weight files of a folder one
  * after another in the order of their names. `found` false when there is none. */
 RP_NODISCARD enum rp_status rp_weights_hash(const struct rp_spec *spec, bool *found,

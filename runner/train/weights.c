@@ -69,10 +69,11 @@ static enum rp_status load_states(struct rp_trainer *t, const struct rp_st_file 
                                   struct rp_error *err)
 {
     const struct rp_model_tensor *kept = &t->model->kept[i];
-    for (int s = 0; s < t->n_states; s++) {
-        if (!t->state[s][i]) continue;
+    const char *names[2];
+    rp_optim_states(t->spec, rp_plan_optim_kind(kept), names);
+    for (int s = 0; s < 2 && t->state[s][i]; s++) {
         char name[112];
-        snprintf(name, sizeof name, "%s.%s", kept->name, t->state_name[s]);
+        snprintf(name, sizeof name, "%s.%s", kept->name, names[s]);
         RP_TRY(rp_weights_load(t, file, name, i, t->state[s][i], RP_STATUS_NO_CHECKPOINT, err));
     }
     if (!t->average[i]) return RP_STATUS_OK;
@@ -106,7 +107,7 @@ enum rp_status rp_weights_restore_model(struct rp_trainer *t, const char *run, u
                               "%s holds no checkpoint yet; `reprise show %s` says why", run, run);
     for (int i = 0; status == RP_STATUS_OK && i < t->model->n_kept; i++) {
         const struct rp_model_tensor *kept = &t->model->kept[i];
-        bool average = t->spec->train.ema_decay > 0 && !kept->frozen;
+        bool average = t->spec->train.ema_decay > 0 && !kept->frozen && !t->trained_weights;
         char name[112];
         snprintf(name, sizeof name, "%s%s", kept->name, average ? ".ema" : "");
         status = rp_weights_load(t, average ? &checkpoint.optimizer : &checkpoint.model, name, i,

@@ -11,6 +11,7 @@ struct heads {
 static struct op_case *add_op(struct op_cases *cases, enum rp_op op, const struct heads *s)
 {
     struct op_case *c = case_add(cases, op);
+    c->slow = s->tokens > 1024;
     c->call.params.attention = (struct rp_attention_params){.heads = s->heads,
                                                             .kv_heads = s->kv_heads,
                                                             .head_dim = s->head_dim,

@@ -35,6 +35,7 @@ struct op_case {
     int parts;         /* passes that one shard is cut into; 1: a pass holds all */
     bool large;        /* for perf alone */
     bool for_gpu;      /* a large one for perf on a GPU alone */
+    bool slow;         /* left out where RP_LEVELS is 1: under other orders and the race detector */
     unsigned unwanted; /* bit i: output i is not given (its gradient is not wanted) */
     unsigned whole;    /* bit i: input i has no samples, and is not cut into parts */
 };

@@ -179,6 +179,16 @@ def test_other_model(tmp_path):
         assert f"\n    {line}" in err, err
     assert "width: 32" not in err.split("model:\n")[1].split("\n    6 |")[0]
     assert not (tmp_path / "run").exists()
+    for command in ("validate", "plan"):
+        _, again = call(command, spec, expect=4)
+        assert "\n    layers: 2 " in again
+    text = spec.read_text()
+    write(tmp_path, text[:text.index("model:")] + "model: {kind: mlp, hidden: [4], init_from: {path: weights}}\n" +
+          text[text.index("train:\n  for"):].replace("batch", "loss: cross_entropy\n  batch"))
+    write(tmp_path, spec.read_text().replace("{format: text, files: [text.txt]}",
+                                             "{format: synthetic, task: digits, samples: 64}"))
+    _, err = call("run", spec, "--out", tmp_path / "run", expect=2)
+    assert "that of a language model is for `kind: gpt`" in err
 
 
 def spoil_shard(weights):
