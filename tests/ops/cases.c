@@ -4,7 +4,7 @@
 
 #include "cases.h"
 
-enum { MAX_CASES = 1024 };
+enum { MAX_CASES = 2048 };
 
 struct op_case *case_add(struct op_cases *cases, enum rp_op op)
 {
