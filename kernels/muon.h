@@ -40,7 +40,8 @@ static inline void *rp_muon_take(struct rp_muon *muon, unsigned char *base, int6
 
 static inline struct rp_muon rp_muon_layout(const struct rp_tensor *p, unsigned char *base)
 {
-    struct rp_muon m = {0};
+    struct rp_muon m;
+    memset(&m, 0, sizeof m);
     m.rows = p->dims[0];
     m.n = rp_tensor_elements(p);
     m.columns = m.n / m.rows;
@@ -58,7 +59,8 @@ static inline struct rp_muon rp_muon_layout(const struct rp_tensor *p, unsigned 
 
 static inline struct rp_tensor rp_muon_view(void *data, int64_t rows, int64_t columns)
 {
-    struct rp_tensor view = {0};
+    struct rp_tensor view;
+    memset(&view, 0, sizeof view);
     view.data = data;
     view.n_dims = 2;
     view.dims[0] = rows;
@@ -105,7 +107,8 @@ static inline struct rp_op_call rp_muon_turn(const struct rp_muon *m)
 /* The rows that linear_dw sums over: one shard of them. */
 static inline struct rp_pass rp_muon_pass(const struct rp_muon *m)
 {
-    struct rp_pass pass = {0};
+    struct rp_pass pass;
+    memset(&pass, 0, sizeof pass);
     pass.rows.samples_per_shard = pass.rows.n_samples = m->rows;
     pass.rows.n_shards = 1;
     return pass;

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "cpu/draw.h"
-#include "cpu/gemm_pack.h"
+#include "cpu/transpose.h"
 
 /* ---- the job and its memory ------------------------------------------------------------------ */
 
@@ -50,7 +50,7 @@ size_t RP_ISA_NAME(rp_at_lay_out)(const struct rp_at_job *job, unsigned char *sc
     struct rp_at_memory m = {0};
     size_t used = 0;
     int64_t keys = rp_at_up(job->tokens, TILE_M), d = job->d, wide = rp_at_up(d, TILE_N);
-    m.k_tiles = take(scratch, &used, keys * d);
+    m.k_tiles = take(scratch, &used, keys * d + RP_VW);
     m.strips = take(scratch, &used, job->tokens * wide);
     m.q_columns = take(scratch, &used, RP_AT_QUERIES * d);
     m.weights = take(scratch, &used, keys * RP_AT_QUERIES);
@@ -58,7 +58,7 @@ size_t RP_ISA_NAME(rp_at_lay_out)(const struct rp_at_job *job, unsigned char *sc
     m.blocks = take(scratch, &used, (keys / RP_ROW_BLOCK + 1) * RP_AT_QUERIES);
     m.keep = (uint32_t *)take(scratch, &used, (keys / 32 + 3) * RP_AT_QUERIES);
     if (job->backward) {
-        m.v_tiles = take(scratch, &used, keys * d);
+        m.v_tiles = take(scratch, &used, keys * d + RP_VW);
         m.dy_columns = take(scratch, &used, RP_AT_QUERIES * d);
         m.q_strips = take(scratch, &used, RP_AT_QUERIES * wide);
         m.dy_strips = take(scratch, &used, RP_AT_QUERIES * wide);
@@ -73,27 +73,40 @@ size_t RP_ISA_NAME(rp_at_lay_out)(const struct rp_at_job *job, unsigned char *sc
 
 /* ---- copies ---------------------------------------------------------------------------------- */
 
-/* Rows past the last repeat it. */
+/* Rows [row, row + RP_VW) of d values become columns: value i of them goes to to[i step], RP_VW
+ * floats, of which all after the first `lanes` may be written again. Rows past the last repeat it.
+ */
+RP_VEC_FN void turn_rows(const float *from, int64_t stride, int64_t row, int64_t rows, int d,
+                         float *to, int step, int lanes)
+{
+    for (int at = 0; at < d; at += RP_VW) {
+        int n = d - at < RP_VW ? d - at : RP_VW;
+        rp_vf x[RP_VW];
+        for (int r = 0; r < RP_VW; r++)
+            x[r] = rp_vload_lanes(from + rp_at_least(row + r, rows - 1) * stride + at, n);
+        rp_vtranspose(x);
+        for (int i = 0; i < n; i++, to += step) rp_vstore_lanes(to, x[i], lanes);
+    }
+}
+
+/* Where a tile is one vector, its stores run into the values behind it, which come later; the last
+ * ones of all into the room that rp_at_lay_out leaves. */
 void RP_ISA_NAME(rp_at_pack_tiles)(const float *from, int64_t stride, int64_t rows, int d,
                                    float *to)
 {
-    ptrdiff_t row[TILE_M], k[RP_ATTENTION_HEAD_MAX];
-    for (int i = 0; i < d; i++) k[i] = i;
-    for (int64_t r = 0; r < rows; r += TILE_M, to += TILE_M * (ptrdiff_t)d) {
-        for (int i = 0; i < TILE_M; i++) row[i] = rp_at_least(r + i, rows - 1) * stride;
-        RP_ISA_NAME(rp_gemm_pack_rows)(from, row, TILE_M, k, d, to);
-    }
+    for (int64_t r = 0; r < rows; r += TILE_M, to += TILE_M * (ptrdiff_t)d)
+        for (int v = 0; v < TILE_M; v += RP_VW) {
+            int lanes = TILE_M > RP_VW && TILE_M - v < RP_VW ? TILE_M - v : RP_VW;
+            turn_rows(from, stride, r + v, rows, d, to + v, TILE_M, lanes);
+        }
 }
 
 void RP_ISA_NAME(rp_at_pack_columns)(const float *from, int64_t stride, int64_t rows, int d,
                                      float *to)
 {
-    ptrdiff_t column[TILE_N], k[RP_ATTENTION_HEAD_MAX];
-    for (int i = 0; i < d; i++) k[i] = i;
-    for (int64_t r = 0; r < rows; r += TILE_N, to += TILE_N * (ptrdiff_t)d) {
-        for (int i = 0; i < TILE_N; i++) column[i] = rp_at_least(r + i, rows - 1) * stride;
-        RP_ISA_NAME(rp_gemm_pack_strip)(from, column, TILE_N, k, d, to);
-    }
+    for (int64_t r = 0; r < rows; r += TILE_N, to += TILE_N * (ptrdiff_t)d)
+        for (int v = 0; v < TILE_N; v += RP_VW)
+            turn_rows(from, stride, r + v, rows, d, to + v, TILE_N, RP_VW);
 }
 
 /* Values past d are 0; they are computed with and not stored. */

@@ -43,8 +43,9 @@ static void print_result(const struct rp_cli_apply *cli, const struct rp_tally *
     bool tokens = apply->shape.target == RP_TARGET_TOKENS;
     char *shown = rp_text_for_terminal(cli->run);
     struct rp_text text = {0};
-    printf("%s at step %llu\n%-12s %s, %lld %s\n%-12s %.6g\n", shown,
-           (unsigned long long)apply->step, "data", apply->what,
+    printf("%s at step %llu%s%s\n%-12s %s, %lld %s\n%-12s %.6g\n", shown,
+           (unsigned long long)apply->step, apply->weights ? ", weights: " : "",
+           apply->weights ? apply->weights : "", "data", apply->what,
            (long long)(tokens ? means->targets : apply->n_samples), tokens ? "tokens" : "samples",
            "loss", means->loss);
     if (tokens) printf("%-12s %.6g\n", "perplexity", means->perplexity);
@@ -90,6 +91,8 @@ static enum rp_status run(const struct rp_cli_args *args, json_t *result, struct
 static const struct rp_cli_option options[] = {
     {"--split", RP_CLI_TEXT, "train|valid|test", "which data of the spec (default: valid)"},
     {"--at", RP_CLI_TEXT, "best|last|STEP", "which checkpoint (default: last)"},
+    {"--weights", RP_CLI_TEXT, "ema|trained",
+     "of a run with train.ema: the averages (default), or the weights that were trained"},
     {"--data", RP_CLI_LIST, "DIR|FILE...",
      "a folder: where the run's data lies now; files: other data (images and labels, x and y, a "
      "table)"},

@@ -87,6 +87,8 @@ static const struct rp_cli_option options[] = {
      "where to write (default: csv on standard output); npy holds probabilities or values"},
     {"--overwrite", RP_CLI_FLAG, NULL, "replace the file of --out"},
     {"--at", RP_CLI_TEXT, "best|last|STEP", "which checkpoint (default: last)"},
+    {"--weights", RP_CLI_TEXT, "ema|trained",
+     "of a run with train.ema: the averages (default), or the weights that were trained"},
     {NULL, RP_CLI_FLAG, NULL, NULL},
 };
 

@@ -79,8 +79,22 @@ static enum rp_status open_run(struct rp_apply_state *state, const struct rp_app
     return rp_data_describe(state->spec, true, &state->shape, err);
 }
 
-static enum rp_status open_model(struct rp_apply_state *state, uint64_t step, uint64_t *found_step,
-                                 struct rp_error *err)
+/* The averages where the run keeps them, unless the weights that were trained are asked for. */
+static enum rp_status pick_weights(struct rp_apply *apply, const char *asked, struct rp_error *err)
+{
+    bool averages = apply->state->spec->train.ema_decay > 0;
+    if (asked && strcmp(asked, "ema") != 0 && strcmp(asked, "trained") != 0)
+        return rp_error_set(err, RP_STATUS_USAGE, "--weights %s: expected ema or trained", asked);
+    if (asked && strcmp(asked, "ema") == 0 && !averages)
+        return rp_error_set(err, RP_STATUS_USAGE,
+                            "%s keeps no averages of its weights: its spec has no train.ema",
+                            apply->state->run);
+    if (averages) apply->weights = asked ? asked : "ema";
+    return RP_STATUS_OK;
+}
+
+static enum rp_status open_model(struct rp_apply_state *state, bool trained, uint64_t step,
+                                 uint64_t *found_step, struct rp_error *err)
 {
     int threads = rp_env_threads(state->spec);
     struct rp_env_device_options device = {.threads = threads, .quiet = true};
@@ -91,6 +105,7 @@ static enum rp_status open_model(struct rp_apply_state *state, uint64_t step, ui
     RP_TRY(rp_plan_make_for(state->spec, &shape, threads, state->device->table, &state->plan, err));
     RP_TRY(rp_trainer_open_eval(state->spec, state->plan, state->data, state->device,
                                 &state->trainer, err));
+    state->trainer->trained_weights = trained;
     return rp_weights_restore_model(state->trainer, state->run, step, found_step, err);
 }
 
@@ -126,9 +141,11 @@ enum rp_status rp_apply_open(const struct rp_apply_options *options, struct rp_a
     state->run = rp_mem_copy_text(options->run);
     enum rp_status status;
     RP_TRY_GOTO(status, open_run(state, options, err), out);
+    RP_TRY_GOTO(status, pick_weights(apply, options->weights, err), out);
     RP_TRY_GOTO(status, rp_train_pick_step(state->run, options->at, &step, err), out);
     RP_TRY_GOTO(status, rp_apply_open_data(state, options, err), out);
-    RP_TRY_GOTO(status, open_model(state, step, &apply->step, err), out);
+    bool trained = apply->weights && strcmp(apply->weights, "trained") == 0;
+    RP_TRY_GOTO(status, open_model(state, trained, step, &apply->step, err), out);
     fill(apply, options);
     *out = apply;
     apply = NULL;

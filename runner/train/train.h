@@ -93,6 +93,7 @@ char *rp_train_folder(const struct rp_spec *spec);
 struct rp_apply_options {
     const char *run;
     const char *at;           /* best | last | STEP; NULL: last */
+    const char *weights;      /* ema | trained; NULL: ema where the run keeps averages */
     enum rp_split split;      /* of the run's own data */
     const char *data_folder;  /* where its relative paths start; NULL: where the run found it */
     const char *const *files; /* other data in place of the split, NULL-terminated; or NULL */
@@ -100,7 +101,8 @@ struct rp_apply_options {
 };
 /* What was opened; valid until rp_apply_close. */
 struct rp_apply {
-    uint64_t step; /* of the checkpoint */
+    uint64_t step;       /* of the checkpoint */
+    const char *weights; /* "ema", "trained"; NULL: the run keeps one set only */
     struct rp_data_shape shape;
     int64_t n_samples;
     int64_t width;      /* numbers that the model gives for a sample: a logit per class; 0: of a

@@ -29,6 +29,7 @@ struct rp_ahead {
  * step. */
 struct rp_trainer {
     bool eval_only; /* no gradients, no optimizer, no loader: what is only for training is NULL */
+    bool trained_weights; /* eval_only: not the averages of train.ema */
     const struct rp_spec *spec;
     const struct rp_plan *plan;
     const struct rp_model *model; /* plan's */
@@ -165,8 +166,9 @@ struct rp_weights_origin {
 RP_NODISCARD enum rp_status rp_weights_begin(struct rp_trainer *trainer, const char *run,
                                              uint64_t step, struct rp_weights_origin *origin,
                                              struct rp_error *err);
-/* The model alone, nothing of the optimizer: for evaluation. With train.ema these are the averages.
- * NO_CHECKPOINT when there is none at `step`; `*found_step` is the one loaded. */
+/* The model alone, nothing of the optimizer: for evaluation. With train.ema these are the averages,
+ * unless trained_weights is set. NO_CHECKPOINT when there is none at `step`; `*found_step` is the
+ * one loaded. */
 RP_NODISCARD enum rp_status rp_weights_restore_model(struct rp_trainer *trainer, const char *run,
                                                      uint64_t step, uint64_t *found_step,
                                                      struct rp_error *err);

@@ -107,7 +107,7 @@ enum rp_status rp_weights_restore_model(struct rp_trainer *t, const char *run, u
                               "%s holds no checkpoint yet; `reprise show %s` says why", run, run);
     for (int i = 0; status == RP_STATUS_OK && i < t->model->n_kept; i++) {
         const struct rp_model_tensor *kept = &t->model->kept[i];
-        bool average = t->spec->train.ema_decay > 0 && !kept->frozen;
+        bool average = t->spec->train.ema_decay > 0 && !kept->frozen && !t->trained_weights;
         char name[112];
         snprintf(name, sizeof name, "%s%s", kept->name, average ? ".ema" : "");
         status = rp_weights_load(t, average ? &checkpoint.optimizer : &checkpoint.model, name, i,

@@ -4,6 +4,7 @@ import struct
 
 import pytest
 
+import bpe_twin
 from reprise import SHARED, call, call_json, manifest, metric_lines, run
 
 MODEL = "{kind: gpt, layers: 1, heads: 2, width: 16, context: 16}"
@@ -85,6 +86,42 @@ def test_where_the_loss_does_not_count(tmp_path):
     call("rerun", tmp_path / "run", "--out", tmp_path / "again")
 
 
+def test_steps_without_a_target(tmp_path):
+    """Long prompts leave whole steps without one: their loss is 0, and nothing is divided by it."""
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps({"q": words(4) + str(i), "a": "!"}) + "\n" for i in range(40)))
+    spec = job(tmp_path / "p.yaml", "{format: jsonl, files: p.jsonl, prompt: q, response: a}")
+    call("run", spec, "--out", tmp_path / "run", "--set", "train.batch=1", "--set", "train.for=12 steps")
+    losses = [line["metrics"]["loss"] for line in metric_lines(tmp_path / "run") if line["split"] == "train"]
+    assert 0 < losses.count(0) < len(losses) == 12 and all(0 <= loss < 10 for loss in losses)
+
+
+def test_a_tokenizer(tmp_path):
+    """Text through a tokenizer is what `reprise tokenize` makes of it; another tokenizer is another run."""
+    twin = bpe_twin.Twin(bpe_twin.train(words().encode(), 20))
+    twin.save_pair(tmp_path / "bpe")
+    bpe_twin.Twin(bpe_twin.train(words().encode(), 19)).save_pair(tmp_path / "other")
+    (tmp_path / "in").mkdir()
+    for i in range(3):
+        (tmp_path / "in" / f"{i}.txt").write_text(words(150 + i))
+    lines = "".join(json.dumps({"text": words(150 + i)}) + "\n" for i in range(3))
+    (tmp_path / "in.jsonl").write_text(lines)
+    made = call_json("tokenize", "in", "--tokenizer", "bpe", "--out", "in.bin", cwd=tmp_path)
+    finals = [run(job(tmp_path / f"{i}.yaml", data), tmp_path / f"run{i}") for i, data in enumerate([
+        "{format: text, files: in, tokenizer: bpe}", "{format: jsonl, files: in.jsonl, tokenizer: bpe}",
+        f"{{format: tokens, files: in.bin, vocab: {made['vocabulary']}}}", "{format: text, files: in, tokenizer: other}"])]
+    assert finals[0] == finals[1] == finals[2] != finals[3]
+    assert sum(file["key"].startswith("data.train.tokenizer[") for file in manifest(tmp_path / "run0")["data"]) == 2
+    call("rerun", tmp_path / "run0", "--out", tmp_path / "again")
+    metrics = call_json("eval", tmp_path / "run0")["metrics"]
+    assert metrics["bits_per_byte"] > 0 and "bits_per_byte" not in call_json("eval", tmp_path / "run2")["metrics"]
+    (tmp_path / "bpe" / "merges.txt").write_text((tmp_path / "other" / "merges.txt").read_text())
+    _, err = call("eval", tmp_path / "run0", expect=4)
+    assert "merges.txt is not the data.train.tokenizer[1] of this run" in err
+    _, err = call("run", job(tmp_path / "none.yaml", "{format: text, files: in, tokenizer: nowhere}"), "--out",
+                  tmp_path / "none", expect=4)
+    assert "nowhere" in err and err.count("reprise: error: ") == 1
+
+
 def test_length_in_tokens(tmp_path):
     (tmp_path / "a.txt").write_text(words())
     spec = job(tmp_path / "a.yaml", "{format: text, files: a.txt}")
@@ -105,6 +142,10 @@ def test_eval_of_other_text_and_no_predict(tmp_path):
     assert call_json("eval", tmp_path / "run", "--split", "train")["tokens"] == round(0.8 * len(words())) - 1
     _, err = call("eval", tmp_path / "run", "--data", tmp_path / "c.txt", expect=4)
     assert "byte 3 (e9) is not UTF-8" in err
+    (tmp_path / "d.jsonl").write_text('{"text": "one"}\n{"text": "and two"}\n')
+    assert call_json("eval", tmp_path / "run", "--data", tmp_path / "d.jsonl")["tokens"] == 3 + 1 + 7 - 1
+    assert call_json("eval", tmp_path / "run", "--data", tmp_path / "b.txt", tmp_path / "a.txt")["tokens"] == \
+        len(words(20)) + len(words())
     _, err = call("predict", tmp_path / "run", "--data", tmp_path / "b.txt", expect=2)
     assert "is a language model" in err and err.count("reprise: error: ") == 1
 

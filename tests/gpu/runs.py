@@ -49,6 +49,20 @@ train:
 eval: {every: 20 steps}
 checkpoint: {every: 20 steps}
 """
+MUON = """reprise: 1
+name: muon
+seed: 13
+data:
+  train: {format: synthetic, task: digits, samples: 100}
+  valid: {fraction: 0.2}
+model: {kind: mlp, hidden: [40, 24, 30], activation: gelu}
+train:
+  for: 4 steps
+  batch: 16
+  optimizer: {kind: muon, lr: 0.02, adamw_lr: 1.0e-3, weight_decay: 0.1}
+  ema: {decay: 0.9}
+checkpoint: {every: 2 steps}
+"""
 GPU, CPU = ("--set", "resources.device=cuda"), ("--set", "resources.device=cpu")
 
 
@@ -136,6 +150,7 @@ def jobs(quick):
     yield from rp.MODELS.items()
     yield from rp.TEXT_MODELS.items()
     yield "regression", REGRESSION
+    yield "muon", MUON
     if not quick:
         yield "resnet20", RESNET20
 

@@ -409,9 +409,9 @@ static void add_muon(struct op_cases *cases, int64_t rows, int64_t columns, int 
         struct op_case *c = case_add(cases, RP_OP_muon);
         c->update = update_scalars;
         c->update.beta1 = 0.95f, c->update.one_minus_beta1 = 0.05f;
-        c->control = (struct rp_control){.norm = 3, .factor = 0.37f, .apply = kind < 2};
+        c->control = (struct rp_control){.norm = 3, .factor = 0.37f, .apply = kind != 1};
         c->call.params.optim =
-            (struct rp_optim_params){.nesterov = kind == 1, .scale = 1.5f, .tensor_number = 12};
+            (struct rp_optim_params){.nesterov = kind == 2, .scale = 1.5f, .tensor_number = 12};
         for (int i = 0; i < 3; i++) {
             if (kernel > 1)
                 IN(c, i, FILL_RANDOM, rows, kernel, kernel, columns);
@@ -471,6 +471,7 @@ struct model_sizes {
     int64_t rows, classes;                        /* cross entropy */
     int64_t texts, context, vocabulary, embedded; /* language models */
     int64_t attention[5];
+    int64_t head[5]; /* language model: samples, tokens, width, classes, rows of logits kept */
 };
 
 static const struct model_sizes cpu_sizes = {
@@ -492,7 +493,8 @@ static const struct model_sizes cpu_sizes = {
     .context = 128,
     .vocabulary = 50257,
     .embedded = 768,
-    .attention = {12, 256, 6, 6, 64}};
+    .attention = {12, 256, 6, 6, 64},
+    .head = {8, 32, 768, 8192, 128}};
 
 /* Beyond the caches of a GPU: GPT-2's vocabulary, parameters of the 124M model. */
 static const struct model_sizes gpu_sizes = {
@@ -514,7 +516,8 @@ static const struct model_sizes gpu_sizes = {
     .context = 1024,
     .vocabulary = 50257,
     .embedded = 768,
-    .attention = {8, 1024, 12, 12, 64}};
+    .attention = {8, 1024, 12, 12, 64},
+    .head = {8, 1024, 768, 50257, 4096}};
 
 static void add_model_cases(struct op_cases *cases, const struct model_sizes *s)
 {
@@ -541,6 +544,7 @@ static void add_model_cases(struct op_cases *cases, const struct model_sizes *s)
         c->classes = s->classes;
         case_set_rows(c, s->rows, 8, 1);
     }
+    cases_add_lm_loss_model(cases, s->head);
     for (int i = 0; i < 2; i++) {
         c = case_add(cases, i == 0 ? RP_OP_mse : RP_OP_mse_dx);
         for (int j = 0; j < 2; j++) IN(c, j, FILL_RANDOM, s->elements / 1024, 1024);
@@ -584,6 +588,7 @@ void cases_make(struct op_cases *cases)
     cases_add_attention(cases);
     cases_add_language(cases);
     add_loss_cases(cases);
+    cases_add_lm_loss(cases);
     add_update_cases(cases);
     add_large_cases(cases);
 }

@@ -31,4 +31,9 @@ void cases_add_attention(struct op_cases *cases);
 /* Sizes of a real model: samples, tokens, heads, kv_heads, head_dim. */
 void cases_add_attention_model(struct op_cases *cases, const int64_t sizes[5]);
 
+/* cases_lm_loss.c */
+void cases_add_lm_loss(struct op_cases *cases);
+/* Samples, tokens, width, classes, rows of logits that are kept. */
+void cases_add_lm_loss_model(struct op_cases *cases, const int64_t sizes[5]);
+
 #endif

@@ -106,66 +106,12 @@ static void add_small_cases(struct op_cases *cases)
         add_swiglu(cases, gates[i][0], gates[i][1], gates[i][2]);
 }
 
-/* ---- the head and its loss --------------------------------------------------------------------
- */
-
-struct lm_shape {
-    int64_t n, t, width, classes, kept; /* kept: rows of logits, 0: the shape function's choice */
-    int columns, shards, parts;
-};
-
-static void add_lm_loss(struct op_cases *cases, const struct lm_shape *s, float smoothing)
-{
-    struct rp_loss_params params = {.label_smoothing = smoothing, .columns = s->columns};
-    struct op_case *c = case_add(cases, RP_OP_lm_loss);
-    IN(c, 0, FILL_RANDOM, s->n, s->t, s->width);
-    IN(c, 1, FILL_RANDOM, s->classes, s->width);
-    IN(c, 2, FILL_TOKENS, s->n, s->t);
-    if (s->kept) OUT(c, 3, s->kept, s->classes);
-    c->classes = s->classes;
-    c->call.params.loss = params;
-    case_set_rows(c, s->n, s->shards, 1);
-    case_add_unwanted(cases, 1 << 2 | 1 << 3); /* evaluation */
-
-    for (int cut = 1; cut <= s->parts; cut += s->parts > 1 ? s->parts - 1 : 1) {
-        c = case_add(cases, RP_OP_lm_loss_dxw);
-        IN(c, 0, FILL_RANDOM, s->n, s->t, s->width);
-        IN(c, 1, FILL_RANDOM, s->classes, s->width);
-        IN(c, 2, FILL_TOKENS, s->n, s->t);
-        IN(c, 3, FILL_POSITIVE, s->n * s->t, 2);
-        /* Each part keeps the logits of all its rows: random ones are none that it could make. */
-        IN(c, 4, FILL_RANDOM, cut > 1 || !s->kept ? s->n * s->t : s->kept, s->classes);
-        c->classes = s->classes;
-        c->call.params.loss = params;
-        c->whole = 1 << 1;
-        case_set_rows(c, s->n, cut > 1 ? 1 : s->shards, cut);
-        if (smoothing != 0) continue;
-        case_add_unwanted(cases, 1 << 0);
-        case_add_unwanted(cases, 1 << 1);
-    }
-}
-
-static void add_lm_loss_cases(struct op_cases *cases)
-{
-    static const struct lm_shape shapes[] = {
-        {1, 1, 1, 1, 0, 0, 1, 1},       {2, 3, 5, 7, 1, 0, 2, 2},
-        {8, 2, 3, 65, 5, 0, 4, 3},      {3, 7, 33, 256, 8, 0, 1, 3},
-        {4, 5, 9, 1030, 6, 1024, 2, 2}, {2, 9, 16, 5000, 7, 2048, 2, 2},
-        {5, 230, 4, 70, 1000, 0, 1, 2}, {1, 5, 1030, 40, 2, 0, 1, 1},
-        {4, 25, 2, 30, 40, 0, 2, 3},
-    };
-    for (size_t i = 0; i < RP_COUNT(shapes); i++)
-        for (int smooth = 0; smooth < 2; smooth++)
-            add_lm_loss(cases, &shapes[i], smooth ? 0.1f : 0);
-}
-
 /* ---- all --------------------------------------------------------------------------------------
  */
 
 void cases_add_language(struct op_cases *cases)
 {
     add_small_cases(cases);
-    add_lm_loss_cases(cases);
 }
 
 void cases_add_language_model(struct op_cases *cases, int64_t texts, int64_t context,

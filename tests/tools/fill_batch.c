@@ -25,7 +25,7 @@ int main(int argc, char **argv)
     int64_t row = shape->dims[0] * (shape->n_dims == 3 ? shape->dims[1] * shape->dims[2] : 1);
     uint64_t first = strtoull(argv[3], NULL, 10);
     int64_t n = strtoll(argv[4], NULL, 10);
-    float *x = RP_NEW_ARRAY(float, n *row), *y = RP_NEW_ARRAY(float, n *(shape->n_values + 1));
+    float *x = RP_NEW_ARRAY(float, n *row), *y = RP_NEW_ARRAY(float, n *(shape->n_values + row));
     if (strcmp(argv[2], "train") == 0)
         rp_data_fill_train(data, first, n, x, y);
     else

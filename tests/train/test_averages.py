@@ -13,7 +13,16 @@ SPEC = rp.DIGITS_MLP.replace("  clip_norm: 1.0\n", f"  clip_norm: 1.0\n  ema: {{
 BATCH_NORM = rp.RESNET.replace("checkpoint: {every: 3 steps}", "checkpoint: {every: 1 step, keep: {last: 100}}").replace(
     "  shards: 4\n", f"  shards: 4\n  ema: {{decay: {DECAY}}}\n")
 MUON = SPEC.replace("{kind: adamw, lr: 1.0e-3, weight_decay: 0.05}", "{kind: muon, lr: 0.01, adamw_lr: 1.0e-3, weight_decay: 0.05}")
-SPECS = {"mlp": SPEC, "batch norm": BATCH_NORM, "muon": MUON}
+GPT = rp.TINY_GPT2.replace("{kind: adamw, lr: 3.0e-3, betas: [0.9, 0.95], weight_decay: 0.1, decay: matrices}",
+                           "{kind: muon, lr: 0.02, adamw_lr: 3.0e-3, weight_decay: 0.1, no_decay: [wte.*, wpe.*]}").replace(
+    "  clip_norm: 1.0\n", f"  clip_norm: 1.0\n  ema: {{decay: {DECAY}}}\n").replace("{every: 3 steps, keep: {last: 4,", "{every: 1 step, keep: {last: 100,")
+SPECS = {"mlp": SPEC, "batch norm": BATCH_NORM, "muon": MUON, "gpt": GPT}
+
+
+def write(folder, text):
+    """The spec, and beside it the text that a language model learns from."""
+    rp.write_texts(folder)
+    return rp.write(folder, text)
 
 
 def tensors(run, step, file):
@@ -29,7 +38,7 @@ def tensors(run, step, file):
 @pytest.fixture(scope="module", params=list(SPECS))
 def averaged(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("averaged")
-    spec = rp.write(folder, SPECS[request.param])
+    spec = write(folder, SPECS[request.param])
     return spec, folder / "run", rp.run(spec, folder / "run")
 
 
@@ -58,7 +67,7 @@ def test_it_touches_nothing_else(averaged, tmp_path):
     """The weights are those of a run without averages; the digests are not."""
     spec, run, final = averaged
     text = "".join(line for line in spec.read_text().splitlines(True) if "ema:" not in line)
-    plain = rp.write(tmp_path, text)
+    plain = write(tmp_path, text)
     assert rp.run(plain, tmp_path / "run") != final
     a, b = tensors(run, 8, "model"), tensors(tmp_path / "run", 8, "model")
     assert all(np.array_equal(a[name], b[name]) for name in a)
@@ -85,18 +94,26 @@ def test_evaluations_use_the_averages(averaged, tmp_path):
     last = [line["metrics"]["loss"] for line in rp.metric_lines(run) if line["split"] == "valid"][-1]
     assert rp.call_json("eval", run)["metrics"]["loss"] == last
     text = "".join(line for line in spec.read_text().splitlines(True) if "ema:" not in line)
-    rp.run(rp.write(tmp_path, text), tmp_path / "run")
-    assert rp.call_json("eval", tmp_path / "run")["metrics"]["loss"] != last
+    plain = tmp_path / "run"
+    rp.run(write(tmp_path, text), plain)
+    trained = rp.call_json("eval", plain)["metrics"]["loss"]
+    assert trained != last
+    assert rp.call_json("eval", run, "--weights", "ema")["metrics"]["loss"] == last
+    result = rp.call_json("eval", run, "--weights", "trained")
+    assert result["metrics"]["loss"] == trained and result["weights"] == "trained"
+    assert rp.call_json("eval", plain, "--weights", "trained")["metrics"]["loss"] == trained
+    for folder, weights, words in ((plain, "ema", "train.ema"), (run, "model", "trained")):
+        _, err = rp.call("eval", folder, "--weights", weights, expect=2)
+        assert words in err
 
 
 def test_training_longer_goes_on_with_the_averages(averaged, tmp_path):
     spec, run, _ = averaged
     steps = max(int(p.name[5:]) for p in (run / "checkpoints").iterdir() if p.name.startswith("step-"))
     origin = f"init_from: {{run: {run}, load: all}}"
-    text = spec.read_text().replace("model: {kind: mlp", f"model: {{{origin}, kind: mlp").replace(
-        "model:\n", f"model:\n  {origin}\n")
+    text = spec.read_text().replace("model: {", f"model: {{{origin}, ").replace("model:\n", f"model:\n  {origin}\n")
     assert origin in text
-    rp.run(rp.write(tmp_path, text), tmp_path / "run", "--set", "train.for=5 steps")
+    rp.run(write(tmp_path, text), tmp_path / "run", "--set", "train.for=5 steps")
     before = tensors(run, steps, "optimizer")
     after, model = tensors(tmp_path / "run", 1, "optimizer"), tensors(tmp_path / "run", 1, "model")
     for name, value in model.items():
@@ -107,7 +124,7 @@ def test_training_longer_goes_on_with_the_averages(averaged, tmp_path):
 
 def test_who_is_under_muon(tmp_path):
     """The last matrix and every bias have adamw's two states; `adamw_for` moves another one there, and changes its bits."""
-    spec = rp.write(tmp_path, MUON)
+    spec = write(tmp_path, MUON)
     states = {}
     for name, more in {"plain": [], "moved": ["--set", "train.optimizer.adamw_for=[layers.1.*]"],
                        "scale": ["--set", "train.optimizer.scale=rms"]}.items():
@@ -127,7 +144,7 @@ def test_who_is_under_muon(tmp_path):
 
 
 def test_no_decay(tmp_path):
-    spec = rp.write(tmp_path, rp.DIGITS_MLP)
+    spec = write(tmp_path, rp.DIGITS_MLP)
     runs = {}
     for name, value in {"all": "[]", "none": "[layers.*]", "some": "[layers.1.weight]"}.items():
         runs[name] = tmp_path / name

@@ -160,8 +160,9 @@ static void test_language_shapes(void)
     CHECK_OK(rp_op_shape(&call, &err), &err);
     CHECK_INT(rp_tensor_elements(&call.out[0]), 3 * 8 * 16);
     call.in[2] = F32(7, 16); /* fewer positions than tokens */
-    CHECK_STATUS(rp_op_shape(&call, &err), RP_STATUS_USAGE, &err);
+    CHECK_INT(rp_op_shape(&call, &err), RP_STATUS_USAGE);
     CHECK(strstr(err.text, "8 tokens") && strstr(err.text, "7 positions"));
+    rp_error_clear(&err);
     call.in[2] = F32(8, 15);
     CHECK_STATUS(rp_op_shape(&call, &err), RP_STATUS_USAGE, &err);
     call.in[2].n_dims = 0;
