@@ -17,6 +17,7 @@ struct rp_data_shape {
     int64_t n_classes;        /* classification */
     int64_t n_values;         /* regression: width of y */
     int64_t n_train, n_valid; /* samples in each split, after valid.fraction */
+    bool mixes;               /* training targets are two classes and a weight: mixup, cutmix */
 };
 
 /* One file as found: for the manifest, the lock, and the numeric digest (hash and size only). */
@@ -88,7 +89,8 @@ void rp_data_canonical(const struct rp_data *data, bool valid_counts, struct rp_
 uint64_t rp_data_bytes(const struct rp_data *data); /* memory held */
 
 /* Samples of positions [position, position + n) of the training order, transformed:
- * x (n, dims...) f32, y (n) i32 class or (n, n_values) f32. Thread-safe, pure. */
+ * x (n, dims...) f32, y (n) i32 class or (n, n_values) f32; where the shape says `mixes` y is (n,
+ * 3) i32: class a, class b, weight of a in 2^-24. Thread-safe, pure. */
 void rp_data_fill_train(const struct rp_data *data, uint64_t position, int64_t n, float *x,
                         void *y);
 /* Samples [first, first + n) of a split in file order, with the fixed transforms only. */

@@ -53,7 +53,7 @@ static size_t x_bytes(const struct rp_data_shape *shape, int64_t n_samples)
 
 static size_t y_bytes(const struct rp_data_shape *shape, int64_t n_samples)
 {
-    int64_t width = shape->target == RP_TARGET_CLASSES ? 1 : shape->n_values;
+    int64_t width = shape->target != RP_TARGET_CLASSES ? shape->n_values : shape->mixes ? 3 : 1;
     return align64((size_t)(n_samples * width) * sizeof(float));
 }
 

@@ -102,7 +102,9 @@ enum rp_transform_kind {
     RP_TRANSFORM_RANDOM_RESIZED_CROP,
     RP_TRANSFORM_RANDOM_ROTATION,
     RP_TRANSFORM_COLOR_JITTER,
-    RP_TRANSFORM_CUTOUT
+    RP_TRANSFORM_CUTOUT,
+    RP_TRANSFORM_MIXUP, /* from here on: last in the list, they mix two samples */
+    RP_TRANSFORM_CUTMIX
 };
 struct rp_spec_transform {
     enum rp_transform_kind kind;
@@ -111,7 +113,8 @@ struct rp_spec_transform {
         std[RP_SPEC_MAX_CHANNELS]; /* normalize: n_channels of them, 1 or one per channel */
     int n_channels;
     int padding; /* random_crop: zero padding on each side, crop back to the size */
-    float p;     /* random_flip, cutout: probability */
+    float p;     /* random_flip, cutout, mixup, cutmix: probability */
+    float alpha; /* mixup, cutmix */
     int size[2]; /* cutout: [h, w] */
     /* What is drawn from: resized crop (part of the area, width / height), rotation (0: degrees),
      * jitter (factors of brightness, contrast, saturation; equal: off). */
