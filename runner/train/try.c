@@ -335,6 +335,7 @@ static enum rp_status try_it(struct parent *p, struct rp_try_result *result, str
                 (unsigned long long)result->n_tried);
     status = second_process(p, first, result, err);
     result->free_bytes = rp_sys_free_space(p->folder);
+    result->quota = rp_sys_quota(p->folder);
 out:
     rp_mem_free(first);
     return status;
