@@ -202,7 +202,8 @@ RP_NUM_FN uint32_t rp_reduce64(double x, double *t)
     return (uint32_t)rp_double_bits(shifted);
 }
 
-/* For schedules and tables made on the host: |x| < 2^20, error about 1 ulp of fp64 away from zeros.
+/* For schedules and tables made on the host, angles of places: |x| < 2^20, error about 1 ulp of
+ * fp64 away from zeros.
  */
 RP_NUM_FN double rp_sin64(double x)
 {
@@ -215,6 +216,14 @@ RP_NUM_FN double rp_cos64(double x)
     double t;
     uint32_t n = rp_reduce64(x, &t);
     return rp_sin_quadrant(t, n + 1);
+}
+
+/* The angle by which rope turns pair i of a head of `head_dim` at `place`: kernels/README.md
+ * chapter 14. */
+RP_NUM_FN double rp_rope_angle(float base, int head_dim, int i, int64_t place)
+{
+    double part = (double)(2 * i) / (double)head_dim;
+    return (double)place * rp_exp64(-part * rp_log64((double)base));
 }
 
 /* |x| = n pi/2 + t for a float of 2^19 or more. |x| is a 24-bit integer m times 2^e; m times the

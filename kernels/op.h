@@ -106,6 +106,8 @@ struct rp_dropout_params {
 };
 struct rp_loss_params {
     float label_smoothing;
+    int columns; /* lm_loss_dxw: logits of so many classes at once, a multiple of 1024; 0: the
+                    device's choice. Memory and speed only */
 };
 struct rp_clip_params {
     double max_norm; /* 0: only the norm and the finite flag */

@@ -1,9 +1,8 @@
 /* cross_entropy.c - the loss on classes and its gradient on the CPU, row by row. README.md
  * chapter 10.
  */
+#include "cpu/classes.h"
 #include "cpu/parallel.h"
-#include "cpu/rsum.h"
-#include "numerics.h"
 
 struct ce_job {
     const float *logits;   /* (rows, C) */
@@ -53,52 +52,6 @@ static struct ce_target target_of(const struct ce_job *job, int64_t row)
                               .legal = legal};
 }
 
-/* The greatest element; NaN ones are passed over. A maximum is the same in any order. */
-static float row_maximum(const float *x, int64_t n)
-{
-    rp_vf best = rp_vset(rp_float_of_bits(0xff800000u));
-    for (int64_t i = 0; i < n; i += RP_VW) {
-        int64_t lanes = n - i < RP_VW ? n - i : RP_VW;
-        rp_vf v = rp_vload_lanes(x + i, lanes);
-        best = rp_vselect((v > best) & rp_vfirst(lanes), v, best);
-    }
-    float lane[RP_VW];
-    rp_vstore(lane, best);
-    for (int i = 1; i < RP_VW; i++) lane[0] = lane[i] > lane[0] ? lane[i] : lane[0];
-    return lane[0];
-}
-
-struct ce_row {
-    const float *x;
-    float *e; /* keeps exp(x - maximum), or NULL */
-    float maximum;
-};
-
-RP_VEC_FN rp_vf exp_term(const void *arg, int64_t i, int64_t lanes, rp_vf acc)
-{
-    const struct ce_row *row = arg;
-    return acc + rp_vexp(rp_vload_lanes(row->x + i, lanes) - rp_vset(row->maximum));
-}
-
-RP_VEC_FN rp_vf exp_keep_term(const void *arg, int64_t i, int64_t lanes, rp_vf acc)
-{
-    const struct ce_row *row = arg;
-    rp_vf e = rp_vexp(rp_vload_lanes(row->x + i, lanes) - rp_vset(row->maximum));
-    rp_vstore_lanes(row->e + i, e, lanes);
-    return acc + e;
-}
-
-/* Classes that stand before the target; a NaN counts as before. */
-static int32_t row_rank(const float *x, int64_t n, int64_t target)
-{
-    int32_t rank = 0;
-    for (int64_t j = 0; j < n; j++) {
-        bool after = x[j] < x[target] || (x[j] == x[target] && j > target);
-        rank += j != target && !after;
-    }
-    return rank;
-}
-
 static void row_loss(const struct ce_job *job, int64_t row)
 {
     int64_t n = job->n_cols;
@@ -109,20 +62,14 @@ static void row_loss(const struct ce_job *job, int64_t row)
         if (job->rank) job->rank[row] = (int32_t)n;
         return;
     }
-    struct ce_row one = {.x = x, .maximum = row_maximum(x, n)};
-    double lse = (double)one.maximum + rp_log64((double)rp_rsum(n, exp_term, &one));
+    struct rp_classes one = {.x = x, .n = n, .maximum = rp_classes_maximum(x, n)};
+    float sum = rp_rsum(n, rp_classes_exp_term, &one);
     double at_target = (double)x[target.a];
     if (job->mixed)
         at_target =
             (double)target.weight_a * at_target + (double)target.weight_b * (double)x[target.b];
-    double loss = lse - at_target;
-    if (job->smoothing != 0.0f) {
-        double mean = (double)rp_rsum(n, rp_rsum_plain_term, x) / (double)n;
-        double smoothing = (double)job->smoothing;
-        loss = (1.0 - smoothing) * loss + smoothing * (lse - mean);
-    }
-    job->loss[row] = (float)loss;
-    if (job->rank) job->rank[row] = row_rank(x, n, target.a);
+    job->loss[row] = rp_classes_loss_at(&one, sum, at_target, job->smoothing);
+    if (job->rank) job->rank[row] = rp_classes_rank(x, n, target.a);
 }
 
 static void row_gradient(const struct ce_job *job, int64_t row)
@@ -130,8 +77,9 @@ static void row_gradient(const struct ce_job *job, int64_t row)
     int64_t n = job->n_cols;
     struct ce_target target = target_of(job, row);
     const float *x = job->logits + row * n;
-    struct ce_row one = {.x = x, .e = job->dx + row * n, .maximum = row_maximum(x, n)};
-    rp_vf sum = rp_vset(rp_rsum(n, exp_keep_term, &one));
+    struct rp_classes one = {
+        .x = x, .n = n, .e = job->dx + row * n, .maximum = rp_classes_maximum(x, n)};
+    rp_vf sum = rp_vset(rp_rsum(n, rp_classes_keep_term, &one));
     float rest = 1.0f - job->smoothing, off = job->smoothing / (float)n, at_a = 0, at_b = 0;
     if (target.legal) {
         bool one_class = target.a == target.b;

@@ -57,7 +57,9 @@ static enum rp_status check_shapes(const struct rp_spec *spec, const char **left
     struct rp_plan *plan = NULL;
     RP_TRY(rp_data_describe(spec, false, &shape, err));
     if (shape.n_train < 0 || (shape.target == RP_TARGET_CLASSES && shape.n_classes < 0)) {
-        *left_out = "shapes (csv is read in full by `plan` and `run`)";
+        *left_out = shape.target == RP_TARGET_TOKENS
+                        ? "shapes (text becomes tokens in `plan` and `run`)"
+                        : "shapes (csv is read in full by `plan` and `run`)";
         return RP_STATUS_OK;
     }
     enum rp_status status = rp_plan_make(spec, &shape, rp_env_threads(spec), &plan, err);

@@ -27,7 +27,9 @@ struct rp_data_set {
     char **class_names; /* (n_classes) or NULL */
     void *map;          /* packed: the file, in which u8 lies then; NULL: u8 is owned */
     uint64_t map_bytes;
-    char **columns; /* (row) names of the features, or NULL */
+    char **columns;                /* (row) names of the features, or NULL */
+    struct rp_data_tokens *tokens; /* target TOKENS: what windows are cut from, else NULL; n counts
+                                    * windows as evaluation does, row is the context */
 };
 void rp_data_set_release(struct rp_data_set *set);
 uint64_t rp_data_set_bytes(const struct rp_data_set *set);
@@ -49,9 +51,15 @@ struct rp_data_source {
     int n_files;
     const char *const *class_names; /* csv: words that already have a number (of train), or NULL */
     int64_t n_class_names;
-    const char *const *columns; /* csv: the features wanted, NULL-terminated, or NULL: all */
-    bool without_targets;       /* labels and values are not read and may be missing */
+    const char *const *columns;  /* csv: the features wanted, NULL-terminated, or NULL: all */
+    bool without_targets;        /* labels and values are not read and may be missing */
+    struct rp_spec_file *listed; /* files, those in folders included (listing.c); NULL: as in the
+                                  * data set. Owned, as is each path */
+    int n_listed;
+    int64_t vocab; /* tokens: the model, or data.train, knows so many; 0: not known */
 };
+/* File `index` of the source: its path as messages name it, its place in the spec, its hash. */
+const struct rp_spec_file *rp_data_source_file(const struct rp_data_source *source, int index);
 
 /* A failure of file `index` of the source: "path: message", at the file's place in the spec, status
  * DATA. */
@@ -72,6 +80,12 @@ RP_NODISCARD enum rp_status rp_data_read_npz(struct rp_data_source *source, stru
                                              struct rp_error *err);
 RP_NODISCARD enum rp_status rp_data_read_packed(struct rp_data_source *source,
                                                 struct rp_data_set *set, struct rp_error *err);
+RP_NODISCARD enum rp_status rp_data_read_text(struct rp_data_source *source,
+                                              struct rp_data_set *set, struct rp_error *err);
+RP_NODISCARD enum rp_status rp_data_read_tokens(struct rp_data_source *source,
+                                                struct rp_data_set *set, struct rp_error *err);
+RP_NODISCARD enum rp_status rp_data_read_jsonl(struct rp_data_source *source,
+                                               struct rp_data_set *set, struct rp_error *err);
 RP_NODISCARD enum rp_status rp_data_make_synthetic(struct rp_data_source *source,
                                                    struct rp_data_set *set, struct rp_error *err);
 
@@ -181,8 +195,9 @@ struct rp_data {
     uint64_t seed;
     struct rp_data_shape shape;
     struct rp_data_set train, valid, test; /* n == 0: absent */
-    bool split;                            /* train and valid are both part of `train` */
-    uint32_t *train_index, *valid_index;   /* split: sample numbers in file order */
+    int64_t train_tokens; /* windows: of the tokens of `train` the first so many are trained on */
+    bool split;           /* train and valid are both part of `train` */
+    uint32_t *train_index, *valid_index; /* split: sample numbers in file order */
     struct rp_data_transforms transforms;
     struct rp_data_file *files;
     int n_files;

@@ -58,7 +58,7 @@ static const struct rp_data_known *find_known(const struct rp_data_stream *strea
 static enum rp_status open_file(struct rp_data_stream *stream, struct rp_error *err)
 {
     struct rp_data_source *source = stream->source;
-    const struct rp_spec_file *file = &source->dataset->files[stream->index];
+    const struct rp_spec_file *file = rp_data_source_file(source, stream->index);
     char *relative = rp_spec_path(source->spec, file->path);
     stream->path = rp_sys_absolute(relative);
     rp_mem_free(relative);
@@ -256,7 +256,7 @@ static enum rp_status check_hash(struct rp_data_stream *stream, enum rp_status s
                                  struct rp_error *err)
 {
     struct rp_data_source *source = stream->source;
-    const struct rp_spec_file *file = &source->dataset->files[stream->index];
+    const struct rp_spec_file *file = rp_data_source_file(source, stream->index);
     if (!file->has_sha256 || rp_sha256_equal(&file->sha256, &stream->sha256)) return status;
     char want[RP_SHA256_HEX], got[RP_SHA256_HEX];
     rp_sha256_hex(&file->sha256, want);

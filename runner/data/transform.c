@@ -48,6 +48,10 @@ enum rp_status rp_data_transforms_check(const struct rp_spec *spec, const struct
 {
     for (int i = 0; i < spec->n_transforms; i++) {
         const struct rp_spec_transform *transform = &spec->transform[i];
+        if (set->tokens)
+            return rp_spec_fail(spec, transform->at, RP_STATUS_USAGE, err,
+                                "transforms are for numbers, and this data is text: leave "
+                                "`transform` out");
         if (transform->kind == RP_TRANSFORM_NORMALIZE) {
             if (transform->n_channels > 1 && transform->n_channels != channels_of(set))
                 return rp_spec_fail(spec, transform->at, RP_STATUS_USAGE, err,

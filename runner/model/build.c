@@ -15,22 +15,23 @@ static void add_inputs(struct rp_builder *b, struct rp_flow *flow)
     const struct rp_data_shape *data = b->data;
     int64_t n = b->rows.n_samples;
     graph->input = rp_graph_add_tensor(graph, RP_ROLE_INPUT, nowhere, "x");
+    bool classes = data->target == RP_TARGET_CLASSES, tokens = data->target == RP_TARGET_TOKENS;
     struct rp_tensor *x = &graph->tensor[graph->input].shape;
+    x->dtype = tokens ? RP_DTYPE_I32 : RP_DTYPE_F32;
     x->n_dims = 1 + data->n_dims;
     x->dims[0] = n;
     memcpy(&x->dims[1], data->dims, (size_t)data->n_dims * sizeof x->dims[0]);
     graph->target = rp_graph_add_tensor(graph, RP_ROLE_TARGET, nowhere, "y");
     struct rp_tensor *y = &graph->tensor[graph->target].shape;
-    bool classes = data->target == RP_TARGET_CLASSES, mixed = b->training && data->mixes;
-    y->dtype = classes ? RP_DTYPE_I32 : RP_DTYPE_F32;
+    bool mixed = b->training && data->mixes;
+    y->dtype = classes || tokens ? RP_DTYPE_I32 : RP_DTYPE_F32;
     y->n_dims = classes && !mixed ? 1 : 2;
     y->dims[0] = n;
-    y->dims[1] = mixed ? 3 : classes ? 0 : data->n_values;
+    y->dims[1] = mixed ? 3 : classes ? 0 : tokens ? data->dims[0] : data->n_values;
     *flow = (struct rp_flow){.tensor = graph->input};
 }
 
-/* Loss per sample, and its sum in training. */
-static enum rp_status add_loss(struct rp_builder *b, const struct rp_flow *flow)
+static enum rp_status add_plain_loss(struct rp_builder *b, const struct rp_flow *flow)
 {
     struct rp_graph *graph = b->graph;
     bool classes = b->spec->train.loss == RP_LOSS_CROSS_ENTROPY;
@@ -46,7 +47,16 @@ static enum rp_status add_loss(struct rp_builder *b, const struct rp_flow *flow)
     graph->rank_rows = RP_GRAPH_NO_TENSOR;
     if (classes && !mixed)
         node.out[1] = graph->rank_rows = rp_graph_add_tensor(graph, RP_ROLE_RESULT, at, "rank");
-    RP_TRY(rp_builder_add_node(b, &node, at, "loss"));
+    return rp_builder_add_node(b, &node, at, "loss");
+}
+
+/* Loss per sample, of tokens one each; and its sum in training. */
+static enum rp_status add_loss(struct rp_builder *b, const struct rp_flow *flow)
+{
+    struct rp_graph *graph = b->graph;
+    struct rp_spec_place at = b->spec->model.at;
+    bool tokens = b->data->target == RP_TARGET_TOKENS;
+    RP_TRY(tokens ? rp_builder_add_head(b, flow) : add_plain_loss(b, flow));
     graph->loss_sum = RP_GRAPH_NO_TENSOR;
     if (!b->training) return RP_STATUS_OK;
     struct rp_graph_node sum = rp_graph_node_new(RP_OP_sum_rows);
@@ -57,7 +67,12 @@ static enum rp_status add_loss(struct rp_builder *b, const struct rp_flow *flow)
 
 static enum rp_status check_target(const struct rp_builder *b)
 {
-    bool classes = b->data->target == RP_TARGET_CLASSES;
+    bool classes = b->data->target == RP_TARGET_CLASSES, gpt = b->spec->model.kind == RP_MODEL_GPT;
+    if (gpt != (b->data->target == RP_TARGET_TOKENS))
+        return rp_spec_fail(b->spec, b->spec->model.at, RP_STATUS_USAGE, b->err,
+                            "`kind: gpt` and text belong together: this %s",
+                            gpt ? "data is no text" : "model cannot learn from tokens");
+    if (gpt) return RP_STATUS_OK;
     if (classes == (b->spec->train.loss == RP_LOSS_CROSS_ENTROPY)) return RP_STATUS_OK;
     return rp_spec_fail(b->spec, b->spec->train_data.at, RP_STATUS_USAGE, b->err,
                         classes ? "the data gives classes, but `loss: mse` needs values: write "
@@ -87,7 +102,7 @@ static enum rp_status build_graph(struct rp_builder *b)
     b->graph->n_forward = b->graph->n_nodes;
     if (b->training)
         RP_TRY(rp_builder_add_backward(b));
-    else
+    else if (b->graph->logits != RP_GRAPH_NO_TENSOR)
         mark_result(b->graph, b->graph->logits);
     rp_graph_set_lives(b->graph);
     return RP_STATUS_OK;
@@ -144,6 +159,7 @@ enum rp_status rp_model_build(const struct rp_spec *spec, const struct rp_data_s
     struct rp_model *made = RP_NEW(struct rp_model);
     made->train_samples = pass->n_samples;
     made->eval_samples = eval_samples;
+    made->rows_per_sample = data->target == RP_TARGET_TOKENS ? data->dims[0] : 1;
     made->samples_per_loss_value = data->target == RP_TARGET_VALUES ? (int)data->n_values : 1;
     struct rp_builder b = {.spec = spec,
                            .data = data,

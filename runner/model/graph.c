@@ -88,7 +88,8 @@ enum rp_status rp_builder_add_node(struct rp_builder *b, const struct rp_graph_n
         size_t room = graph->n_nodes ? 2 * (size_t)graph->n_nodes : 1;
         graph->node = rp_mem_grow(graph->node, room * sizeof *graph->node);
     }
-    graph->node[graph->n_nodes++] = *node;
+    graph->node[graph->n_nodes] = *node;
+    graph->node[graph->n_nodes++].block = b->block;
     struct rp_op_call call;
     rp_graph_call(graph, graph->n_nodes - 1, &call);
     struct rp_error *why = RP_NEW(struct rp_error);
@@ -132,6 +133,7 @@ static void make_kept(struct rp_builder *b, const struct rp_kept_request *reques
     }
     struct rp_model_tensor *kept = &model->kept[model->n_kept++];
     *kept = (struct rp_model_tensor){.grad_tensor = RP_GRAPH_NO_TENSOR,
+                                     .grad_tensor2 = RP_GRAPH_NO_TENSOR,
                                      .seen_tensor = RP_GRAPH_NO_TENSOR,
                                      .eval_tensor = RP_GRAPH_NO_TENSOR,
                                      .momentum = request->momentum,

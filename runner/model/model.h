@@ -39,6 +39,7 @@ struct rp_graph_node {
     enum rp_op op;
     int in[RP_OP_MAX_IN], out[RP_OP_MAX_OUT]; /* tensor numbers or NO_TENSOR */
     union rp_op_params params;
+    int block; /* of a transformer, from 1; 0: of none */
     bool backward;
 };
 
@@ -52,6 +53,8 @@ struct rp_model_tensor {
     char name[96]; /* the field's name: "layers.0.weight", "layer1.0.bn1.running_mean" */
     int train_tensor, eval_tensor; /* its number in each graph */
     int grad_tensor; /* SUM tensor in the train graph, NO_TENSOR when frozen or a statistic */
+    int grad_tensor2; /* of its second use (a tied head): added to the first, which is earlier in the
+                         net, when both are summed over the whole step; else NO_TENSOR */
     int seen_tensor; /* a statistic: SUM tensor in the train graph of what this step saw; else
                         NO_TENSOR */
     float momentum;  /* a statistic: of running_update */
@@ -76,12 +79,14 @@ struct rp_graph {
     struct rp_graph_node *node; /* forward, then loss, then backward */
     int n_nodes, n_forward;     /* nodes [0, n_forward) are forward and loss, the rest backward */
     int input, target;          /* tensor numbers */
-    int loss_rows, rank_rows;   /* per-sample results; rank_rows NO_TENSOR for regression */
+    int loss_rows, rank_rows;   /* per-sample results, of tokens one each; rank_rows NO_TENSOR for
+                                   regression */
     int loss_sum;               /* SUM tensor (1): train graph only */
-    int logits;                 /* output of the last layer */
+    int logits;                 /* output of the last layer; NO_TENSOR where nobody holds it (gpt) */
 };
 
-/* One line of the summary, in the order built; its index is the site of a dropout's draws. */
+/* One line of the summary, in the order built; its index is the site of a dropout's draws, but in a
+ * gpt, which counts its own (gpt.c). */
 struct rp_model_layer {
     char name[96];    /* "layers.3", "layer1.0.conv1" */
     const char *kind; /* "conv2d" */
@@ -101,6 +106,7 @@ struct rp_model {
     int n_layers;
     bool has_batch_norm;
     int64_t train_samples, eval_samples;
+    int64_t rows_per_sample; /* results of a sample: 1, or the tokens of its window */
     int samples_per_loss_value; /* the mean loss is over batch * this many values (mse: width of y)
                                  */
 };

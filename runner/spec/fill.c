@@ -102,9 +102,9 @@ static void fill_files(struct rp_spec_dataset *data, const struct rp_value *map)
 
 static void fill_dataset(struct rp_spec_dataset *data, const struct rp_value *map)
 {
-    static const char *const formats[] = {"",    "idx", "cifar",  "csv",
-                                          "npy", "npz", "packed", "synthetic"};
-    static const char *const tasks[] = {"digits", "blobs", "spirals"};
+    static const char *const formats[] = {"",       "idx",       "cifar", "csv",    "npy",  "npz",
+                                          "packed", "synthetic", "text",  "tokens", "jsonl"};
+    static const char *const tasks[] = {"digits", "blobs", "spirals", "modular_addition"};
     static const char *const targets[] = {"classes", "values"};
     if (!map) return;
     data->at = map->key_at;
@@ -124,12 +124,21 @@ static void fill_dataset(struct rp_spec_dataset *data, const struct rp_value *ma
         data->npz_x = get_text(map, "x");
         data->npz_y = get_text(map, "y");
     }
+    const char *dtype = get_text(map, "dtype");
+    data->token_bytes = dtype && strcmp(dtype, "uint32") == 0 ? 4 : 2;
+    data->vocab = get_int(map, "vocab");
+    data->tokenizer = get_text(map, "tokenizer");
+    data->tokenizer_at = get_place(map, "tokenizer");
+    data->jsonl_field = get_text(map, "field");
+    data->jsonl_prompt = get_text(map, "prompt");
+    data->jsonl_response = get_text(map, "response");
     if (data->format != RP_FORMAT_SYNTHETIC) return;
     data->synthetic = (enum rp_synthetic)GET_ENUM(map, "task", tasks);
     data->synthetic_samples = get_int(map, "samples");
     data->synthetic_classes = get_int(map, "classes");
     data->synthetic_features = get_int(map, "features");
     data->synthetic_noise = get_number(map, "noise");
+    data->synthetic_p = get_int(map, "p");
     const struct rp_value *seed = get(map, "seed");
     data->synthetic_seed = seed ? seed->seed : 0;
 }
@@ -280,19 +289,50 @@ static void fill_init_from(struct rp_spec_model *model, const struct rp_value *m
         model->init_from.skip[model->init_from.n_skip++] = (char *)skip->item[i].text;
 }
 
+static void fill_gpt(struct rp_spec_model *model, const struct rp_value *map)
+{
+    static const char *const mlps[] = {"gelu", "gelu_tanh", "swiglu"};
+    static const char *const norms[] = {"layernorm", "rmsnorm"};
+    static const char *const positions[] = {"learned", "rope", "none"};
+    const struct rp_value *dropout = get(map, "dropout");
+    struct rp_spec_gpt *gpt = &model->gpt;
+    model->context = get_int(map, "context");
+    gpt->layers = (int)get_int(map, "layers");
+    gpt->heads = (int)get_int(map, "heads");
+    gpt->kv_heads = (int)get_int(map, "kv_heads");
+    gpt->width = get_int(map, "width");
+    gpt->mlp_width = get_int(map, "mlp_width");
+    model->vocab = get_int(map, "vocab");
+    gpt->vocab_at = get_place(map, "vocab");
+    gpt->mlp = (enum rp_gpt_mlp)GET_ENUM(map, "mlp", mlps);
+    gpt->norm = (enum rp_gpt_norm)GET_ENUM(map, "norm", norms);
+    gpt->norm_eps = (float)get_number(map, "norm_eps");
+    gpt->position = (enum rp_gpt_position)GET_ENUM(map, "position", positions);
+    gpt->rope_base = (float)get_number(map, "rope_base");
+    gpt->bias = get_bool(map, "bias");
+    gpt->tied = get_bool(map, "tied");
+    gpt->qk_norm = get_bool(map, "qk_norm");
+    gpt->dropout_attention = (float)get_number(dropout, "attention");
+    gpt->dropout_residual = (float)get_number(dropout, "residual");
+    gpt->dropout_embedding = (float)get_number(dropout, "embedding");
+}
+
 static void fill_model(struct rp_spec_model *model, struct rp_arena *arena,
                        const struct rp_value *map)
 {
-    static const char *const kinds[] = {"sequential", "mlp", "resnet"};
+    static const char *const kinds[] = {"sequential", "mlp", "resnet", "gpt"};
     const struct rp_value *hidden = get(map, "hidden"), *freeze = get(map, "freeze");
     if (!map) return;
     model->at = map->key_at;
     model->kind = (enum rp_model_kind)GET_ENUM(map, "kind", kinds);
-    fill_layers(arena, get(map, "layers"), &model->layers);
+    if (model->kind == RP_MODEL_GPT)
+        fill_gpt(model, map);
+    else
+        fill_layers(arena, get(map, "layers"), &model->layers);
     for (int i = 0; hidden && i < hidden->n && i < RP_SPEC_MAX_HIDDEN; i++)
         model->hidden[model->n_hidden++] = hidden->item[i].whole;
     model->activation = (enum rp_layer_kind)GET_ENUM(map, "activation", layer_names);
-    model->dropout = (float)get_number(map, "dropout");
+    if (model->kind == RP_MODEL_MLP) model->dropout = (float)get_number(map, "dropout");
     const char *depth = get_text(map, "depth"), *stem = get_text(map, "stem");
     for (const char *c = depth; c && *c; c++) model->depth = 10 * model->depth + (*c - '0');
     model->cifar_stem = depth && (!stem || strcmp(stem, "cifar") == 0);

@@ -11,7 +11,7 @@
 
 enum {
     RP_SPEC_VERSION = 1,
-    RP_SPEC_MAX_FILES = 64,
+    RP_SPEC_MAX_FILES = 1024,
     RP_SPEC_MAX_TRANSFORMS = 16,
     RP_SPEC_MAX_CHANNELS = 1024, /* of normalize; columns of a table too */
     RP_SPEC_MAX_IGNORE = 256,
@@ -59,9 +59,17 @@ enum rp_format {
     RP_FORMAT_NPY,
     RP_FORMAT_NPZ,
     RP_FORMAT_PACKED,
-    RP_FORMAT_SYNTHETIC
+    RP_FORMAT_SYNTHETIC,
+    RP_FORMAT_TEXT,
+    RP_FORMAT_TOKENS,
+    RP_FORMAT_JSONL
 };
-enum rp_synthetic { RP_SYNTHETIC_DIGITS, RP_SYNTHETIC_BLOBS, RP_SYNTHETIC_SPIRALS };
+enum rp_synthetic {
+    RP_SYNTHETIC_DIGITS,
+    RP_SYNTHETIC_BLOBS,
+    RP_SYNTHETIC_SPIRALS,
+    RP_SYNTHETIC_MODULAR_ADDITION
+};
 /* Classification, regression, the next token at every place of a window. */
 enum rp_target { RP_TARGET_CLASSES, RP_TARGET_VALUES, RP_TARGET_TOKENS };
 
@@ -74,8 +82,8 @@ struct rp_spec_file {
 struct rp_spec_dataset {
     enum rp_format format; /* NONE: not given */
     struct rp_spec_place at;
-    /* idx: images, labels. cifar: the files in order. csv, npz, packed: one.
-     * npy: x, y. */
+    /* idx: images, labels. cifar: the files in order. csv, npz, packed: one. npy: x, y.
+     * text, tokens, jsonl: files and folders in order. */
     struct rp_spec_file files[RP_SPEC_MAX_FILES];
     int n_files;
     enum rp_target target; /* csv, npy, npz: `target: classes | values` */
@@ -93,6 +101,12 @@ struct rp_spec_dataset {
     int64_t synthetic_features; /* blobs */
     double synthetic_noise;
     uint64_t synthetic_seed;
+    int64_t synthetic_p; /* modular_addition */
+    int token_bytes;     /* tokens: of a token in files without a header, 2 or 4 */
+    int64_t vocab;       /* tokens: every token is below; 0: not given */
+    char *tokenizer;     /* text, jsonl: a folder or file; NULL: a token is a byte */
+    struct rp_spec_place tokenizer_at;
+    char *jsonl_field, *jsonl_prompt, *jsonl_response; /* jsonl: the first, or the others */
 };
 
 enum rp_transform_kind {
@@ -123,7 +137,7 @@ struct rp_spec_transform {
 
 /* ---- model ---- */
 
-enum rp_model_kind { RP_MODEL_SEQUENTIAL, RP_MODEL_MLP, RP_MODEL_RESNET };
+enum rp_model_kind { RP_MODEL_SEQUENTIAL, RP_MODEL_MLP, RP_MODEL_RESNET, RP_MODEL_GPT };
 enum rp_layer_kind {
     RP_LAYER_LINEAR,
     RP_LAYER_CONV2D,
@@ -163,6 +177,22 @@ struct rp_spec_layer {
     struct rp_spec_layers body, shortcut; /* residual; an empty shortcut is the identity */
 };
 enum rp_init_load { RP_INIT_LOAD_WEIGHTS, RP_INIT_LOAD_ALL };
+enum rp_gpt_mlp { RP_GPT_MLP_GELU, RP_GPT_MLP_GELU_TANH, RP_GPT_MLP_SWIGLU };
+enum rp_gpt_norm { RP_GPT_NORM_LAYER, RP_GPT_NORM_RMS };
+enum rp_gpt_position { RP_GPT_POSITION_LEARNED, RP_GPT_POSITION_ROPE, RP_GPT_POSITION_NONE };
+/* Every number is given here, whether by key, preset or default. */
+struct rp_spec_gpt {
+    int layers, heads, kv_heads;
+    int64_t width, mlp_width;
+    struct rp_spec_place vocab_at;
+    enum rp_gpt_mlp mlp;
+    enum rp_gpt_norm norm;
+    float norm_eps;
+    enum rp_gpt_position position;
+    float rope_base;
+    bool bias, tied, qk_norm;
+    float dropout_attention, dropout_residual, dropout_embedding;
+};
 struct rp_spec_model {
     enum rp_model_kind kind;
     struct rp_spec_place at;
@@ -174,6 +204,8 @@ struct rp_spec_model {
     int depth;                     /* resnet: 18 34 50 (imagenet stem or cifar), 20 32 56 (cifar) */
     bool cifar_stem;               /* resnet: 3x3 stride 1 stem, no pooling */
     int64_t context;               /* gpt: tokens of a window, which is a sample */
+    int64_t vocab;                 /* gpt: rows of the embedding; 0: as the data says */
+    struct rp_spec_gpt gpt;
     int64_t out; /* mlp, resnet: 0 = classes of the data (1 or the width of y for regression) */
     struct {
         bool given;

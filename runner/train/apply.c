@@ -104,8 +104,9 @@ static void fill(struct rp_apply *apply, const struct rp_apply_options *options)
     size_t n = json_array_size(names);
     apply->shape = state->shape;
     apply->n_samples = rp_data_samples(state->data, state->split);
-    apply->width =
-        rp_tensor_elements(&graph->tensor[graph->logits].shape) / state->plan->model->eval_samples;
+    if (graph->logits != RP_GRAPH_NO_TENSOR)
+        apply->width = rp_tensor_elements(&graph->tensor[graph->logits].shape) /
+                       state->plan->model->eval_samples;
     apply->what = options->files ? "other data" : keys[options->split];
     apply->n_files = rp_data_files(state->data, &apply->files);
     if (n == 0 || n != (size_t)state->shape.n_classes) return;
@@ -168,6 +169,7 @@ enum rp_status rp_apply_run(struct rp_apply *apply, rp_apply_visit visit, void *
     struct rp_eval_buffers b;
     struct rp_evaluation e;
     bool classes = state->shape.target == RP_TARGET_CLASSES;
+    bool values = state->shape.target == RP_TARGET_VALUES;
     rp_evaluation_begin(t, &e);
     enum rp_status status = rp_eval_buffers_init(t, true, &b, err);
     for (int64_t at = 0; status == RP_STATUS_OK && at < apply->n_samples;) {
@@ -180,13 +182,18 @@ enum rp_status rp_apply_run(struct rp_apply *apply, rp_apply_visit visit, void *
                                      .n = n,
                                      .output = b.output,
                                      .classes = classes ? b.y : NULL,
-                                     .values = classes ? NULL : b.y,
+                                     .values = values ? b.y : NULL,
                                      .rank = b.rank};
-        status = visit(context, &pass, err);
+        if (visit) status = visit(context, &pass, err);
         at += n;
     }
-    rp_evaluation_end(t, &e);
-    *means = (struct rp_apply_means){.loss = e.loss, .accuracy = e.accuracy, .top5 = e.top5};
+    rp_evaluation_end(t, state->split, &e);
+    *means = (struct rp_apply_means){.loss = e.loss,
+                                     .accuracy = e.accuracy,
+                                     .top5 = e.top5,
+                                     .targets = e.values,
+                                     .perplexity = e.perplexity,
+                                     .bits_per_byte = e.bits_per_byte};
     rp_eval_buffers_release(&b);
     return status;
 }

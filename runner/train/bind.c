@@ -90,6 +90,24 @@ static struct rp_tensor flat(void *data, enum rp_dtype dtype, int64_t n)
     return (struct rp_tensor){.data = data, .dtype = dtype, .n_dims = 1, .dims = {n}};
 }
 
+/* The gradients of the two uses of a parameter, in the order of the net (chapter 13): one addition
+ * each, when both are sums over the whole step. */
+static void bind_ties(struct rp_trainer *t)
+{
+    const struct rp_model *model = t->model;
+    t->tie_call = RP_NEW_ARRAY(struct rp_op_call, model->n_parameters);
+    for (int i = 0; i < model->n_parameters; i++) {
+        const struct rp_model_tensor *kept = &model->kept[i];
+        if (kept->grad_tensor2 == RP_GRAPH_NO_TENSOR) continue;
+        struct rp_op_call *call = &t->tie_call[t->n_tie_calls++];
+        call->op = RP_OP_add;
+        call->in[0] = call->in[1] = kept->shape;
+        call->in[0].data = t->sums + t->sum_offset[kept->grad_tensor];
+        call->in[1].data = t->sums + t->sum_offset[kept->grad_tensor2];
+        call->out[0] = call->in[0];
+    }
+}
+
 /* grad_norm for each trained parameter, its chunks in parameter order; clip over all of them. */
 static void bind_norm(struct rp_trainer *t)
 {
@@ -171,6 +189,7 @@ enum rp_status rp_trainer_bind(struct rp_trainer *t, struct rp_error *err)
     bind_graph(t, &t->eval);
     if (t->eval_only) return RP_STATUS_OK;
     bind_graph(t, &t->train);
+    bind_ties(t);
     bind_norm(t);
     bind_updates(t);
     return RP_STATUS_OK;

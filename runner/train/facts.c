@@ -101,10 +101,10 @@ static json_t *shape_of(const struct rp_data_shape *shape)
     json_t *sample = json_array();
     for (int i = 0; i < shape->n_dims; i++)
         json_array_append_new(sample, json_integer((json_int_t)shape->dims[i]));
-    bool classes = shape->target == RP_TARGET_CLASSES;
-    return json_pack("{s:o, s:s, s:I, s:I, s:I}", "sample", sample, "target",
-                     classes ? "classes" : "values", "width",
-                     (json_int_t)(classes ? shape->n_classes : shape->n_values), "train",
+    static const char *const names[] = {"classes", "values", "tokens"};
+    bool values = shape->target == RP_TARGET_VALUES;
+    return json_pack("{s:o, s:s, s:I, s:I, s:I}", "sample", sample, "target", names[shape->target],
+                     "width", (json_int_t)(values ? shape->n_values : shape->n_classes), "train",
                      (json_int_t)shape->n_train, "valid", (json_int_t)shape->n_valid);
 }
 
@@ -118,8 +118,10 @@ bool rp_facts_shape(const struct rp_manifest *manifest, struct rp_data_shape *sh
     if (!target || (n != 1 && n != 3) || width < 1) return false;
     *shape = (struct rp_data_shape){.n_dims = (int)n, .dims = {1, 1, 1}};
     for (size_t i = 0; i < n; i++) shape->dims[i] = json_integer_value(json_array_get(sample, i));
-    shape->target = strcmp(target, "values") == 0 ? RP_TARGET_VALUES : RP_TARGET_CLASSES;
-    shape->n_classes = shape->target == RP_TARGET_CLASSES ? width : 0;
+    shape->target = strcmp(target, "values") == 0   ? RP_TARGET_VALUES
+                    : strcmp(target, "tokens") == 0 ? RP_TARGET_TOKENS
+                                                    : RP_TARGET_CLASSES;
+    shape->n_classes = shape->target == RP_TARGET_VALUES ? 0 : width;
     shape->n_values = shape->target == RP_TARGET_VALUES ? width : 0;
     shape->n_train = json_integer_value(json_object_get(object, "train"));
     shape->n_valid = json_integer_value(json_object_get(object, "valid"));

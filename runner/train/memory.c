@@ -183,6 +183,7 @@ void rp_trainer_close(struct rp_trainer *t)
     t->comm.table->close(&t->comm);
     rp_mem_free(t->update_call);
     rp_mem_free(t->norm_call);
+    rp_mem_free(t->tie_call);
     rp_mem_free(t->eval.call);
     rp_mem_free(t->train.call);
     rp_mem_free(t->frozen_digests);

@@ -98,7 +98,8 @@ struct rp_apply {
     uint64_t step; /* of the checkpoint */
     struct rp_data_shape shape;
     int64_t n_samples;
-    int64_t width;      /* numbers that the model gives for a sample: a logit per class */
+    int64_t width;      /* numbers that the model gives for a sample: a logit per class; 0: of a
+                           language model nobody holds them */
     char **class_names; /* (shape.n_classes), or NULL */
     const char *what;   /* "data.test", or "other data" */
     const struct rp_data_file *files;
@@ -118,12 +119,15 @@ typedef enum rp_status (*rp_apply_visit)(void *context, const struct rp_apply_pa
 struct rp_apply_means {
     double loss;
     double accuracy, top5; /* classification; top5 below zero when there are at most 5 classes */
+    int64_t targets;       /* of text: tokens that were to be told */
+    double perplexity, bits_per_byte; /* of text; bits_per_byte below zero when nobody knows it */
 };
 /* The run's own files are checked by hash (DATA when one is another). NO_CHECKPOINT when there is
  * none at `at`. */
 RP_NODISCARD enum rp_status rp_apply_open(const struct rp_apply_options *options,
                                           struct rp_apply **apply, struct rp_error *err);
-/* Every sample once, in file order; the means are made as a run makes them, bit for bit. */
+/* Every sample once, in file order, `visit` (NULL: none) after each pass; the means are made as a
+ * run makes them, bit for bit. */
 RP_NODISCARD enum rp_status rp_apply_run(struct rp_apply *apply, rp_apply_visit visit,
                                          void *context, struct rp_apply_means *means,
                                          struct rp_error *err);

@@ -22,8 +22,7 @@ struct rp_bound {
 struct rp_ahead {
     bool taken;
     uint64_t position;
-    const float *x;
-    const void *y;
+    const void *x, *y;
 };
 
 /* Everything on the device, and what reads it. The blocks are allocated once, before the first
@@ -38,6 +37,7 @@ struct rp_trainer {
     const struct rp_data *data;
     struct rp_loader *loader;
     struct rp_ahead ahead;
+    int64_t loss_values; /* of the step under way: the mean loss is over so many */
 
     unsigned char *kept_block;  /* parameters, then statistics */
     void **kept;                /* (n_kept) into it */
@@ -55,6 +55,8 @@ struct rp_trainer {
     uint64_t *digests; /* (n_kept) digest of each kept tensor after the update */
 
     struct rp_bound train, eval;
+    struct rp_op_call *tie_call; /* add, per parameter with two uses: the second's gradient */
+    int n_tie_calls;
     struct rp_op_call *norm_call; /* grad_norm per trained parameter */
     int n_norm_calls;
     struct rp_op_call clip_call;
@@ -109,18 +111,22 @@ RP_NODISCARD enum rp_status rp_step(struct rp_trainer *trainer, uint64_t step,
 
 struct rp_evaluation {
     int64_t samples;
+    int64_t values;        /* losses summed: one a sample, of tokens one a target */
     double loss;           /* mean */
     double accuracy, top5; /* classification; top5 below zero when there are at most 5 classes */
-    bool classification, abandoned; /* abandoned: a stop request came first */
+    bool text;             /* the next two are given */
+    double perplexity, bits_per_byte; /* bits_per_byte below zero when nobody knows the bytes */
+    bool classification, abandoned;   /* abandoned: a stop request came first */
     int64_t first_right, five_right;
 };
 /* Host memory of one pass. */
 struct rp_eval_buffers {
-    float *x;
-    void *y;
-    float *loss;   /* (eval_samples) */
-    int32_t *rank; /* (eval_samples), classification */
-    float *output; /* (eval_samples, width) logits or values; NULL: not wanted */
+    void *x, *y;
+    int64_t row;    /* losses of a sample: 1, or the context of tokens */
+    bool is_tokens; /* a loss counts where y is not -1 */
+    float *loss;    /* (eval_samples, row) */
+    int32_t *rank;  /* (eval_samples, row), classification */
+    float *output;  /* (eval_samples, width) logits or values; NULL: not wanted */
 };
 RP_NODISCARD enum rp_status rp_eval_buffers_init(const struct rp_trainer *trainer, bool with_output,
                                                  struct rp_eval_buffers *buffers,
@@ -134,7 +140,12 @@ RP_NODISCARD enum rp_status rp_evaluate_pass(struct rp_trainer *trainer, enum rp
 void rp_evaluation_begin(const struct rp_trainer *trainer, struct rp_evaluation *evaluation);
 void rp_evaluation_add(struct rp_evaluation *evaluation, const struct rp_eval_buffers *buffers,
                        int64_t n);
-void rp_evaluation_end(const struct rp_trainer *trainer, struct rp_evaluation *evaluation);
+void rp_evaluation_end(const struct rp_trainer *trainer, enum rp_split split,
+                       struct rp_evaluation *evaluation);
+/* What is recorded of an evaluation, in the order of the record; how many. */
+enum { RP_EVALUATION_METRICS = 5 };
+int rp_evaluation_metrics(const struct rp_evaluation *evaluation,
+                          struct rp_metric metrics[RP_EVALUATION_METRICS]);
 RP_NODISCARD enum rp_status rp_evaluate(struct rp_trainer *trainer, enum rp_split split,
                                         struct rp_evaluation *evaluation, struct rp_error *err);
 /* "valid/loss", "valid/accuracy": false when there is no such metric. */

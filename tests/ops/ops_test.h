@@ -20,6 +20,7 @@ enum fill {
     FILL_DISTINCT, /* multiples of 2^-6, all different, none 0: no ties and no kinks within 2^-7 */
     FILL_TARGETS,  /* i32 classes below `classes` */
     FILL_MIXES,    /* i32 (class, class, weight in 2^-24) */
+    FILL_TOKENS,   /* the same, some of them -1: no target */
     FILL_TAPS,     /* u8 taps of a pooling window that lie in the image */
     FILL_CHUNKS,   /* f64, not negative */
     FILL_CONTROL   /* struct rp_control */
@@ -36,6 +37,7 @@ struct op_case {
     bool large;        /* for perf alone */
     bool for_gpu;      /* a large one for perf on a GPU alone */
     unsigned unwanted; /* bit i: output i is not given (its gradient is not wanted) */
+    unsigned whole;    /* bit i: input i has no samples, and is not cut into parts */
 };
 
 struct op_cases {

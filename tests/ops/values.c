@@ -65,6 +65,7 @@ static void fill_targets(const struct op_case *c, int32_t *x, int64_t n, uint64_
     for (int64_t i = 0; i < n; i++) {
         uint64_t word = random_word(seed, (uint64_t)i);
         x[i] = (int32_t)((uint32_t)word % (uint32_t)c->classes);
+        if (c->fill[2] == FILL_TOKENS && (word >> 32) % 4 == 0) x[i] = -1;
         if (level >= 2 && (word >> 40) % 5 == 0) x[i] = bad[(word >> 50) % 3];
         if (level >= 2 && (word >> 40) % 17 == 0) x[i] = (int32_t)c->classes;
     }
@@ -120,6 +121,7 @@ void values_fill_input(const struct op_case *c, int i, void *data, uint64_t seed
     int64_t n = rp_tensor_elements(&c->call.in[i]);
     switch (c->fill[i]) {
     case FILL_TARGETS:
+    case FILL_TOKENS:
         fill_targets(c, data, n, seed, level);
         break;
     case FILL_MIXES:
