@@ -64,10 +64,12 @@ static enum rp_status open_file(struct rp_data_stream *stream, struct rp_error *
     rp_mem_free(relative);
     RP_TRY(rp_sys_stat(stream->path, &stream->stat, err));
     if (!stream->stat.exists)
-        return rp_spec_fail(source->spec, file->at, RP_STATUS_DATA, err,
-                            "there is no file %s (paths start at the folder of the spec, or at "
-                            "--data DIR)",
-                            stream->path);
+        return rp_spec_fail(source->spec, file->at, RP_STATUS_DATA, err, "there is no file %s (%s)",
+                            stream->path,
+                            file->path[0] == '/' ? "with --data DIR it is looked for by its name "
+                                                   "in DIR too"
+                                                 : "paths start at the folder of the spec, or at "
+                                                   "--data DIR");
     if (!stream->stat.is_file)
         return rp_spec_fail(source->spec, file->at, RP_STATUS_DATA, err,
                             "%s is not a regular file: a folder, a pipe or a device cannot be a "

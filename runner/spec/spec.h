@@ -304,6 +304,7 @@ struct rp_spec_log {
 struct rp_spec {
     char *path;   /* as named; "-" is not a spec */
     char *folder; /* where relative paths start: of the spec as named, or --data */
+    bool by_name; /* --data: a file that is not at its absolute path may be there by its name */
     char *bytes;  /* the file as given */
     size_t n_bytes;
 
@@ -346,7 +347,8 @@ RP_NODISCARD enum rp_status rp_spec_fail(const struct rp_spec *spec, struct rp_s
                                          enum rp_status status, struct rp_error *err,
                                          const char *format, ...) RP_PRINTF(5, 6);
 
-/* A path of the spec, from where it starts. Caller frees. */
+/* A path of the spec, from where it starts. With --data DIR an absolute path of nothing is the file
+ * of that name in DIR, if it is there. Caller frees. */
 char *rp_spec_path(const struct rp_spec *spec, const char *path);
 
 /* The spec with every value present, in schema order; a spec with the same digests. `text` is added

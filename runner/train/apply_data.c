@@ -29,35 +29,6 @@ static const char **texts_of(const struct rp_manifest *manifest, const char *key
 /* ---- the run's own data
  * --------------------------------------------------------------------------------------- */
 
-static enum rp_status check_hash(const struct rp_apply_state *state,
-                                 const struct rp_data_file *found, struct rp_error *err)
-{
-    const json_t *list = json_object_get(state->manifest.root, "data"), *file = NULL;
-    size_t i = 0;
-    char hex[RP_SHA256_HEX];
-    rp_sha256_hex(&found->sha256, hex);
-    json_array_foreach((json_t *)list, i, file)
-    {
-        const char *key = json_string_value(json_object_get(file, "key"));
-        const char *recorded = json_string_value(json_object_get(file, "sha256"));
-        if (!key || !recorded || strcmp(key, found->key) != 0 || strcmp(recorded, hex) == 0)
-            continue;
-        return rp_error_set(err, RP_STATUS_DATA,
-                            "%s is not the %s of this run: SHA-256 %s then, %s now. Restore it; to "
-                            "measure on other data name the files after --data",
-                            found->path, key, recorded, hex);
-    }
-    return RP_STATUS_OK;
-}
-
-static enum rp_status check_hashes(const struct rp_apply_state *state, struct rp_error *err)
-{
-    const struct rp_data_file *files = NULL;
-    int n = rp_data_files(state->data, &files);
-    for (int i = 0; i < n; i++) RP_TRY(check_hash(state, &files[i], err));
-    return RP_STATUS_OK;
-}
-
 static const struct rp_spec_dataset *dataset_of(const struct rp_spec *spec, enum rp_split split)
 {
     if (split == RP_SPLIT_TRAIN) return &spec->train_data;
@@ -228,7 +199,9 @@ enum rp_status rp_apply_open_data(struct rp_apply_state *state,
         status = options->files || !part ? open_alone(state, options, &how, err)
                                          : rp_data_open(state->spec, &how, &state->data, err);
     rp_log_progress_clear();
-    if (status == RP_STATUS_OK && !options->files) status = check_hashes(state, err);
+    if (status == RP_STATUS_OK && !options->files)
+        status = rp_facts_check_data(json_object_get(state->manifest.root, "data"), state->data,
+                                     "to measure on other data name the files after --data", err);
     rp_mem_free(known);
     return status;
 }

@@ -19,6 +19,7 @@ struct rp_train_options {
     bool profile;      /* print time per phase and op, write RUN/trace.json */
     struct json_t
         *recorded; /* rerun: the environment that the run recorded, in place of the spec's lock */
+    struct json_t *recorded_data;     /* ... and the files that it read */
     const char *recorded_in;          /* its name in messages */
     const struct rp_digests *against; /* stop with DIFFERENT at the first step that differs, of
                                        * those recorded before too; NULL: no */
