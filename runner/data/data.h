@@ -153,6 +153,8 @@ void rp_data_measure_values(const struct rp_data *data, double *mean, double *st
 
 /* Has the folder a subfolder with a PNG or JPEG in it? */
 bool rp_data_is_image_folder(const char *path);
+/* ... or lies one in it? */
+bool rp_data_holds_images(const char *path);
 
 enum rp_pack_channels { RP_PACK_AUTO, RP_PACK_GREY, RP_PACK_COLOUR }; /* auto: as the images are */
 struct rp_pack_options {

@@ -5,7 +5,9 @@
 #include "base/sys.h"
 #include "train/apply_int.h"
 
+#include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 static void show_reading(const char *what, double fraction)
 {
@@ -83,6 +85,27 @@ static enum rp_status guess_format(const char *path, enum rp_format *format, str
     return status;
 }
 
+/* Images are no data yet. */
+static enum rp_status check_packed(const struct rp_apply_state *state, const char *path,
+                                   struct rp_error *err)
+{
+    const struct rp_data_shape *shape = &state->shape;
+    const char *dot = strrchr(path, '.');
+    char size[64] = "";
+    bool folder = rp_data_holds_images(path);
+    if (!folder && !(dot && (strcasecmp(dot, ".png") == 0 || strcasecmp(dot, ".jpg") == 0 ||
+                             strcasecmp(dot, ".jpeg") == 0)))
+        return RP_STATUS_OK;
+    if (shape->n_dims == 3)
+        snprintf(size, sizeof size, " --size %lldx%lld", (long long)shape->dims[0],
+                 (long long)shape->dims[1]);
+    return rp_error_set(err, RP_STATUS_USAGE,
+                        "--data %s: images are packed before they are read: %s`reprise pack "
+                        "%s%s --out new.packed`, then --data new.packed",
+                        path, folder ? "" : "put them into a folder, ", folder ? path : "FOLDER",
+                        size);
+}
+
 static int most_files(enum rp_format format)
 {
     switch (format) {
@@ -129,6 +152,7 @@ static enum rp_status other_dataset(struct rp_apply_state *state,
 {
     enum rp_format format = RP_FORMAT_NONE;
     const struct rp_spec_dataset *own = &state->spec->train_data;
+    RP_TRY(check_packed(state, options->files[0], err));
     RP_TRY(guess_format(options->files[0], &format, err));
     if (format == RP_FORMAT_NONE || format == own->format)
         *dataset = *own;
