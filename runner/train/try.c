@@ -281,7 +281,8 @@ static enum rp_status second_process(struct parent *p, const struct report *firs
     result->n_checked = report->n_checked;
     if (status == RP_STATUS_OK && !rp_sha256_equal(&report->chain, &first->chain))
         status = rp_error_set(err, RP_STATUS_DIFFERENT,
-                              "resumed after a kill, step %llu has other bits than before it",
+                              "resumed after a kill, step %llu has other bits than before it: "
+                              "suspect this machine and try on another",
                               (unsigned long long)trial.last_step);
     rp_mem_free(report);
     return status;
