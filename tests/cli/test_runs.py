@@ -427,7 +427,7 @@ def test_moved_and_read_only(runs, tmp_path):
 
 
 def test_absolute_paths_are_found_by_name(tmp_path):
-    """In --data DIR, by every command that reads data; the absolute path goes first, and a hash decides what counts."""
+    """In --data DIR, by every command that reads data; the absolute path goes first, and another hash is told."""
     there, elsewhere = tmp_path / "there", tmp_path / "elsewhere"
     there.mkdir()
     for name in ("x.npy", "y.npy"):
@@ -450,5 +450,5 @@ def test_absolute_paths_are_found_by_name(tmp_path):
     there.mkdir()
     for name in ("x.npy", "y.npy"):
         (there / name).write_bytes((elsewhere / name).read_bytes()[:-4] + b"\0\0\0\0")
-    _, err = rp.call("rerun", tmp_path / "a", "--data", elsewhere, "--out", tmp_path / "e", expect=4)
-    assert "is not the data.train.x of this run: SHA-256" in err or "data.train.y of this run" in err
+    _, err = rp.call("rerun", tmp_path / "a", "--data", elsewhere, "--out", tmp_path / "e", expect=7)
+    assert "is not the data.train.x of this run: SHA-256" in err and "first that differs" in err
