@@ -185,6 +185,14 @@ static double attention_flops(const struct rp_op_call *call)
     return queries * keys * ((call->op == RP_OP_attention_dx ? 10.0 : 4.0) * p->head_dim + 30);
 }
 
+/* Five times: M M^T, A A, B M. */
+static double muon_flops(const struct rp_tensor *p)
+{
+    double n = (double)rp_tensor_elements(p), rows = (double)p->dims[0];
+    double side = rows < n / rows ? rows : n / rows;
+    return 5 * (4 * side * n + 2 * side * side * side);
+}
+
 void rp_op_cost(const struct rp_op_call *call, double *flops, double *bytes)
 {
     double most = 0;
@@ -203,6 +211,9 @@ void rp_op_cost(const struct rp_op_call *call, double *flops, double *bytes)
         if (rp_tensor_rows(&call->out[0]) < call->in[1].dims[0])
             *bytes -=
                 (double)rp_tensor_bytes(&call->in[1]) - (double)rp_tensor_bytes(&call->out[0]);
+        break;
+    case RP_OP_muon:
+        *flops = muon_flops(&call->in[0]);
         break;
     case RP_OP_embedding_dw:
         *flops = (double)rp_tensor_elements(&call->in[0]);

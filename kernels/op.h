@@ -117,6 +117,7 @@ struct rp_optim_params {
     bool nesterov;
     bool decoupled; /* adam: adamw's decay on the parameter; else added to the gradient */
     float weight_decay, eps;
+    float scale;            /* muon: of the update, times lr */
     uint32_t tensor_number; /* place of the parameter in the model, for its digest */
 };
 struct rp_digest_params {

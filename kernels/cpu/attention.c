@@ -1,221 +1,164 @@
-/* attention.c - causal attention and its gradient on the CPU. README.md chapter 14. */
-#include "attention.h"
-#include "cpu/parallel.h"
-#include "cpu/rsum.h"
-#include "numerics.h"
+/* attention.c - causal attention on the CPU, block of queries by block. README.md chapter 14. */
+#include "cpu/attention_block.h"
 
-struct at_job {
-    const float *qkv, *dy, *y, *stats_in;
-    float *out, *stats, *scratch;
-    int64_t samples, tokens, width;
-    int d, heads, kv_heads;
-    float scale, drop;
-    uint32_t threshold, site;
-    bool drops;
-    uint64_t seed, position;
-    int n_threads;
-};
+enum { VECTORS = RP_AT_QUERIES / RP_VW };
 
-static float dot(const float *a, const float *b, int n)
+/* ---- softmax: down the keys of all queries of a block ------------------------------------------
+ */
+
+/* Lanes of vector v whose query sees key j. */
+RP_VEC_FN rp_vi sees(const struct rp_at_block *block, int64_t j, int v)
 {
-    float acc = 0;
-    for (int i = 0; i < n; i++) acc = rp_fma(a[i], b[i], acc);
-    return acc;
+    int64_t absent = j - block->first - v * RP_VW; /* queries before the key */
+    return ~rp_vfirst(absent);
 }
 
-static float drop(const struct at_job *job, int64_t n, int64_t h, int64_t i, int64_t j, float x)
+/* Rounding keeps order, so the greatest score is the greatest product times the scale. Of two zeros
+ * neither is the greater: + 0 makes both +0. */
+static void find_maxima(const struct rp_at_job *job, const struct rp_at_block *block,
+                        const float *s, float maximum[RP_AT_QUERIES])
 {
-    if (!job->drops) return x;
-    uint64_t element = (uint64_t)((h * job->tokens + i) * job->tokens + j);
-    struct rp_draw draw = rp_draw_block(job->seed, RP_PURPOSE_DROPOUT, job->site,
-                                        job->position + (uint64_t)n, (uint32_t)(element / 4));
-    return draw.u[element % 4] >= job->threshold ? x * job->drop : 0.0f;
-}
-
-static const float *row_of(const struct at_job *job, int64_t n, int64_t t, int64_t head)
-{
-    return job->qkv + (n * job->tokens + t) * job->width + head * job->d;
-}
-
-static int64_t key_head(const struct at_job *job, int64_t h)
-{
-    return job->heads + h / (job->heads / job->kv_heads);
-}
-
-static float score(const struct at_job *job, int64_t n, int64_t h, int64_t i, int64_t j)
-{
-    return dot(row_of(job, n, i, h), row_of(job, n, j, key_head(job, h)), job->d) * job->scale;
-}
-
-static void attend(const struct at_job *job, int64_t n, int64_t h, int64_t i, float *e)
-{
-    float m = rp_float_of_bits(0xff800000u);
-    for (int64_t j = 0; j <= i; j++) {
-        e[j] = score(job, n, h, i, j);
-        if (e[j] > m) m = e[j];
-    }
-    for (int64_t j = 0; j <= i; j++) e[j] = rp_exp(e[j] - m);
-    float inv = 1.0f / rp_rsum(i + 1, rp_rsum_plain_term, e);
-    float *y = job->out + ((n * job->tokens + i) * job->heads + h) * job->d;
-    for (int64_t j = 0; j <= i; j++) e[j] = drop(job, n, h, i, j, e[j]);
-    for (int d = 0; d < job->d; d++) {
-        float total = 0;
-        for (int64_t p = 0; p <= i; p += 1024) {
-            float chain = 0;
-            for (int64_t j = p; j <= i && j < p + 1024; j++)
-                chain = rp_fma(e[j], row_of(job, n, j, key_head(job, h) + job->kv_heads)[d], chain);
-            total = p == 0 ? chain : total + chain;
+    rp_vf best[VECTORS];
+    for (int v = 0; v < VECTORS; v++) best[v] = rp_vset(rp_float_of_bits(0xff800000u));
+    for (int64_t j = 0; j < block->first + block->count; j++, s += RP_AT_QUERIES)
+        for (int v = 0; v < VECTORS; v++) {
+            rp_vf x = rp_vload(s + v * RP_VW);
+            rp_vi greater = x > best[v];
+            if (j > block->first) greater &= sees(block, j, v);
+            best[v] = rp_vselect(greater, x, best[v]);
         }
-        y[d] = total * inv;
-    }
-    if (job->stats) {
-        float *stats = job->stats + ((n * job->heads + h) * job->tokens + i) * 2;
-        stats[0] = m, stats[1] = inv;
+    for (int v = 0; v < VECTORS; v++)
+        rp_vstore(maximum + v * RP_VW, best[v] * rp_vset(job->scale) + rp_vzero());
+}
+
+/* Lane l += lane l + h for h = 16, 8, 4, 2, 1, of every query; then all lanes are empty. */
+static void fold_lanes(float *lanes, float *sum)
+{
+    for (int64_t n = RP_ROW_LANES / 2 * RP_AT_QUERIES; n >= RP_AT_QUERIES; n /= 2)
+        for (int64_t i = 0; i < n; i += RP_VW)
+            rp_vstore(lanes + i, rp_vload(lanes + i) + rp_vload(lanes + n + i));
+    memcpy(sum, lanes, RP_AT_QUERIES * sizeof *sum);
+    for (int i = 0; i < RP_ROW_LANES * RP_AT_QUERIES; i++) lanes[i] = -0.0f;
+}
+
+/* e of key j, added to the lanes of its row sum. */
+RP_VEC_FN void make_weight(const struct rp_at_job *job, const struct rp_at_block *block, int64_t j,
+                           const float *maximum, const struct rp_at_memory *memory, bool masked,
+                           bool drops)
+{
+    float *s = memory->weights + j * RP_AT_QUERIES;
+    float *lane = memory->lanes + j % RP_ROW_LANES * RP_AT_QUERIES;
+    for (int v = 0; v < VECTORS; v++, s += RP_VW, lane += RP_VW) {
+        rp_vf e = rp_vexp(rp_vload(s) * rp_vset(job->scale) - rp_vload(maximum + v * RP_VW));
+        rp_vf old = rp_vload(lane), sum = old + e;
+        rp_vstore(lane, masked ? rp_vselect(sees(block, j, v), sum, old) : sum);
+        if (drops) e = (rp_vf)((rp_vi)(e * rp_vset(job->drop)) & rp_at_kept(memory->keep, j, v));
+        rp_vstore(s, e);
     }
 }
 
+/* Scores become weights; their sums, before dropout, go to `sum`. A query that has no key in a
+ * block of 4096 adds -0 for it, which changes nothing. */
+static void make_weights(const struct rp_at_job *job, const struct rp_at_block *block,
+                         const float *maximum, const struct rp_at_memory *memory, float *sum)
+{
+    int64_t keys = block->first + block->count, n_blocks = 0;
+    for (int i = 0; i < RP_ROW_LANES * RP_AT_QUERIES; i++) memory->lanes[i] = -0.0f;
+    for (int64_t at = 0; at < keys; at += RP_ROW_BLOCK) {
+        int64_t end = rp_at_least(at + RP_ROW_BLOCK, keys), j = at;
+        int64_t common = rp_at_least(end, block->first + 1); /* keys that all queries see */
+        for (; j < common && !job->drops; j++)
+            make_weight(job, block, j, maximum, memory, false, false);
+        for (; j < common; j++) make_weight(job, block, j, maximum, memory, false, true);
+        for (; j < end; j++) make_weight(job, block, j, maximum, memory, true, job->drops);
+        fold_lanes(memory->lanes, memory->blocks + n_blocks++ * RP_AT_QUERIES);
+    }
+    for (int64_t i = 0; i < n_blocks && n_blocks > 1; i++)
+        for (int q = 0; q < RP_AT_QUERIES; q++)
+            memory->lanes[i % RP_ROW_LANES * RP_AT_QUERIES + q] +=
+                memory->blocks[i * RP_AT_QUERIES + q];
+    if (n_blocks > 1)
+        fold_lanes(memory->lanes, sum);
+    else
+        memcpy(sum, memory->blocks, RP_AT_QUERIES * sizeof *sum);
+}
+
+/* ---- blocks, and who takes which ------------------------------------------------------------- */
+
+static void write_stats(const struct rp_at_job *job, const struct rp_at_block *block,
+                        const float *maximum, const float *inv)
+{
+    float *to =
+        job->stats + ((block->sample * job->heads + block->head) * job->tokens + block->first) * 2;
+    for (int q = 0; q < block->count; q++) to[2 * q] = maximum[q], to[2 * q + 1] = inv[q];
+}
+
+static void run_block(const struct rp_at_job *job, const struct rp_at_block *block,
+                      const struct rp_at_memory *memory)
+{
+    float maximum[RP_AT_QUERIES], inv[RP_AT_QUERIES];
+    int64_t q = rp_at_qkv(job, block->sample, block->first, block->head);
+    RP_ISA_NAME(rp_at_pack_columns)
+    (job->qkv + q, job->width, block->count, job->d, memory->q_columns);
+    RP_ISA_NAME(rp_at_scores)(job, block, memory->k_tiles, memory->q_columns, memory->weights);
+    if (job->drops) RP_ISA_NAME(rp_at_draw)(job, block, memory->keep);
+    find_maxima(job, block, memory->weights, maximum);
+    make_weights(job, block, maximum, memory, inv);
+    for (int i = 0; i < block->count; i++) inv[i] = 1.0f / inv[i];
+    if (job->stats) write_stats(job, block, maximum, inv);
+    RP_ISA_NAME(rp_at_query_rows)
+    (job, block, memory->weights, memory->strips, inv,
+     job->y + rp_at_y(job, block->sample, block->first, block->head), (int64_t)job->heads * job->d);
+}
+
+static void pack_keys(const struct rp_at_job *job, const struct rp_at_block *block,
+                      const struct rp_at_memory *memory)
+{
+    const float *k = job->qkv + rp_at_qkv(job, block->sample, 0, rp_at_key_head(job, block->head));
+    RP_ISA_NAME(rp_at_pack_tiles)(k, job->width, job->tokens, job->d, memory->k_tiles);
+    RP_ISA_NAME(rp_at_pack_strips)
+    (k + (ptrdiff_t)job->kv_heads * job->d, job->width, job->tokens, job->d, job->tokens,
+     memory->strips);
+}
+
+/* The blocks of all heads in turn, weighed by their keys: each thread takes a stretch of about the
+ * same weight. */
 static void attend_work(void *arg, int thread)
 {
-    const struct at_job *job = arg;
-    int64_t at, end;
-    rp_pool_cut(job->samples * job->heads, 1, thread, job->n_threads, &at, &end);
-    for (; at < end; at++)
-        for (int64_t i = 0; i < job->tokens; i++)
-            attend(job, at / job->heads, at % job->heads, i, job->scratch + thread * job->tokens);
-}
-
-struct weights {
-    float pw, ds;
-};
-
-static struct weights weights_of(const struct at_job *job, int64_t n, int64_t h, int64_t i,
-                                 int64_t j)
-{
-    const float *stats = job->stats_in + ((n * job->heads + h) * job->tokens + i) * 2;
-    int64_t row = ((n * job->tokens + i) * job->heads + h) * job->d;
-    float p = rp_exp(score(job, n, h, i, j) - stats[0]) * stats[1];
-    float dp = dot(job->dy + row, row_of(job, n, j, key_head(job, h) + job->kv_heads), job->d);
-    struct rp_rows *unused = NULL;
-    (void)unused;
-    float prod[RP_ATTENTION_HEAD_MAX];
-    (void)prod;
-    float lane[32];
-    for (int k = 0; k < 32; k++) lane[k] = -0.0f;
-    for (int k = 0; k < job->d; k++)
-        lane[k % 32] = rp_fma(job->dy[row + k], job->y[row + k], lane[k % 32]);
-    for (int half = 16; half; half /= 2)
-        for (int k = 0; k < half; k++) lane[k] += lane[k + half];
-    return (struct weights){.pw = drop(job, n, h, i, j, p),
-                            .ds = p * (drop(job, n, h, i, j, dp) - lane[0])};
-}
-
-static void query_gradient(const struct at_job *job, int64_t n, int64_t h, int64_t i, float *ds)
-{
-    float *dq = job->out + (n * job->tokens + i) * job->width + h * job->d;
-    for (int64_t j = 0; j <= i; j++) ds[j] = weights_of(job, n, h, i, j).ds;
-    for (int d = 0; d < job->d; d++) {
-        float total = 0;
-        for (int64_t p = 0; p <= i; p += 1024) {
-            float chain = 0;
-            for (int64_t j = p; j <= i && j < p + 1024; j++)
-                chain = rp_fma(ds[j], row_of(job, n, j, key_head(job, h))[d], chain);
-            total = p == 0 ? chain : total + chain;
-        }
-        dq[d] = total * job->scale;
+    const struct rp_at_job *job = arg;
+    struct rp_at_memory memory;
+    int64_t blocks = rp_at_up(job->tokens, RP_AT_QUERIES) / RP_AT_QUERIES, packed = -1, weight = 0;
+    int64_t all = job->samples * job->heads * (blocks * (blocks + 1) / 2);
+    RP_ISA_NAME(rp_at_lay_out)(job, job->scratch + job->scratch_bytes * (size_t)thread, &memory);
+    for (int64_t at = 0; at < job->samples * job->heads * blocks; at++) {
+        int64_t keys = at % blocks + 1, taker = weight * job->n_threads / all;
+        weight += keys;
+        if (taker < thread) continue;
+        if (taker > thread) break;
+        int64_t head = at / blocks, first = (keys - 1) * RP_AT_QUERIES;
+        struct rp_at_block block = {
+            .sample = head / job->heads,
+            .head = head % job->heads,
+            .first = first,
+            .count = (int)rp_at_least(RP_AT_QUERIES, job->tokens - first),
+        };
+        if (head / job->group != packed) pack_keys(job, &block, &memory);
+        packed = head / job->group;
+        run_block(job, &block, &memory);
     }
-}
-
-static void key_gradient(const struct at_job *job, int64_t n, int64_t kv, int64_t j,
-                         struct weights *w)
-{
-    int group = job->heads / job->kv_heads;
-    float *dk = job->out + (n * job->tokens + j) * job->width + (job->heads + kv) * job->d;
-    float *dv = dk + job->kv_heads * job->d;
-    for (int g = 0; g < group; g++) {
-        int64_t h = kv * group + g;
-        for (int64_t i = j; i < job->tokens; i++) w[i] = weights_of(job, n, h, i, j);
-        for (int d = 0; d < job->d; d++) {
-            float k_total = -0.0f, v_total = -0.0f;
-            for (int64_t p = j / 1024 * 1024; p < job->tokens; p += 1024) {
-                float k_chain = 0, v_chain = 0;
-                for (int64_t i = p > j ? p : j; i < job->tokens && i < p + 1024; i++) {
-                    k_chain = rp_fma(w[i].ds, row_of(job, n, i, h)[d], k_chain);
-                    v_chain = rp_fma(w[i].pw,
-                                     job->dy[((n * job->tokens + i) * job->heads + h) * job->d + d],
-                                     v_chain);
-                }
-                k_total += k_chain, v_total += v_chain;
-            }
-            dk[d] = g == 0 ? k_total : dk[d] + k_total;
-            dv[d] = g == 0 ? v_total : dv[d] + v_total;
-        }
-    }
-    for (int d = 0; d < job->d; d++) dk[d] *= job->scale;
-}
-
-static void gradient_work(void *arg, int thread)
-{
-    const struct at_job *job = arg;
-    int64_t at, end, group = job->heads / job->kv_heads;
-    float *scratch = job->scratch + thread * 2 * job->tokens;
-    rp_pool_cut(job->samples * job->kv_heads, 1, thread, job->n_threads, &at, &end);
-    for (; at < end; at++)
-        for (int64_t i = 0; i < job->tokens; i++) {
-            int64_t n = at / job->kv_heads, kv = at % job->kv_heads;
-            for (int64_t g = 0; g < group; g++) query_gradient(job, n, kv * group + g, i, scratch);
-            key_gradient(job, n, kv, i, (struct weights *)scratch);
-        }
-}
-
-static struct at_job begin(struct rp_cpu *cpu, const struct rp_op_call *call,
-                           const struct rp_pass *pass, const struct rp_tensor *qkv)
-{
-    const struct rp_attention_params *p = &call->params.attention;
-    return (struct at_job){.qkv = qkv->data,
-                           .out = call->out[0].data,
-                           .scratch = (float *)cpu->scratch,
-                           .samples = qkv->dims[0],
-                           .tokens = qkv->dims[1],
-                           .width = qkv->dims[2],
-                           .d = p->head_dim,
-                           .heads = p->heads,
-                           .kv_heads = p->kv_heads,
-                           .scale = (float)(1.0 / rp_sqrt64((double)p->head_dim)),
-                           .drops = p->p > 0.0f,
-                           .drop = 1.0f / (1.0f - p->p),
-                           .threshold = rp_threshold(p->p),
-                           .site = p->site,
-                           .seed = pass->seed,
-                           .position = pass->position,
-                           .n_threads = rp_pool_threads(cpu->pool)};
 }
 
 size_t RP_ISA_NAME(rp_cpu_scratch_attention)(const struct rp_op_call *call, int n_threads)
 {
-    return (size_t)(call->in[0].dims[1] * n_threads) * sizeof(float);
+    return RP_ISA_NAME(rp_at_begin)(NULL, call, NULL).scratch_bytes * (size_t)n_threads;
 }
 
 RP_CPU_KERNEL(attention)
 {
     (void)err;
-    struct at_job job = begin(cpu, call, pass, &call->in[0]);
+    struct rp_at_job job = RP_ISA_NAME(rp_at_begin)(cpu, call, pass);
+    job.y = call->out[0].data;
     job.stats = call->out[1].data;
     rp_threads_run(cpu, job.n_threads, attend_work, &job);
-    return RP_STATUS_OK;
-}
-
-size_t RP_ISA_NAME(rp_cpu_scratch_attention_dx)(const struct rp_op_call *call, int n_threads)
-{
-    return 2 * (size_t)(call->in[1].dims[1] * n_threads) * sizeof(float);
-}
-
-RP_CPU_KERNEL(attention_dx)
-{
-    (void)err;
-    struct at_job job = begin(cpu, call, pass, &call->in[1]);
-    job.dy = call->in[0].data;
-    job.y = call->in[2].data;
-    job.stats_in = call->in[3].data;
-    rp_threads_run(cpu, job.n_threads, gradient_work, &job);
     return RP_STATUS_OK;
 }

@@ -281,20 +281,29 @@ static bool added_crosses(const struct rp_bpe *bpe, const char *text, size_t n, 
     return false;
 }
 
-/* In all three patterns a word that has a letter ends with one, so that a letter and what follows
- * it, no letter, always lie in two words. */
+/* Do two words meet between a character of class `last` and `c`, whatever stands around them? In
+ * all three patterns a word that has a letter ends with one, and a word that has a number; after
+ * other characters a space is a word of its own, but for the line ends that Llama 3's pattern takes
+ * with them. After a space nobody knows: how many of a run go to the next word depends on what
+ * follows. */
+static bool words_meet(enum bpe_class last, const struct bpe_char *c)
+{
+    if (last == BPE_CLASS_LETTER || last == BPE_CLASS_NUMBER) return c->class != last;
+    if (last == BPE_CLASS_SPACE) return false;
+    return c->class == BPE_CLASS_NUMBER ||
+           (c->class == BPE_CLASS_SPACE && c->code_point != '\r' && c->code_point != '\n');
+}
+
 size_t rp_bpe_cut(const struct rp_bpe *bpe, const char *text, size_t n, size_t from, bool more)
 {
-    enum bpe_class last = BPE_CLASS_OTHER;
+    enum bpe_class last = BPE_CLASS_SPACE;
     size_t ahead = bpe->added_longest > 4 ? bpe->added_longest : 4; /* a character, a token */
     if (more && n < ahead) return n;
     size_t end = more ? n - ahead : n;
     while (from < n && ((unsigned char)text[from] & 0xC0) == 0x80) from++; /* inside a character */
     for (size_t i = from; i < end;) {
         struct bpe_char c = bpe_char_at(text + i, n - i);
-        if (last == BPE_CLASS_LETTER && c.class != BPE_CLASS_LETTER &&
-            !added_crosses(bpe, text, n, i))
-            return i;
+        if (words_meet(last, &c) && !added_crosses(bpe, text, n, i)) return i;
         last = c.class;
         i += (size_t)c.length;
     }

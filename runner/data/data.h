@@ -6,6 +6,7 @@
 #define RP_DATA_H
 
 #include "data/bpe.h"
+#include "data/tokenize.h"
 #include "spec/spec.h"
 
 enum rp_split { RP_SPLIT_TRAIN, RP_SPLIT_VALID, RP_SPLIT_TEST };
@@ -118,9 +119,9 @@ struct rp_data_look {
     enum rp_format format;
     char *path[RP_SPEC_MAX_FILES]; /* of data.train, in the order of the spec's keys */
     int n_paths;
-    char *test[RP_SPEC_MAX_FILES]; /* idx, cifar: a second set, to be tested on */
+    char *test[RP_SPEC_MAX_FILES]; /* a second set, to be tested on */
     int n_test;
-    char *valid[1]; /* packed: a set to evaluate on */
+    char *valid[RP_SPEC_MAX_FILES]; /* a set to evaluate on */
     int n_valid;
     enum rp_target target;
     int cifar_classes;
@@ -130,8 +131,12 @@ struct rp_data_look {
     int n_ignore;
     char **indicators; /* csv: "COLUMN=WORD" for each word of a column of few words */
     int n_indicators;
-    char *x, *y;          /* npz: names of the arrays */
-    struct rp_text notes; /* a line for each choice that was made, and by which rule */
+    char *x, *y;                     /* npz: names of the arrays */
+    bool is_folder;                  /* text: the path is a folder */
+    int token_bytes;                 /* tokens: 2 or 4; 0: their headers say it */
+    int64_t vocab;                   /* tokens */
+    char *field, *prompt, *response; /* jsonl: the first, or the others */
+    struct rp_text notes;            /* a line for each choice that was made, and by which rule */
 };
 /* `paths`: files, or one folder of files. `label`: a column of a csv to predict, or NULL. DATA when
  * they are nothing that can be read; USAGE when it cannot be told how they belong together. Release

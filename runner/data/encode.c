@@ -19,10 +19,10 @@ struct chunk {
     const char *text; /* into `text` of the file */
     size_t n;
     int64_t first_line;
-    bool end_before; /* the end of the text before it comes first */
+    bool begins; /* the beginning of a file that is one text */
     /* Made by a thread: */
     void *id;
-    int64_t n_ids;
+    int64_t n_ids, texts;
     uint8_t *heard;
     enum rp_status status;
     struct rp_error *err; /* owned; NULL unless it failed */
@@ -31,7 +31,8 @@ struct chunk {
 struct encoder {
     struct rp_data_source *source;
     const struct rp_bpe *bpe;
-    bool lines, any_text; /* any_text: a file that was not empty came before */
+    bool lines;
+    int64_t texts; /* so far */
     struct rp_data_tokens *tokens;
     int32_t end;
     int width; /* bytes of a token */
@@ -153,10 +154,11 @@ static void *pack(const struct rp_tokens *tokens, int width)
 static void encode_chunk(struct encoder *encoder, int number, struct encoded *out)
 {
     struct chunk *chunk = &encoder->chunk[number];
-    out->tokens.n = out->n_heard = 0;
+    out->tokens.n = out->n_heard = out->texts = 0;
     chunk->err = RP_NEW(struct rp_error);
     chunk->status = RP_STATUS_OK;
-    if (chunk->end_before) encode_token(encoder->end, true, out);
+    if (chunk->begins) encode_token(encoder->end, true, out);
+    out->texts = chunk->begins;
     if (encoder->lines)
         chunk->status = encode_lines(encoder, chunk, out, chunk->err);
     else
@@ -165,6 +167,7 @@ static void encode_chunk(struct encoder *encoder, int number, struct encoded *ou
         rp_mem_free(chunk->err);
         chunk->err = NULL;
         chunk->n_ids = out->tokens.n;
+        chunk->texts = out->texts;
         chunk->id = pack(&out->tokens, encoder->width);
         if (encoder->source->dataset->jsonl_prompt) {
             chunk->heard = rp_mem_new((size_t)out->tokens.n + 1);
@@ -209,10 +212,10 @@ static void run_threads(struct encoder *encoder)
     for (int i = 0; i < started; i++) pthread_join(threads[i], NULL);
 }
 
-static void keep_heard(struct encoder *encoder, const struct chunk *chunk)
+static void keep_heard(struct encoder *encoder, const struct chunk *chunk, int64_t skip)
 {
     struct rp_data_tokens *tokens = encoder->tokens;
-    int64_t first = tokens->n, words = (first + chunk->n_ids + 63) / 64;
+    int64_t first = tokens->n, n = chunk->n_ids - skip, words = (first + n + 63) / 64;
     if (!encoder->source->dataset->jsonl_prompt) return;
     if (words > encoder->heard_room) {
         int64_t room = 2 * words;
@@ -221,21 +224,32 @@ static void keep_heard(struct encoder *encoder, const struct chunk *chunk)
                (size_t)(room - encoder->heard_room) * sizeof *tokens->heard);
         encoder->heard_room = room;
     }
-    for (int64_t i = 0; i < chunk->n_ids; i++)
-        if (chunk->heard[i]) tokens->heard[(first + i) / 64] |= UINT64_C(1) << ((first + i) % 64);
+    for (int64_t i = 0; i < n; i++)
+        if (chunk->heard[i + skip])
+            tokens->heard[(first + i) / 64] |= UINT64_C(1) << ((first + i) % 64);
 }
 
-static void keep_chunk(struct encoder *encoder, struct chunk *chunk)
+/* An end stands before each text, and nothing before the first of all; of prompts and responses
+ * behind each. */
+static enum rp_status keep_chunk(struct encoder *encoder, struct chunk *chunk, struct rp_error *err)
 {
-    if (chunk->n_ids == 0) return;
-    keep_heard(encoder, chunk);
+    if (chunk->n_ids == 0) return RP_STATUS_OK;
+    bool prompts = encoder->source->dataset->jsonl_prompt != NULL;
+    int64_t skip = encoder->tokens->n == 0 && chunk->texts > 0 && !prompts;
+    keep_heard(encoder, chunk, skip);
     tokens_add(encoder->tokens,
-               (struct token_part){.at = chunk->id,
+               (struct token_part){.at = (char *)chunk->id + skip * encoder->width,
                                    .width = encoder->width,
-                                   .n = chunk->n_ids,
+                                   .n = chunk->n_ids - skip,
                                    .owned = chunk->id,
                                    .bytes = (uint64_t)(chunk->n_ids * encoder->width)});
     chunk->id = NULL;
+    encoder->texts += chunk->texts;
+    if (encoder->end >= 0 || (encoder->texts < 2 && !prompts)) return RP_STATUS_OK;
+    return rp_data_fail(encoder->source, chunk->index, err,
+                        "the tokenizer %s has no token for the end of a text, which is put between "
+                        "texts",
+                        encoder->source->dataset->tokenizer);
 }
 
 static void drop_chunks(struct encoder *encoder)
@@ -258,7 +272,7 @@ static enum rp_status flush(struct encoder *encoder, struct rp_error *err)
     for (int i = 0; i < encoder->n_chunks && status == RP_STATUS_OK; i++) {
         struct chunk *chunk = &encoder->chunk[i];
         if (chunk->status == RP_STATUS_OK)
-            keep_chunk(encoder, chunk);
+            status = keep_chunk(encoder, chunk, err);
         else
             status = rp_error_set(err, chunk->status, "%s", chunk->err->text);
     }
@@ -296,7 +310,7 @@ static void add_chunks(struct encoder *encoder, int index, const char *text, siz
                            .text = text + from,
                            .n = to - from,
                            .first_line = line,
-                           .end_before = !encoder->lines && from == 0 && encoder->any_text};
+                           .begins = !encoder->lines && from == 0};
         if (encoder->lines) line += count_lines(text + from, to - from);
         from = to;
     }
@@ -308,13 +322,7 @@ enum rp_status encoder_add(struct encoder *encoder, int index, char *text, size_
     encoder->text =
         rp_mem_grow(encoder->text, (size_t)(encoder->n_texts + 1) * sizeof *encoder->text);
     encoder->text[encoder->n_texts++] = text;
-    if (encoder->end < 0 && n > 0 && (encoder->lines || encoder->any_text))
-        return rp_data_fail(encoder->source, index, err,
-                            "the tokenizer %s has no token for the end of a text, which is put "
-                            "between texts",
-                            encoder->source->dataset->tokenizer);
     add_chunks(encoder, index, text, n);
-    encoder->any_text = encoder->any_text || n > 0;
     encoder->bytes += n;
     return encoder->bytes >= BATCH_BYTES ? flush(encoder, err) : RP_STATUS_OK;
 }

@@ -18,8 +18,9 @@ struct encoded {
     struct rp_tokens tokens;
     uint8_t *heard; /* (n of tokens) 0 or 1; NULL: all count */
     int64_t n_heard, heard_room;
+    int64_t texts;
 };
-/* Appends a text, or the end of one (`end`, a token). */
+/* Appends a text, or one token. */
 void encode_text(const struct rp_bpe *bpe, const char *text, size_t n, bool heard,
                  struct encoded *out);
 void encode_token(int32_t id, bool heard, struct encoded *out);
@@ -36,7 +37,8 @@ RP_NODISCARD enum rp_status encoder_add(struct encoder *encoder, int index, char
 /* Behind the last file. */
 RP_NODISCARD enum rp_status encoder_end(struct encoder *encoder, struct rp_error *err);
 
-/* One line of a file of JSON lines (jsonl.c); `end` is the token that ends a text. */
+/* One line of a file of JSON lines (jsonl.c); `end` is the token that stands between texts, here
+ * before each. */
 RP_NODISCARD enum rp_status jsonl_encode_line(const struct rp_data_source *source,
                                               const struct rp_bpe *bpe, int32_t end, int index,
                                               int64_t line, const char *text, size_t n,

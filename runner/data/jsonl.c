@@ -1,6 +1,6 @@
 /* jsonl.c - files of JSON lines: an object a line, of which one member is the text, or two are a
- * prompt and the response to it. Texts follow one another without padding, the end of each behind
- * it. Of prompt and response only the response, and its end, are targets. */
+ * prompt and the response to it. Texts follow one another without padding, an end between two. Of
+ * prompt and response only the response is a target, and the end behind it. */
 #include "data/encode.h"
 #include "data/listing.h"
 
@@ -53,8 +53,9 @@ static enum rp_status encode_object(const struct rp_data_source *source, const s
     if (!dataset->jsonl_prompt) {
         RP_TRY(find_text(source, index, line, object, dataset->jsonl_field, &text, &n, err));
         if (n == 0) return RP_STATUS_OK;
-        encode_text(bpe, text, n, true, out);
         encode_token(end, true, out);
+        encode_text(bpe, text, n, true, out);
+        out->texts++;
         return RP_STATUS_OK;
     }
     RP_TRY(find_text(source, index, line, object, dataset->jsonl_prompt, &text, &n, err));
@@ -63,6 +64,7 @@ static enum rp_status encode_object(const struct rp_data_source *source, const s
     encode_text(bpe, text, n, false, out);
     encode_text(bpe, response, n_response, true, out);
     encode_token(end, true, out);
+    out->texts++;
     return RP_STATUS_OK;
 }
 
@@ -71,7 +73,7 @@ enum rp_status jsonl_encode_line(const struct rp_data_source *source, const stru
                                  struct encoded *out, struct rp_error *err)
 {
     /* Numbers are none of our business: whole ones of any length are taken as fractions. */
-    enum { FLAGS = JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL };
+    enum { FLAGS = JSON_DECODE_INT_AS_REAL };
     json_error_t why;
     if (line == 1 && n >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0) text += 3, n -= 3;
     size_t blank = 0;

@@ -5,6 +5,7 @@
 #include "data/listing.h"
 
 #include <stdio.h>
+#include <string.h>
 
 static enum rp_status read_utf8(struct rp_data_source *source, int index, char **text, size_t *n,
                                 struct rp_error *err)
@@ -13,12 +14,20 @@ static enum rp_status read_utf8(struct rp_data_source *source, int index, char *
     snprintf(part, sizeof part, "files[%d]", index);
     RP_TRY(rp_data_read_whole(source, index, part, text, n, err));
     size_t good = rp_data_utf8_length(*text, *n);
-    if (good == *n) return RP_STATUS_OK;
-    enum rp_status status = rp_data_fail(
-        source, index, err,
-        "byte %llu (%02x) is not UTF-8: is it text, in another encoding? iconv converts it",
-        (unsigned long long)good, (unsigned)(unsigned char)(*text)[good]);
+    const char *nought = memchr(*text, 0, good);
+    enum rp_status status = RP_STATUS_OK;
+    if (nought)
+        status =
+            rp_data_fail(source, index, err, "byte %llu is 0, which no text holds: is it text?",
+                         (unsigned long long)(nought - *text));
+    else if (good < *n)
+        status = rp_data_fail(
+            source, index, err,
+            "byte %llu (%02x) is not UTF-8: is it text, in another encoding? iconv converts it",
+            (unsigned long long)good, (unsigned)(unsigned char)(*text)[good]);
+    if (status == RP_STATUS_OK) return RP_STATUS_OK;
     rp_mem_free(*text);
+    *text = NULL;
     return status;
 }
 

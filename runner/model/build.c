@@ -111,24 +111,38 @@ static enum rp_status build_graph(struct rp_builder *b)
 /* ---- the whole --------------------------------------------------------------------------------
  */
 
-static enum rp_status check_freeze(const struct rp_builder *b)
+/* Each pattern of the key `what` must be of use. */
+static enum rp_status check_patterns(const struct rp_builder *b, const char *what,
+                                     char *const patterns[], const struct rp_spec_place at[], int n)
 {
     const struct rp_model *model = b->model;
+    for (int p = 0; p < n; p++) {
+        bool found = false;
+        for (int i = 0; i < model->n_kept; i++)
+            found |= rp_model_name_matches(patterns[p], model->kept[i].name);
+        if (!found)
+            return rp_spec_fail(b->spec, at[p], RP_STATUS_USAGE, b->err,
+                                "%s: `%s` matches no tensor of the model; its tensors are named "
+                                "like `%s` (`reprise plan` lists the layers)",
+                                what, patterns[p],
+                                model->n_kept ? model->kept[0].name : "layers.0.weight");
+    }
+    return RP_STATUS_OK;
+}
+
+static enum rp_status check_names(const struct rp_builder *b)
+{
+    const struct rp_model *model = b->model;
+    const struct rp_spec *spec = b->spec;
     int n_trained = 0;
     for (int i = 0; i < model->n_kept; i++)
         n_trained += !model->kept[i].statistic && !model->kept[i].frozen;
-    for (int f = 0; f < b->spec->model.n_freeze; f++) {
-        const char *pattern = b->spec->model.freeze[f];
-        bool found = false;
-        for (int i = 0; i < model->n_kept; i++)
-            found |= rp_model_name_matches(pattern, model->kept[i].name);
-        if (!found)
-            return rp_spec_fail(
-                b->spec, b->spec->model.freeze_at[f], RP_STATUS_USAGE, b->err,
-                "freeze: `%s` matches no tensor of the model; its tensors are named "
-                "like `%s` (`reprise plan` lists the layers)",
-                pattern, model->n_kept ? model->kept[0].name : "layers.0.weight");
-    }
+    RP_TRY(check_patterns(b, "freeze", spec->model.freeze, spec->model.freeze_at,
+                          spec->model.n_freeze));
+    RP_TRY(check_patterns(b, "no_decay", spec->train.optimizer.no_decay,
+                          spec->train.optimizer.no_decay_at, spec->train.optimizer.n_no_decay));
+    RP_TRY(check_patterns(b, "adamw_for", spec->train.optimizer.adamw_for,
+                          spec->train.optimizer.adamw_for_at, spec->train.optimizer.n_adamw_for));
     if (n_trained > 0) return RP_STATUS_OK;
     if (b->spec->model.n_freeze > 0)
         return rp_spec_fail(b->spec, b->spec->model.freeze_at[0], RP_STATUS_USAGE, b->err,
@@ -136,6 +150,44 @@ static enum rp_status check_freeze(const struct rp_builder *b)
     return rp_spec_fail(b->spec, b->spec->model.at, RP_STATUS_USAGE, b->err,
                         "the model has no parameters, so there is nothing to train: add a `linear` "
                         "or `conv2d` layer");
+}
+
+/* ---- muon: matrices of hidden layers ---------------------------------------------------------
+ * Not the tables of embeddings, nor the layer that makes the outputs: lm_head of a language model,
+ * else the last linear. */
+
+static bool is_table(const struct rp_graph *graph, int tensor)
+{
+    for (int i = 0; i < graph->n_forward; i++) {
+        const struct rp_graph_node *node = &graph->node[i];
+        if (node->op == RP_OP_embedding && (node->in[1] == tensor || node->in[2] == tensor))
+            return true;
+    }
+    return false;
+}
+
+static int head_of(const struct rp_graph *graph)
+{
+    int head = RP_GRAPH_NO_TENSOR;
+    for (int i = 0; i < graph->n_forward; i++) {
+        if (graph->node[i].op == RP_OP_embedding) return RP_GRAPH_NO_TENSOR;
+        if (graph->node[i].op == RP_OP_linear) head = graph->node[i].in[1];
+    }
+    return head;
+}
+
+static void choose_matrices(const struct rp_spec *spec, struct rp_model *model)
+{
+    int head = head_of(&model->train);
+    for (int i = 0; i < model->n_kept; i++) {
+        struct rp_model_tensor *kept = &model->kept[i];
+        bool adamw = kept->train_tensor == head || is_table(&model->train, kept->train_tensor) ||
+                     strcmp(kept->name, "lm_head.weight") == 0;
+        for (int p = 0; p < spec->train.optimizer.n_adamw_for; p++)
+            adamw |= rp_model_name_matches(spec->train.optimizer.adamw_for[p], kept->name);
+        kept->by_muon = spec->train.optimizer.kind == RP_OPTIMIZER_MUON && !kept->statistic &&
+                        kept->shape.n_dims >= 2 && !adamw;
+    }
 }
 
 /* Parameters first, each group in the order built. */
@@ -170,7 +222,7 @@ enum rp_status rp_model_build(const struct rp_spec *spec, const struct rp_data_s
                            .err = err};
     RP_TRY_GOTO(status, check_target(&b), done);
     RP_TRY_GOTO(status, build_graph(&b), done);
-    RP_TRY_GOTO(status, check_freeze(&b), done);
+    RP_TRY_GOTO(status, check_names(&b), done);
     b.training = false;
     b.graph = &made->eval;
     b.next_layer = 0;
@@ -178,6 +230,7 @@ enum rp_status rp_model_build(const struct rp_spec *spec, const struct rp_data_s
         .samples_per_shard = eval_samples, .n_shards = 1, .n_samples = eval_samples};
     RP_TRY_GOTO(status, build_graph(&b), done);
     sort_kept(made);
+    choose_matrices(spec, made);
     *model = made;
     made = NULL;
 done:

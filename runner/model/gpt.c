@@ -116,7 +116,8 @@ static enum rp_status add_dropout(struct rp_builder *b, const char *name, float 
 /* ---- a block ----------------------------------------------------------------------------------
  */
 
-/* Of the matrices that write into the sum: each block adds two terms, and their variance adds up. */
+/* Of the matrices that write into the sum: each block adds two terms, and their variance adds up.
+ */
 static float residual_deviation(const struct rp_builder *b)
 {
     return (float)(0.02 / rp_sqrt64(2.0 * (double)gpt_of(b)->layers));
@@ -176,12 +177,12 @@ static enum rp_status add_activation_of_mlp(struct rp_builder *b, const char *pr
     return pass_through(b, name, &node, flow);
 }
 
-/* What was computed from the sum goes into it: sum + branch. */
+/* What was computed from the sum goes into it. The branch comes first, since nobody needs it any
+ * more and the result may be written over it. */
 static enum rp_status join(struct rp_builder *b, const char *name, int sum, struct rp_flow *flow)
 {
     struct rp_graph_node node = rp_graph_node_new(RP_OP_add);
-    node.in[1] = flow->tensor;
-    flow->tensor = sum;
+    node.in[1] = sum;
     return pass_through(b, name, &node, flow);
 }
 

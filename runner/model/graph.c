@@ -117,11 +117,20 @@ done:
 /* ---- kept tensors -----------------------------------------------------------------------------
  */
 
-static bool is_frozen(const struct rp_spec *spec, const char *name)
+static bool is_named(char *const patterns[], int n, const char *name)
 {
-    for (int i = 0; i < spec->model.n_freeze; i++)
-        if (rp_model_name_matches(spec->model.freeze[i], name)) return true;
+    for (int i = 0; i < n; i++)
+        if (rp_model_name_matches(patterns[i], name)) return true;
     return false;
+}
+
+static bool decays(const struct rp_spec *spec, const struct rp_kept_request *request,
+                   const char *name)
+{
+    bool matrix = request->shape.n_dims >= 2;
+    if (request->statistic) return false;
+    if (!matrix && spec->train.optimizer.decay != RP_DECAY_ALL) return false;
+    return !is_named(spec->train.optimizer.no_decay, spec->train.optimizer.n_no_decay, name);
 }
 
 static void make_kept(struct rp_builder *b, const struct rp_kept_request *request)
@@ -148,10 +157,8 @@ static void make_kept(struct rp_builder *b, const struct rp_kept_request *reques
                                      .at = request->at};
     memcpy(kept->hwc, request->hwc, sizeof kept->hwc);
     snprintf(kept->name, sizeof kept->name, "%s.%s", request->layer, request->what);
-    kept->frozen = is_frozen(b->spec, kept->name);
-    bool matrix = request->shape.n_dims >= 2;
-    kept->decays =
-        !request->statistic && (matrix || b->spec->train.optimizer.decay == RP_DECAY_ALL);
+    kept->frozen = is_named(b->spec->model.freeze, b->spec->model.n_freeze, kept->name);
+    kept->decays = decays(b->spec, request, kept->name);
     if (request->statistic) return;
     model->n_parameters++;
     model->parameter_elements += rp_tensor_elements(&kept->shape);

@@ -25,7 +25,7 @@ struct rp_builder {
     struct rp_graph *graph; /* the one being built */
     int next_kept;          /* eval: kept tensors are met in the order that train made them */
     int next_layer;
-    int block; /* of the nodes that are added: struct rp_graph_node */
+    int block;     /* of the nodes that are added: struct rp_graph_node */
     int embedding; /* gpt: the table of tokens, which a tied head uses again */
     struct rp_error *err;
 };

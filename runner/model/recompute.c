@@ -46,8 +46,8 @@ static enum rp_status add_copy(struct rp_builder *b, int n, int *now)
         if (old == RP_GRAPH_NO_TENSOR) continue;
         char name[RP_MODEL_NAME_BYTES];
         snprintf(name, sizeof name, "%.88s.again", b->graph->tensor[old].name);
-        copy.out[i] = now[old] = rp_graph_add_tensor(b->graph, RP_ROLE_ACTIVATION,
-                                                     b->graph->tensor[old].at, "%s", name);
+        copy.out[i] = now[old] =
+            rp_graph_add_tensor(b->graph, RP_ROLE_ACTIVATION, b->graph->tensor[old].at, "%s", name);
         b->graph->tensor[now[old]].shape = b->graph->tensor[old].shape;
     }
     return rp_builder_add_node(b, &copy, b->spec->model.at, "recompute");

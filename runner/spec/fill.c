@@ -129,7 +129,8 @@ static void fill_dataset(struct rp_spec_dataset *data, const struct rp_value *ma
     data->vocab = get_int(map, "vocab");
     data->tokenizer = get_text(map, "tokenizer");
     data->tokenizer_at = get_place(map, "tokenizer");
-    data->jsonl_field = get_text(map, "field");
+    static char text[] = "text";
+    data->jsonl_field = get_text(map, "field") ? get_text(map, "field") : text;
     data->jsonl_prompt = get_text(map, "prompt");
     data->jsonl_response = get_text(map, "response");
     if (data->format != RP_FORMAT_SYNTHETIC) return;
@@ -317,11 +318,24 @@ static void fill_gpt(struct rp_spec_model *model, const struct rp_value *map)
     gpt->dropout_embedding = (float)get_number(dropout, "embedding");
 }
 
+/* Names of tensors, at most 16; returns how many. */
+static int fill_patterns(const struct rp_value *map, const char *name, char *patterns[16],
+                         struct rp_spec_place at[16])
+{
+    const struct rp_value *list = get(map, name);
+    int n = 0;
+    for (; list && n < list->n && n < 16; n++) {
+        at[n] = list->item[n].at;
+        patterns[n] = (char *)list->item[n].text;
+    }
+    return n;
+}
+
 static void fill_model(struct rp_spec_model *model, struct rp_arena *arena,
                        const struct rp_value *map)
 {
     static const char *const kinds[] = {"sequential", "mlp", "resnet", "gpt"};
-    const struct rp_value *hidden = get(map, "hidden"), *freeze = get(map, "freeze");
+    const struct rp_value *hidden = get(map, "hidden");
     if (!map) return;
     model->at = map->key_at;
     model->kind = (enum rp_model_kind)GET_ENUM(map, "kind", kinds);
@@ -338,29 +352,34 @@ static void fill_model(struct rp_spec_model *model, struct rp_arena *arena,
     model->cifar_stem = depth && (!stem || strcmp(stem, "cifar") == 0);
     model->out = get_int(map, "out");
     fill_init_from(model, get(map, "init_from"));
-    for (int i = 0; freeze && i < freeze->n && i < 16; i++) {
-        model->freeze_at[model->n_freeze] = freeze->item[i].at;
-        model->freeze[model->n_freeze++] = (char *)freeze->item[i].text;
-    }
+    model->n_freeze = fill_patterns(map, "freeze", model->freeze, model->freeze_at);
 }
 
 /* ---- train, policy, place ---- */
 
 static void fill_optimizer(struct rp_spec_train *train, const struct rp_value *map)
 {
-    static const char *const kinds[] = {"sgd", "adam", "adamw", "lion"};
+    static const char *const kinds[] = {"sgd", "adam", "adamw", "lion", "muon"};
     static const char *const decays[] = {"all", "matrices"};
-    const struct rp_value *betas = get(map, "betas");
+    static const char *const scales[] = {"spectral", "rms"};
     train->optimizer.kind = (enum rp_optimizer)GET_ENUM(map, "kind", kinds);
     train->optimizer.lr = get_number(map, "lr");
     train->optimizer.momentum = get_number(map, "momentum");
     train->optimizer.dampening = get_number(map, "dampening");
     train->optimizer.nesterov = get_bool(map, "nesterov");
+    bool muon = train->optimizer.kind == RP_OPTIMIZER_MUON;
+    const struct rp_value *betas = get(map, muon ? "adamw_betas" : "betas");
     train->optimizer.beta1 = betas ? betas->item[0].number : 0;
     train->optimizer.beta2 = betas ? betas->item[1].number : 0;
-    train->optimizer.eps = get_number(map, "eps");
+    train->optimizer.eps = get_number(map, muon ? "adamw_eps" : "eps");
+    train->optimizer.adamw_lr = get_number(map, "adamw_lr");
+    train->optimizer.scale = (enum rp_muon_scale)GET_ENUM(map, "scale", scales);
     train->optimizer.weight_decay = get_number(map, "weight_decay");
     train->optimizer.decay = (enum rp_decay)GET_ENUM(map, "decay", decays);
+    train->optimizer.n_no_decay =
+        fill_patterns(map, "no_decay", train->optimizer.no_decay, train->optimizer.no_decay_at);
+    train->optimizer.n_adamw_for =
+        fill_patterns(map, "adamw_for", train->optimizer.adamw_for, train->optimizer.adamw_for_at);
 }
 
 static void fill_schedule(struct rp_spec_train *train, const struct rp_value *map)
@@ -396,6 +415,7 @@ static void fill_train(struct rp_spec_train *train, const struct rp_value *map)
     fill_optimizer(train, get(map, "optimizer"));
     fill_schedule(train, get(map, "schedule"));
     train->clip_norm = get_number(map, "clip_norm");
+    train->ema_decay = get_number(get(map, "ema"), "decay");
     train->on_nonfinite = (enum rp_nonfinite)GET_ENUM(map, "on_nonfinite", nonfinite);
 }
 

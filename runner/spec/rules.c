@@ -282,7 +282,7 @@ static void check_tokenizer(const struct rules *rules, const char *path)
     bool text = strcmp(here->text, "text") == 0 || strcmp(here->text, "jsonl") == 0;
     bool train_text = strcmp(there->text, "text") == 0 || strcmp(there->text, "jsonl") == 0;
     if (text && train_text && want && (!got || strcmp(want->text, got->text) != 0))
-        COMPLAIN(rules, got ? got : here, "the tokenizer of data.train: write `tokenizer: %s`",
+        COMPLAIN(rules, got ? got : here, "not the tokenizer of data.train: write `tokenizer: %s`",
                  want->text);
     else if (text && train_text && got && !want)
         COMPLAIN(rules, got, "data.train has no tokenizer, so its tokens are bytes: write none");
@@ -300,7 +300,7 @@ static void check_prompt(const struct rules *rules, const char *path)
         COMPLAIN(rules, prompt, "`prompt` needs `response` beside it, which is what is learnt");
     else if (response && !prompt)
         COMPLAIN(rules, response, "`response` needs `prompt` beside it; of one text write `field`");
-    else if (prompt && field && field->given)
+    else if (prompt && field)
         COMPLAIN(rules, field, "`field` and `prompt` exclude each other");
 }
 

@@ -226,7 +226,14 @@ struct rp_spec_model {
 /* ---- train ---- */
 
 enum rp_loss { RP_LOSS_CROSS_ENTROPY, RP_LOSS_MSE };
-enum rp_optimizer { RP_OPTIMIZER_SGD, RP_OPTIMIZER_ADAM, RP_OPTIMIZER_ADAMW, RP_OPTIMIZER_LION };
+enum rp_optimizer {
+    RP_OPTIMIZER_SGD,
+    RP_OPTIMIZER_ADAM,
+    RP_OPTIMIZER_ADAMW,
+    RP_OPTIMIZER_LION,
+    RP_OPTIMIZER_MUON /* of hidden matrices; adamw of the rest */
+};
+enum rp_muon_scale { RP_MUON_SPECTRAL, RP_MUON_RMS };
 enum rp_schedule {
     RP_SCHEDULE_CONSTANT,
     RP_SCHEDULE_LINEAR,
@@ -253,9 +260,18 @@ struct rp_spec_train {
     float label_smoothing;
     struct {
         enum rp_optimizer kind;
-        double lr, momentum, dampening, beta1, beta2, eps, weight_decay;
+        double lr, momentum, dampening, beta1, beta2, eps,
+            weight_decay; /* muon: adamw's betas, eps */
         bool nesterov;
+        double adamw_lr; /* muon */
+        enum rp_muon_scale scale;
+        char *adamw_for[16]; /* patterns */
+        struct rp_spec_place adamw_for_at[16];
+        int n_adamw_for;
         enum rp_decay decay;
+        char *no_decay[16]; /* patterns */
+        struct rp_spec_place no_decay_at[16];
+        int n_no_decay;
     } optimizer;
     struct {
         enum rp_schedule kind;
@@ -266,6 +282,7 @@ struct rp_spec_train {
         struct rp_span decay; /* wsd: length of the last phase */
     } schedule;
     double clip_norm; /* 0: off */
+    double ema_decay; /* 0: no average of the weights */
     enum rp_nonfinite on_nonfinite;
 };
 

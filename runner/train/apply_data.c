@@ -113,6 +113,9 @@ static int most_files(enum rp_format format)
     case RP_FORMAT_NPY:
         return 2;
     case RP_FORMAT_CIFAR:
+    case RP_FORMAT_TEXT:
+    case RP_FORMAT_TOKENS:
+    case RP_FORMAT_JSONL:
         return RP_SPEC_MAX_FILES;
     default:
         return 1;
@@ -145,6 +148,16 @@ static enum rp_status check_files(const struct rp_apply_options *options,
     return RP_STATUS_OK;
 }
 
+/* What a language model has learnt from decides how other files are read, down to the tokenizer;
+ * only text and JSON lines tell themselves apart, by their names. */
+static void like_own_text(const char *path, struct rp_spec_dataset *dataset)
+{
+    if (dataset->format != RP_FORMAT_TEXT && dataset->format != RP_FORMAT_JSONL) return;
+    if (ends_in(path, ".jsonl")) dataset->format = RP_FORMAT_JSONL;
+    if (ends_in(path, ".txt")) dataset->format = RP_FORMAT_TEXT;
+    if (dataset->format == RP_FORMAT_TEXT) dataset->jsonl_prompt = NULL;
+}
+
 /* The data set of the run with other files in it; another format where the first file says so. */
 static enum rp_status other_dataset(struct rp_apply_state *state,
                                     const struct rp_apply_options *options,
@@ -152,14 +165,16 @@ static enum rp_status other_dataset(struct rp_apply_state *state,
 {
     enum rp_format format = RP_FORMAT_NONE;
     const struct rp_spec_dataset *own = &state->spec->train_data;
-    RP_TRY(check_packed(state, options->files[0], err));
-    RP_TRY(guess_format(options->files[0], &format, err));
+    bool tokens = state->shape.target == RP_TARGET_TOKENS;
+    if (!tokens) RP_TRY(check_packed(state, options->files[0], err));
+    if (!tokens) RP_TRY(guess_format(options->files[0], &format, err));
     if (format == RP_FORMAT_NONE || format == own->format)
         *dataset = *own;
     else
         *dataset = (struct rp_spec_dataset){.format = format, .csv_delimiter = ','};
     if (dataset->format == RP_FORMAT_CSV && ends_in(options->files[0], ".tsv"))
         dataset->csv_delimiter = '\t';
+    if (tokens) like_own_text(options->files[0], dataset);
     dataset->at = (struct rp_spec_place){0, 0};
     dataset->target = state->shape.target;
     dataset->n_files = 0;

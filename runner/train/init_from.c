@@ -108,13 +108,19 @@ static enum rp_status load_optimizer(struct rp_trainer *t, const char *path, str
 {
     struct rp_st_file file = {0};
     enum rp_status status = rp_st_read(path, RP_STATUS_DATA, &file, err);
-    for (int i = 0; status == RP_STATUS_OK && i < t->model->n_parameters; i++) {
-        for (int s = 0; status == RP_STATUS_OK && s < t->n_states; s++) {
-            char name[112];
-            if (!t->state[s][i] || skipped(t->spec, t->model->kept[i].name)) continue;
-            snprintf(name, sizeof name, "%s.%s", t->model->kept[i].name, t->state_name[s]);
+    for (int i = 0; status == RP_STATUS_OK && i < t->model->n_kept; i++) {
+        char name[112];
+        const char *names[2];
+        if (skipped(t->spec, t->model->kept[i].name)) continue;
+        rp_optim_states(t->spec, rp_plan_optim_kind(&t->model->kept[i]), names);
+        for (int s = 0; status == RP_STATUS_OK && s < 2 && t->state[s][i]; s++) {
+            snprintf(name, sizeof name, "%s.%s", t->model->kept[i].name, names[s]);
             status = rp_weights_load(t, &file, name, i, t->state[s][i], RP_STATUS_DATA, err);
         }
+        snprintf(name, sizeof name, "%s.ema", t->model->kept[i].name);
+        /* A run without averages has none to go on with. */
+        if (status == RP_STATUS_OK && t->average[i] && rp_st_find(&file, name))
+            status = rp_weights_load(t, &file, name, i, t->average[i], RP_STATUS_DATA, err);
     }
     rp_st_release(&file);
     return status;
@@ -146,6 +152,7 @@ enum rp_status rp_weights_init_from(struct rp_trainer *t, struct rp_error *err)
     enum rp_status status = find_files(spec, &model, &optimizer, err);
     if (status == RP_STATUS_OK) status = rp_st_read(model, RP_STATUS_DATA, &file, err);
     if (status == RP_STATUS_OK) status = load_model(t, &file, err);
+    if (status == RP_STATUS_OK) status = rp_weights_begin_averages(t, err);
     if (status == RP_STATUS_OK && spec->model.init_from.load == RP_INIT_LOAD_ALL) {
         if (!optimizer)
             status =

@@ -103,8 +103,10 @@ static enum rp_status update(struct rp_trainer *t, uint64_t step, const struct r
     rp_saver_wait_read(t->saver);
     rp_profile_phase(t->profile, RP_PHASE_UPDATE);
     rp_optim_advance(t->spec, &after);
-    for (int decays = 0; decays < 2; decays++)
-        rp_optim_update(t->spec, &t->plan->schedule, step, &after, decays, &t->update[decays]);
+    for (int i = 0; i < 4; i++) {
+        struct rp_optim_kind kind = {.by_muon = i / 2 == 1, .decays = i % 2 == 1};
+        rp_optim_update(t->spec, &t->plan->schedule, step, &after, kind, &t->update[i]);
+    }
     RP_TRY(t->device->table->zero(t->device, t->digests,
                                   (size_t)t->model->n_kept * sizeof(uint64_t), err));
     for (int i = 0; i < t->n_tie_calls; i++) RP_TRY(rp_trainer_run(t, &t->tie_call[i], pass, err));

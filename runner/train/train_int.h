@@ -44,8 +44,7 @@ struct rp_trainer {
     unsigned char *state_block; /* optimizer states */
     uint64_t state_bytes;
     void **state[2]; /* (n_parameters) into it; NULL entries for frozen ones */
-    int n_states;
-    const char *state_name[2];
+    void **average;  /* (n_kept) into state_block: train.ema's; NULL entries where there is none */
     unsigned char *sums;  /* n_levels of sum_bytes, then the open chains when passes are partial */
     uint64_t *sum_offset; /* (train graph tensors) within a level */
     unsigned char *arena; /* activations of train and eval, never alive together */
@@ -62,7 +61,7 @@ struct rp_trainer {
     struct rp_op_call clip_call;
     struct rp_op_call *update_call; /* per trained parameter, then per statistic */
     int n_update_calls;
-    struct rp_update update[2]; /* without, with weight decay */
+    struct rp_update update[4]; /* without, with weight decay; the same by muon */
     struct rp_optim_state optim;
 
     uint64_t *host_digests;     /* (n_kept) */
@@ -166,11 +165,15 @@ struct rp_weights_origin {
 RP_NODISCARD enum rp_status rp_weights_begin(struct rp_trainer *trainer, const char *run,
                                              uint64_t step, struct rp_weights_origin *origin,
                                              struct rp_error *err);
-/* The model alone, nothing of the optimizer: for evaluation. NO_CHECKPOINT when there is none at
- * `step`; `*found_step` is the one loaded. */
+/* The model alone, nothing of the optimizer: for evaluation. With train.ema these are the averages.
+ * NO_CHECKPOINT when there is none at `step`; `*found_step` is the one loaded. */
 RP_NODISCARD enum rp_status rp_weights_restore_model(struct rp_trainer *trainer, const char *run,
                                                      uint64_t step, uint64_t *found_step,
                                                      struct rp_error *err);
+/* The averages of train.ema begin as the weights do. */
+RP_NODISCARD enum rp_status rp_weights_begin_averages(struct rp_trainer *trainer,
+                                                      struct rp_error *err);
+/* Weights that model.init_from names, then the averages, and with `load: all` the optimizer. */
 RP_NODISCARD enum rp_status rp_weights_init_from(struct rp_trainer *trainer, struct rp_error *err);
 /* Stored tensor `name`, which belongs to kept tensor i, to the device; `bad` when missing or of
  * another shape. */

@@ -119,10 +119,10 @@ def goes_on(folder, spec, first, second, lines):
 
 
 def golden(folder, job, want):
-    more = ["--data", rp.SHARED] if job == "mnist-lenet" else []
-    if "first_steps" in want:
-        more += ["--set", f"train.for={want['first_steps']} steps"]
-    final = want.get("final_of_first_steps", want["final"])
+    more = rp.data_for(job, folder)
+    for setting in rp.first_steps(want) if "first_steps" in want else []:
+        more += ["--set", setting]
+    final = want["final_of_first_steps" if "first_steps" in want else "final"]
     return same(rp.run(rp.SOURCE / "specs" / f"{job}.yaml", folder / "run", *GPU, *more), final)
 
 
@@ -150,6 +150,7 @@ def out_of_memory(folder, spec):
 
 def jobs(quick):
     yield from rp.MODELS.items()
+    yield from rp.TEXT_MODELS.items()
     yield "regression", REGRESSION
     yield "mixes", MIXES
     if not quick:
@@ -170,6 +171,7 @@ def main():
         top = pathlib.Path(top)
         for file in ("x.npy", "y.npy"):
             (top / file).write_bytes((rp.SOURCE / "specs" / file).read_bytes())
+        rp.write_texts(top)
         probe = rp.start("run", rp.write(top, rp.DIGITS_MLP, "probe.yaml"), "--out", top / "probe", *GPU, "--set", "train.for=1 step")
         _, err = probe.communicate()
         if probe.returncode == 3:
@@ -194,7 +196,7 @@ def main():
         checks.check("control: another seed", another_seed, folder(), specs["mlp"])
         if not args.quick:
             for job, want in json.loads((rp.SOURCE / "specs" / "digests.json").read_text())["jobs"].items():
-                if job == "mnist-lenet" and not rp.SHARED.exists():
+                if rp.data_for(job, folder()) is None:
                     continue
                 checks.check(f"{job}: the kept digest", golden, folder(), job, want)
     print(f"{checks.done} checks, {checks.failed} failed")

@@ -338,107 +338,6 @@ static void add_norm_cases(struct op_cases *cases)
         add_layer_norm(cases, layer[i][0], layer[i][1], layer[i][2], (int)layer[i][3]);
 }
 
-static void add_rms_norm(struct op_cases *cases, int64_t n, int64_t t, int64_t width, int parts)
-{
-    struct rp_norm_params params = {.eps = 1e-6f};
-    struct op_case *c = case_add(cases, RP_OP_rms_norm);
-    IN(c, 0, FILL_RANDOM, n, t, width);
-    IN(c, 1, FILL_RANDOM, width);
-    c->call.params.norm = params;
-    case_set_rows(c, n, 1, 1);
-
-    c = case_add(cases, RP_OP_rms_norm_dx);
-    IN(c, 0, FILL_RANDOM, n, t, width);
-    IN(c, 1, FILL_RANDOM, n, t, width);
-    IN(c, 2, FILL_RANDOM, width);
-    IN(c, 3, FILL_POSITIVE, n * t);
-    case_set_rows(c, n, 1, 1);
-
-    for (int cut = 1; cut <= parts; cut += parts > 1 ? parts - 1 : 1) {
-        c = case_add(cases, RP_OP_rms_norm_dg);
-        IN(c, 0, FILL_RANDOM, n, t, width);
-        IN(c, 1, FILL_RANDOM, n, t, width);
-        IN(c, 2, FILL_POSITIVE, n * t);
-        case_set_rows(c, n, cut == 1 && n % 4 == 0 ? 4 : 1, cut);
-    }
-}
-
-/* ---- embeddings, swiglu --------------------------------------------------------------------- */
-
-/* `first`: of the sequence, with as many more positions. */
-static void add_embedding(struct op_cases *cases, int64_t n, int64_t t, int64_t ids, int64_t width,
-                          int64_t first)
-{
-    for (int positions = 0; positions < 2; positions++) {
-        struct op_case *c = case_add(cases, RP_OP_embedding);
-        IN(c, 0, FILL_TARGETS, n, t);
-        IN(c, 1, FILL_RANDOM, ids, width);
-        if (positions) IN(c, 2, FILL_RANDOM, first + t, width);
-        c->classes = ids;
-        c->pass.first_token = first;
-        case_set_rows(c, n, 1, 1);
-    }
-}
-
-static void add_embedding_dw(struct op_cases *cases, int64_t n, int64_t t, int64_t ids,
-                             int64_t width, int shards, int parts)
-{
-    for (int cut = 1; cut <= parts; cut += parts > 1 ? parts - 1 : 1) {
-        struct op_case *c = case_add(cases, RP_OP_embedding_dw);
-        IN(c, 0, FILL_RANDOM, n, t, width);
-        IN(c, 1, FILL_TARGETS, n, t);
-        OUT(c, 0, ids, width);
-        c->classes = ids;
-        case_set_rows(c, n, cut > 1 ? 1 : shards, cut);
-        c = case_add(cases, RP_OP_position_dw);
-        IN(c, 0, FILL_RANDOM, n, t, width);
-        case_set_rows(c, n, cut > 1 ? 1 : shards, cut);
-    }
-}
-
-static void add_swiglu(struct op_cases *cases, int64_t n, int64_t t, int64_t half)
-{
-    struct op_case *c = case_add(cases, RP_OP_swiglu);
-    IN(c, 0, FILL_RANDOM, n, t, 2 * half);
-    case_set_rows(c, n, 1, 1);
-    c = case_add(cases, RP_OP_swiglu_dx);
-    IN(c, 0, FILL_RANDOM, n, t, half);
-    IN(c, 1, FILL_RANDOM, n, t, 2 * half);
-    case_set_rows(c, n, 1, 1);
-}
-
-static void add_language_cases(struct op_cases *cases)
-{
-    static const int64_t embeddings[][5] = {/* samples, tokens, ids, width, first token */
-                                            {1, 1, 1, 1, 0},
-                                            {3, 5, 7, 13, 0},
-                                            {4, 33, 50, 64, 2},
-                                            {2, 100, 1000, 130, 0}};
-    for (size_t i = 0; i < RP_COUNT(embeddings); i++) {
-        const int64_t *s = embeddings[i];
-        add_embedding(cases, s[0], s[1], s[2], s[3], s[4]);
-    }
-    static const int64_t gradients[][6] = {/* samples, tokens, ids, width, shards, parts */
-                                           {1, 1, 1, 1, 1, 1},     {8, 5, 7, 13, 8, 3},
-                                           {16, 7, 300, 65, 8, 5}, {8, 300, 3, 33, 2, 8},
-                                           {9, 256, 11, 70, 1, 9}, {1100, 2, 40, 17, 1, 4},
-                                           {4, 1025, 2, 20, 4, 2}, {8, 1024, 5, 16, 1, 3},
-                                           {32, 1, 12, 9, 32, 2},  {6, 100, 2000, 40, 1, 4}};
-    for (size_t i = 0; i < RP_COUNT(gradients); i++) {
-        const int64_t *s = gradients[i];
-        add_embedding_dw(cases, s[0], s[1], s[2], s[3], (int)s[4], (int)s[5]);
-    }
-    static const int64_t norms[][4] = {{1, 1, 1, 1},    {4, 3, 31, 2},   {5, 1, 33, 5},
-                                       {4, 300, 96, 2}, {1, 2, 4097, 1}, {2, 1, 10000, 2},
-                                       {1100, 1, 9, 3}, {16, 7, 200, 2}};
-    for (size_t i = 0; i < RP_COUNT(norms); i++)
-        add_rms_norm(cases, norms[i][0], norms[i][1], norms[i][2], (int)norms[i][3]);
-    static const int64_t gates[][3] = {
-        {1, 1, 1}, {3, 5, 7}, {2, 4, 64}, {5, 1, 1003}, {2, 3, 6000}};
-    for (size_t i = 0; i < RP_COUNT(gates); i++)
-        add_swiglu(cases, gates[i][0], gates[i][1], gates[i][2]);
-}
-
 /* ---- losses --------------------------------------------------------------------------------- */
 
 static void add_loss_cases(struct op_cases *cases)
@@ -471,56 +370,6 @@ static void add_loss_cases(struct op_cases *cases)
             case_set_rows(c, n, 1, 1);
         }
     }
-}
-
-struct lm_shape {
-    int64_t n, t, width, classes, kept; /* kept: rows of logits, 0: the shape function's choice */
-    int columns, shards, parts;
-};
-
-static void add_lm_loss(struct op_cases *cases, const struct lm_shape *s, float smoothing)
-{
-    struct rp_loss_params params = {.label_smoothing = smoothing, .columns = s->columns};
-    struct op_case *c = case_add(cases, RP_OP_lm_loss);
-    IN(c, 0, FILL_RANDOM, s->n, s->t, s->width);
-    IN(c, 1, FILL_RANDOM, s->classes, s->width);
-    IN(c, 2, FILL_TOKENS, s->n, s->t);
-    if (s->kept) OUT(c, 3, s->kept, s->classes);
-    c->classes = s->classes;
-    c->call.params.loss = params;
-    case_set_rows(c, s->n, s->shards, 1);
-    case_add_unwanted(cases, 1 << 2 | 1 << 3); /* evaluation */
-
-    for (int cut = 1; cut <= s->parts; cut += s->parts > 1 ? s->parts - 1 : 1) {
-        c = case_add(cases, RP_OP_lm_loss_dxw);
-        IN(c, 0, FILL_RANDOM, s->n, s->t, s->width);
-        IN(c, 1, FILL_RANDOM, s->classes, s->width);
-        IN(c, 2, FILL_TOKENS, s->n, s->t);
-        IN(c, 3, FILL_POSITIVE, s->n * s->t, 2);
-        /* Each part keeps the logits of all its rows: random ones are none that it could make. */
-        IN(c, 4, FILL_RANDOM, cut > 1 || !s->kept ? s->n * s->t : s->kept, s->classes);
-        c->classes = s->classes;
-        c->call.params.loss = params;
-        c->whole = 1 << 1;
-        case_set_rows(c, s->n, cut > 1 ? 1 : s->shards, cut);
-        if (smoothing != 0) continue;
-        case_add_unwanted(cases, 1 << 0);
-        case_add_unwanted(cases, 1 << 1);
-    }
-}
-
-static void add_lm_loss_cases(struct op_cases *cases)
-{
-    static const struct lm_shape shapes[] = {
-        {1, 1, 1, 1, 0, 0, 1, 1},       {2, 3, 5, 7, 1, 0, 2, 2},
-        {8, 2, 3, 65, 5, 0, 4, 3},      {3, 7, 33, 256, 8, 0, 1, 3},
-        {4, 5, 9, 1030, 6, 1024, 2, 2}, {2, 9, 16, 5000, 7, 2048, 2, 2},
-        {5, 230, 4, 70, 1000, 0, 1, 2}, {1, 5, 1030, 40, 2, 0, 1, 1},
-        {4, 25, 2, 30, 40, 0, 2, 3},
-    };
-    for (size_t i = 0; i < RP_COUNT(shapes); i++)
-        for (int smooth = 0; smooth < 2; smooth++)
-            add_lm_loss(cases, &shapes[i], smooth ? 0.1f : 0);
 }
 
 /* ---- the update ----------------------------------------------------------------------------- */
@@ -557,6 +406,26 @@ static void add_update(struct op_cases *cases, int kind, int64_t n, bool apply)
     IN(c, 2 + states, FILL_CONTROL, 16);
 }
 
+/* A matrix, or filters; `nesterov` and a step that is not applied in turn. */
+static void add_muon(struct op_cases *cases, int64_t rows, int64_t columns, int kernel)
+{
+    for (int kind = 0; kind < 3; kind++) {
+        struct op_case *c = case_add(cases, RP_OP_muon);
+        c->update = update_scalars;
+        c->update.beta1 = 0.95f, c->update.one_minus_beta1 = 0.05f;
+        c->control = (struct rp_control){.norm = 3, .factor = 0.37f, .apply = kind < 2};
+        c->call.params.optim =
+            (struct rp_optim_params){.nesterov = kind == 1, .scale = 1.5f, .tensor_number = 12};
+        for (int i = 0; i < 3; i++) {
+            if (kernel > 1)
+                IN(c, i, FILL_RANDOM, rows, kernel, kernel, columns);
+            else
+                IN(c, i, FILL_RANDOM, rows, columns);
+        }
+        IN(c, 3, FILL_CONTROL, 16);
+    }
+}
+
 static void add_update_cases(struct op_cases *cases)
 {
     static const int64_t sizes[] = {1, 2, 13, 4096, 4097, 40001};
@@ -565,6 +434,10 @@ static void add_update_cases(struct op_cases *cases)
             add_update(cases, kind, sizes[i], true);
             add_update(cases, kind, sizes[i], false);
         }
+        static const int64_t matrices[][3] = {{1, 1, 1}, {3, 5, 1},     {17, 9, 1},   {33, 70, 1},
+                                              {6, 4, 3}, {20, 1030, 1}, {1030, 20, 1}};
+        add_muon(cases, matrices[i][0], matrices[i][1], (int)matrices[i][2]);
+        if (i == 0) add_muon(cases, 1030, 20, 1);
         struct op_case *c = case_add(cases, RP_OP_digest);
         IN(c, 0, FILL_RANDOM, sizes[i]);
         c->call.params.digest.tensor_number = 3;
@@ -664,10 +537,7 @@ static void add_model_cases(struct op_cases *cases, const struct model_sizes *s)
     add_batch_norm(cases, s->images, s->positions, s->channels, 8);
     add_layer_norm(cases, s->sequences, s->tokens, s->width, 1);
     cases_add_attention_model(cases, s->attention);
-    add_embedding(cases, s->texts, s->context, s->vocabulary, s->embedded, 0);
-    add_embedding_dw(cases, s->texts, s->context, s->vocabulary, s->embedded, 8, 1);
-    add_rms_norm(cases, s->sequences, s->tokens, s->width, 1);
-    add_swiglu(cases, s->sequences, s->tokens, s->width);
+    cases_add_language_model(cases, s->texts, s->context, s->vocabulary, s->embedded);
     for (int i = 0; i < 2; i++) {
         c = case_add(cases, i == 0 ? RP_OP_cross_entropy : RP_OP_cross_entropy_dx);
         IN(c, 0, FILL_RANDOM, s->rows, s->classes);
@@ -681,6 +551,7 @@ static void add_model_cases(struct op_cases *cases, const struct model_sizes *s)
         case_set_rows(c, s->elements / 1024, 1, 1);
     }
     for (int kind = 0; kind < 7; kind++) add_update(cases, kind, s->parameters, true);
+    add_muon(cases, s->features, s->features, 1);
     c = case_add(cases, RP_OP_grad_norm);
     IN(c, 0, FILL_RANDOM, s->parameters);
     c = case_add(cases, RP_OP_clip);
@@ -715,9 +586,8 @@ void cases_make(struct op_cases *cases)
     add_activation_cases(cases);
     add_norm_cases(cases);
     cases_add_attention(cases);
-    add_language_cases(cases);
+    cases_add_language(cases);
     add_loss_cases(cases);
-    add_lm_loss_cases(cases);
     add_update_cases(cases);
     add_large_cases(cases);
 }

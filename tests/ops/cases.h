@@ -21,6 +21,11 @@ void case_add_unwanted(struct op_cases *cases, unsigned unwanted);
 #define IN(c, i, fill, ...) case_set_in(c, i, fill, DIMS(__VA_ARGS__))
 #define OUT(c, i, ...)      case_set_dims(&(c)->call.out[i], RP_DTYPE_F32, DIMS(__VA_ARGS__))
 
+/* cases_language.c */
+void cases_add_language(struct op_cases *cases);
+void cases_add_language_model(struct op_cases *cases, int64_t texts, int64_t context,
+                              int64_t vocabulary, int64_t width);
+
 /* cases_attention.c */
 void cases_add_attention(struct op_cases *cases);
 /* Sizes of a real model: samples, tokens, heads, kv_heads, head_dim. */

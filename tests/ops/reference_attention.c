@@ -5,6 +5,7 @@
 struct sample {
     const struct rp_attention_params *p;
     const float *qkv, *dy, *y, *stats;
+    const float *sums; /* (heads, tokens): of dy y over d */
     int64_t number, tokens, width;
     float scale;
     const struct rp_pass *pass;
@@ -93,6 +94,7 @@ static void attend(const struct sample *s, int64_t head, int64_t i, float *y, fl
         e[j] = score(s, head, i, j);
         m = e[j] > m ? e[j] : m;
     }
+    m = m + 0.0f; /* of a -0 too */
     for (int64_t j = 0; j <= i; j++) e[j] = rp_exp(e[j] - m);
     float inv = 1 / sum_row(e, i + 1, s->control);
     for (int64_t j = 0; j <= i; j++) e[j] = dropped(s, head, i, j, e[j]);
@@ -170,9 +172,8 @@ static void weights_of(const struct sample *s, int64_t head, int64_t i, int64_t 
     const float *stats = s->stats + (head * s->tokens + i) * 2, *dy = s->dy + y_at(s, i, head);
     float p = rp_exp(score(s, head, i, j) - stats[0]) * stats[1];
     float dp = dropped(s, head, i, j, dot(dy, value_at(s, j, head), s->p->head_dim));
-    float sum = sum_row_products(dy, s->y + y_at(s, i, head), s->p->head_dim, s->control);
     *pw = dropped(s, head, i, j, p);
-    *ds = p * (dp - sum);
+    *ds = p * (dp - s->sums[head * s->tokens + i]);
 }
 
 /* Of queries i = j .. N - 1, panels between multiples of 1024 of i. */
@@ -233,6 +234,12 @@ bool reference_attention_dx(const struct op_case *c, void *const in[], void *con
         s.dy = (const float *)in[0] + n * s.tokens * y_at(&s, 1, 0);
         s.y = (const float *)in[2] + n * s.tokens * y_at(&s, 1, 0);
         s.stats = (const float *)in[3] + n * s.p->heads * s.tokens * 2;
+        float *sums = floats(s.p->heads * s.tokens);
+        for (int64_t k = 0; k < s.p->heads * s.tokens; k++) {
+            int64_t at = y_at(&s, k % s.tokens, k / s.tokens);
+            sums[k] = sum_row_products(s.dy + at, s.y + at, s.p->head_dim, control);
+        }
+        s.sums = sums;
         for (int64_t t = 0; t < s.tokens; t++) {
             float *row = dx + t * s.width;
             for (int64_t h = 0; h < s.p->heads; h++)
@@ -242,6 +249,7 @@ bool reference_attention_dx(const struct op_case *c, void *const in[], void *con
                 key_gradient(&s, kv, t, dk, dk + s.p->kv_heads * s.p->head_dim);
             }
         }
+        free(sums);
     }
     return true;
 }

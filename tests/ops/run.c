@@ -105,7 +105,8 @@ static void run_parts(struct rp_device *device, const struct op_case *c,
 int twin_of(const struct op_case *c, int i)
 {
     const struct rp_op_info *info = rp_op_info(c->call.op);
-    bool update = c->call.op == RP_OP_sgd || c->call.op == RP_OP_adam || c->call.op == RP_OP_lion;
+    bool update = c->call.op == RP_OP_sgd || c->call.op == RP_OP_adam || c->call.op == RP_OP_lion ||
+                  c->call.op == RP_OP_muon;
     if (c->call.op == RP_OP_attention_cached) return i > 0 ? i : -1;
     if (!info->in_place) return -1;
     if (i == 0) return 0;

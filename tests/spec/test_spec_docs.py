@@ -109,7 +109,7 @@ SCHEMA_REFUSES = ["spelling-key", "spelling-value", "spelling-layer", "type-text
                   "unit-time-in-eval", "range-seed", "range-fraction", "range-batch", "range-lr", "missing-seed", "missing-lr",
                   "missing-layer-option", "unknown-key", "nesting-lr-at-top", "nesting-other-kind", "nesting-layers-in-mlp",
                   "nesting-layer-options", "nesting-fraction-and-format", "name-path", "name-long", "not-built-precision",
-                  "not-built-model", "foreign-kernel-size", "version-newer"]
+                  "gpt-preset", "foreign-kernel-size", "version-newer"]
 
 
 @pytest.mark.parametrize("name", SCHEMA_REFUSES)

@@ -26,7 +26,10 @@ int main(int argc, char **argv)
     int64_t row = shape->dims[0] * (shape->n_dims == 3 ? shape->dims[1] * shape->dims[2] : 1);
     uint64_t first = strtoull(argv[3], NULL, 10);
     int64_t n = strtoll(argv[4], NULL, 10);
-    int64_t width = shape->mixes ? 3 : shape->n_values ? shape->n_values : 1;
+    int64_t width = shape->mixes                         ? 3
+                    : shape->target == RP_TARGET_CLASSES ? 1
+                    : shape->target == RP_TARGET_VALUES  ? shape->n_values
+                                                         : row;
     float *x = RP_NEW_ARRAY(float, n *row), *y = RP_NEW_ARRAY(float, n *width);
     bool targets = strcmp(argv[2], "targets") == 0;
     if (targets || strcmp(argv[2], "train") == 0)

@@ -333,6 +333,9 @@ static void test_bad_text(struct data_case *c)
     CASE_FAILS(c, RP_STATUS_DATA, "latin1.txt: byte 3 (e9) is not UTF-8", "job.yaml:3:1");
     DATASET(train, RP_FORMAT_TEXT, "a.txt", "utf16.txt");
     CASE_FAILS(c, RP_STATUS_DATA, "utf16.txt: byte 0 (ff)", "not UTF-8");
+    put_file(c->folder, "zero.txt", "one\0two three four", 18);
+    DATASET(train, RP_FORMAT_TEXT, "zero.txt");
+    CASE_FAILS(c, RP_STATUS_DATA, "zero.txt: byte 3 is 0, which no text holds", "");
     DATASET(train, RP_FORMAT_TEXT, "eight.txt");
     CASE_FAILS(c, RP_STATUS_DATA, "8 tokens to train on", "a window of 8 needs 9");
     DATASET(train, RP_FORMAT_TEXT, "a.txt", "nowhere.txt");
