@@ -67,6 +67,7 @@ static const struct rp_op_info op_infos[RP_OP_COUNT] = {
     [RP_OP_batch_norm].rules = rp_batch_norm_rules,
     [RP_OP_layer_norm].rules = rp_layer_norm_rules,
     [RP_OP_cross_entropy].rules = rp_cross_entropy_rules,
+    [RP_OP_cross_entropy_mix].rules = rp_cross_entropy_mix_rules,
     [RP_OP_lm_loss].rules = rp_lm_loss_rules,
     [RP_OP_mse].rules = rp_mse_rules,
     [RP_OP_rope].rules = rp_rope_rules,
@@ -101,6 +102,8 @@ static double flops_per_element(enum rp_op op)
     case RP_OP_tanh:
     case RP_OP_cross_entropy:
     case RP_OP_cross_entropy_dx:
+    case RP_OP_cross_entropy_mix:
+    case RP_OP_cross_entropy_mix_dx:
     case RP_OP_swiglu:
         return 30;
     case RP_OP_gelu_dx:

@@ -66,17 +66,24 @@ RP_VEC_FN int32_t rp_classes_rank(const float *x, int64_t n, int64_t target)
            rp_classes_count(x + target + 1, n - target - 1, x[target], true);
 }
 
-/* The loss from the maximum and the sum of the row's exps; target is in [0, n). */
-RP_VEC_FN float rp_classes_loss(const struct rp_classes *row, float sum, int64_t target,
-                                float smoothing)
+/* The loss from the maximum and the sum of the row's exps, and the logit of the target. */
+RP_VEC_FN float rp_classes_loss_at(const struct rp_classes *row, float sum, double at_target,
+                                   float smoothing)
 {
     double lse = (double)row->maximum + rp_log64((double)sum);
-    double loss = lse - (double)row->x[target];
+    double loss = lse - at_target;
     if (smoothing != 0.0f) {
         double mean = (double)rp_rsum(row->n, rp_rsum_plain_term, row->x) / (double)row->n;
         loss = (1.0 - (double)smoothing) * loss + (double)smoothing * (lse - mean);
     }
     return (float)loss;
+}
+
+/* target is in [0, n). */
+RP_VEC_FN float rp_classes_loss(const struct rp_classes *row, float sum, int64_t target,
+                                float smoothing)
+{
+    return rp_classes_loss_at(row, sum, (double)row->x[target], smoothing);
 }
 
 #endif

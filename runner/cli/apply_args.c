@@ -40,7 +40,8 @@ static enum rp_status sort_files(struct rp_cli_apply *cli, struct rp_error *err)
                                 "--data %s is a folder: give one folder, in which the run's own "
                                 "data lies, or files",
                                 cli->files[i]);
-        if (stat.is_folder) cli->options.data_folder = cli->files[0];
+        if (stat.is_folder && !rp_data_holds_images(cli->files[0]))
+            cli->options.data_folder = cli->files[0];
     }
     if (cli->files[0] && !cli->options.data_folder) cli->options.files = cli->files;
     return RP_STATUS_OK;

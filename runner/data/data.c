@@ -170,6 +170,8 @@ static enum rp_status find_shape(struct rp_data *data, const struct rp_spec *spe
     shape->n_classes = train->target == RP_TARGET_VALUES ? 0 : train->n_classes;
     shape->n_values = train->target == RP_TARGET_VALUES ? train->n_values : 0;
     shape->n_train = train->n;
+    for (int i = 0; i < spec->n_transforms; i++)
+        shape->mixes = shape->mixes || spec->transform[i].kind >= RP_TRANSFORM_MIXUP;
     shape->n_valid = spec->valid_data.format == RP_FORMAT_NONE ? 0 : data->valid.n;
     data->split = spec->valid_fraction > 0;
     if (train->tokens && !train->tokens->stride) return rp_windows_find_shape(data, spec, err);
@@ -429,7 +431,8 @@ static void fill_numbers(const struct rp_data *data, uint64_t position, int64_t 
     enum { RUN = 64, AHEAD = 4 };
     const struct rp_data_set *set = &data->train;
     uint64_t samples[RUN];
-    float *room = data->transforms.stepwise ? RP_NEW_ARRAY(float, set->row) : NULL;
+    bool mixes = data->transforms.n_mixes > 0;
+    float *room = data->transforms.stepwise || mixes ? RP_NEW_ARRAY(float, 2 * set->row) : NULL;
     for (int64_t slot = 0; slot < n; slot++) {
         uint64_t at = position + (uint64_t)slot;
         int64_t left = n - slot < RUN ? n - slot : RUN, in_run = slot % RUN;
@@ -437,9 +440,12 @@ static void fill_numbers(const struct rp_data *data, uint64_t position, int64_t 
         if (in_run + AHEAD < RUN && slot + AHEAD < n)
             prefetch_sample(set, (int64_t)samples[in_run + AHEAD]);
         int64_t sample = (int64_t)samples[in_run];
-        rp_data_sample_random(&data->transforms, set, sample, data->seed, at, room,
-                              x + slot * set->row);
-        copy_target(set, sample, slot, y);
+        struct rp_data_key key = {.seed = data->seed, .position = at};
+        rp_data_sample_random(&data->transforms, set, sample, &key, room, x + slot * set->row);
+        if (mixes)
+            rp_data_mix(data, sample, &key, room, x + slot * set->row, (int32_t *)y + 3 * slot);
+        else
+            copy_target(set, sample, slot, y);
     }
     rp_mem_free(room);
 }

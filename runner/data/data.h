@@ -22,6 +22,7 @@ struct rp_data_shape {
     int64_t n_values;         /* regression: width of y */
     int64_t n_train, n_valid; /* samples in each split, after valid.fraction; tokens: windows of
                                * an epoch, and of an evaluation */
+    bool mixes;               /* training targets are two classes and a weight: mixup, cutmix */
 };
 
 /* One file as found: for the manifest, the lock, and the numeric digest (hash and size only). */
@@ -94,8 +95,9 @@ void rp_data_canonical(const struct rp_data *data, bool valid_counts, struct rp_
 uint64_t rp_data_bytes(const struct rp_data *data); /* memory held */
 
 /* Samples of positions [position, position + n) of the training order, transformed:
- * x (n, dims...) f32, y (n) i32 class or (n, n_values) f32; of tokens x, y (n, context) i32, y -1
- * where there is no target. Thread-safe, pure. */
+ * x (n, dims...) f32, y (n) i32 class or (n, n_values) f32; where the shape says `mixes` y is (n,
+ * 3) i32: class a, class b, weight of a in 2^-24; of tokens x, y (n, context) i32, y -1 where there
+ * is no target. Thread-safe, pure. */
 void rp_data_fill_train(const struct rp_data *data, uint64_t position, int64_t n, void *x, void *y);
 /* Samples [first, first + n) of a split in file order, with the fixed transforms only. Of tokens
  * every target once; the last window is filled up with tokens 0 and targets -1. */
@@ -156,6 +158,8 @@ void rp_data_measure_values(const struct rp_data *data, double *mean, double *st
 
 /* Has the folder a subfolder with a PNG or JPEG in it? */
 bool rp_data_is_image_folder(const char *path);
+/* ... or lies one in it? */
+bool rp_data_holds_images(const char *path);
 
 enum rp_pack_channels { RP_PACK_AUTO, RP_PACK_GREY, RP_PACK_COLOUR }; /* auto: as the images are */
 struct rp_pack_options {

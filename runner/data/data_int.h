@@ -126,6 +126,19 @@ struct rp_data_step {
 /* A whole number in [0, n), every value as likely up to n / 2^32. */
 int64_t rp_data_word_below(uint32_t word, int64_t n);
 
+/* mixup or cutmix. */
+struct rp_data_mix {
+    enum rp_transform_kind kind;
+    uint32_t site; /* its place in the list of the spec */
+    float alpha, p;
+};
+
+/* What the random words of a training sample depend on. */
+struct rp_data_key {
+    uint64_t seed, position;
+    uint32_t block; /* 0; 1: of the sample that is mixed into the one at this position */
+};
+
 /* A random transform, with the value that a pixel from outside the image has after the list's end.
  */
 struct rp_data_geometry {
@@ -148,6 +161,8 @@ struct rp_data_transforms {
     bool stepwise;
     struct rp_data_step step[RP_SPEC_MAX_TRANSFORMS];
     int n_steps;
+    struct rp_data_mix mix[RP_SPEC_MAX_TRANSFORMS]; /* one of them is drawn (mix.c) */
+    int n_mixes;
 };
 /* Checks the list against the shape of the set: USAGE at the transform's place. */
 RP_NODISCARD enum rp_status rp_data_transforms_check(const struct rp_spec *spec,
@@ -160,13 +175,18 @@ void rp_data_transforms_apply(const struct rp_spec *spec, struct rp_data_set *se
 /* Sample `sample` of the set, fixed transforms only: out (dims...). */
 void rp_data_sample_fixed(const struct rp_data_transforms *transforms,
                           const struct rp_data_set *set, int64_t sample, float *out);
-/* Sample `sample` as it appears at training position `position`: out (dims...). `room` (dims...)
- * when the list is stepwise, else NULL. */
+/* Sample `sample` as it appears with a key, not yet mixed: out (dims...). `room` (dims...) when the
+ * list is stepwise, else NULL. */
 void rp_data_sample_random(const struct rp_data_transforms *transforms,
-                           const struct rp_data_set *set, int64_t sample, uint64_t seed,
-                           uint64_t position, float *room, float *out);
+                           const struct rp_data_set *set, int64_t sample,
+                           const struct rp_data_key *key, float *room, float *out);
 void rp_data_augment(const struct rp_data_transforms *transforms, const struct rp_data_set *set,
-                     int64_t sample, uint64_t seed, uint64_t position, float *room, float *out);
+                     int64_t sample, const struct rp_data_key *key, float *room, float *out);
+/* Mixes the training sample of `key`, x (dims...), with another one where that is drawn. target
+ * (3): its class, the other's, the weight of its own in 2^-24. room (2, dims...). */
+struct rp_data;
+void rp_data_mix(const struct rp_data *data, int64_t sample, const struct rp_data_key *key,
+                 float *room, float *x, int32_t *target);
 
 /* ---- an open data set
  * ----------------------------------------------------------------------------- */

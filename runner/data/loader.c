@@ -52,7 +52,7 @@ static size_t x_bytes(const struct rp_data_shape *shape, int64_t n_samples)
 
 static size_t y_bytes(const struct rp_data_shape *shape, int64_t n_samples)
 {
-    int64_t width = shape->target == RP_TARGET_CLASSES  ? 1
+    int64_t width = shape->target == RP_TARGET_CLASSES  ? (shape->mixes ? 3 : 1)
                     : shape->target == RP_TARGET_VALUES ? shape->n_values
                                                         : shape->dims[0];
     return align64((size_t)(n_samples * width) * sizeof(float));

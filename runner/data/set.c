@@ -51,7 +51,8 @@ static enum rp_status allocate(const struct rp_data_source *source, int index, i
     const struct rp_spec_dataset *dataset = source->dataset;
     return rp_spec_fail(
         source->spec, index < 0 ? dataset->at : dataset->files[index].at, RP_STATUS_MEMORY, err,
-        "%s: the %s of %lld samples, %lld bytes each, do not fit into memory",
+        "%s: the %s of %lld samples, %lld bytes each, do not fit into memory; take a machine with "
+        "more, or less data",
         index < 0 ? source->key : dataset->files[index].path, what, (long long)n, (long long)width);
 }
 

@@ -23,10 +23,11 @@ static void add_inputs(struct rp_builder *b, struct rp_flow *flow)
     memcpy(&x->dims[1], data->dims, (size_t)data->n_dims * sizeof x->dims[0]);
     graph->target = rp_graph_add_tensor(graph, RP_ROLE_TARGET, nowhere, "y");
     struct rp_tensor *y = &graph->tensor[graph->target].shape;
+    bool mixed = b->training && data->mixes;
     y->dtype = classes || tokens ? RP_DTYPE_I32 : RP_DTYPE_F32;
-    y->n_dims = classes ? 1 : 2;
+    y->n_dims = classes && !mixed ? 1 : 2;
     y->dims[0] = n;
-    y->dims[1] = classes ? 0 : tokens ? data->dims[0] : data->n_values;
+    y->dims[1] = mixed ? 3 : classes ? 0 : tokens ? data->dims[0] : data->n_values;
     *flow = (struct rp_flow){.tensor = graph->input};
 }
 
@@ -34,14 +35,17 @@ static enum rp_status add_plain_loss(struct rp_builder *b, const struct rp_flow 
 {
     struct rp_graph *graph = b->graph;
     bool classes = b->spec->train.loss == RP_LOSS_CROSS_ENTROPY;
+    bool mixed = classes && b->training && b->data->mixes;
     struct rp_spec_place at = b->spec->model.at;
-    struct rp_graph_node node = rp_graph_node_new(classes ? RP_OP_cross_entropy : RP_OP_mse);
+    struct rp_graph_node node = rp_graph_node_new(mixed     ? RP_OP_cross_entropy_mix
+                                                  : classes ? RP_OP_cross_entropy
+                                                            : RP_OP_mse);
     if (classes) node.params.loss.label_smoothing = b->spec->train.label_smoothing;
     node.in[0] = graph->logits = flow->tensor;
     node.in[1] = graph->target;
     node.out[0] = graph->loss_rows = rp_graph_add_tensor(graph, RP_ROLE_RESULT, at, "loss");
     graph->rank_rows = RP_GRAPH_NO_TENSOR;
-    if (classes)
+    if (classes && !mixed)
         node.out[1] = graph->rank_rows = rp_graph_add_tensor(graph, RP_ROLE_RESULT, at, "rank");
     return rp_builder_add_node(b, &node, at, "loss");
 }

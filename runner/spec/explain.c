@@ -94,7 +94,7 @@ static void explain_key(const struct rp_key *key, struct rp_text *text)
         if (!below) continue;
         if (!any) rp_text_add(text, "  %s\n", key->type == RP_TYPE_MAP ? "keys:" : "choices:");
         any = true;
-        rp_text_add(text, "    %-14s %s", rp_key_name(child), child->help);
+        rp_text_add(text, "    %-20s %s", rp_key_name(child), child->help);
         if (*child->when) rp_text_add(text, " (with ");
         rp_key_when_words(child, text);
         rp_text_add(text, *child->when ? ")\n" : "\n");

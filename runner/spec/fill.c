@@ -178,6 +178,7 @@ static void fill_transform(struct rp_spec_transform *transform, const struct rp_
 {
     transform->padding = (int)get_int(map, "padding");
     transform->p = (float)get_number(map, "p");
+    transform->alpha = (float)get_number(map, "alpha");
     get_pair(map, "size", transform->size);
     switch (transform->kind) {
     case RP_TRANSFORM_NORMALIZE:
@@ -198,6 +199,8 @@ static void fill_transform(struct rp_spec_transform *transform, const struct rp_
     case RP_TRANSFORM_RANDOM_CROP:
     case RP_TRANSFORM_RANDOM_FLIP:
     case RP_TRANSFORM_CUTOUT:
+    case RP_TRANSFORM_MIXUP:
+    case RP_TRANSFORM_CUTMIX:
         break;
     }
 }
@@ -206,7 +209,8 @@ static void fill_data(struct rp_spec *spec, const struct rp_value *map)
 {
     static const char *const kinds[] = {
         "normalize",       "random_crop",  "random_flip", "random_resized_crop",
-        "random_rotation", "color_jitter", "cutout"};
+        "random_rotation", "color_jitter", "cutout",      "mixup",
+        "cutmix"};
     const struct rp_value *valid = get(map, "valid"), *list = get(map, "transform");
     fill_dataset(&spec->train_data, get(map, "train"));
     fill_dataset(&spec->test_data, get(map, "test"));

@@ -226,6 +226,31 @@ static void check_augmentation(const struct rules *rules)
     }
 }
 
+/* mixup and cutmix: classes only, behind everything else. */
+static void check_mixing(const struct rules *rules)
+{
+    const struct rp_value *list = good(rules, "data.transform");
+    const struct rp_value *loss = good(rules, "train.loss");
+    const struct rp_value *mixes = NULL;
+    for (int i = 0; list && i < list->n; i++) {
+        const struct rp_value *item = &list->item[i];
+        if (item->bad) continue;
+        if (strcmp(item->text, "mixup") != 0 && strcmp(item->text, "cutmix") != 0) {
+            if (mixes)
+                COMPLAIN(rules, item,
+                         "`%s` comes after `%s`, which mixes samples that are finished: write "
+                         "`%s` last",
+                         item->text, mixes->text, mixes->text);
+            continue;
+        }
+        mixes = item;
+        if (loss && strcmp(loss->text, "mse") == 0)
+            COMPLAIN(rules, item,
+                     "`%s` mixes classes; with `loss: mse` there are none: leave it out",
+                     item->text);
+    }
+}
+
 static void check_loss(const struct rules *rules)
 {
     const struct rp_value *loss = good(rules, "train.loss");
@@ -416,6 +441,7 @@ void rp_rules_check(const struct rp_spec *spec, const struct rp_value *root,
     check_dataset(&rules, "data.test");
     check_normalize(&rules);
     check_augmentation(&rules);
+    check_mixing(&rules);
     check_loss(&rules);
     check_text(&rules);
     check_tokenizer(&rules, "data.valid");

@@ -116,7 +116,9 @@ enum rp_transform_kind {
     RP_TRANSFORM_RANDOM_RESIZED_CROP,
     RP_TRANSFORM_RANDOM_ROTATION,
     RP_TRANSFORM_COLOR_JITTER,
-    RP_TRANSFORM_CUTOUT
+    RP_TRANSFORM_CUTOUT,
+    RP_TRANSFORM_MIXUP, /* from here on: last in the list, they mix two samples */
+    RP_TRANSFORM_CUTMIX
 };
 struct rp_spec_transform {
     enum rp_transform_kind kind;
@@ -125,7 +127,8 @@ struct rp_spec_transform {
         std[RP_SPEC_MAX_CHANNELS]; /* normalize: n_channels of them, 1 or one per channel */
     int n_channels;
     int padding; /* random_crop: zero padding on each side, crop back to the size */
-    float p;     /* random_flip, cutout: probability */
+    float p;     /* random_flip, cutout, mixup, cutmix: probability */
+    float alpha; /* mixup, cutmix */
     int size[2]; /* cutout: [h, w] */
     /* What is drawn from: resized crop (part of the area, width / height), rotation (0: degrees),
      * jitter (factors of brightness, contrast, saturation; equal: off). */
@@ -318,6 +321,7 @@ struct rp_spec_log {
 struct rp_spec {
     char *path;   /* as named; "-" is not a spec */
     char *folder; /* where relative paths start: of the spec as named, or --data */
+    bool by_name; /* --data: a file that is not at its absolute path may be there by its name */
     char *bytes;  /* the file as given */
     size_t n_bytes;
 
@@ -360,7 +364,8 @@ RP_NODISCARD enum rp_status rp_spec_fail(const struct rp_spec *spec, struct rp_s
                                          enum rp_status status, struct rp_error *err,
                                          const char *format, ...) RP_PRINTF(5, 6);
 
-/* A path of the spec, from where it starts. Caller frees. */
+/* A path of the spec, from where it starts. With --data DIR an absolute path of nothing is the file
+ * of that name in DIR, if it is there. Caller frees. */
 char *rp_spec_path(const struct rp_spec *spec, const char *path);
 
 /* The spec with every value present, in schema order; a spec with the same digests. `text` is added

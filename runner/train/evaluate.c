@@ -33,7 +33,9 @@ enum rp_status rp_eval_buffers_init(const struct rp_trainer *t, bool with_output
     if (with_output) b->output = rp_mem_try(rp_tensor_bytes(&graph->tensor[graph->logits].shape));
     if (b->x && b->y && (b->output || !with_output)) return RP_STATUS_OK;
     rp_eval_buffers_release(b);
-    return rp_error_set(err, RP_STATUS_MEMORY, "no memory for an evaluation batch");
+    return rp_error_set(
+        err, RP_STATUS_MEMORY,
+        "no memory for an evaluation batch: lower train.micro_batch, or take a machine with more");
 }
 
 /* The first `bytes` of a result of the pass that has just run; a view lies where its owner does. */

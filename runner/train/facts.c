@@ -266,6 +266,34 @@ int rp_facts_known_data(const struct rp_manifest *manifest, struct rp_data_known
     return n;
 }
 
+static enum rp_status check_hash(const json_t *recorded, const struct rp_data_file *found,
+                                 const char *advice, struct rp_error *err)
+{
+    const json_t *file = NULL;
+    size_t i = 0;
+    char hex[RP_SHA256_HEX];
+    rp_sha256_hex(&found->sha256, hex);
+    json_array_foreach((json_t *)recorded, i, file)
+    {
+        const char *key = json_string_value(json_object_get(file, "key"));
+        const char *before = json_string_value(json_object_get(file, "sha256"));
+        if (!key || !before || strcmp(key, found->key) != 0 || strcmp(before, hex) == 0) continue;
+        return rp_error_set(err, RP_STATUS_DATA,
+                            "%s is not the %s of this run: SHA-256 %s then, %s now. Restore it; %s",
+                            found->path, key, before, hex, advice);
+    }
+    return RP_STATUS_OK;
+}
+
+enum rp_status rp_facts_check_data(const json_t *recorded, const struct rp_data *data,
+                                   const char *advice, struct rp_error *err)
+{
+    const struct rp_data_file *files = NULL;
+    int n = rp_data_files(data, &files);
+    for (int i = 0; i < n; i++) RP_TRY(check_hash(recorded, &files[i], advice, err));
+    return RP_STATUS_OK;
+}
+
 enum rp_status rp_train_load_spec(const char *run, const struct rp_manifest *manifest,
                                   const char *data_folder, const char *const *set,
                                   struct rp_spec **spec, struct rp_error *err)

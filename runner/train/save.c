@@ -87,7 +87,8 @@ static enum rp_status place_copies(struct rp_saver *s, bool live, struct rp_erro
     s->scratch = rp_mem_try((size_t)most * sizeof(float));
     if ((!live && !s->copy) || !s->scratch)
         return rp_error_set(err, RP_STATUS_MEMORY,
-                            "no memory for the copy that a checkpoint is written from");
+                            "no memory for the copy that a checkpoint is written from: lower "
+                            "train.micro_batch, or take a machine with more");
     if (live) return RP_STATUS_OK;
     float *at = s->copy;
     for (int i = 0; i < n; i++) {

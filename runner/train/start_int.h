@@ -79,6 +79,10 @@ void rp_facts_lost(struct rp_start *start, enum rp_status status, const struct r
 /* Hashes of data files as the manifest has them; caller frees `*known` (its paths belong to the
  * manifest). */
 int rp_facts_known_data(const struct rp_manifest *manifest, struct rp_data_known **known);
+/* DATA when a file of `data` is another than the one of its key in `recorded`, a manifest's "data";
+ * `advice` ends the message. */
+RP_NODISCARD enum rp_status rp_facts_check_data(const json_t *recorded, const struct rp_data *data,
+                                                const char *advice, struct rp_error *err);
 /* The shape of the data that the run was trained on; false when the manifest does not have it. */
 bool rp_facts_shape(const struct rp_manifest *manifest, struct rp_data_shape *shape);
 /* A text of the manifest by "digests.numeric"; NULL when there is none. */

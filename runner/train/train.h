@@ -3,6 +3,7 @@
 #ifndef RP_TRAIN_H
 #define RP_TRAIN_H
 
+#include "base/sys.h"
 #include "data/data.h"
 #include "record/record.h"
 #include "spec/spec.h"
@@ -18,6 +19,7 @@ struct rp_train_options {
     bool profile;      /* print time per phase and op, write RUN/trace.json */
     struct json_t
         *recorded; /* rerun: the environment that the run recorded, in place of the spec's lock */
+    struct json_t *recorded_data;     /* ... and the files that it read */
     const char *recorded_in;          /* its name in messages */
     const struct rp_digests *against; /* stop with DIFFERENT at the first step that differs, of
                                        * those recorded before too; NULL: no */
@@ -72,6 +74,7 @@ struct rp_try_result {
     double total_seconds;
     uint64_t peak_bytes, plan_bytes; /* of memory: met, and as plan says */
     uint64_t disk_bytes, free_bytes; /* a finished run takes at most; free there */
+    struct rp_sys_quota quota;       /* ... and ours there */
 };
 RP_NODISCARD enum rp_status rp_train_try(const struct rp_spec *spec,
                                          const struct rp_train_options *options,

@@ -63,6 +63,22 @@ train:
   ema: {decay: 0.9}
 checkpoint: {every: 2 steps}
 """
+MIXES = """reprise: 1
+name: mixes
+seed: 13
+data:
+  train: {format: synthetic, task: digits, samples: 400}
+  valid: {fraction: 0.1}
+  transform: [{random_crop: {padding: 2}}, {mixup: {alpha: 0.4}}, {cutmix: {p: 0.8}}]
+model: {kind: mlp, hidden: [48]}
+train:
+  for: 12 steps
+  batch: 32
+  loss: {cross_entropy: {label_smoothing: 0.1}}
+  optimizer: {kind: adamw, lr: 1.0e-3}
+eval: {every: 6 steps}
+checkpoint: {every: 6 steps}
+"""
 GPU, CPU = ("--set", "resources.device=cuda"), ("--set", "resources.device=cpu")
 
 
@@ -151,6 +167,7 @@ def jobs(quick):
     yield from rp.TEXT_MODELS.items()
     yield "regression", REGRESSION
     yield "muon", MUON
+    yield "mixes", MIXES
     if not quick:
         yield "resnet20", RESNET20
 

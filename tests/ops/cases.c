@@ -29,11 +29,9 @@ void case_set_dims(struct rp_tensor *tensor, enum rp_dtype dtype, int n_dims, co
 
 void case_set_in(struct op_case *c, int i, enum fill fill, int n_dims, const int64_t *dims)
 {
-    static const enum rp_dtype dtypes[] = {[FILL_TARGETS] = RP_DTYPE_I32,
-                                           [FILL_TOKENS] = RP_DTYPE_I32,
-                                           [FILL_TAPS] = RP_DTYPE_U8,
-                                           [FILL_CHUNKS] = RP_DTYPE_F64,
-                                           [FILL_CONTROL] = RP_DTYPE_U8};
+    static const enum rp_dtype dtypes[] = {
+        [FILL_TARGETS] = RP_DTYPE_I32, [FILL_MIXES] = RP_DTYPE_I32,  [FILL_TOKENS] = RP_DTYPE_I32,
+        [FILL_TAPS] = RP_DTYPE_U8,     [FILL_CHUNKS] = RP_DTYPE_F64, [FILL_CONTROL] = RP_DTYPE_U8};
     enum rp_dtype dtype = fill < FILL_TARGETS ? RP_DTYPE_F32 : dtypes[fill];
     case_set_dims(&c->call.in[i], dtype, n_dims, dims);
     c->fill[i] = fill;
@@ -349,20 +347,26 @@ static void add_loss_cases(struct op_cases *cases)
     static const float smoothing[] = {0, 0.1f};
     for (size_t i = 0; i < RP_COUNT(shapes); i++) {
         int64_t n = shapes[i][0], width = shapes[i][1];
-        for (int j = 0; j < 8; j++) {
-            static const enum rp_op ops[] = {RP_OP_cross_entropy, RP_OP_cross_entropy_dx, RP_OP_mse,
+        for (int j = 0; j < 12; j++) {
+            static const enum rp_op ops[] = {RP_OP_cross_entropy,
+                                             RP_OP_cross_entropy_dx,
+                                             RP_OP_cross_entropy_mix,
+                                             RP_OP_cross_entropy_mix_dx,
+                                             RP_OP_mse,
                                              RP_OP_mse_dx};
-            enum rp_op op = ops[j % 4];
-            bool classes = j % 4 < 2;
-            if (!classes && j >= 4) continue; /* mse has no smoothing */
+            enum rp_op op = ops[j % 6];
+            bool classes = j % 6 < 2, mixes = j % 6 / 2 == 1;
+            if (j >= 10) continue; /* mse has no smoothing */
             struct op_case *c = case_add(cases, op);
             IN(c, 0, FILL_RANDOM, n, width);
             if (classes)
                 IN(c, 1, FILL_TARGETS, n);
+            else if (mixes)
+                IN(c, 1, FILL_MIXES, n, 3);
             else
                 IN(c, 1, FILL_RANDOM, n, width);
             c->classes = width;
-            c->call.params.loss.label_smoothing = smoothing[j / 4];
+            c->call.params.loss.label_smoothing = smoothing[j / 6];
             case_set_rows(c, n, 1, 1);
         }
     }
@@ -642,6 +646,8 @@ void case_text(const struct op_case *c, char *text, size_t size)
         break;
     case RP_OP_cross_entropy:
     case RP_OP_cross_entropy_dx:
+    case RP_OP_cross_entropy_mix:
+    case RP_OP_cross_entropy_mix_dx:
     case RP_OP_lm_loss:
     case RP_OP_lm_loss_dxw:
         PUT(" smoothing %g", (double)c->call.params.loss.label_smoothing);

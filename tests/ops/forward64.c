@@ -169,7 +169,12 @@ static void cross_entropy(const struct op_case *c, double *const in[], double *l
             sum += exp(x[j]);
             mean += x[j] / (double)n;
         }
-        loss[r] = log(sum) - (1 - smoothing) * x[(int64_t)in[1][r]] - smoothing * mean;
+        const double *mix = in[1] + 3 * r;
+        double at = c->call.op == RP_OP_cross_entropy
+                        ? x[(int64_t)in[1][r]]
+                        : mix[2] * 0x1p-24 * x[(int64_t)mix[0]] +
+                              (1 - mix[2] * 0x1p-24) * x[(int64_t)mix[1]];
+        loss[r] = log(sum) - (1 - smoothing) * at - smoothing * mean;
     }
 }
 
@@ -317,6 +322,7 @@ bool forward64(const struct op_case *c, double *const in[], double *out)
         swiglu(c, in, out);
         return true;
     case RP_OP_cross_entropy:
+    case RP_OP_cross_entropy_mix:
         cross_entropy(c, in, out);
         return true;
     case RP_OP_lm_loss:

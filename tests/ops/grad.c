@@ -38,6 +38,7 @@ static struct precision precision_of(const struct op_case *c)
     case RP_OP_lm_loss: /* and a sum over the classes of what a sum over the width made */
         return (struct precision){1, 16 + (double)(w->dims[0] + w->dims[1]), 4};
     case RP_OP_cross_entropy:
+    case RP_OP_cross_entropy_mix:
     case RP_OP_mse:
         return (struct precision){1, 16, 4};
     default:
@@ -196,8 +197,8 @@ static void check_case(struct rp_device *device, const struct op_case *item, str
     struct op_case c = grad_case(item);
     struct gradients g = {0};
     double *in[RP_OP_MAX_IN] = {0};
-    bool is_loss =
-        c.call.op == RP_OP_cross_entropy || c.call.op == RP_OP_lm_loss || c.call.op == RP_OP_mse;
+    bool is_loss = c.call.op == RP_OP_cross_entropy || c.call.op == RP_OP_cross_entropy_mix ||
+                   c.call.op == RP_OP_lm_loss || c.call.op == RP_OP_mse;
     int64_t n_out = rp_tensor_elements(&c.call.out[0]);
     values_make(&c, 3, 0, &g.forward);
     if (!run_case(device, &c, &g.forward, false, g.forward.out)) exit(1);

@@ -19,6 +19,7 @@ enum fill {
     FILL_POSITIVE, /* (1/8, 2): variances, second moments, inverse deviations */
     FILL_DISTINCT, /* multiples of 2^-6, all different, none 0: no ties and no kinks within 2^-7 */
     FILL_TARGETS,  /* i32 classes below `classes` */
+    FILL_MIXES,    /* i32 (class, class, weight in 2^-24) */
     FILL_TOKENS,   /* the same, some of them -1: no target */
     FILL_TAPS,     /* u8 taps of a pooling window that lie in the image */
     FILL_CHUNKS,   /* f64, not negative */

@@ -74,6 +74,67 @@ bool reference_cross_entropy_dx(const struct op_case *c, void *const in[], void 
     return true;
 }
 
+/* `control`: the losses of the two classes, each rounded, weighted and added. */
+bool reference_cross_entropy_mix(const struct op_case *c, void *const in[], void *const out[],
+                                 bool control)
+{
+    int64_t rows = c->call.in[0].dims[0], n = c->call.in[0].dims[1];
+    double smoothing = (double)c->call.params.loss.label_smoothing;
+    float *e = malloc(sizeof(*e) * (size_t)n);
+    if (!e) exit(1);
+    for (int64_t r = 0; r < rows; r++) {
+        const float *x = (const float *)in[0] + r * n;
+        const int32_t *mix = (const int32_t *)in[1] + 3 * r;
+        float maximum, sum = softmax_parts(x, n, false, &maximum, e);
+        double lse = (double)maximum + rp_log64((double)sum);
+        double rest = lse - (double)sum_row(x, n, false) / (double)n;
+        double w = mix[2] / 16777216.0, v = (16777216.0 - mix[2]) / 16777216.0;
+        float *loss = (float *)out[0] + r;
+        *loss = NAN;
+        if (mix[0] < 0 || mix[0] >= n || mix[1] < 0 || mix[1] >= n || w < 0 || w > 1) continue;
+        double of_a = lse - (double)x[mix[0]], of_b = lse - (double)x[mix[1]];
+        double miss = lse - (w * (double)x[mix[0]] + v * (double)x[mix[1]]);
+        if (control)
+            *loss = (float)w * (float)of_a + (float)v * (float)of_b;
+        else
+            *loss =
+                smoothing == 0 ? (float)miss : (float)((1 - smoothing) * miss + smoothing * rest);
+    }
+    free(e);
+    return true;
+}
+
+/* `control`: times 1 / sum instead of a true division. */
+bool reference_cross_entropy_mix_dx(const struct op_case *c, void *const in[], void *const out[],
+                                    bool control)
+{
+    int64_t rows = c->call.in[0].dims[0], n = c->call.in[0].dims[1];
+    float smoothing = c->call.params.loss.label_smoothing;
+    float off = smoothing == 0 ? 0 : smoothing / (float)n;
+    float *e = malloc(sizeof(*e) * (size_t)n);
+    if (!e) exit(1);
+    for (int64_t r = 0; r < rows; r++) {
+        const int32_t *mix = (const int32_t *)in[1] + 3 * r;
+        float maximum, sum = softmax_parts((const float *)in[0] + r * n, n, false, &maximum, e);
+        float w = (float)(mix[2] / 16777216.0), v = (float)((16777216.0 - mix[2]) / 16777216.0);
+        bool legal = mix[0] >= 0 && mix[0] < n && mix[1] >= 0 && mix[1] < n && mix[2] >= 0 &&
+                     mix[2] <= 16777216;
+        for (int64_t j = 0; j < n; j++) {
+            float want = off;
+            if (j == mix[0] && j == mix[1])
+                want = (1 - smoothing) + off;
+            else if (j == mix[0])
+                want = w * (1 - smoothing) + off;
+            else if (j == mix[1])
+                want = v * (1 - smoothing) + off;
+            float p = control ? e[j] * (1 / sum) : e[j] / sum;
+            ((float *)out[0])[r * n + j] = legal ? (p - want) * c->pass.grad_scale : NAN;
+        }
+    }
+    free(e);
+    return true;
+}
+
 /* ---- the head of a language model -----------------------------------------------------------*/
 
 static float *floats(int64_t n)

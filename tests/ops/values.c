@@ -71,6 +71,20 @@ static void fill_targets(const struct op_case *c, int32_t *x, int64_t n, uint64_
     }
 }
 
+/* Among them one class twice, and all or nothing of a class. */
+static void fill_mixes(const struct op_case *c, int32_t *x, int64_t n, uint64_t seed, int level)
+{
+    fill_targets(c, x, n, seed, level);
+    for (int64_t i = 0; i + 2 < n; i += 3) {
+        uint64_t word = random_word(seed + 1, (uint64_t)i);
+        int32_t whole = 1 << 24;
+        if (word % 7 == 0) x[i + 1] = x[i];
+        x[i + 2] = (int32_t)(word >> 40);
+        if (word % 5 == 1) x[i + 2] = word >> 63 ? whole : 0;
+        if (level >= 2 && word % 11 == 0) x[i + 2] = word >> 63 ? whole + 1 : -1;
+    }
+}
+
 /* A tap is kh * kernel_w + kw; only those inside the image can have been written by the forward. */
 static void fill_taps(const struct op_case *c, uint8_t *x, uint64_t seed)
 {
@@ -109,6 +123,9 @@ void values_fill_input(const struct op_case *c, int i, void *data, uint64_t seed
     case FILL_TARGETS:
     case FILL_TOKENS:
         fill_targets(c, data, n, seed, level);
+        break;
+    case FILL_MIXES:
+        fill_mixes(c, data, n, seed, level);
         break;
     case FILL_TAPS:
         fill_taps(c, data, seed);
