@@ -38,7 +38,7 @@ int main(int argc, char **argv)
     spec->train.batch = spec->train.shards = 1;
     shape.n_valid = 1;
     need(rp_env_open_device(spec, &options, &device, &err));
-    need(rp_plan_make_for(spec, &shape, 2, device->table, &plan, &err));
+    need(rp_plan_make_for(spec, &shape, 2, 1, device->table, &plan, &err));
     need(rp_trainer_open_eval(spec, plan, NULL, device, &trainer, &err));
     need(rp_weights_restore_model(trainer, argv[1], UINT64_MAX, &step, &err));
     need(rp_sampler_open(trainer, &sampler, &err));
