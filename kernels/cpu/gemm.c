@@ -324,21 +324,15 @@ static size_t shared_bytes(const struct rp_gemm *gemm)
     return RP_GEMM_ROUND((size_t)(columns_at_once(gemm) * terms_of(gemm)) * sizeof(float));
 }
 
-static struct job begin(const struct rp_gemm *gemm, int n_threads)
-{
-    int rows_from = gemm->near_a ? PACK_NEAR_ROWS_FROM : PACK_ROWS_FROM;
-    return (struct job){.gemm = gemm,
-                        .n_threads = n_threads,
-                        .direct = gemm->c_n.s2 == 1 && gemm->c_n.n2 >= gemm->n,
-                        .pack_rows = divide_up(gemm->n, TILE_N) >= rows_from};
-}
-
 void RP_ISA_NAME(rp_gemm_run)(struct rp_cpu *cpu, const struct rp_gemm *gemm,
                               unsigned char *scratch)
 {
-    struct job job = begin(gemm, rp_pool_threads(cpu->pool));
+    struct job job = {.gemm = gemm, .n_threads = rp_pool_threads(cpu->pool)};
     if (gemm->m == 0 || gemm->n == 0) return;
     if (RP_ISA_NAME(rp_gemm_few)(cpu, gemm)) return;
+    job.direct = gemm->c_n.s2 == 1 && gemm->c_n.n2 >= gemm->n;
+    job.pack_rows =
+        divide_up(gemm->n, TILE_N) >= (gemm->near_a ? PACK_NEAR_ROWS_FROM : PACK_ROWS_FROM);
     job.workspaces = (struct workspace *)(scratch + shared_bytes(gemm));
     int64_t columns = columns_at_once(gemm);
     choose_grid(&job, columns ? columns : gemm->n);
@@ -357,19 +351,4 @@ void RP_ISA_NAME(rp_gemm_run)(struct rp_cpu *cpu, const struct rp_gemm *gemm,
 size_t RP_ISA_NAME(rp_gemm_scratch)(const struct rp_gemm *gemm, int n_threads)
 {
     return shared_bytes(gemm) + sizeof(struct workspace) * (size_t)n_threads;
-}
-
-void RP_ISA_NAME(rp_gemm_run_alone)(const struct rp_gemm *gemm, unsigned char *scratch)
-{
-    struct job job = begin(gemm, 1);
-    if (gemm->m == 0 || gemm->n == 0) return;
-    job.workspaces = (struct workspace *)scratch;
-    job.grid_m = job.grid_n = 1;
-    job.n1 = gemm->n;
-    run_part(&job, 0);
-}
-
-size_t RP_ISA_NAME(rp_gemm_scratch_alone)(void)
-{
-    return RP_GEMM_ROUND(sizeof(struct workspace));
 }

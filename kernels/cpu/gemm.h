@@ -75,10 +75,6 @@ static inline struct rp_gemm_sum rp_gemm_cut(const struct rp_rows *rows, int64_t
 size_t RP_ISA_NAME(rp_gemm_scratch)(const struct rp_gemm *gemm, int n_threads);
 void RP_ISA_NAME(rp_gemm_run)(struct rp_cpu *cpu, const struct rp_gemm *gemm,
                               unsigned char *scratch);
-/* The same product by the calling thread alone, inside of a part of a pool's work: each such thread
- * has its own 256-byte aligned scratch of rp_gemm_scratch_alone bytes. */
-void RP_ISA_NAME(rp_gemm_run_alone)(const struct rp_gemm *gemm, unsigned char *scratch);
-size_t RP_ISA_NAME(rp_gemm_scratch_alone)(void);
 #endif
 
 #endif

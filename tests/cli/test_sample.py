@@ -59,6 +59,20 @@ def test_same_text_everywhere(speaker):
     assert text(speaker, "--prompt", "What is", "--tokens", "10", "--temperature", "0.9", "--seed", "5")["tokens"] == one["tokens"][:10]
 
 
+@pytest.mark.skipif(not os.environ.get("REPRISE_SIM"), reason="the simulator of CUDA is not built")
+def test_same_text_on_another_device(speaker, tmp_path):
+    """On the GPU, simulated."""
+    moved = tmp_path / "run"
+    shutil.copytree(speaker, moved)
+    resolved = (moved / "resolved.yaml").read_text()
+    assert "device: auto" in resolved
+    (moved / "resolved.yaml").write_text(resolved.replace("device: auto", "device: cuda"))
+    args = ("--prompt", "What is", "--tokens", "40", "--seed", "5")
+    there = call_json("sample", moved, *args, env={"REPRISE_MODULES": os.environ["REPRISE_SIM"]})
+    assert there["tokens"] == text(speaker, *args)["tokens"]
+    call("sample", moved, *args, env={"REPRISE_MODULES": str(tmp_path)}, expect=3)
+
+
 def test_greedy_and_cuts(speaker):
     greedy = text(speaker, "--prompt", "is ", "--tokens", "20", "--temperature", "0")["tokens"]
     for more in (("--top-k", "1"), ("--top-p", "0"), ("--temperature", "0", "--seed", "9")):

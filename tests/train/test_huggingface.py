@@ -126,6 +126,23 @@ def test_logits(name, tmp_path):
     assert np.array_equal(logits_of(weights_out / "run", tokens), got)
 
 
+@pytest.mark.parametrize("name", ["gpt2", "gpt2-untied", "llama", "llama-biases"])
+def test_transformers(name, tmp_path):
+    """What it loads says the same, where it is installed."""
+    transformers, torch = pytest.importorskip("transformers"), pytest.importorskip("torch")
+    config, keys, dtype, prefix = CASES[name]
+    spec, _ = make(tmp_path, config, keys, dtype, prefix)
+    call("run", spec, "--out", tmp_path / "run")
+    call("export", tmp_path / "run", "--to", "huggingface", "--out", tmp_path / "out")
+    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out").eval()
+    tokens = [7, 3, 250, 3, 99, 0, 255, 12]
+    with torch.no_grad():
+        want = model(torch.tensor([tokens])).logits[0].double().numpy()
+    got, bound = logits_of(tmp_path / "run", tokens), 2 * 12 * 128 * 2.0 ** -24 * np.abs(want).max()
+    assert np.abs(got - want).max() < bound  # both round
+    assert np.abs(got[1:] - want[:-1]).max() > 100 * bound
+
+
 def test_no_biases_go_out_as_zeros(tmp_path):
     spec, _ = make(tmp_path, GPT2, GPT2_KEYS)
     text = spec.read_text().replace(", init_from: {path: weights}", ", bias: false")
