@@ -109,9 +109,15 @@ struct ahead {
 
 RP_VEC_FN void fetch(struct ahead *next)
 {
-    for (int i = 0; i < STRIP && next->rows > 0; i++) {
-        __builtin_prefetch(next->row + next->line * LINE, 0, 2);
-        if (++next->line < next->lines) continue;
+    int64_t left = STRIP;
+    while (left > 0 && next->rows > 0) {
+        const float *at = next->row + next->line * LINE;
+        int64_t n = next->lines - next->line < left ? next->lines - next->line : left;
+#pragma GCC unroll 8
+        for (int64_t i = 0; i < n; i++) __builtin_prefetch(at + i * LINE, 0, 2);
+        left -= n;
+        next->line += n;
+        if (next->line < next->lines) continue;
         next->line = 0;
         next->row += next->stride;
         next->rows--;
