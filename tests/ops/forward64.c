@@ -170,10 +170,10 @@ static void cross_entropy(const struct op_case *c, double *const in[], double *l
             mean += x[j] / (double)n;
         }
         const double *mix = in[1] + 3 * r;
-        double at = c->call.op == RP_OP_cross_entropy
-                        ? x[(int64_t)in[1][r]]
-                        : mix[2] * 0x1p-24 * x[(int64_t)mix[0]] +
-                              (1 - mix[2] * 0x1p-24) * x[(int64_t)mix[1]];
+        double at = c->call.op == RP_OP_cross_entropy_mix
+                        ? mix[2] * 0x1p-24 * x[(int64_t)mix[0]] +
+                              (1 - mix[2] * 0x1p-24) * x[(int64_t)mix[1]]
+                        : x[(int64_t)in[1][r]];
         loss[r] = log(sum) - (1 - smoothing) * at - smoothing * mean;
     }
 }

@@ -103,7 +103,10 @@ static void run_rule(struct rp_device *device, const struct op_case *c,
     }
     for (int i = 0; i < RP_OP_MAX_OUT && rule->out[i] != RP_GRAD_NONE; i++) {
         int to = rule->out[i] & 15;
-        if (c->call.in[to].n_dims == 0) return; /* no bias, no gradient of it */
+        if (c->call.in[to].n_dims == 0) { /* no bias, no gradient of it */
+            if (i == 0) return;
+            continue;
+        }
         r.call.out[i] = *source_shape(c, rule->out[i]);
         g->of_in[to] = malloc(rp_tensor_bytes(&r.call.out[i]));
         memset(g->of_in[to], 0xff, rp_tensor_bytes(&r.call.out[i]));
