@@ -51,14 +51,60 @@ def cnn():
                          nn.MaxPool2d(2), nn.Flatten(), nn.Linear(3136, 128), nn.ReLU(), nn.Linear(128, 10))
 
 
+class GptBlock(nn.Module):
+    def __init__(self, width, heads):
+        super().__init__()
+        self.heads, self.ln1, self.ln2 = heads, nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+
+    def forward(self, x, later):
+        n, t, c = x.shape
+        q, k, v = self.qkv(self.ln1(x)).view(n, t, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
+        weights = (q @ k.transpose(-2, -1) * (c // self.heads) ** -0.5).masked_fill(later, float("-inf")).softmax(-1)
+        x = x + self.out((weights @ v).transpose(1, 2).reshape(n, t, c))
+        return x + self.down(F.gelu(self.up(self.ln2(x)), approximate="tanh"))
+
+
+class Gpt(nn.Module):
+    """GPT-2's shape with a tied head: logits of all tokens in one row each."""
+
+    def __init__(self, layers, heads, width, context, vocab):
+        super().__init__()
+        self.tokens, self.places = nn.Embedding(vocab, width), nn.Embedding(context, width)
+        self.blocks, self.norm = nn.ModuleList(GptBlock(width, heads) for _ in range(layers)), nn.LayerNorm(width)
+        nn.init.normal_(self.tokens.weight, 0, 0.02)
+        self.register_buffer("later", torch.triu(torch.ones(context, context, dtype=torch.bool), 1))
+
+    def forward(self, x):
+        h = self.tokens(x) + self.places.weight
+        for block in self.blocks:
+            h = block(h, self.later)
+        return F.linear(self.norm(h), self.tokens.weight).flatten(0, 1)
+
+
+def gpt(layers, heads, width, context, vocab):
+    return lambda: Gpt(layers, heads, width, context, vocab)
+
+
+# layers, heads, width, context, vocabulary; batch
+LANGUAGE = {"char-gpt": ((6, 6, 384, 256, 256), 12), "gpt2 B4 T64": ((12, 12, 768, 64, 50257), 4), "gpt2 B1 T256": ((12, 12, 768, 256, 50257), 1),
+            "gpt2 B4 T256": ((12, 12, 768, 256, 50257), 4)}
+
 # A learning rate of almost nothing: memorised data would drive gradients into subnormals and distort the times.
 SHAPES = {"mlp": (mlp, 128, (784,), torch.optim.AdamW, {}), "cnn": (cnn, 64, (1, 28, 28), torch.optim.SGD, {"momentum": 0.9}),
           "resnet18": (resnet18, 32, (3, 32, 32), torch.optim.SGD, {"momentum": 0.9})}
+for name, (sizes, windows) in LANGUAGE.items():
+    SHAPES[name] = (gpt(*sizes), windows, sizes[3:], torch.optim.AdamW, {})
 build, batch, shape, optimizer, options = SHAPES[model]
 batch = int(sys.argv[4]) if len(sys.argv) > 4 else batch
 net = build().to(device)
 update = optimizer(net.parameters(), lr=1e-6, **options)
-inputs, labels = torch.randn(8, batch, *shape), torch.randint(0, 10, (8, batch))
+if model in LANGUAGE:
+    context, vocab = shape
+    inputs, labels = torch.randint(0, vocab, (8, batch, context)), torch.randint(0, vocab, (8, batch * context))
+else:
+    inputs, labels = torch.randn(8, batch, *shape), torch.randint(0, 10, (8, batch))
 inputs, labels = inputs.to(device), labels.to(device)
 
 
