@@ -3,14 +3,11 @@
 # built with AddressSanitizer like all the rest.
 #
 # Fibers and the thread sanitizer do not go together, and the fuzzers have no use for a device.
-if(RP_SANITIZE MATCHES "thread|fuzzer")
+option(RP_SIM "the CUDA device on the CPU, and its tests" ON)
+if(NOT RP_SIM OR RP_SANITIZE MATCHES "thread|fuzzer")
   return()
 endif()
 enable_language(CXX)
-option(RP_RACE "also the race detector over the simulated device" ON)
-if(RP_SANITIZE)
-  set(RP_RACE OFF)
-endif()
 set(RP_SIM_SANITIZE "")
 if(RP_SANITIZE)
   set(RP_SIM_SANITIZE -fsanitize=${RP_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
@@ -40,7 +37,7 @@ endfunction()
 
 rp_sim(sim "" "${RP_SIM_SANITIZE}")
 target_link_options(rp_sim_sim PRIVATE ${RP_SIM_SANITIZE})
-if(RP_RACE)
+if(NOT RP_SANITIZE)
   rp_sim(race "-fsanitize=thread" "-DRP_SIM_RACE")
 endif()
 
@@ -54,10 +51,8 @@ if(NOT RP_SANITIZE)
     add_test(NAME sim/order_${seed} COMMAND rp_test_ops --module $<TARGET_FILE:rp_sim_sim> compare)
     set_tests_properties(sim/order_${seed} PROPERTIES TIMEOUT 1800 ENVIRONMENT "RP_SIM_SEED=${seed};RP_LEVELS=1")
   endforeach()
-  if(RP_RACE)
-    add_test(NAME sim/race COMMAND rp_test_ops --module $<TARGET_FILE:rp_sim_race> compare)
-    set_tests_properties(sim/race PROPERTIES TIMEOUT 3600 ENVIRONMENT "RP_SIM_SEED=0;RP_LEVELS=1")
-  endif()
+  add_test(NAME sim/race COMMAND rp_test_ops --module $<TARGET_FILE:rp_sim_race> compare)
+  set_tests_properties(sim/race PROPERTIES TIMEOUT 3600 ENVIRONMENT "RP_SIM_SEED=0;RP_LEVELS=1")
   # Whole runs: tests/gpu/runs.py.
   add_test(NAME sim/runs COMMAND ${RP_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/gpu/runs.py --quick
     --modules $<TARGET_FILE_DIR:rp_sim_sim>)
