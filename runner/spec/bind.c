@@ -77,17 +77,17 @@ static bool is_row_of(const struct rp_key *key, const struct rp_value *map,
 /* ---- problems ---- */
 
 /* Has the map an unknown key whose message already says to write this one? */
-static bool is_misspelt(const struct rp_key *key, const struct rp_value *map,
-                        const struct rp_node *node)
+static bool is_misspelt(const struct rp_bind *bind, const struct rp_key *key,
+                        const struct rp_value *map, const struct rp_node *node)
 {
     const char *name = rp_key_name(key), *parent = map->key ? map->key->path : "";
     char *line = rp_mem_text("`%s:", name);
     bool found = false;
     for (int i = 0; i < node->n && i < 64 && !found; i++) {
         const char *given = node->entry[i].key;
-        const char *advice = rp_suggest_foreign(given, parent);
+        const char *advice = bind->table->foreign ? rp_suggest_foreign(given, parent) : NULL;
         found = (advice && strstr(advice, line)) ||
-                (!rp_schema_has(parent, given) && rp_suggest_nearest(given, &name, 1));
+                (!rp_schema_has(bind->table, parent, given) && rp_suggest_nearest(given, &name, 1));
     }
     rp_mem_free(line);
     return found;
@@ -126,8 +126,8 @@ static void complain_of_kind(struct rp_bind *bind, const struct rp_node *node,
     int n_kinds = 0, n_here = 0;
     char last[32] = "";
     for (int pass = 0; pass < 2 && n_kinds == 0; pass++)
-        for (int row = 0; row < rp_schema_rows; row++) {
-            const struct rp_key *key = &rp_schema[row];
+        for (int row = 0; row < bind->table->n; row++) {
+            const struct rp_key *key = &bind->table->row[row];
             char name[32];
             if (!is_row_of(key, map, node) || strcmp(rp_key_name(key), entry->key) != 0) continue;
             when_name(key, name);
@@ -149,7 +149,7 @@ static void complain_of_unknown(struct rp_bind *bind, const struct rp_value *map
                                 const struct rp_node_entry *entry)
 {
     struct rp_text text = {0};
-    rp_suggest_key(map->key ? map->key->path : "", map, entry->key, &text);
+    rp_suggest_key(bind->table, map->key ? map->key->path : "", map, entry->key, &text);
     rp_problems_add(bind->problems, entry->key_at, entry->value->set, "%s", rp_text_get(&text));
     rp_text_release(&text);
 }
@@ -169,8 +169,8 @@ static void check_unknown(struct rp_bind *bind, const struct rp_node *node,
         }
         const struct rp_key *other_kind = NULL;
         bool unknown_kind = false;
-        for (int row = 0; row < rp_schema_rows; row++) {
-            const struct rp_key *key = &rp_schema[row];
+        for (int row = 0; row < bind->table->n; row++) {
+            const struct rp_key *key = &bind->table->row[row];
             if (!is_row_of(key, map, node) || strcmp(rp_key_name(key), entry->key) != 0) continue;
             other_kind = key;
             unknown_kind = unknown_kind || applies(key, map) == APPLIES_UNKNOWN;
@@ -245,7 +245,7 @@ static void bind_default(struct rp_bind *bind, const struct rp_key *key, const s
     value->at = value->key_at = map->key ? map->key_at : map->at;
     if (rp_key_required(key)) {
         value->bad = true;
-        if (!is_misspelt(key, map, node)) complain_of_missing(bind, key, map);
+        if (!is_misspelt(bind, key, map, node)) complain_of_missing(bind, key, map);
     } else if (key->fallback[0] == '=') {
         computed_default(key, map, value);
     } else if (strcmp(key->fallback, "-") != 0) {
@@ -270,11 +270,11 @@ static void bind_standard(struct rp_bind *bind, const struct rp_key *key, struct
 static void bind_map(struct rp_bind *bind, const struct rp_node *node, struct rp_value *map)
 {
     int capacity = 0;
-    for (int row = 0; row < rp_schema_rows; row++)
-        if (is_row_of(&rp_schema[row], map, node)) capacity++;
+    for (int row = 0; row < bind->table->n; row++)
+        if (is_row_of(&bind->table->row[row], map, node)) capacity++;
     map->item = rp_arena_new(bind->arena, sizeof *map->item * (size_t)(capacity ? capacity : 1));
-    for (int row = 0; row < rp_schema_rows; row++) {
-        const struct rp_key *key = &rp_schema[row];
+    for (int row = 0; row < bind->table->n; row++) {
+        const struct rp_key *key = &bind->table->row[row];
         if (!is_row_of(key, map, node) || applies(key, map) != APPLIES_YES) continue;
         struct rp_value *value = &map->item[map->n++];
         value->key = key;
