@@ -54,8 +54,8 @@ void rp_launch_files_release(struct rp_launch_files *files);
 
 /* ---- quoting: whatever a spec, a site or a command line gave passes through one of these ---- */
 
-/* `word` as every POSIX shell reads it back. While it has no line end, as the `#SBATCH` lines of
- * sbatch do too, which know backslashes but other quotes than a shell. */
+/* `word` as every POSIX shell reads it back; while it has no control character, sbatch too, in
+ * whose `#SBATCH` lines a backslash counts between single quotes and not before a blank. */
 void rp_launch_add_word(struct rp_text *text, const char *word);
 /* `string` as a YAML scalar behind "key: ": a literal block below column `indent` when it is plain
  * lines, else in double quotes. It must be UTF-8. */

@@ -10,8 +10,9 @@ void rp_launch_add_word(struct rp_text *text, const char *word)
     if (!*word) rp_text_add(text, "''");
     for (const char *c = word; *c; c++) {
         bool is_plain = strchr(plain, *c) || (unsigned char)*c >= 0x80;
-        if (*c == '\n') /* a backslash would make it vanish */
-            rp_text_add(text, "'\n'");
+        if (*c == '\n' || *c == ' ') /* behind a backslash, a shell drops the one, sbatch stops at
+                                      * the other */
+            rp_text_add(text, "'%c'", *c);
         else
             rp_text_add(text, is_plain ? "%c" : "\\%c", *c);
     }

@@ -28,14 +28,12 @@ static void add_number(struct rp_text *text, const char *name, int64_t value)
     rp_text_add(text, "#SBATCH --%s=%lld\n", name, (long long)value);
 }
 
-/* What the script itself says before it knows the run folder; sbatch reads `%` as a pattern. */
+/* What the script itself says before it knows the run folder. Only a name of our own: sbatch reads
+ * `%` of the output's path, but not of the folder's, as a pattern. */
 static void add_output(struct rp_text *text, const struct rp_launch *job)
 {
-    struct rp_text path = {0};
-    for (const char *c = job->folder; *c; c++) rp_text_add(&path, *c == '%' ? "%%%%" : "%c", *c);
-    rp_text_add(&path, "%s", job->n_members > 1 ? "/slurm-%A_%a.txt" : "/slurm-%j.txt");
-    add_option(text, "output", rp_text_get(&path));
-    rp_text_release(&path);
+    add_option(text, "chdir", job->folder);
+    add_option(text, "output", job->n_members > 1 ? "slurm-%A_%a.txt" : "slurm-%j.txt");
 }
 
 /* A GPU for each rank, where the spec or the site speaks of GPUs. */
@@ -236,11 +234,33 @@ static void add_script(struct rp_text *text, const struct rp_launch *job, int ra
     rp_text_add(text, " \"${program[@]}\" \"${words[@]}\" &\n%s", end);
 }
 
+/* Apptainer reads `:` and `,` in the names of folders that it binds. */
+static enum rp_status check_binds(const struct rp_launch *job, struct rp_error *err)
+{
+    if (!job->site->slurm.container) return RP_STATUS_OK;
+    for (int i = -2; i < job->n_members; i++) {
+        const char *folder = i == -2 ? job->folder : i == -1 ? job->data : job->member[i].run;
+        if (folder[strcspn(folder, ":,")])
+            return rp_error_set(err, RP_STATUS_USAGE,
+                                "%s has `:` or `,` in its name, and cannot be bound into a "
+                                "container; use another folder",
+                                folder);
+    }
+    return RP_STATUS_OK;
+}
+
 static enum rp_status write_job(const struct rp_launch *job, int ranks, int nodes,
                                 struct rp_launch_files *files, struct rp_error *err)
 {
     struct rp_text text = {0};
     if (!job->time && !job->site->slurm.time) return rp_site_lacks(job->site, "slurm.time", err);
+    RP_TRY(check_binds(job, err));
+    if (strchr(job->folder, '\\'))
+        return rp_error_set(
+            err, RP_STATUS_USAGE,
+            "%s has a backslash in its name, which Slurm drops from the path of its "
+            "log; write the job files elsewhere (--out DIR)",
+            job->folder);
     if (seconds_of(job->time ? job->time : job->site->slurm.time) == 0)
         return rp_error_set(err, RP_STATUS_USAGE,
                             "the time limit `%s` is none of Slurm's forms, such as 04:00:00, "
