@@ -28,12 +28,14 @@ static void add_number(struct rp_text *text, const char *name, int64_t value)
     rp_text_add(text, "#SBATCH --%s=%lld\n", name, (long long)value);
 }
 
-/* What the script itself says before it knows the run folder. Only a name of our own: sbatch reads
- * `%` of the output's path, but not of the folder's, as a pattern. */
+/* What the script itself says before it knows the run folder; sbatch reads `%` as a pattern. */
 static void add_output(struct rp_text *text, const struct rp_launch *job)
 {
-    add_option(text, "chdir", job->folder);
-    add_option(text, "output", job->n_members > 1 ? "slurm-%A_%a.txt" : "slurm-%j.txt");
+    struct rp_text path = {0};
+    for (const char *c = job->folder; *c; c++) rp_text_add(&path, *c == '%' ? "%%%%" : "%c", *c);
+    rp_text_add(&path, "%s", job->n_members > 1 ? "/slurm-%A_%a.txt" : "/slurm-%j.txt");
+    add_option(text, "output", rp_text_get(&path));
+    rp_text_release(&path);
 }
 
 /* A GPU for each rank, where the spec or the site speaks of GPUs. */

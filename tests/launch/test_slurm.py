@@ -43,6 +43,12 @@ def cluster(tmp_path_factory):
     subprocess.run([CLUSTER, "stop", state], timeout=100, check=True)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def limited(cluster, tmp_path_factory):
+    """A job with a limit of one minute: it is looked at when the others are done."""
+    return Job(cluster, tmp_path_factory.mktemp("limited"), "--time", "1:00", spec=SPEC.replace("500 steps", "10M steps"), ranks=1)
+
+
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("undisturbed")
@@ -114,14 +120,6 @@ def test_asked_to_stop_it_comes_back(cluster, undisturbed, tmp_path):
     assert len(rp.manifest(job.run)["segments"]) == 2
 
 
-def test_preempted_it_comes_back(cluster, undisturbed, tmp_path):
-    job = Job(cluster, tmp_path)
-    job.wait_for_steps(60)
-    job.tool("sbatch", "--partition=urgent", "--nodes=2", "--ntasks-per-node=4", "--output=/dev/null", "--wrap=true")
-    assert job.finished_with(undisturbed) and job.fact("Restarts") == "1"
-    assert "the run with 20\nlaunch: requeued\n" in job.log()
-
-
 def rank_of(job, rank):
     for folder in pathlib.Path("/proc").glob("[0-9]*"):
         try:
@@ -181,3 +179,23 @@ def test_hostile_folder(cluster, tmp_path):
     assert job.wait_for_end() == "COMPLETED", job.log()
     assert rp.manifest(job.run)["status"] == "finished" and not list(folder.rglob("x"))
     assert list(folder.glob(f"launch/*/slurm-{job.id}.txt"))
+
+
+def test_out_of_time_it_comes_back(limited):
+    """Slurm's own signal before the limit, which comes to the batch shell alone, when its sweep comes by."""
+    job = limited
+    job.wait(lambda: "launch: requeued" in job.log(), 100)
+    job.wait(lambda: len(rp.manifest(job.run)["segments"]) >= 2)
+    assert "the run with 20\nlaunch: requeued\n" in job.log() and "CANCELLED" not in job.log()
+    first, second = rp.manifest(job.run)["segments"][:2]
+    assert second["step_first"] == first["step_last"] > 0
+    job.tool("scancel", job.id)
+    assert job.wait_for_end() == "CANCELLED"
+
+
+def test_preempted_it_comes_back(cluster, undisturbed, tmp_path):
+    job = Job(cluster, tmp_path)
+    job.wait_for_steps(60)
+    job.tool("sbatch", "--partition=urgent", "--nodes=2", "--ntasks-per-node=4", "--output=/dev/null", "--wrap=true")
+    assert job.finished_with(undisturbed) and job.fact("Restarts") == "1"
+    assert "the run with 20\nlaunch: requeued\n" in job.log()
