@@ -1,5 +1,5 @@
 /* kubernetes.c - a manifest: the spec as a ConfigMap, a headless Service, an indexed Job whose pods
- * are the nodes of a run (runner/comm/world_nodes.c reads the variables). */
+ * are the nodes of a run (runner/comm/world_nodes.c reads the variables); or a JobSet of one. */
 #include "launch/launch_int.h"
 
 #include "base/sys.h"
@@ -7,7 +7,7 @@
 #include <ctype.h>
 #include <string.h>
 
-enum { MOST_SPEC_BYTES = 1000000, PORT = 29500, NAME_BYTES = 64 };
+enum { MOST_SPEC_BYTES = 1000000, PORT = 29500, NAME_BYTES = 64, TRIES = 5 };
 
 struct manifest {
     const struct rp_launch *job;
@@ -15,6 +15,11 @@ struct manifest {
     int ranks, nodes;
     char spec_name[NAME_BYTES], name[NAME_BYTES]; /* of the ConfigMap; of this member's objects */
 };
+
+static bool is_set(const struct manifest *m)
+{
+    return m->job->site->kubernetes.kind == RP_SITE_JOBSET;
+}
 
 static int64_t ranks_per_node(const struct rp_site *site)
 {
@@ -81,7 +86,7 @@ static void add_environment(struct rp_text *text, const struct manifest *m)
     const struct rp_site_texts *secrets = &m->job->site->kubernetes.env_from;
     if (m->nodes > 1) {
         struct rp_text address = {0};
-        rp_text_add(&address, "%s-0.%s", m->name, m->name);
+        rp_text_add(&address, is_set(m) ? "%s-nodes-0-0.%s" : "%s-0.%s", m->name, m->name);
         rp_text_add(text,
                     "        env:\n        - name: REPRISE_NODES\n          value: \"%d\"\n"
                     "        - name: REPRISE_ADDRESS\n",
@@ -189,7 +194,7 @@ static void add_volumes(struct rp_text *text, const struct manifest *m)
 static void add_pod(struct rp_text *text, const struct manifest *m)
 {
     rp_text_add(text, "  template:\n    spec:\n");
-    if (m->nodes > 1) add(text, 6, "subdomain", m->name);
+    if (m->nodes > 1 && !is_set(m)) add(text, 6, "subdomain", m->name);
     rp_text_add(text,
                 "      restartPolicy: Never\n"
                 "      # From the request to stop until all is saved.\n"
@@ -205,17 +210,18 @@ static void add_pod(struct rp_text *text, const struct manifest *m)
     add_volumes(text, m);
 }
 
-static void add_job(struct rp_text *text, const struct manifest *m)
+static void add_labels(struct rp_text *text, const struct manifest *m)
 {
-    rp_text_add(text, "---\n");
-    add_head(text, "batch/v1", "Job", m->name, m->job);
-    if (m->job->site->kubernetes.queue) {
-        rp_text_add(text, "  labels:\n");
-        add(text, 4, "kueue.x-k8s.io/queue-name", m->job->site->kubernetes.queue);
-    }
+    if (!m->job->site->kubernetes.queue) return;
+    rp_text_add(text, "  labels:\n");
+    add(text, 4, "kueue.x-k8s.io/queue-name", m->job->site->kubernetes.queue);
+}
+
+/* The spec of the Job, as it stands in a Job or in the template of a JobSet. */
+static void add_job_spec(struct rp_text *text, const struct manifest *m)
+{
     rp_text_add(
         text,
-        "spec:\n"
         "  completionMode: Indexed\n"
         "  completions: %d\n"
         "  parallelism: %d\n"
@@ -240,8 +246,52 @@ static void add_job(struct rp_text *text, const struct manifest *m)
         "        containerName: train\n"
         "        operator: In\n"
         "        values: [20]\n",
-        m->nodes, m->nodes, 5 * m->nodes);
+        m->nodes, m->nodes, is_set(m) ? 0 : TRIES * m->nodes);
     add_pod(text, m);
+}
+
+static void add_job(struct rp_text *text, const struct manifest *m)
+{
+    rp_text_add(text, "---\n");
+    add_head(text, "batch/v1", "Job", m->name, m->job);
+    add_labels(text, m);
+    rp_text_add(text, "spec:\n");
+    add_job_spec(text, m);
+}
+
+/* A set that starts all its pods again together, and gives them names by itself. */
+static void add_job_set(struct rp_text *text, const struct manifest *m)
+{
+    struct rp_text spec = {0};
+    rp_text_add(text, "---\n");
+    add_head(text, "jobset.x-k8s.io/v1alpha2", "JobSet", m->name, m->job);
+    add_labels(text, m);
+    rp_text_add(text,
+                "spec:\n"
+                "  network:\n"
+                "    enableDNSHostnames: true\n"
+                "    publishNotReadyAddresses: true\n"
+                "  failurePolicy:\n"
+                "    maxRestarts: %d\n"
+                "    rules:\n"
+                "    - name: hopeless\n"
+                "      action: FailJobSet\n"
+                "      onJobFailureReasons:\n"
+                "      - PodFailurePolicy\n"
+                "  replicatedJobs:\n"
+                "  - name: nodes\n"
+                "    replicas: 1\n"
+                "    template:\n"
+                "      spec:\n",
+                TRIES);
+    add_job_spec(&spec, m);
+    for (const char *line = rp_text_get(&spec); *line;) {
+        size_t n = strcspn(line, "\n") + 1;
+        if (n > 1) rp_text_add(text, "      ");
+        rp_text_add_bytes(text, line, n);
+        line += n;
+    }
+    rp_text_release(&spec);
 }
 
 static enum rp_status check_site(const struct rp_launch *job, struct rp_error *err)
@@ -264,7 +314,7 @@ static enum rp_status put_patch(const struct rp_launch *job, struct rp_launch_fi
 {
     static const char list[] = "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n"
                                "resources:\n- job.yaml\npatches:\n- path: patch.yaml\n"
-                               "  target:\n    kind: Job\n";
+                               "  target:\n    kind: Job(Set)?\n";
     char *folder = rp_sys_folder_of(job->site->path);
     char *path = rp_sys_join(folder, job->site->kubernetes.patch), *bytes = NULL;
     size_t length = 0;
@@ -298,8 +348,12 @@ static enum rp_status write_job(const struct rp_launch *job, int ranks, int node
             rp_text_add(&text, "# %s, written by reprise %s\n", job->spec->name, RP_VERSION);
             add_spec_map(&text, &m);
         }
-        if (nodes > 1) add_service(&text, &m);
-        add_job(&text, &m);
+        if (is_set(&m)) {
+            add_job_set(&text, &m);
+        } else {
+            if (nodes > 1) add_service(&text, &m);
+            add_job(&text, &m);
+        }
         rp_mem_free(folder);
     }
     bool patched = job->site->kubernetes.patch != NULL;

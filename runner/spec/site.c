@@ -69,9 +69,7 @@ static void fill(struct rp_site *site, const struct rp_value *root)
     for (int i = 0; data && data->present && i < data->n && i < RP_SITE_MAX_ITEMS; i++)
         site->kubernetes.data[site->kubernetes.n_data++] = mount_of(&data->item[i]);
     const char *kind = text_of(root, "kubernetes.kind");
-    site->kubernetes.kind = kind && strcmp(kind, "jobset") == 0     ? RP_SITE_JOBSET
-                            : kind && strcmp(kind, "trainjob") == 0 ? RP_SITE_TRAINJOB
-                                                                    : RP_SITE_JOB;
+    site->kubernetes.kind = kind && strcmp(kind, "jobset") == 0 ? RP_SITE_JOBSET : RP_SITE_JOB;
 }
 
 /* ---- reading

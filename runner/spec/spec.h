@@ -308,7 +308,7 @@ void rp_spec_free(struct rp_spec *spec); /* NULL is fine */
  * texts are NULL where the file has none. ---- */
 
 enum { RP_SITE_MAX_ITEMS = 64 };
-enum rp_site_kind { RP_SITE_JOB, RP_SITE_JOBSET, RP_SITE_TRAINJOB };
+enum rp_site_kind { RP_SITE_JOB, RP_SITE_JOBSET };
 struct rp_site_texts {
     const char *item[RP_SITE_MAX_ITEMS];
     int n;

@@ -64,6 +64,7 @@ def same_as_golden(tmp_path, path, name):
     ("slurm", SLURM + "  container: /images/reprise.sif\n", ["--sweep", "model.hidden=[3],[4, 5]"], "job.sbatch", "array.sbatch"),
     ("kubernetes", KUBERNETES, ["--set", "resources.ranks=8", "--set", "resources.device=cuda"], "job.yaml", "two_nodes.yaml"),
     ("kubernetes", KUBERNETES, ["--sweep", "seed=1..2"], "job.yaml", "sweep.yaml"),
+    ("kubernetes", KUBERNETES + "  kind: jobset\n", ["--set", "resources.ranks=8"], "job.yaml", "jobset.yaml"),
 ])
 def test_goldens(spec, tmp_path, target, site, args, file, name):
     out = write(tmp_path, target, site, *args)
@@ -119,6 +120,20 @@ def test_manifest_against_the_api(name):
         broken = {**document, "spec": {**document.get("spec", {}), "bogus": 1}}
         with pytest.raises(validate.ValidationError):
             validate.validate(broken, "1.31", strict=True)
+
+
+def test_a_jobset_holds_the_same_job(spec, tmp_path):
+    args = ["--set", "resources.ranks=8", "--set", "model.hidden=[3,\n4]"]
+    job = documents(write(tmp_path, "kubernetes", KUBERNETES, *args) / "job.yaml")[2]
+    config, jobs = documents(write(tmp_path, "kubernetes", KUBERNETES + "  kind: jobset\n", *args, out="set") / "job.yaml")
+    inside = jobs["spec"]["replicatedJobs"][0]["template"]["spec"]
+    name = jobs["metadata"]["name"]
+    assert inside.pop("backoffLimit") == 0 and job["spec"].pop("backoffLimit") == 10
+    assert job["spec"]["template"]["spec"].pop("subdomain") == name
+    address = inside["template"]["spec"]["containers"][0]["env"][1]
+    assert address["value"] == f"{name}-nodes-0-0.{name}"
+    address["value"] = f"{name}-0.{name}"
+    assert inside == job["spec"] and config["data"]["spec.yaml"] == spec.read_text()
 
 
 def test_the_arguments_of_the_manifest_run(spec, tmp_path):
@@ -225,7 +240,7 @@ def test_the_spec_is_the_same_in_the_manifest(tmp_path, text):
     ("slurm", "slurm: &a {time: '60'}\n", ["an anchor"]),
     ("slurm", "[1]\n", ["not a map of keys; a site file is"]),
     ("slurm", "", ["nothing in the file"]),
-    ("kubernetes", "kubernetes: {image: x, kind: jobset}\n", ["not in this build"]),
+    ("kubernetes", "kubernetes: {image: x, kind: trainjob}\n", ["not in this build"]),
     ("moon", SLURM, ["--on moon: it is local, slurm or kubernetes"]),
 ])
 def test_refusals(spec, tmp_path, target, site, words):
