@@ -7,6 +7,7 @@
 #include "env/env.h"
 #include "plan/plan.h"
 
+#include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,7 +23,7 @@ struct request {
     int n_members, n_given; /* --set given for all */
     struct rp_spec *spec;   /* of the first member */
     struct rp_site *site;
-    char *folder, *data, *program;
+    char *folder, *data, *program, *time;
 };
 
 /* ---- the members: one, or the grid of --sweep
@@ -85,6 +86,7 @@ static void release(struct request *r)
     rp_site_free(r->site);
     rp_mem_free(r->folder);
     rp_mem_free(r->data);
+    rp_mem_free(r->time);
     rp_mem_free(r->program);
 }
 
@@ -119,6 +121,22 @@ static enum rp_status parse_nodes(const struct rp_cli_args *args, int *nodes, st
     }
     return rp_error_set(err, RP_STATUS_USAGE, "--nodes %s: expected a whole number from 1 to 4096",
                         text);
+}
+
+/* --estimate: what `run --try` says the first member takes on this machine, half as much again and
+ * ten minutes for another. Slurm takes the less of it and the site's limit: a run that needs longer
+ * is requeued. Caller frees. */
+static enum rp_status estimate(const struct request *r, char **time, struct rp_error *err)
+{
+    struct rp_try_result result = {0};
+    struct rp_train_options options = {.set = r->members[0].set};
+    rp_train_catch_signals();
+    RP_TRY(rp_train_try(r->spec, &options, &result, err));
+    int64_t minutes = (int64_t)(result.total_seconds * 1.5 / 60) + 10;
+    rp_log_info("the run takes about %.3g min on this machine; the time limit is %" PRId64 " min",
+                result.total_seconds / 60, minutes);
+    *time = rp_mem_text("%" PRId64 ":%02d:00", minutes / 60, (int)(minutes % 60));
+    return RP_STATUS_OK;
 }
 
 /* Beside the runs, named after the first. */
@@ -175,6 +193,8 @@ static enum rp_status launch(struct request *r, json_t *json, struct rp_error *e
     job.member = r->members;
     job.n_members = r->n_members;
     job.stop_seconds = stop_seconds(r->spec);
+    if (rp_cli_has(r->args, "--estimate")) RP_TRY(estimate(r, &r->time, err));
+    job.estimate = r->time;
     status = rp_launch_write(r->launcher, &job, &files, err);
     if (status == RP_STATUS_OK) {
         show(r, &files, json);
@@ -225,6 +245,8 @@ static const struct rp_cli_option options[] = {
     {"--submit", RP_CLI_FLAG, NULL, "submit what was written"},
     {"--nodes", RP_CLI_TEXT, "N", "on so many nodes (default: as few as the ranks need)"},
     {"--time", RP_CLI_TEXT, "TIME", "time limit in Slurm's form, in place of the site's"},
+    {"--estimate", RP_CLI_FLAG, NULL,
+     "on Slurm: try the first steps here, and lower the time limit to what the run will take"},
     {"--sweep", RP_CLI_LIST, "KEY=A,B|1..5", "a job for every combination: on Slurm, a job array"},
     {"--set", RP_CLI_LIST, "KEY=VALUE", "change a key of the spec; recorded"},
     {"--data", RP_CLI_TEXT, "DIR", "where relative data paths start"},

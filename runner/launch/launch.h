@@ -20,9 +20,10 @@ struct rp_launch {
     const char *program;
     const struct rp_launch_member *member;
     int n_members;
-    int nodes;        /* 0: as few as ranks and site allow */
-    const char *time; /* NULL: the site's */
-    int stop_seconds; /* from the request to stop until all is saved */
+    int nodes;            /* 0: as few as ranks and site allow */
+    const char *time;     /* NULL: the site's */
+    const char *estimate; /* Slurm: a limit that is taken when it is less; NULL: none */
+    int stop_seconds;     /* from the request to stop until all is saved */
 };
 
 /* What was made; paths are absolute. */

@@ -70,10 +70,17 @@ static long seconds_of(const char *time)
     return n == 2 ? part[0] * 3600 + part[1] * 60 + part[2] : part[0] * 60 + part[1];
 }
 
+static const char *limit_of(const struct rp_launch *job)
+{
+    const char *time = job->time ? job->time : job->site->slurm.time;
+    return job->estimate && (!time || seconds_of(job->estimate) < seconds_of(time)) ? job->estimate
+                                                                                    : time;
+}
+
 /* A short job is asked to stop in its last quarter, not at once. */
 static int signal_seconds(const struct rp_launch *job)
 {
-    long limit = seconds_of(job->time ? job->time : job->site->slurm.time);
+    long limit = seconds_of(limit_of(job));
     return limit > 0 && limit / 4 < job->stop_seconds ? (int)(limit / 4) : job->stop_seconds;
 }
 
@@ -94,7 +101,7 @@ static void add_options(struct rp_text *text, const struct rp_launch *job, int r
         rp_text_release(&gpus);
     }
     add_option(text, "mem", site->slurm.mem);
-    add_option(text, "time", job->time ? job->time : site->slurm.time);
+    add_option(text, "time", limit_of(job));
     add_option(text, "partition", site->slurm.partition);
     add_option(text, "account", site->slurm.account);
     add_option(text, "qos", site->slurm.qos);
@@ -255,7 +262,7 @@ static enum rp_status write_job(const struct rp_launch *job, int ranks, int node
                                 struct rp_launch_files *files, struct rp_error *err)
 {
     struct rp_text text = {0};
-    if (!job->time && !job->site->slurm.time) return rp_site_lacks(job->site, "slurm.time", err);
+    if (!limit_of(job)) return rp_site_lacks(job->site, "slurm.time", err);
     RP_TRY(check_binds(job, err));
     if (strchr(job->folder, '\\'))
         return rp_error_set(
@@ -263,11 +270,11 @@ static enum rp_status write_job(const struct rp_launch *job, int ranks, int node
             "%s has a backslash in its name, which Slurm drops from the path of its "
             "log; write the job files elsewhere (--out DIR)",
             job->folder);
-    if (seconds_of(job->time ? job->time : job->site->slurm.time) == 0)
+    if (seconds_of(limit_of(job)) == 0)
         return rp_error_set(err, RP_STATUS_USAGE,
                             "the time limit `%s` is none of Slurm's forms, such as 04:00:00, "
                             "90 (minutes) or 1-12:00:00",
-                            job->time ? job->time : job->site->slurm.time);
+                            limit_of(job));
     if (job->n_members > MOST_MEMBERS)
         return rp_error_set(err, RP_STATUS_USAGE,
                             "a sweep of %d members; a job array has at most %d", job->n_members,

@@ -264,6 +264,17 @@ def test_ranks_and_nodes(spec, tmp_path):
     assert "--nodes x: expected" in nodes("--nodes", "x", expect=2)
 
 
+def test_the_time_limit(spec, tmp_path):
+    def limit(*args, site=SLURM, out="-"):
+        text = (write(tmp_path, "slurm", site, *args, out="-".join(args) + out) / "job.sbatch").read_text()
+        return re.search(r"--time=(\S+)", text)[1], int(re.search(r"USR1@(\d+)", text)[1])
+    assert limit() == ("04:00:00", 120) and limit("--time", "1:00") == ("1:00", 15) and limit("--time", "1-2") == ("1-2", 120)
+    assert limit("--time", "5") == ("5", 75)
+    assert limit("--estimate") == ("0:10:00", 120) and limit("--estimate", "--time", "5") == ("5", 75)
+    assert limit("--estimate", site="slurm: {partition: x}\n", out="2") == ("0:10:00", 120)
+    assert not list(tmp_path.glob("runs/*")) and not list(tmp_path.glob("**/.try*"))
+
+
 def test_written_files_are_never_overwritten(spec, tmp_path):
     out = write(tmp_path, "slurm", SLURM)
     write(tmp_path, "slurm", SLURM)  # the same again
