@@ -23,7 +23,7 @@ enum rp_status rp_layer_norm_shape(struct rp_op_call *call, struct rp_error *err
     const struct rp_tensor *x = &call->in[0];
     float eps = call->params.norm.eps;
     RP_TRY(check_row("layer_norm", x, err));
-    for (int i = 1; i <= 2; i++)
+    for (int i = 1; i <= (call->in[2].n_dims ? 2 : 1); i++)
         RP_TRY(rp_shape_check_vector("layer_norm", &call->in[i], x->dims[x->n_dims - 1], err));
     if (!(eps > 0.0f && eps <= 1.0f))
         return rp_error_set(err, RP_STATUS_USAGE,

@@ -136,6 +136,28 @@ RP_NUM_FN float rp_log(float x)
     return (float)rp_log64((double)x);
 }
 
+/* e to the x for abs x <= 700: x = n ln 2 + r, the series of e^r to r^13, times 2^n. */
+RP_NUM_FN double rp_exp64(double x)
+{
+    const double magic = 0x1.8p52; /* x + magic rounds x to an integer, in its low bits */
+    double shifted = x * 0x1.71547652b82fep0 + magic, n = shifted - magic;
+    double r = (x - n * 0x1.62e42fee00000p-1) - n * 0x1.a39ef35793c76p-33;
+    double p = 1.0 / 6227020800.0;
+    p = p * r + 1.0 / 479001600.0;
+    p = p * r + 1.0 / 39916800.0;
+    p = p * r + 1.0 / 3628800.0;
+    p = p * r + 1.0 / 362880.0;
+    p = p * r + 1.0 / 40320.0;
+    p = p * r + 1.0 / 5040.0;
+    p = p * r + 1.0 / 720.0;
+    p = p * r + 1.0 / 120.0;
+    p = p * r + 1.0 / 24.0;
+    p = p * r + 1.0 / 6.0;
+    p = p * r + 0.5;
+    p = 1.0 + (r + r * r * p);
+    return p * rp_double_of_bits((rp_double_bits(shifted) + 1023u) << 52);
+}
+
 /* sin and cos of (pi/2) f for f in [-1/2, 1/2]: Taylor series of t = (pi/2) f to t^17 and t^18. */
 RP_NUM_FN double rp_sin_series(double t)
 {
@@ -180,7 +202,8 @@ RP_NUM_FN uint32_t rp_reduce64(double x, double *t)
     return (uint32_t)rp_double_bits(shifted);
 }
 
-/* For schedules and tables made on the host: |x| < 2^20, error about 1 ulp of fp64 away from zeros.
+/* For schedules and tables made on the host, angles of places: |x| < 2^20, error about 1 ulp of
+ * fp64 away from zeros.
  */
 RP_NUM_FN double rp_sin64(double x)
 {
@@ -193,6 +216,14 @@ RP_NUM_FN double rp_cos64(double x)
     double t;
     uint32_t n = rp_reduce64(x, &t);
     return rp_sin_quadrant(t, n + 1);
+}
+
+/* The angle by which rope turns pair i of a head of `head_dim` at `place`: kernels/README.md
+ * chapter 14. */
+RP_NUM_FN double rp_rope_angle(float base, int head_dim, int i, int64_t place)
+{
+    double part = (double)(2 * i) / (double)head_dim;
+    return (double)place * rp_exp64(-part * rp_log64((double)base));
 }
 
 /* |x| = n pi/2 + t for a float of 2^19 or more. |x| is a 24-bit integer m times 2^e; m times the

@@ -67,7 +67,15 @@ static const struct rp_op_info op_infos[RP_OP_COUNT] = {
     [RP_OP_batch_norm].rules = rp_batch_norm_rules,
     [RP_OP_layer_norm].rules = rp_layer_norm_rules,
     [RP_OP_cross_entropy].rules = rp_cross_entropy_rules,
+    [RP_OP_cross_entropy_mix].rules = rp_cross_entropy_mix_rules,
+    [RP_OP_lm_loss].rules = rp_lm_loss_rules,
     [RP_OP_mse].rules = rp_mse_rules,
+    [RP_OP_rope].rules = rp_rope_rules,
+    [RP_OP_head_norm].rules = rp_head_norm_rules,
+    [RP_OP_attention].rules = rp_attention_rules,
+    [RP_OP_embedding].rules = rp_embedding_rules,
+    [RP_OP_rms_norm].rules = rp_rms_norm_rules,
+    [RP_OP_swiglu].rules = rp_swiglu_rules,
 };
 
 const struct rp_op_info *rp_op_info(enum rp_op op)
@@ -94,10 +102,14 @@ static double flops_per_element(enum rp_op op)
     case RP_OP_tanh:
     case RP_OP_cross_entropy:
     case RP_OP_cross_entropy_dx:
+    case RP_OP_cross_entropy_mix:
+    case RP_OP_cross_entropy_mix_dx:
+    case RP_OP_swiglu:
         return 30;
     case RP_OP_gelu_dx:
     case RP_OP_gelu_tanh_dx:
     case RP_OP_silu_dx:
+    case RP_OP_swiglu_dx:
         return 40;
     case RP_OP_dropout:
     case RP_OP_dropout_dx:
@@ -108,10 +120,20 @@ static double flops_per_element(enum rp_op op)
     case RP_OP_batch_norm_dx:
     case RP_OP_layer_norm_dx:
         return 10;
+    case RP_OP_rope:
+    case RP_OP_rope_dx:
+    case RP_OP_head_norm:
+        return 4;
+    case RP_OP_head_norm_dx:
+        return 8;
     case RP_OP_batch_norm_eval:
+    case RP_OP_head_norm_dg:
     case RP_OP_layer_norm_dgb:
+    case RP_OP_rms_norm:
     case RP_OP_mse:
         return 4;
+    case RP_OP_rms_norm_dx:
+        return 8;
     case RP_OP_adam:
         return 16;
     case RP_OP_sgd:
@@ -120,6 +142,7 @@ static double flops_per_element(enum rp_op op)
     case RP_OP_grad_norm:
     case RP_OP_sigmoid_dx:
     case RP_OP_tanh_dx:
+    case RP_OP_rms_norm_dg:
         return 3;
     case RP_OP_digest:
         return 2;
@@ -139,6 +162,37 @@ static double product_flops(const struct rp_op_call *call)
     return 2.0 * row * (double)rp_tensor_elements(y);
 }
 
+/* The head of a language model: forward one product; backward one for each gradient, and the rows
+ * whose logits are made again. */
+static double head_flops(const struct rp_op_call *call)
+{
+    double rows = (double)rp_tensor_rows(&call->in[0]), products = rows;
+    if (call->op == RP_OP_lm_loss_dxw)
+        products = rows * ((call->out[0].n_dims != 0) + (call->out[1].n_dims != 0)) + rows -
+                   (double)call->in[4].dims[0];
+    return 2.0 * products * (double)rp_tensor_elements(&call->in[1]);
+}
+
+/* Each query meets its own key and those before it: two products forward, five backward, and about
+ * thirty operations for each weight. */
+static double attention_flops(const struct rp_op_call *call)
+{
+    const struct rp_tensor *qkv = &call->in[call->op == RP_OP_attention_dx ? 1 : 0];
+    const struct rp_attention_params *p = &call->params.attention;
+    double queries = (double)(qkv->dims[0] * qkv->dims[1] * p->heads);
+    double keys = (double)(qkv->dims[1] + 1) / 2;
+    if (call->op == RP_OP_attention_cached) keys = (double)call->in[2].dims[2];
+    return queries * keys * ((call->op == RP_OP_attention_dx ? 10.0 : 4.0) * p->head_dim + 30);
+}
+
+/* Five times: M M^T, A A, B M. */
+static double muon_flops(const struct rp_tensor *p)
+{
+    double n = (double)rp_tensor_elements(p), rows = (double)p->dims[0];
+    double side = rows < n / rows ? rows : n / rows;
+    return 5 * (4 * side * n + 2 * side * side * side);
+}
+
 void rp_op_cost(const struct rp_op_call *call, double *flops, double *bytes)
 {
     double most = 0;
@@ -152,6 +206,18 @@ void rp_op_cost(const struct rp_op_call *call, double *flops, double *bytes)
         *bytes += (double)rp_tensor_bytes(tensor);
     }
     switch (call->op) {
+    case RP_OP_embedding: /* of the table no more rows than there are tokens */
+        *flops = (double)rp_tensor_elements(&call->out[0]);
+        if (rp_tensor_rows(&call->out[0]) < call->in[1].dims[0])
+            *bytes -=
+                (double)rp_tensor_bytes(&call->in[1]) - (double)rp_tensor_bytes(&call->out[0]);
+        break;
+    case RP_OP_muon:
+        *flops = muon_flops(&call->in[0]);
+        break;
+    case RP_OP_embedding_dw:
+        *flops = (double)rp_tensor_elements(&call->in[0]);
+        break;
     case RP_OP_linear:
     case RP_OP_linear_dx:
     case RP_OP_linear_dw:
@@ -159,6 +225,15 @@ void rp_op_cost(const struct rp_op_call *call, double *flops, double *bytes)
     case RP_OP_conv2d_dx:
     case RP_OP_conv2d_dw:
         *flops = product_flops(call);
+        break;
+    case RP_OP_lm_loss:
+    case RP_OP_lm_loss_dxw:
+        *flops = head_flops(call);
+        break;
+    case RP_OP_attention:
+    case RP_OP_attention_dx:
+    case RP_OP_attention_cached:
+        *flops = attention_flops(call);
         break;
     case RP_OP_avgpool2d:
     case RP_OP_avgpool2d_dx:

@@ -51,8 +51,10 @@ struct rp_pass {
     struct rp_rows rows;
     uint64_t seed;
     uint64_t position; /* p of the first sample in the pass: step * batch + slot (DESIGN 1.1) */
-    float grad_scale;  /* 1 / (samples, or values, that the mean loss is over), rounded once from
-                          fp64 */
+    int64_t
+        first_token;  /* place in its sequence of every sample's first token; 0 but in sampling */
+    float grad_scale; /* 1 / (samples, or values, that the mean loss is over), rounded once from
+                         fp64 */
 };
 
 /* Scalars of one update, made on the host in fp64 and rounded once (kernels/README.md, optimizers).
@@ -84,6 +86,15 @@ struct rp_pool2d_params {
 struct rp_norm_params {
     float eps;
 };
+/* A row of q, k, v together is (heads + 2 kv_heads) x head_dim: the heads of q, those of k, those
+ * of v. Query head h reads head h / (heads / kv_heads) of k and v. */
+struct rp_attention_params {
+    int heads, kv_heads, head_dim;
+    float rope_base; /* rope: 10000 in most models */
+    float eps;       /* head_norm */
+    float p;         /* dropout of the weights, 0: none */
+    uint32_t site;   /* its number, as in rp_dropout_params */
+};
 struct rp_running_params {
     float momentum;         /* new = old + momentum * (seen / shards - old): PyTorch's meaning */
     int shards;             /* S of the step: `seen` is a sum over this many shards */
@@ -95,6 +106,8 @@ struct rp_dropout_params {
 };
 struct rp_loss_params {
     float label_smoothing;
+    int columns; /* lm_loss_dxw: logits of so many classes at once, a multiple of 1024; 0: the
+                    device's choice. Memory and speed only */
 };
 struct rp_clip_params {
     double max_norm; /* 0: only the norm and the finite flag */
@@ -104,6 +117,7 @@ struct rp_optim_params {
     bool nesterov;
     bool decoupled; /* adam: adamw's decay on the parameter; else added to the gradient */
     float weight_decay, eps;
+    float scale;            /* muon: of the update, times lr */
     uint32_t tensor_number; /* place of the parameter in the model, for its digest */
 };
 struct rp_digest_params {
@@ -114,6 +128,7 @@ union rp_op_params {
     struct rp_conv2d_params conv2d;
     struct rp_pool2d_params pool2d;
     struct rp_norm_params norm;
+    struct rp_attention_params attention;
     struct rp_running_params running;
     struct rp_dropout_params dropout;
     struct rp_loss_params loss;

@@ -15,6 +15,8 @@ extern const struct rp_grad_rule rp_linear_rules[], rp_conv2d_rules[], rp_maxpoo
     rp_avgpool2d_rules[], rp_global_avgpool_rules[], rp_relu_rules[], rp_gelu_rules[],
     rp_gelu_tanh_rules[], rp_silu_rules[], rp_sigmoid_rules[], rp_tanh_rules[], rp_add_rules[],
     rp_dropout_rules[], rp_batch_norm_rules[], rp_layer_norm_rules[], rp_cross_entropy_rules[],
-    rp_mse_rules[];
+    rp_cross_entropy_mix_rules[], rp_lm_loss_rules[], rp_mse_rules[], rp_rope_rules[],
+    rp_head_norm_rules[], rp_attention_rules[], rp_embedding_rules[], rp_rms_norm_rules[],
+    rp_swiglu_rules[];
 
 #endif

@@ -2,7 +2,9 @@
 import json
 import os
 import pathlib
+import random
 import signal
+import struct
 import subprocess
 
 PROGRAM = os.environ.get("REPRISE", "reprise")
@@ -49,6 +51,19 @@ def digest_lines(run_folder):
 def metric_lines(run_folder):
     with open(pathlib.Path(run_folder) / "metrics.jsonl") as file:
         return [json.loads(line) for line in file]
+
+
+def safetensors(path):
+    """Name to its numbers, fp32."""
+    blob = pathlib.Path(path).read_bytes()
+    length = struct.unpack("<Q", blob[:8])[0]
+    tensors = {}
+    for name, entry in json.loads(blob[8:8 + length]).items():
+        if name == "__metadata__":
+            continue
+        begin, end = entry["data_offsets"]
+        tensors[name] = struct.unpack(f"<{(end - begin) // 4}f", blob[8 + length + begin:8 + length + end])
+    return tensors
 
 
 def kill_when(process, condition, number=signal.SIGKILL, timeout=60):
@@ -146,6 +161,46 @@ checkpoint: {every: 3 steps}
 log: {every: 2 steps}
 """
 
+TINY_GPT2 = """reprise: 1
+name: tiny-gpt2
+seed: 21
+data:
+  train: {format: text, files: [text.txt]}
+  valid: {fraction: 0.1}
+model: {kind: gpt, layers: 2, heads: 4, width: 36, context: 21, dropout: {attention: 0.1, residual: 0.2, embedding: 0.05}}
+train:
+  for: 10 steps
+  batch: 16
+  shards: 4
+  loss: {cross_entropy: {label_smoothing: 0.05}}
+  optimizer: {kind: adamw, lr: 3.0e-3, betas: [0.9, 0.95], weight_decay: 0.1, decay: matrices}
+  schedule: {kind: cosine, warmup: 3 steps, final_ratio: 0.1}
+  clip_norm: 1.0
+eval: {every: 5 steps}
+checkpoint: {every: 3 steps, keep: {last: 4, best: valid/loss}}
+log: {every: 2 steps}
+"""
+
+TINY_LLAMA = """reprise: 1
+name: tiny-llama
+seed: 22
+data:
+  train: {format: text, files: [text.txt]}
+  valid: {format: text, files: [other.txt]}
+model: {kind: gpt, layers: 2, heads: 6, kv_heads: 2, width: 48, context: 33, vocab: 260, mlp: swiglu, mlp_width: 70,
+        norm: rmsnorm, position: rope, rope_base: 5000, bias: false, tied: false, qk_norm: true}
+train:
+  for: 4k tokens
+  batch: 16
+  shards: 4
+  optimizer: {kind: sgd, lr: 0.3, momentum: 0.9}
+eval: {every: 2k tokens}
+checkpoint: {every: 4 steps}
+log: {every: 2 steps}
+"""
+
+# These two learn from the files of write_texts.
+TEXT_MODELS = {"gpt2": TINY_GPT2, "llama": TINY_LLAMA}
 MODELS = {"mlp": DIGITS_MLP, "lenet": LENET, "resnet": RESNET}
 
 
@@ -153,3 +208,28 @@ def write(folder, text, name="job.yaml"):
     path = pathlib.Path(folder) / name
     path.write_text(text)
     return path
+
+
+def write_texts(folder):
+    """Sentences of a few words, the same on every machine."""
+    chance = random.Random(7)
+    words = ["".join(chance.choice("abcdefghijklmnopqrstuvwxyz") for _ in range(chance.randint(2, 7))) for _ in range(40)]
+    for name, n in [("text.txt", 900), ("other.txt", 60)]:
+        (folder / name).write_text(" ".join(chance.choice(words) + chance.choice(["", "", ",", ".\n"]) for _ in range(n)))
+
+
+def data_for(job, folder):
+    """What gives a kept job its data: arguments for `run`; None when the data is not here."""
+    files = {"mnist-lenet": "mnist-10k-images-idx3-ubyte.gz", "shakespeare-char-cpu": "tinyshakespeare.txt"}
+    if job == "gpt2-124m":  # any tokens do
+        for name, n in [("train.bin", 2000), ("val.bin", 40)]:
+            (pathlib.Path(folder) / name).write_bytes(b"".join((i * i * 31 % 50257).to_bytes(2, "little") for i in range(n)))
+        return ["--data", folder]
+    if job not in files:
+        return []
+    return ["--data", SHARED] if (SHARED / files[job]).exists() else None
+
+
+def first_steps(want):
+    """Settings for the first steps of a kept job."""
+    return [f"train.for={want['first_steps']} steps", *want.get("set", [])]

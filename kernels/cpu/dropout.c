@@ -1,8 +1,7 @@
 /* dropout.c - dropout and its gradient, which is the same function, on the CPU. README.md chapters
  * 4 and 8. */
+#include "cpu/draw.h"
 #include "cpu/parallel.h"
-#include "cpu/vec.h"
-#include "numerics.h"
 
 /* Blocks of Philox are drawn side by side, one a lane, four elements each. */
 enum { BLOCKS = 16, WORDS = 4 * BLOCKS };
@@ -17,32 +16,16 @@ struct dropout_job {
     float scale;
 };
 
-/* Philox4x32-10 of RP_VW counters; numerics.h has the same for one. */
-RP_VEC_FN void philox_rounds(rp_vu c[4], uint32_t key0, uint32_t key1)
-{
-    for (int round = 0; round < 10; round++) {
-        rp_vu high0, high2;
-        rp_vu low0 = rp_vmul_wide(c[0], rp_vset_u(RP_PHILOX_M0), &high0);
-        rp_vu low2 = rp_vmul_wide(c[2], rp_vset_u(RP_PHILOX_M1), &high2);
-        c[0] = high2 ^ c[1] ^ rp_vset_u(key0);
-        c[1] = low2;
-        c[2] = high0 ^ c[3] ^ rp_vset_u(key1);
-        c[3] = low0;
-        key0 += RP_PHILOX_W0, key1 += RP_PHILOX_W1;
-    }
-}
-
 /* The words of elements 4 * block .. 4 * block + WORDS - 1 of the sample at position p. */
 static void draw_words(const struct dropout_job *job, uint64_t p, uint32_t block,
                        uint32_t words[WORDS])
 {
+    const struct rp_draw_stream stream = {.seed = job->seed, .p = p, .site = job->site};
     uint32_t made[4][BLOCKS];
     for (uint32_t first = 0; first < BLOCKS; first += RP_VW) {
-        rp_vu c[4] = {rp_vset_u(block + first) + (rp_vu)rp_vlanes(), rp_vset_u((uint32_t)p),
-                      rp_vset_u((uint32_t)(p >> 32)),
-                      rp_vset_u((uint32_t)RP_PURPOSE_DROPOUT << 24 | job->site)};
-        philox_rounds(c, (uint32_t)job->seed, (uint32_t)(job->seed >> 32));
-        for (int i = 0; i < 4; i++) rp_vstore_i((int32_t *)made[i] + first, (rp_vi)c[i]);
+        rp_vu word[4];
+        rp_draw_lanes(&stream, block + first, word);
+        for (int i = 0; i < 4; i++) rp_vstore_i((int32_t *)made[i] + first, (rp_vi)word[i]);
     }
     for (int i = 0; i < BLOCKS; i++)
         for (int j = 0; j < 4; j++) words[4 * i + j] = made[j][i];

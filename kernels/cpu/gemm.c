@@ -10,6 +10,7 @@
 
 #include <string.h>
 
+#include "cpu/gemm_few.h"
 #include "cpu/gemm_pack.h"
 #include "cpu/gemm_sum.h"
 
@@ -170,19 +171,25 @@ static void run_strip(const struct job *job, struct workspace *ws, const struct 
 
 /* ---- parts of a shard ------------------------------------------------------------------------ */
 
-/* Moves one slot of every tile of the block between its state and a matrix like c. */
+/* Moves one slot of every tile of the block between its state and a matrix like c: a row of a tile
+ * at a time. */
 static void move_slot(const struct job *job, struct workspace *ws, const struct block *block,
                       int slot, float *c, bool out)
 {
-    for (int64_t n = 0; n < block->n_n; n++) {
-        float *column = c + rp_gemm_offset(&job->gemm->c_n, block->n + n);
+    for (int64_t n = 0; n < block->n_n; n += TILE_N) {
+        int n_columns = (int)smaller(TILE_N, block->n_n - n);
+        RP_ISA_NAME(rp_gemm_offsets)(&job->gemm->c_n, block->n + n, n_columns, ws->c_n);
         for (int64_t m = 0; m < block->n_m; m++) {
-            float *at =
-                state_of(ws, block, m, n) + slot * block->slot + m % TILE_M * TILE_N + n % TILE_N;
-            if (out)
-                column[ws->c_m[m]] = *at;
+            float *at = state_of(ws, block, m, n) + slot * block->slot + m % TILE_M * TILE_N;
+            float *row = c + ws->c_m[m];
+            if (job->direct && out)
+                memcpy(row + ws->c_n[0], at, (size_t)n_columns * sizeof *at);
+            else if (job->direct)
+                memcpy(at, row + ws->c_n[0], (size_t)n_columns * sizeof *at);
+            else if (out)
+                for (int j = 0; j < n_columns; j++) row[ws->c_n[j]] = at[j];
             else
-                *at = column[ws->c_m[m]];
+                for (int j = 0; j < n_columns; j++) at[j] = row[ws->c_n[j]];
         }
     }
 }
@@ -284,8 +291,9 @@ static void run_part(void *arg, int thread)
 
 /* ---- the cut --------------------------------------------------------------------------------- */
 
-/* The grid of threads with the least work for the one that has the most: tiles, and a little for
- * every strip, which each row of the grid visits again. */
+/* The grid of threads with the least work for the one that has the most: tiles, and about one more
+ * for every strip, which each row of the grid visits again, and for every packing of rows, which
+ * each of its columns does again. */
 static void choose_grid(struct job *job, int64_t columns)
 {
     int64_t tiles_m = divide_up(job->gemm->m, TILE_M), tiles_n = divide_up(columns, TILE_N);
@@ -293,7 +301,7 @@ static void choose_grid(struct job *job, int64_t columns)
     for (int grid_m = 1; grid_m <= job->n_threads; grid_m++) {
         int grid_n = job->n_threads / grid_m;
         int64_t part_m = divide_up(tiles_m, grid_m), part_n = divide_up(tiles_n, grid_n);
-        int64_t work = part_m * part_n + part_n;
+        int64_t work = part_m * part_n + part_n + (job->pack_rows ? part_m : 0);
         if (work >= least) continue;
         least = work;
         job->grid_m = grid_m;
@@ -321,6 +329,7 @@ void RP_ISA_NAME(rp_gemm_run)(struct rp_cpu *cpu, const struct rp_gemm *gemm,
 {
     struct job job = {.gemm = gemm, .n_threads = rp_pool_threads(cpu->pool)};
     if (gemm->m == 0 || gemm->n == 0) return;
+    if (RP_ISA_NAME(rp_gemm_few)(cpu, gemm)) return;
     job.direct = gemm->c_n.s2 == 1 && gemm->c_n.n2 >= gemm->n;
     job.pack_rows =
         divide_up(gemm->n, TILE_N) >= (gemm->near_a ? PACK_NEAR_ROWS_FROM : PACK_ROWS_FROM);

@@ -1,4 +1,5 @@
-/* gemm_pack.h - private to gemm*.c: copies of operands in the order in which a tile reads them. */
+/* gemm_pack.h - private to gemm*.c, attention*.c: copies of operands in the order in which a tile
+ * reads them. */
 #ifndef RP_GEMM_PACK_H
 #define RP_GEMM_PACK_H
 

@@ -1,4 +1,5 @@
-/* gemm_tile.h - private to gemm*.c: the tile, which holds TILE_M x TILE_N outputs in registers.
+/* gemm_tile.h - private to gemm*.c, attention*.c: the tile, which holds TILE_M x TILE_N outputs
+ * in registers.
  *
  * A tile walks over k in pieces. A piece is one chain of fmas; at its end the chain is added to
  * what waits in the slots of the tile's state (the sum of earlier panels, then the nodes of the

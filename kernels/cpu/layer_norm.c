@@ -6,7 +6,7 @@
 
 struct ln_job {
     const float *x, *dy;       /* (rows, C) */
-    const float *gamma, *beta; /* (C) */
+    const float *gamma, *beta; /* (C); beta may be NULL */
     float *mean, *inv;         /* (rows) */
     float *out;                /* (rows, C) */
     int64_t rows, n_cols;
@@ -37,8 +37,8 @@ static void normalize_row(const struct ln_job *job, int64_t r)
     for (int64_t i = 0; i < n; i += RP_VW) {
         int64_t lanes = n - i < RP_VW ? n - i : RP_VW;
         rp_vf d = rp_vload_lanes(row.x + i, lanes) - rp_vset(row.mean);
-        rp_vf y = rp_vfma(d * rp_vset(row.inv), rp_vload_lanes(job->gamma + i, lanes),
-                          rp_vload_lanes(job->beta + i, lanes));
+        rp_vf h = d * rp_vset(row.inv), gamma = rp_vload_lanes(job->gamma + i, lanes);
+        rp_vf y = job->beta ? rp_vfma(h, gamma, rp_vload_lanes(job->beta + i, lanes)) : h * gamma;
         rp_vstore_lanes(job->out + r * n + i, y, lanes);
     }
 }

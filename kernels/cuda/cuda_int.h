@@ -14,8 +14,8 @@
  * neither waits nor copies nor allocates, because a whole step is captured in a CUDA graph once and
  * then replayed without calling it again. What stays the same every step (dims, pointers, op
  * parameters, pass->rows) goes to the kernel by value; what changes must be read on the device:
- *   pass->seed, position, grad_scale   through rp_cuda_pass()
- *   call->update (all of it)           through rp_cuda_update()
+ *   pass->seed, position, first_token, grad_scale   through rp_cuda_pass()
+ *   call->update (all of it)                        through rp_cuda_update()
  * and what the device itself makes (struct rp_control) lies in device memory anyway. */
 #ifndef RP_CUDA_INT_H
 #define RP_CUDA_INT_H

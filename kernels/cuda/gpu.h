@@ -24,6 +24,7 @@
 
 #include "cuda/cuda_int.h"
 extern "C" {
+#include "attention.h"
 #include "row.h"
 #include "shape.h"
 #include "window.h"

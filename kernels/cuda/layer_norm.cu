@@ -4,7 +4,7 @@
 
 struct ln_job {
     const float *x, *dy;       /* (rows, n) */
-    const float *gamma, *beta; /* (n) */
+    const float *gamma, *beta; /* (n); beta may be NULL */
     float *mean, *inv;         /* (rows) */
     float *out;                /* (rows, n) */
     int64_t rows;
@@ -38,11 +38,13 @@ __global__ void __launch_bounds__(RP_ROW_THREADS(is_long)) layer_norm_rows(struc
             float v[batch.n], scale[batch.n], shift[batch.n];
             rp_batch_load(batch, x, e, v);
             rp_batch_load(batch, gamma, e, scale);
-            rp_batch_load(batch, beta, e, shift);
+            if (beta) rp_batch_load(batch, beta, e, shift);
             team.copy(batch, e, 0, next);
             RP_UNROLL
-            for (int i = 0; i < batch.n; i++)
-                v[i] = rp_fma((v[i] - mean) * inv, scale[i], shift[i]);
+            for (int i = 0; i < batch.n; i++) {
+                float h = (v[i] - mean) * inv;
+                v[i] = beta ? rp_fma(h, scale[i], shift[i]) : h * scale[i];
+            }
             rp_batch_store(batch, out, e, v);
         });
     }

@@ -46,7 +46,7 @@ void rp_cuda_live_gather(struct rp_cuda *cuda, bool gather)
 
 static bool same_pass(const struct rp_pass *a, const struct rp_pass *b)
 {
-    return a->seed == b->seed && a->position == b->position &&
+    return a->seed == b->seed && a->position == b->position && a->first_token == b->first_token &&
            memcmp(&a->grad_scale, &b->grad_scale, sizeof a->grad_scale) == 0;
 }
 

@@ -63,6 +63,18 @@ RP_NODISCARD enum rp_status rp_sys_map(int fd, uint64_t size, const char *path, 
 void rp_sys_unmap(void *map, uint64_t size); /* NULL is fine */
 /* Bytes that an unprivileged process may still write where `path` lies; 0 when nobody knows. */
 uint64_t rp_sys_free_space(const char *path);
+/* What user and group may still write there, the smaller; soft limits count. */
+enum rp_sys_quota_kind {
+    RP_SYS_QUOTA_NONE,   /* no limit that is not free space as well */
+    RP_SYS_QUOTA_LIMIT,  /* `left` bytes */
+    RP_SYS_QUOTA_UNKNOWN /* there may be one: `why` it cannot be told */
+};
+struct rp_sys_quota {
+    enum rp_sys_quota_kind kind;
+    uint64_t left;
+    char why[96];
+};
+struct rp_sys_quota rp_sys_quota(const char *path);
 /* The whole file, NUL-terminated after `*length`; more than `limit` bytes is refused. Caller frees
  * with rp_mem_free. */
 RP_NODISCARD enum rp_status rp_sys_read_file(const char *path, uint64_t limit,

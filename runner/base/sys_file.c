@@ -21,6 +21,12 @@ static enum rp_status fail(struct rp_error *err, enum rp_status status, const ch
     const char *advice = "";
     if (reason == ENOSPC || reason == EDQUOT || reason == EFBIG)
         advice = "; free space and run again";
+    else if (reason == EACCES || reason == EPERM)
+        advice = "; its owner can allow it (chmod)";
+    else if (reason == EROFS)
+        advice = "; name a place that can be written, with --out";
+    else if (reason == EIO)
+        advice = "; the storage is failing: save what is on it, and go on elsewhere";
     return rp_error_set(err, status, "cannot %s %s: %s%s", what, path, strerror(reason), advice);
 }
 
@@ -170,7 +176,8 @@ enum rp_status rp_sys_make_folder(const char *path, struct rp_error *err)
     }
     struct stat st;
     if (status == RP_STATUS_OK && (stat(path, &st) != 0 || !S_ISDIR(st.st_mode)))
-        status = rp_error_set(err, RP_STATUS_STORAGE, "%s is not a folder", path);
+        status =
+            rp_error_set(err, RP_STATUS_STORAGE, "%s is not a folder; name another place", path);
     rp_mem_free(part);
     return status;
 }

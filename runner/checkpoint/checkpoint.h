@@ -11,6 +11,7 @@
 #include "op.h"
 
 struct json_t;
+struct rp_st_header;
 
 /* ---- safetensors ------------------------------------------------------------------------------
  */
@@ -49,6 +50,84 @@ RP_NODISCARD enum rp_status rp_st_read(const char *path, enum rp_status status,
                                        struct rp_st_file *file, struct rp_error *err);
 const struct rp_st_tensor *rp_st_find(const struct rp_st_file *file, const char *name);
 void rp_st_release(struct rp_st_file *file);
+
+/* ---- safetensors, tensor by tensor --------------------------------------------------------------
+ */
+
+/* A tensor of an open set, in F32, F16 or BF16, all of which become binary32 exactly. */
+struct rp_st_entry {
+    char name[112];
+    const char *dtype; /* "BF16" */
+    int n_dims;
+    int64_t dims[RP_MAX_DIMS];
+    int file;     /* of the set */
+    uint64_t row; /* of that file's header */
+};
+/* A folder's weights: model.safetensors, or the shards of model.safetensors.index.json, in the
+ * order of their names. */
+struct rp_st_set {
+    struct rp_st_header *file; /* private */
+    int n_files;
+    struct rp_st_entry *entry;
+    int n;
+};
+/* `damaged` when a shard or a tensor of the index is missing, or a file is damaged. */
+RP_NODISCARD enum rp_status rp_st_set_open(const char *folder, enum rp_status damaged,
+                                           struct rp_st_set *set, struct rp_error *err);
+void rp_st_set_close(struct rp_st_set *set); /* safe twice */
+const struct rp_st_entry *rp_st_set_find(const struct rp_st_set *set, const char *name);
+int64_t rp_st_entry_elements(const struct rp_st_entry *entry);
+/* All values of a tensor, as binary32; `damaged` when its dtype is none of the three. */
+RP_NODISCARD enum rp_status rp_st_set_read(const struct rp_st_set *set,
+                                           const struct rp_st_entry *entry, enum rp_status damaged,
+                                           float *values, struct rp_error *err);
+/* SHA-256 over the bytes of the files, one after another in the order of their names: what
+ * `cat FOLDER/model*.safetensors | sha256sum` prints. */
+RP_NODISCARD enum rp_status rp_st_set_hash(const struct rp_st_set *set, struct rp_sha256 *hash,
+                                           struct rp_error *err);
+
+/* ---- Hugging Face folders: config.json beside the weights
+ * ---------------------------------------------- */
+
+/* What both sides must agree on, in the words of the spec's `model`. */
+struct rp_hf_shape {
+    int64_t layers, heads, kv_heads, width, context, vocab, mlp_width;
+    const char *mlp, *norm, *position; /* gelu | gelu_tanh | swiglu; layernorm | rmsnorm; ... */
+    double norm_eps, rope_base;
+    bool bias, tied, qk_norm;
+};
+/* The families of models that are known: qwen3 is llama with qk_norm. */
+enum rp_hf_kind { RP_HF_GPT2, RP_HF_LLAMA, RP_HF_QWEN3 };
+struct rp_hf {
+    char *folder; /* owned */
+    enum rp_hf_kind kind;
+    struct rp_hf_shape shape; /* of the folder */
+    bool spec_bias;           /* false: biases of the folder must all be zero (rp_hf_compare) */
+    struct rp_st_set weights;
+};
+/* DATA when something is missing or damaged, or the model has no equal here. */
+RP_NODISCARD enum rp_status rp_hf_open(const char *folder, struct rp_hf *hf, struct rp_error *err);
+void rp_hf_close(struct rp_hf *hf); /* safe twice */
+/* A line to write under `model` for each key of `spec` that must be another; returns how many. A
+ * shorter context is no difference: of learned positions the first rows are taken. */
+int rp_hf_compare(struct rp_hf *hf, const struct rp_hf_shape *spec, struct rp_text *lines);
+/* The tensors of a model (no data) against those of the folder: DATA when one is missing, has
+ * another shape, or has no place. skip[i]: the folder need not have tensor i. */
+RP_NODISCARD enum rp_status rp_hf_check(const struct rp_hf *hf, const struct rp_st_tensor *tensors,
+                                        const bool *skip, int n, struct rp_error *err);
+/* The values of a tensor that rp_hf_check has passed. */
+RP_NODISCARD enum rp_status rp_hf_load(const struct rp_hf *hf, const struct rp_st_tensor *tensor,
+                                       float *values, struct rp_error *err);
+
+/* Which family holds such a model; USAGE, naming the key that none of them has. */
+RP_NODISCARD enum rp_status rp_hf_choose(const struct rp_hf_shape *shape, enum rp_hf_kind *kind,
+                                         struct rp_error *err);
+/* Writes config.json, generation_config.json and model.safetensors into a folder that is there.
+ * `end_of_text`: the token that ends a text, -1: none. */
+RP_NODISCARD enum rp_status rp_hf_write(const char *folder, enum rp_hf_kind kind,
+                                        const struct rp_hf_shape *shape,
+                                        const struct rp_st_tensor *tensors, int n,
+                                        int64_t end_of_text, struct rp_error *err);
 
 /* ---- a checkpoint -----------------------------------------------------------------------------
  */

@@ -1,8 +1,66 @@
-/* checkpoint_int.h - private to checkpoint/: names in a run folder, and state.json. */
+/* checkpoint_int.h - private to checkpoint/: names in a run folder, state.json, the header of a
+ * safetensors file. */
 #ifndef RP_CHECKPOINT_INT_H
 #define RP_CHECKPOINT_INT_H
 
 #include "checkpoint/checkpoint.h"
+
+/* ---- safetensors_header.c
+ * ------------------------------------------------------------------------------ */
+
+struct rp_st_row {
+    char name[112], dtype[8];
+    int n_dims;
+    int64_t dims[RP_MAX_DIMS];
+    uint64_t begin, end; /* bytes behind the header */
+};
+/* A file that is open, and what it says it holds: every offset, size and overlap is checked. */
+struct rp_st_header {
+    char *path; /* owned */
+    int fd;
+    uint64_t size, data_at; /* of the file; where its tensors begin */
+    struct rp_st_row *row;
+    int n;
+};
+RP_NODISCARD enum rp_status rp_st_header_open(const char *path, enum rp_status damaged,
+                                              struct rp_st_header *header, struct rp_error *err);
+void rp_st_header_close(struct rp_st_header *header); /* safe twice */
+RP_NODISCARD enum rp_status rp_st_read_exactly(const struct rp_st_header *header,
+                                               enum rp_status damaged, uint64_t offset, void *bytes,
+                                               size_t length, struct rp_error *err);
+
+/* ---- huggingface_names.c: the table of names, huggingface_config.c
+ * -------------------------------------------- */
+
+enum { RP_HF_PARTS = 3 };
+/* Where a tensor of ours lies in a folder: one tensor, or the rows of several one below another. */
+struct rp_hf_source {
+    int n_parts;
+    struct {
+        char name[112];     /* without a prefix */
+        char prefixed[112]; /* as transformers writes it */
+        int64_t rows;
+    } part[RP_HF_PARTS];
+    bool transposed; /* GPT-2's Conv1D: (in, out) */
+};
+/* False: the family has no such tensor. `rows`: of the whole tensor of ours. */
+bool rp_hf_source_of(enum rp_hf_kind kind, const struct rp_hf_shape *shape, const char *ours,
+                     int64_t rows, struct rp_hf_source *source);
+/* Our name of a tensor of a folder, whatever its prefix; false when there is none. */
+bool rp_hf_name_here(enum rp_hf_kind kind, const char *theirs, char ours[112]);
+/* (rows, columns) to (columns, rows). */
+void rp_hf_transpose(const float *from, int64_t rows, int64_t columns, float *to);
+/* Buffers that old versions saved, which are no weights. */
+bool rp_hf_is_buffer(const char *theirs);
+
+RP_NODISCARD enum rp_status rp_hf_read_config(const char *folder, enum rp_hf_kind *kind,
+                                              struct rp_hf_shape *shape, struct rp_error *err);
+RP_NODISCARD enum rp_status rp_hf_write_config(const char *folder, enum rp_hf_kind kind,
+                                               const struct rp_hf_shape *shape, int64_t end_of_text,
+                                               struct rp_error *err);
+
+/* ---- folders and state.json
+ * ---------------------------------------------------------------------------- */
 
 /* Files of one committed checkpoint, in the order written. COMMITTED holds the SHA-256 of
  * state.json, which holds the SHA-256 of the other two. */

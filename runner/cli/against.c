@@ -80,12 +80,13 @@ static enum rp_status check_length(const struct rp_cli_against *against,
     if (last > result->step)
         return rp_error_set(err, RP_STATUS_DIFFERENT,
                             "%s ended after step %llu, all equal so far, but %s goes on to step "
-                            "%llu",
+                            "%llu: train as long",
                             result->run, (unsigned long long)result->step, against->what,
                             (unsigned long long)last);
     if (result->n_compared == 0)
         return rp_error_set(err, RP_STATUS_DIFFERENT,
-                            "nothing compared: %s begins with step %llu and shares no step with %s",
+                            "nothing compared: %s begins with step %llu and shares no step with "
+                            "%s; compare with a record of the same steps",
                             against->what, (unsigned long long)first, result->run);
     return RP_STATUS_OK;
 }

@@ -40,7 +40,8 @@ static enum rp_status sort_files(struct rp_cli_apply *cli, struct rp_error *err)
                                 "--data %s is a folder: give one folder, in which the run's own "
                                 "data lies, or files",
                                 cli->files[i]);
-        if (stat.is_folder) cli->options.data_folder = cli->files[0];
+        if (stat.is_folder && !rp_data_holds_images(cli->files[0]))
+            cli->options.data_folder = cli->files[0];
     }
     if (cli->files[0] && !cli->options.data_folder) cli->options.files = cli->files;
     return RP_STATUS_OK;
@@ -60,6 +61,7 @@ static enum rp_status read_args(const struct rp_cli_args *args, bool predict,
     RP_TRY(sort_files(cli, err));
     cli->options.run = cli->run;
     cli->options.at = rp_cli_text(args, "--at");
+    cli->options.weights = rp_cli_text(args, "--weights");
     cli->options.without_targets = predict;
     if (predict && !cli->options.files)
         return rp_error_set(err, RP_STATUS_USAGE,
@@ -101,6 +103,7 @@ void rp_cli_apply_json(const struct rp_cli_apply *cli, json_t *json)
     }
     json_object_set_new(json, "run", json_string(cli->run));
     json_object_set_new(json, "step", json_integer((json_int_t)apply->step));
+    if (apply->weights) json_object_set_new(json, "weights", json_string(apply->weights));
     json_object_set_new(json, "data", json_string(apply->what));
     json_object_set_new(json, "files", files);
     json_object_set_new(json, "samples", json_integer((json_int_t)apply->n_samples));

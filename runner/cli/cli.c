@@ -72,6 +72,14 @@ static void print_result(json_t *result, enum rp_status status, const struct rp_
     free(text);
 }
 
+/* Nobody but us can do anything about it. */
+static void add_advice(struct rp_error *err)
+{
+    size_t length = strlen(err->text);
+    snprintf(err->text + length, sizeof err->text - length, "%s",
+             length ? "; a fault of reprise: please report it with this message" : "");
+}
+
 static enum rp_status check_words(const struct rp_command *command, int n_words,
                                   struct rp_error *err)
 {
@@ -97,6 +105,7 @@ static enum rp_status run_command(const struct rp_command *command, int argc, ch
         json_t *result = json_object();
         if (status == RP_STATUS_OK) status = check_words(command, args.n_words, err);
         if (status == RP_STATUS_OK) status = command->run(&args, result, err);
+        if (status == RP_STATUS_INTERNAL) add_advice(err);
         if (args.json) print_result(result, status, err);
         json_decref(result);
     }

@@ -77,15 +77,29 @@ static void write_zsh(struct rp_text *text)
         add_words(*command, text);
         rp_text_add(text, " ;;\n");
     }
-    rp_text_add(text, "    esac\n    _files\n}\ncompdef _reprise reprise\n");
+    /* As a file in $fpath it is run at the first completion, which it must then answer too. */
+    rp_text_add(text, "    esac\n    _files\n}\n"
+                      "if [[ $funcstack[1] == _reprise ]]; then\n    _reprise \"$@\"\n"
+                      "else\n    compdef _reprise reprise\nfi\n");
+}
+
+/* In single quotes, as fish reads them. */
+static void add_fish(struct rp_text *text, const char *words)
+{
+    rp_text_add(text, "'");
+    for (const char *c = words; *c; c++)
+        rp_text_add(text, "%s%c", *c == '\'' || *c == '\\' ? "\\" : "", *c);
+    rp_text_add(text, "'");
 }
 
 static void write_fish(struct rp_text *text)
 {
     for (const struct rp_command *const *command = rp_commands(); *command; command++) {
         struct rp_text words = {0};
-        rp_text_add(text, "complete -c reprise -n __fish_use_subcommand -a %s -d '%s'\n",
-                    (*command)->name, (*command)->summary);
+        rp_text_add(text, "complete -c reprise -n __fish_use_subcommand -f -a %s -d ",
+                    (*command)->name);
+        add_fish(text, (*command)->summary);
+        rp_text_add(text, "\n");
         add_words(*command, &words);
         if (words.length)
             rp_text_add(text,
@@ -94,11 +108,13 @@ static void write_fish(struct rp_text *text)
         rp_text_release(&words);
         const struct rp_cli_option *lists[] = {(*command)->options, rp_cli_common_options()};
         for (size_t i = 0; i < RP_COUNT(lists); i++)
-            for (const struct rp_cli_option *option = lists[i]; option && option->name; option++)
-                rp_text_add(
-                    text,
-                    "complete -c reprise -n '__fish_seen_subcommand_from %s' -l %s%s -d '%s'\n",
-                    (*command)->name, option->name + 2, option->value ? " -r" : "", option->help);
+            for (const struct rp_cli_option *option = lists[i]; option && option->name; option++) {
+                rp_text_add(text,
+                            "complete -c reprise -n '__fish_seen_subcommand_from %s' -l %s%s -d ",
+                            (*command)->name, option->name + 2, option->value ? " -r" : "");
+                add_fish(text, option->help);
+                rp_text_add(text, "\n");
+            }
     }
 }
 

@@ -44,6 +44,11 @@ static const struct topic metrics[] = {
     {"samples_per_second",
      "speed since this start, evaluation and saving included; it differs from "
      "run to run and enters no digest"},
+    {"tokens_per_second", "the same of text, in tokens"},
+    {"perplexity", "e to the loss: of how many equally likely tokens the model seems to choose"},
+    {"bits_per_byte",
+     "the loss of all tokens of the split in bits, over the bytes of the text that they stand for: "
+     "comparable between tokenizers; where the data is text"},
     {"accuracy", "part of the samples for which the largest logit is that of the target, from 0 to "
                  "1; of equal ones the first counts; more is better"},
     {"top5_accuracy",

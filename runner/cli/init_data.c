@@ -84,8 +84,11 @@ static enum rp_status open_data(struct init *init, struct rp_error *err)
     rp_text_add(&text, "reprise: 1\nname: init\nseed: 1\ndata:\n");
     init_write_datasets(init, &text);
     rp_text_add(&text,
-                "model: {kind: mlp, hidden: []}\n"
+                "model: %s\n"
                 "train: {for: 1 step, batch: 1, loss: %s, optimizer: {kind: sgd, lr: 0}}\n",
+                init->look.target == RP_TARGET_TOKENS
+                    ? "{kind: gpt, layers: 1, heads: 1, width: 8, context: 1}"
+                    : "{kind: mlp, hidden: []}",
                 init->look.target == RP_TARGET_VALUES ? "mse" : "cross_entropy");
     enum rp_status status =
         rp_spec_parse(init->out, rp_text_get(&text), text.length, NULL, &spec, err);
@@ -115,6 +118,10 @@ static void note_scale(struct init *init)
 static enum rp_status measure(struct init *init, struct rp_error *err)
 {
     init->shape = *rp_data_shape(init->data);
+    if (init->shape.target == RP_TARGET_TOKENS) {
+        init->n_tokens = init->shape.n_train + 1; /* windows of one token and the next */
+        return init_choose_context(init, err);
+    }
     init->channels = rp_data_measure(init->data, RP_SPEC_MAX_CHANNELS, init->mean, init->std);
     if (init->shape.n_train < 2)
         return rp_error_set(err, RP_STATUS_DATA, "%s: one sample; training takes at least two",
@@ -130,6 +137,24 @@ static enum rp_status measure(struct init *init, struct rp_error *err)
 /* ---- finding
  * --------------------------------------------------------------------------------------- */
 
+/* A spec among the texts would be read as one of them, as would be the runs beside it. */
+static enum rp_status check_outside(const struct init *init, const char *folder,
+                                    struct rp_error *err)
+{
+    char *texts = rp_sys_absolute(folder), *where = rp_sys_folder_of(init->out);
+    char *spec = rp_sys_absolute(where);
+    size_t n = strlen(texts);
+    while (n > 1 && texts[n - 1] == '/') n--;
+    bool inside = strncmp(spec, texts, n) == 0 && (spec[n] == '/' || !spec[n]);
+    rp_mem_free(spec);
+    rp_mem_free(where);
+    rp_mem_free(texts);
+    if (!inside || strcmp(init->out, "-") == 0) return RP_STATUS_OK;
+    return rp_error_set(err, RP_STATUS_USAGE,
+                        "the spec would lie in the folder of texts, and be trained on: go to the "
+                        "folder above, or name another place with --out");
+}
+
 static enum rp_status find_data(struct init *init, const struct rp_cli_args *args, json_t *result,
                                 struct rp_error *err)
 {
@@ -144,7 +169,8 @@ static enum rp_status find_data(struct init *init, const struct rp_cli_args *arg
     if (rp_cli_has(args, "--size") || rp_cli_has(args, "--skip-broken"))
         return rp_error_set(err, RP_STATUS_USAGE,
                             "--size and --skip-broken are for a folder of images");
-    return rp_data_look(args->word, args->n_words, label, &init->look, err);
+    RP_TRY(rp_data_look(args->word, args->n_words, label, &init->look, err));
+    return init->look.is_folder ? check_outside(init, args->word[0], err) : RP_STATUS_OK;
 }
 
 /* The rules that decided, on standard error and in JSON. */

@@ -4,7 +4,7 @@
 
 #include "cli/data_int.h"
 
-enum init_model { INIT_MLP, INIT_LENET, INIT_RESNET_SMALL, INIT_RESNET_LARGE };
+enum init_model { INIT_MLP, INIT_LENET, INIT_RESNET_SMALL, INIT_RESNET_LARGE, INIT_GPT };
 
 struct init {
     const char *out; /* where the spec will lie */
@@ -17,7 +17,8 @@ struct init {
     /* chosen: */
     double fraction;
     enum init_model model;
-    int64_t hidden[2], batch, length; /* length in epochs, or in steps */
+    int64_t n_tokens, context, layers, width; /* text */
+    int64_t hidden[2], batch, length;         /* length in epochs, or in steps */
     bool in_steps;
 };
 
@@ -35,6 +36,8 @@ RP_NODISCARD enum rp_status init_pack(struct init *init, const struct rp_cli_arg
  * --------------------------------------------------------------------------------- */
 /* Model, batch, validation fraction. */
 void init_choose(struct init *init);
+/* Of text the context, before everything else. DATA when there is not enough of it. */
+RP_NODISCARD enum rp_status init_choose_context(struct init *init, struct rp_error *err);
 /* Length of the training, by the arithmetic that `plan` counts. */
 RP_NODISCARD enum rp_status init_choose_length(struct init *init, struct rp_error *err);
 

@@ -91,6 +91,13 @@ static void add_files(const struct init *init, char *const *path, int n, struct 
         add_path_key(init, text, "y", path[1]);
         return;
     case RP_FORMAT_CIFAR:
+    case RP_FORMAT_TEXT:
+    case RP_FORMAT_TOKENS:
+    case RP_FORMAT_JSONL:
+        if (n == 1 && look->format != RP_FORMAT_CIFAR) {
+            add_path_key(init, text, "files", path[0]);
+            return;
+        }
         for (int i = 0; i < n; i++) written[i] = init_path(init, path[i]);
         add_list_key(text, "files", written, n);
         for (int i = 0; i < n; i++) rp_mem_free(written[i]);
@@ -98,6 +105,14 @@ static void add_files(const struct init *init, char *const *path, int n, struct 
     default:
         add_path_key(init, text, "file", path[0]);
     }
+}
+
+static void add_text_key(struct rp_text *text, const char *key, const char *value)
+{
+    if (!value) return;
+    rp_text_add(text, "    %s: ", key);
+    add_scalar(text, value);
+    rp_text_add(text, "\n");
 }
 
 static void add_format(const struct init *init, struct rp_text *text)
@@ -125,6 +140,13 @@ static void add_format(const struct init *init, struct rp_text *text)
         add_scalar(text, look->y);
         rp_text_add(text, "\n");
     }
+    add_text_key(text, "field", look->field && strcmp(look->field, "text") ? look->field : NULL);
+    add_text_key(text, "prompt", look->prompt);
+    add_text_key(text, "response", look->response);
+    if (look->format == RP_FORMAT_TOKENS && look->token_bytes == 4)
+        rp_text_add(text, "    dtype: uint32\n");
+    if (look->format == RP_FORMAT_TOKENS)
+        rp_text_add(text, "    vocab: %lld\n", (long long)look->vocab);
     if (look->target == RP_TARGET_VALUES) rp_text_add(text, "    target: values\n");
 }
 
@@ -150,13 +172,14 @@ static void add_hashes(const struct init *init, const char *key, struct rp_text 
 static void add_dataset(const struct init *init, const char *name, char *const *path, int n,
                         struct rp_text *text)
 {
-    static const char *const formats[] = {"", "idx", "cifar", "csv", "npy", "npz", "packed"};
+    static const char *const formats[] = {"",       "idx",       "cifar", "csv",    "npy",  "npz",
+                                          "packed", "synthetic", "text",  "tokens", "jsonl"};
     if (n == 0) return;
     char *key = rp_mem_text("data.%s", name);
     rp_text_add(text, "  %s:\n    format: %s\n", name, formats[init->look.format]);
     add_files(init, path, n, text);
     add_format(init, text);
-    add_hashes(init, key, text);
+    if (!init->look.is_folder) add_hashes(init, key, text);
     rp_mem_free(key);
 }
 
@@ -220,6 +243,12 @@ static void add_model(const struct init *init, struct rp_text *text)
         rp_text_add(text,
                     "  kind: resnet\n  depth: 20         # 32 and 56 learn more, and slower\n");
         break;
+    case INIT_GPT:
+        rp_text_add(text,
+                    "  kind: gpt\n  layers: %lld\n  heads: 4\n  width: %lld\n"
+                    "  context: %-10lld# tokens that it sees at once\n  dropout: 0.1\n",
+                    (long long)init->layers, (long long)init->width, (long long)init->context);
+        break;
     case INIT_RESNET_LARGE:
         rp_text_add(text, "  kind: resnet\n  depth: 18\n  stem: imagenet    # for images above 64 "
                           "pixels\n");
@@ -230,31 +259,37 @@ static void add_model(const struct init *init, struct rp_text *text)
 static void add_training(const struct init *init, struct rp_text *text)
 {
     bool classes = init->shape.target == RP_TARGET_CLASSES;
+    bool tokens = init->shape.target == RP_TARGET_TOKENS;
     rp_text_add(text, "train:\n  for: %lld %s%s       # chosen to end in minutes on a processor\n",
                 (long long)init->length, init->in_steps ? "step" : "epoch",
                 init->length == 1 ? "" : "s");
     rp_text_add(text, "  batch: %lld\n", (long long)init->batch);
-    if (!classes) rp_text_add(text, "  loss: mse\n");
+    if (!classes && !tokens) rp_text_add(text, "  loss: mse\n");
     rp_text_add(text,
-                "  optimizer: {kind: adamw, lr: 1.0e-3}\n"
-                "  schedule: {kind: cosine, warmup: 5 %%, final_ratio: 0.01}\n"
+                "  optimizer: {kind: adamw, lr: 1.0e-3%s}\n"
+                "  schedule: {kind: cosine, warmup: 5 %%, final_ratio: 0.01}\n%s"
                 "eval: {every: 10 %%}\n"
                 "checkpoint: {every: [20 %%, 10 min], keep: {last: 2, best: %s}}\n",
-                classes ? "valid/accuracy" : "valid/loss");
+                tokens ? ", betas: [0.9, 0.99], weight_decay: 0.1, decay: matrices" : "",
+                tokens ? "  clip_norm: 1.0\n" : "", classes ? "valid/accuracy" : "valid/loss");
 }
 
 static void add_head(const struct init *init, struct rp_text *text)
 {
     const struct rp_data_shape *shape = &init->shape;
-    rp_text_add(text, "# %s: %lld ", init->name, (long long)shape->n_train);
-    if (shape->n_dims == 3)
+    bool tokens = shape->target == RP_TARGET_TOKENS;
+    rp_text_add(text, "# %s: %lld ", init->name,
+                (long long)(tokens ? init->n_tokens : shape->n_train));
+    if (tokens)
+        rp_text_add(text, "tokens of %lld\n", (long long)shape->n_classes);
+    else if (shape->n_dims == 3)
         rp_text_add(text, "images of %lld x %lld x %lld", (long long)shape->dims[0],
                     (long long)shape->dims[1], (long long)shape->dims[2]);
     else
         rp_text_add(text, "rows of %lld numbers", (long long)shape->dims[0]);
     if (shape->target == RP_TARGET_CLASSES)
         rp_text_add(text, ", %lld classes\n", (long long)shape->n_classes);
-    else
+    else if (!tokens)
         rp_text_add(text, ", %lld value%s to fit\n", (long long)shape->n_values,
                     shape->n_values == 1 ? "" : "s");
     rp_text_add(text,
@@ -273,10 +308,9 @@ void init_write(const struct init *init, struct rp_text *text)
     rp_text_add(text, "reprise: 1\nname: %s\nseed: 1\n\ndata:\n", init->name);
     init_write_datasets(init, text);
     if (init->look.n_valid == 0)
-        rp_text_add(
-            text, "  valid: {fraction: %.1f}   # of train: chosen by the seed, never trained on\n",
-            init->fraction);
-    add_transform(init, text);
+        rp_text_add(text, "  valid: {fraction: %.1f}   # of train: %s, never trained on\n",
+                    init->fraction, init->model == INIT_GPT ? "its end" : "chosen by the seed");
+    if (init->model != INIT_GPT) add_transform(init, text);
     add_model(init, text);
     add_training(init, text);
 }

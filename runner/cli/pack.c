@@ -97,8 +97,8 @@ enum rp_status rp_cli_pack(const struct rp_pack_options *wanted, struct rp_pack_
     show_broken(packed, result);
     if (status != RP_STATUS_OK) return status;
     if (packed->n_other)
-        rp_log_info("%lld files are no .png, .jpg or .jpeg in a subfolder: passed over",
-                    (long long)packed->n_other);
+        rp_log_info("%lld other file%s passed over: no .png, .jpg or .jpeg of a class",
+                    (long long)packed->n_other, packed->n_other == 1 ? "" : "s");
     return RP_STATUS_OK;
 }
 
@@ -113,11 +113,12 @@ static void show(const char *out, const struct rp_pack_result *packed, bool json
                   (json_int_t)packed->height, "width", (json_int_t)packed->width, "channels",
                   (json_int_t)packed->channels, "bytes", (json_int_t)packed->bytes, "sha256", hex));
     if (json) return;
-    printf("%s\nimages  %lld of %lld x %lld x %lld, %lld classes\nbytes   %llu\nsha256  %s\n\n"
-           "reprise init %s\n",
+    bool one = packed->n_classes == 1; /* nothing to tell apart, but a model may be applied */
+    printf("%s\nimages  %lld of %lld x %lld x %lld, %lld class%s\nbytes   %llu\nsha256  %s\n\n"
+           "reprise %s %s\n",
            out, (long long)packed->n, (long long)packed->height, (long long)packed->width,
-           (long long)packed->channels, (long long)packed->n_classes,
-           (unsigned long long)packed->bytes, hex, out);
+           (long long)packed->channels, (long long)packed->n_classes, one ? "" : "es",
+           (unsigned long long)packed->bytes, hex, one ? "predict RUN --data" : "init", out);
 }
 
 static enum rp_status read_options(const struct rp_cli_args *args, struct rp_pack_options *options,

@@ -4,6 +4,7 @@
 
 #include "env/env.h"
 #include "plan/plan.h"
+#include "train/train.h"
 
 #include <jansson.h>
 #include <stdio.h>
@@ -38,6 +39,7 @@ static enum rp_status run(const struct rp_cli_args *args, json_t *result, struct
                 rp_plan_make_for(spec, &data, rp_env_threads(spec), 0, rp_env_planned_device(spec),
                                  &plan, err),
                 done);
+    RP_TRY_GOTO(status, rp_train_check_weights(spec, plan->model, err), done);
     status = show(spec, plan, args, result, err);
 done:
     rp_plan_free(plan);

@@ -62,6 +62,11 @@ static enum rp_status run(const struct rp_cli_args *args, json_t *result, struct
     struct rp_apply_means unused;
     RP_TRY(check_out(args, err));
     enum rp_status status = rp_cli_apply_open(args, true, &cli, err);
+    if (status == RP_STATUS_OK && cli.apply->width == 0)
+        status = rp_error_set(err, RP_STATUS_USAGE,
+                              "%s is a language model, which goes on with a text: `reprise sample "
+                              "%s --prompt TEXT`, or measure it with `reprise eval`",
+                              cli.run, cli.run);
     if (status == RP_STATUS_OK) status = rp_predictions_init(&predictions, cli.apply, err);
     if (status == RP_STATUS_OK)
         status = rp_apply_run(cli.apply, rp_predictions_add, &predictions, &unused, err);
@@ -82,6 +87,8 @@ static const struct rp_cli_option options[] = {
      "where to write (default: csv on standard output); npy holds probabilities or values"},
     {"--overwrite", RP_CLI_FLAG, NULL, "replace the file of --out"},
     {"--at", RP_CLI_TEXT, "best|last|STEP", "which checkpoint (default: last)"},
+    {"--weights", RP_CLI_TEXT, "ema|trained",
+     "of a run with train.ema: the averages (default), or the weights that were trained"},
     {NULL, RP_CLI_FLAG, NULL, NULL},
 };
 

@@ -45,12 +45,13 @@ static enum rp_status rerun_all(const struct rp_cli_args *args, const struct rp_
     struct rp_train_result result = {.status = "failed"};
     char *out = rp_cli_has(args, "--out") ? rp_mem_copy_text(rp_cli_text(args, "--out"))
                                           : rp_mem_text("%s-rerun", run);
-    struct rp_train_options train = {.out = out,
-                                     .set = rp_cli_list(args, "--set"),
-                                     .allow_drift = rp_cli_has(args, "--allow-drift"),
-                                     .recorded =
-                                         json_object_get(origin->manifest.root, "environment"),
-                                     .recorded_in = run};
+    struct rp_train_options train = {
+        .out = out,
+        .set = rp_cli_list(args, "--set"),
+        .allow_drift = rp_cli_has(args, "--allow-drift"),
+        .recorded = json_object_get(origin->manifest.root, "environment"),
+        .recorded_data = json_object_get(origin->manifest.root, "data"),
+        .recorded_in = run};
     enum rp_status status = rp_cli_against_open_run(run, &against, err);
     train.against = rp_cli_against_steps(&against);
     if (status == RP_STATUS_OK) status = rp_train_run(spec, &train, &result, err);

@@ -159,7 +159,8 @@ bool rp_run_row_metric_value(const struct rp_run_row *row, const char *key, doub
 const char *rp_run_row_metric(const struct rp_run_row *row, double *value)
 {
     static const char *const wanted[] = {"valid/accuracy", "valid/loss", "train/loss"};
-    for (size_t i = 0; i < RP_COUNT(wanted); i++)
+    bool text = rp_metrics_find(&row->metrics, "valid/perplexity") != NULL;
+    for (size_t i = text ? 1 : 0; i < RP_COUNT(wanted); i++)
         if (rp_run_row_metric_value(row, wanted[i], value)) return wanted[i];
     return NULL;
 }

@@ -39,7 +39,11 @@ enum rp_status rp_run_view_open(const char *run, struct rp_run_view *view, struc
     bool found = false, has_line = false;
     *view = (struct rp_run_view){.manifest = {.segment = -1}};
     RP_TRY(rp_manifest_read(run, &found, &view->manifest, err));
-    if (!found) return rp_error_set(err, RP_STATUS_DATA, "%s has no manifest.json", run);
+    if (!found)
+        return rp_error_set(
+            err, RP_STATUS_DATA,
+            "%s has no manifest.json: it is no run folder; `reprise list` names those there are",
+            run);
     view->run = rp_mem_copy_text(run);
     view->shown = rp_text_for_terminal(run);
     view->status = rp_manifest_status(&view->manifest, run);

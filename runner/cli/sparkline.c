@@ -53,7 +53,11 @@ int64_t rp_series_best(const struct rp_series *series)
 {
     bool larger = strstr(series->name, "accuracy") != NULL;
     int64_t best = -1;
-    if (!larger && strcmp(series->name, "loss") != 0) return -1;
+    static const char *const lower[] = {"loss", "perplexity", "bits_per_byte"};
+    bool known = larger;
+    for (size_t i = 0; i < RP_COUNT(lower); i++)
+        known = known || strcmp(series->name, lower[i]) == 0;
+    if (!known) return -1;
     for (int64_t i = 0; i < series->n; i++) {
         double value = series->value[i];
         if (!isfinite(value)) continue;

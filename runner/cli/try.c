@@ -27,6 +27,16 @@ static double time_limit(const struct rp_try_result *r)
     return ceil(seconds / MINUTE) * MINUTE;
 }
 
+static void print_quota(const struct rp_sys_quota *quota)
+{
+    if (quota->kind == RP_SYS_QUOTA_LIMIT)
+        printf("%.0f MiB are left of your quota\n", mebibytes(quota->left));
+    else if (quota->kind == RP_SYS_QUOTA_UNKNOWN)
+        printf("your quota cannot be read (%s)\n", quota->why);
+    else
+        printf("no quota\n");
+}
+
 static void print_try(const struct rp_try_result *r)
 {
     char total[32], limit[32];
@@ -45,8 +55,9 @@ static void print_try(const struct rp_try_result *r)
            r->save_seconds, r->start_seconds);
     printf("memory  %.1f MiB at most; plan says %.1f MiB\n", mebibytes(r->peak_bytes),
            mebibytes(r->plan_bytes));
-    printf("disk    %.1f MiB at most for the finished run; %.0f MiB are free\n",
+    printf("disk    %.1f MiB at most for the finished run; %.0f MiB are free, ",
            mebibytes(r->disk_bytes), mebibytes(r->free_bytes));
+    print_quota(&r->quota);
     printf("stop    %.3g s from a signal to the end, state saved\n", r->stop_seconds);
     printf("ask for %s, and at least %.0f s between the signal and the kill\n", limit,
            ceil(2 * r->stop_seconds + 5));
@@ -69,6 +80,11 @@ static void add_json(const struct rp_try_result *r, json_t *json)
                                            (json_int_t)r->plan_bytes, "disk_bytes",
                                            (json_int_t)r->disk_bytes, "free_bytes",
                                            (json_int_t)r->free_bytes, "time_limit", limit));
+    const struct rp_sys_quota *quota = &r->quota;
+    json_t *left = quota->kind == RP_SYS_QUOTA_LIMIT     ? json_integer((json_int_t)quota->left)
+                   : quota->kind == RP_SYS_QUOTA_UNKNOWN ? json_string("unknown")
+                                                         : json_null();
+    json_object_set_new(json, "quota_bytes", left);
 }
 
 enum rp_status rp_cli_try(const struct rp_spec *spec, const struct rp_train_options *train,
@@ -82,7 +98,12 @@ enum rp_status rp_cli_try(const struct rp_spec *spec, const struct rp_train_opti
     } else if (status == RP_STATUS_OK) {
         add_json(result, json);
         if (!as_json) print_try(result);
-        if (result->free_bytes && result->disk_bytes > result->free_bytes)
+        bool over_quota =
+            result->quota.kind == RP_SYS_QUOTA_LIMIT && result->disk_bytes > result->quota.left;
+        if (over_quota)
+            rp_log_warning("your quota will not do: the run would end with code 9; free space, "
+                           "keep fewer checkpoints, or use --out elsewhere");
+        else if (result->free_bytes && result->disk_bytes > result->free_bytes)
             rp_log_warning("the disk may fill up: the run would end with code 9");
     }
     rp_mem_free(result);

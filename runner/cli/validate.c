@@ -7,6 +7,7 @@
 #include "base/sys.h"
 #include "env/env.h"
 #include "plan/plan.h"
+#include "train/train.h"
 
 #include <jansson.h>
 #include <stdio.h>
@@ -57,10 +58,13 @@ static enum rp_status check_shapes(const struct rp_spec *spec, const char **left
     struct rp_plan *plan = NULL;
     RP_TRY(rp_data_describe(spec, false, &shape, err));
     if (shape.n_train < 0 || (shape.target == RP_TARGET_CLASSES && shape.n_classes < 0)) {
-        *left_out = "shapes (csv is read in full by `plan` and `run`)";
+        *left_out = shape.target == RP_TARGET_TOKENS
+                        ? "shapes (text becomes tokens in `plan` and `run`)"
+                        : "shapes (csv is read in full by `plan` and `run`)";
         return RP_STATUS_OK;
     }
     enum rp_status status = rp_plan_make(spec, &shape, rp_env_threads(spec), &plan, err);
+    if (status == RP_STATUS_OK) status = rp_train_check_weights(spec, plan->model, err);
     rp_plan_free(plan);
     return status;
 }

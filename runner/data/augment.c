@@ -272,11 +272,14 @@ static void apply(struct canvas *canvas, const struct rp_data_step *step, struct
     case RP_TRANSFORM_CUTOUT:
         cut_out(canvas, step, words);
         break;
+    case RP_TRANSFORM_MIXUP:
+    case RP_TRANSFORM_CUTMIX: /* mix.c */
+        break;
     }
 }
 
 void rp_data_augment(const struct rp_data_transforms *transforms, const struct rp_data_set *set,
-                     int64_t sample, uint64_t seed, uint64_t position, float *room, float *out)
+                     int64_t sample, const struct rp_data_key *key, float *room, float *out)
 {
     struct canvas canvas = {.height = set->dims[0],
                             .width = set->dims[1],
@@ -285,7 +288,9 @@ void rp_data_augment(const struct rp_data_transforms *transforms, const struct r
                             .to = room};
     load(set, sample, out);
     for (int i = 0; i < transforms->n_steps; i++)
-        apply(&canvas, &transforms->step[i],
-              rp_draw_block(seed, RP_PURPOSE_TRANSFORM, (uint32_t)i, position, 0), set->is_u8);
+        apply(
+            &canvas, &transforms->step[i],
+            rp_draw_block(key->seed, RP_PURPOSE_TRANSFORM, (uint32_t)i, key->position, key->block),
+            set->is_u8);
     if (canvas.from != out) memcpy(out, canvas.from, (size_t)set->row * sizeof *out);
 }

@@ -53,8 +53,10 @@ static enum rp_status allocate_rows(struct csv_table *table, struct rp_error *er
     if (set->target != RP_TARGET_CLASSES || table->source->without_targets) return RP_STATUS_OK;
     table->words = rp_mem_try((size_t)table->capacity * sizeof *table->words);
     if (table->words) return RP_STATUS_OK;
-    return rp_error_set(err, RP_STATUS_MEMORY, "%s: %lld lines do not fit into memory",
-                        table->source->dataset->files[0].path, (long long)table->capacity);
+    return rp_error_set(
+        err, RP_STATUS_MEMORY,
+        "%s: %lld lines do not fit into memory; take a machine with more, or less data",
+        table->source->dataset->files[0].path, (long long)table->capacity);
 }
 
 static enum rp_status keep_number(struct csv_table *table, const struct csv_cell *cell,

@@ -1,5 +1,6 @@
 /* data.c - opening the data sets of a spec: read, agree on one shape, split, fill batches. */
-#include "data/data_int.h"
+#include "data/listing.h"
+#include "data/tokens.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -27,6 +28,12 @@ static enum rp_status read_set(struct rp_data_source *source, struct rp_data_set
         return rp_data_read_packed(source, set, err);
     case RP_FORMAT_SYNTHETIC:
         return rp_data_make_synthetic(source, set, err);
+    case RP_FORMAT_TEXT:
+        return rp_data_read_text(source, set, err);
+    case RP_FORMAT_TOKENS:
+        return rp_data_read_tokens(source, set, err);
+    case RP_FORMAT_JSONL:
+        return rp_data_read_jsonl(source, set, err);
     case RP_FORMAT_NONE:
         break;
     }
@@ -50,8 +57,10 @@ static enum rp_status read_part(struct rp_data *data, const struct rp_spec *spec
     if (set != &data->train) {
         source.class_names = (const char *const *)data->train.class_names;
         source.n_class_names = data->train.class_names ? data->train.n_classes : 0;
+        source.vocab = data->train.tokens && data->train.n_classes > 0 ? data->train.n_classes : 0;
     }
     enum rp_status status = read_set(&source, set, err);
+    rp_data_source_release(&source);
     data->files = source.files;
     data->n_files = source.n_files;
     return status;
@@ -65,14 +74,16 @@ static bool shapes_agree(const struct rp_data_set *a, const struct rp_data_set *
 
 static void shape_text(const struct rp_data_set *set, struct rp_text *text)
 {
-    if (set->n_dims == 3)
+    if (set->target == RP_TARGET_TOKENS)
+        rp_text_add(text, "windows of %lld tokens", (long long)set->dims[0]);
+    else if (set->n_dims == 3)
         rp_text_add(text, "images of %lld x %lld x %lld", (long long)set->dims[0],
                     (long long)set->dims[1], (long long)set->dims[2]);
     else
         rp_text_add(text, "rows of %lld numbers", (long long)set->dims[0]);
     if (set->target == RP_TARGET_CLASSES)
         rp_text_add(text, " with classes");
-    else
+    else if (set->target == RP_TARGET_VALUES)
         rp_text_add(text, " with %lld target values", (long long)set->n_values);
 }
 
@@ -96,6 +107,11 @@ static enum rp_status check_like_train(const struct rp_spec *spec, const char *k
         status = rp_spec_fail(spec, dataset->at, RP_STATUS_DATA, err,
                               "%s has a label %lld, but the labels of data.train end at %lld", key,
                               (long long)set->n_classes - 1, (long long)train->n_classes - 1);
+    } else if (set->target == RP_TARGET_TOKENS && set->n_classes > train->n_classes &&
+               train->n_classes >= 0) {
+        status = rp_spec_fail(spec, dataset->at, RP_STATUS_DATA, err,
+                              "%s has a vocabulary of %lld, but that of data.train has %lld", key,
+                              (long long)set->n_classes, (long long)train->n_classes);
     }
     rp_text_release(&got);
     rp_text_release(&want);
@@ -151,11 +167,14 @@ static enum rp_status find_shape(struct rp_data *data, const struct rp_spec *spe
     shape->n_dims = train->n_dims;
     memcpy(shape->dims, train->dims, sizeof shape->dims);
     shape->target = train->target;
-    shape->n_classes = train->target == RP_TARGET_CLASSES ? train->n_classes : 0;
+    shape->n_classes = train->target == RP_TARGET_VALUES ? 0 : train->n_classes;
     shape->n_values = train->target == RP_TARGET_VALUES ? train->n_values : 0;
     shape->n_train = train->n;
+    for (int i = 0; i < spec->n_transforms; i++)
+        shape->mixes = shape->mixes || spec->transform[i].kind >= RP_TRANSFORM_MIXUP;
     shape->n_valid = spec->valid_data.format == RP_FORMAT_NONE ? 0 : data->valid.n;
     data->split = spec->valid_fraction > 0;
+    if (train->tokens && !train->tokens->stride) return rp_windows_find_shape(data, spec, err);
     if (!data->split) return RP_STATUS_OK;
     shape->n_valid = -1;
     if (train->n < 0) return RP_STATUS_OK;
@@ -175,10 +194,16 @@ enum rp_status rp_data_describe(const struct rp_spec *spec, bool deep, struct rp
     return status;
 }
 
+/* Windows of a run of tokens have no numbers of their own: splits are stretches of the run. */
+static bool is_cut_anywhere(const struct rp_data *data)
+{
+    return data->train.tokens && !data->train.tokens->stride;
+}
+
 static void normalize_floats(const struct rp_data *data, const struct rp_spec *spec,
                              struct rp_data_set *set)
 {
-    if (set->n > 0 && !set->is_u8 && !data->transforms.stepwise)
+    if (set->n > 0 && !set->is_u8 && !set->tokens && !data->transforms.stepwise)
         rp_data_transforms_apply(spec, set);
 }
 
@@ -192,7 +217,7 @@ enum rp_status rp_data_open(const struct rp_spec *spec, const struct rp_data_opt
     data->seed = spec->seed;
     RP_TRY_GOTO(status, read_all(data, spec, options, false, true, options->with_test, err), fail);
     RP_TRY_GOTO(status, find_shape(data, spec, err), fail);
-    if (data->split) {
+    if (data->split && !is_cut_anywhere(data)) {
         data->train_index = RP_NEW_ARRAY(uint32_t, data->shape.n_train);
         data->valid_index = RP_NEW_ARRAY(uint32_t, data->shape.n_valid);
         rp_data_split(data->seed, data->train.n, data->shape.n_valid, data->train_index,
@@ -239,6 +264,15 @@ static enum rp_status check_like_trained(const struct rp_data_source *source,
         status = rp_spec_fail(source->spec, source->dataset->at, RP_STATUS_DATA, err,
                               "%s has a label %lld, but the model was trained on labels up to %lld",
                               name, (long long)set->n_classes - 1, (long long)shape->n_classes - 1);
+    } else if (set->target == RP_TARGET_TOKENS && set->n_classes > shape->n_classes) {
+        status = rp_spec_fail(source->spec, source->dataset->at, RP_STATUS_DATA, err,
+                              "%s has a vocabulary of %lld, but the model was trained on one of "
+                              "%lld",
+                              name, (long long)set->n_classes, (long long)shape->n_classes);
+    } else if (set->target == RP_TARGET_TOKENS && set->n == 0) {
+        status =
+            rp_spec_fail(source->spec, source->dataset->at, RP_STATUS_DATA, err,
+                         "%s has one token, and nothing to predict: that takes at least 2", name);
     }
     return status;
 }
@@ -257,11 +291,13 @@ enum rp_status rp_data_open_alone(const struct rp_spec *spec, const char *key,
                                     .class_names = like->class_names,
                                     .n_class_names = like->class_names ? like->shape.n_classes : 0,
                                     .columns = like->columns,
+                                    .vocab = like->shape.n_classes,
                                     .without_targets = like->without_targets};
     data->seed = spec->seed;
     data->shape = like->shape;
     data->shape.n_train = data->shape.n_valid = 0;
     enum rp_status status = read_set(&source, &data->test, err);
+    rp_data_source_release(&source);
     data->files = source.files;
     data->n_files = source.n_files;
     if (status == RP_STATUS_OK) status = check_like_trained(&source, like, &data->test, err);
@@ -280,6 +316,7 @@ enum rp_status rp_data_open_alone(const struct rp_spec *spec, const char *key,
 int64_t rp_data_samples(const struct rp_data *data, enum rp_split split)
 {
     if (split == RP_SPLIT_TEST) return data->test.n;
+    if (split == RP_SPLIT_TRAIN && is_cut_anywhere(data)) return rp_windows_eval_train(data);
     return split == RP_SPLIT_TRAIN ? data->shape.n_train : data->shape.n_valid;
 }
 
@@ -339,7 +376,7 @@ uint64_t rp_data_bytes(const struct rp_data *data)
 {
     uint64_t bytes = rp_data_set_bytes(&data->train) + rp_data_set_bytes(&data->valid) +
                      rp_data_set_bytes(&data->test);
-    if (data->split) bytes += (uint64_t)data->train.n * sizeof(uint32_t);
+    if (data->train_index) bytes += (uint64_t)data->train.n * sizeof(uint32_t);
     return bytes;
 }
 
@@ -377,12 +414,25 @@ static void find_samples(const struct rp_data *data, uint64_t position, int64_t 
     for (int64_t i = 0; data->train_index && i < n; i++) samples[i] = data->train_index[samples[i]];
 }
 
-void rp_data_fill_train(const struct rp_data *data, uint64_t position, int64_t n, float *x, void *y)
+int64_t rp_data_loss_values(const struct rp_data *data, uint64_t position, int64_t n)
+{
+    if (data->shape.target == RP_TARGET_TOKENS) return rp_windows_loss_values(data, position, n);
+    return data->shape.target == RP_TARGET_VALUES ? n * data->shape.n_values : n;
+}
+
+int64_t rp_data_target_bytes(const struct rp_data *data, enum rp_split split)
+{
+    return data->shape.target == RP_TARGET_TOKENS ? rp_windows_target_bytes(data, split) : 0;
+}
+
+static void fill_numbers(const struct rp_data *data, uint64_t position, int64_t n, float *x,
+                         void *y)
 {
     enum { RUN = 64, AHEAD = 4 };
     const struct rp_data_set *set = &data->train;
     uint64_t samples[RUN];
-    float *room = data->transforms.stepwise ? RP_NEW_ARRAY(float, set->row) : NULL;
+    bool mixes = data->transforms.n_mixes > 0;
+    float *room = data->transforms.stepwise || mixes ? RP_NEW_ARRAY(float, 2 * set->row) : NULL;
     for (int64_t slot = 0; slot < n; slot++) {
         uint64_t at = position + (uint64_t)slot;
         int64_t left = n - slot < RUN ? n - slot : RUN, in_run = slot % RUN;
@@ -390,15 +440,26 @@ void rp_data_fill_train(const struct rp_data *data, uint64_t position, int64_t n
         if (in_run + AHEAD < RUN && slot + AHEAD < n)
             prefetch_sample(set, (int64_t)samples[in_run + AHEAD]);
         int64_t sample = (int64_t)samples[in_run];
-        rp_data_sample_random(&data->transforms, set, sample, data->seed, at, room,
-                              x + slot * set->row);
-        copy_target(set, sample, slot, y);
+        struct rp_data_key key = {.seed = data->seed, .position = at};
+        rp_data_sample_random(&data->transforms, set, sample, &key, room, x + slot * set->row);
+        if (mixes)
+            rp_data_mix(data, sample, &key, room, x + slot * set->row, (int32_t *)y + 3 * slot);
+        else
+            copy_target(set, sample, slot, y);
     }
     rp_mem_free(room);
 }
 
-void rp_data_fill_eval(const struct rp_data *data, enum rp_split split, int64_t first, int64_t n,
-                       float *x, void *y)
+void rp_data_fill_train(const struct rp_data *data, uint64_t position, int64_t n, void *x, void *y)
+{
+    if (data->shape.target == RP_TARGET_TOKENS)
+        rp_windows_fill_train(data, position, n, x, y);
+    else
+        fill_numbers(data, position, n, x, y);
+}
+
+static void fill_numbers_fixed(const struct rp_data *data, enum rp_split split, int64_t first,
+                               int64_t n, float *x, void *y)
 {
     const struct rp_data_set *set = split == RP_SPLIT_TEST                   ? &data->test
                                     : split == RP_SPLIT_TRAIN || data->split ? &data->train
@@ -411,4 +472,13 @@ void rp_data_fill_eval(const struct rp_data *data, enum rp_split split, int64_t 
         rp_data_sample_fixed(&data->transforms, set, sample, x + slot * set->row);
         copy_target(set, sample, slot, y);
     }
+}
+
+void rp_data_fill_eval(const struct rp_data *data, enum rp_split split, int64_t first, int64_t n,
+                       void *x, void *y)
+{
+    if (data->shape.target == RP_TARGET_TOKENS)
+        rp_windows_fill_eval(data, split, first, n, x, y);
+    else
+        fill_numbers_fixed(data, split, first, n, x, y);
 }

@@ -5,18 +5,24 @@
 #ifndef RP_DATA_H
 #define RP_DATA_H
 
+#include "data/bpe.h"
+#include "data/tokenize.h"
 #include "spec/spec.h"
 
 enum rp_split { RP_SPLIT_TRAIN, RP_SPLIT_VALID, RP_SPLIT_TEST };
 
 /* The shape of a data set; all that model/ and plan/ need. */
 struct rp_data_shape {
-    int n_dims; /* of one sample: 3 (H, W, C) for images, 1 (features) for rows */
+    /* Of one sample: 3 (H, W, C) for images, 1 (features) for rows, 1 (context) for windows of
+     * tokens, model.context long. */
+    int n_dims;
     int64_t dims[3];
     enum rp_target target;
-    int64_t n_classes;        /* classification */
+    int64_t n_classes;        /* classification; tokens: size of the vocabulary, or -1 */
     int64_t n_values;         /* regression: width of y */
-    int64_t n_train, n_valid; /* samples in each split, after valid.fraction */
+    int64_t n_train, n_valid; /* samples in each split, after valid.fraction; tokens: windows of
+                               * an epoch, and of an evaluation */
+    bool mixes;               /* training targets are two classes and a weight: mixup, cutmix */
 };
 
 /* One file as found: for the manifest, the lock, and the numeric digest (hash and size only). */
@@ -32,7 +38,7 @@ struct rp_data;
 
 /* Reads headers only (whole text for csv when `deep`): enough for `validate` and `plan`. Any
  * mismatch is an error at its line of the spec. csv without `deep` leaves n_classes, n_train,
- * n_valid at -1. */
+ * n_valid at -1; what needs a tokenizer n_train and n_valid. */
 RP_NODISCARD enum rp_status rp_data_describe(const struct rp_spec *spec, bool deep,
                                              struct rp_data_shape *shape, struct rp_error *err);
 
@@ -73,6 +79,7 @@ RP_NODISCARD enum rp_status rp_data_open_alone(const struct rp_spec *spec, const
                                                const struct rp_data_like *like,
                                                const struct rp_data_options *options,
                                                struct rp_data **data, struct rp_error *err);
+/* Samples of a split as evaluation counts them: rp_data_fill_eval takes those from 0 to there. */
 int64_t rp_data_samples(const struct rp_data *data, enum rp_split split);
 const struct rp_data_shape *rp_data_shape(const struct rp_data *data);
 int rp_data_files(const struct rp_data *data, const struct rp_data_file **files);
@@ -88,12 +95,19 @@ void rp_data_canonical(const struct rp_data *data, bool valid_counts, struct rp_
 uint64_t rp_data_bytes(const struct rp_data *data); /* memory held */
 
 /* Samples of positions [position, position + n) of the training order, transformed:
- * x (n, dims...) f32, y (n) i32 class or (n, n_values) f32. Thread-safe, pure. */
-void rp_data_fill_train(const struct rp_data *data, uint64_t position, int64_t n, float *x,
-                        void *y);
-/* Samples [first, first + n) of a split in file order, with the fixed transforms only. */
+ * x (n, dims...) f32, y (n) i32 class or (n, n_values) f32; where the shape says `mixes` y is (n,
+ * 3) i32: class a, class b, weight of a in 2^-24; of tokens x, y (n, context) i32, y -1 where there
+ * is no target. Thread-safe, pure. */
+void rp_data_fill_train(const struct rp_data *data, uint64_t position, int64_t n, void *x, void *y);
+/* Samples [first, first + n) of a split in file order, with the fixed transforms only. Of tokens
+ * every target once; the last window is filled up with tokens 0 and targets -1. */
 void rp_data_fill_eval(const struct rp_data *data, enum rp_split split, int64_t first, int64_t n,
-                       float *x, void *y);
+                       void *x, void *y);
+/* Numbers whose losses the mean loss of positions [position, position + n) is over: classes n,
+ * values n n_values, tokens the targets that count. Pure; may be 0 for tokens. */
+int64_t rp_data_loss_values(const struct rp_data *data, uint64_t position, int64_t n);
+/* Bytes of text that the targets of an evaluation of the split stand for; 0: not known. */
+int64_t rp_data_target_bytes(const struct rp_data *data, enum rp_split split);
 
 /* The keyed bijection on [0, n), n >= 1, i < n: for tests and for show. */
 uint64_t rp_data_permute(uint64_t seed, uint64_t epoch, uint64_t n, uint64_t i);
@@ -105,9 +119,9 @@ struct rp_data_look {
     enum rp_format format;
     char *path[RP_SPEC_MAX_FILES]; /* of data.train, in the order of the spec's keys */
     int n_paths;
-    char *test[RP_SPEC_MAX_FILES]; /* idx, cifar: a second set, to be tested on */
+    char *test[RP_SPEC_MAX_FILES]; /* a second set, to be tested on */
     int n_test;
-    char *valid[1]; /* packed: a set to evaluate on */
+    char *valid[RP_SPEC_MAX_FILES]; /* a set to evaluate on */
     int n_valid;
     enum rp_target target;
     int cifar_classes;
@@ -117,8 +131,12 @@ struct rp_data_look {
     int n_ignore;
     char **indicators; /* csv: "COLUMN=WORD" for each word of a column of few words */
     int n_indicators;
-    char *x, *y;          /* npz: names of the arrays */
-    struct rp_text notes; /* a line for each choice that was made, and by which rule */
+    char *x, *y;                     /* npz: names of the arrays */
+    bool is_folder;                  /* text: the path is a folder */
+    int token_bytes;                 /* tokens: 2 or 4; 0: their headers say it */
+    int64_t vocab;                   /* tokens */
+    char *field, *prompt, *response; /* jsonl: the first, or the others */
+    struct rp_text notes;            /* a line for each choice that was made, and by which rule */
 };
 /* `paths`: files, or one folder of files. `label`: a column of a csv to predict, or NULL. DATA when
  * they are nothing that can be read; USAGE when it cannot be told how they belong together. Release
@@ -140,6 +158,8 @@ void rp_data_measure_values(const struct rp_data *data, double *mean, double *st
 
 /* Has the folder a subfolder with a PNG or JPEG in it? */
 bool rp_data_is_image_folder(const char *path);
+/* ... or lies one in it? */
+bool rp_data_holds_images(const char *path);
 
 enum rp_pack_channels { RP_PACK_AUTO, RP_PACK_GREY, RP_PACK_COLOUR }; /* auto: as the images are */
 struct rp_pack_options {
@@ -175,7 +195,7 @@ RP_NODISCARD enum rp_status rp_loader_open(const struct rp_data *data, int64_t n
 /* The memory that every batch lies in. */
 void *rp_loader_block(const struct rp_loader *loader, size_t *bytes);
 /* The batch at `position` (n_samples of them); x and y stay valid until the next call. */
-void rp_loader_take(struct rp_loader *loader, uint64_t position, const float **x, const void **y);
+void rp_loader_take(struct rp_loader *loader, uint64_t position, const void **x, const void **y);
 void rp_loader_close(struct rp_loader *loader); /* NULL is fine */
 uint64_t rp_loader_bytes(const struct rp_data_shape *shape, int64_t n_samples,
                          int depth); /* for plan */

@@ -27,7 +27,9 @@ struct rp_data_set {
     char **class_names; /* (n_classes) or NULL */
     void *map;          /* packed: the file, in which u8 lies then; NULL: u8 is owned */
     uint64_t map_bytes;
-    char **columns; /* (row) names of the features, or NULL */
+    char **columns;                /* (row) names of the features, or NULL */
+    struct rp_data_tokens *tokens; /* target TOKENS: what windows are cut from, else NULL; n counts
+                                    * windows as evaluation does, row is the context */
 };
 void rp_data_set_release(struct rp_data_set *set);
 uint64_t rp_data_set_bytes(const struct rp_data_set *set);
@@ -49,9 +51,15 @@ struct rp_data_source {
     int n_files;
     const char *const *class_names; /* csv: words that already have a number (of train), or NULL */
     int64_t n_class_names;
-    const char *const *columns; /* csv: the features wanted, NULL-terminated, or NULL: all */
-    bool without_targets;       /* labels and values are not read and may be missing */
+    const char *const *columns;  /* csv: the features wanted, NULL-terminated, or NULL: all */
+    bool without_targets;        /* labels and values are not read and may be missing */
+    struct rp_spec_file *listed; /* files, those in folders included (listing.c); NULL: as in the
+                                  * data set. Owned, as is each path */
+    int n_listed;
+    int64_t vocab; /* tokens: the model, or data.train, knows so many; 0: not known */
 };
+/* File `index` of the source: its path as messages name it, its place in the spec, its hash. */
+const struct rp_spec_file *rp_data_source_file(const struct rp_data_source *source, int index);
 
 /* A failure of file `index` of the source: "path: message", at the file's place in the spec, status
  * DATA. */
@@ -72,6 +80,12 @@ RP_NODISCARD enum rp_status rp_data_read_npz(struct rp_data_source *source, stru
                                              struct rp_error *err);
 RP_NODISCARD enum rp_status rp_data_read_packed(struct rp_data_source *source,
                                                 struct rp_data_set *set, struct rp_error *err);
+RP_NODISCARD enum rp_status rp_data_read_text(struct rp_data_source *source,
+                                              struct rp_data_set *set, struct rp_error *err);
+RP_NODISCARD enum rp_status rp_data_read_tokens(struct rp_data_source *source,
+                                                struct rp_data_set *set, struct rp_error *err);
+RP_NODISCARD enum rp_status rp_data_read_jsonl(struct rp_data_source *source,
+                                               struct rp_data_set *set, struct rp_error *err);
 RP_NODISCARD enum rp_status rp_data_make_synthetic(struct rp_data_source *source,
                                                    struct rp_data_set *set, struct rp_error *err);
 
@@ -112,6 +126,19 @@ struct rp_data_step {
 /* A whole number in [0, n), every value as likely up to n / 2^32. */
 int64_t rp_data_word_below(uint32_t word, int64_t n);
 
+/* mixup or cutmix. */
+struct rp_data_mix {
+    enum rp_transform_kind kind;
+    uint32_t site; /* its place in the list of the spec */
+    float alpha, p;
+};
+
+/* What the random words of a training sample depend on. */
+struct rp_data_key {
+    uint64_t seed, position;
+    uint32_t block; /* 0; 1: of the sample that is mixed into the one at this position */
+};
+
 /* A random transform, with the value that a pixel from outside the image has after the list's end.
  */
 struct rp_data_geometry {
@@ -134,6 +161,8 @@ struct rp_data_transforms {
     bool stepwise;
     struct rp_data_step step[RP_SPEC_MAX_TRANSFORMS];
     int n_steps;
+    struct rp_data_mix mix[RP_SPEC_MAX_TRANSFORMS]; /* one of them is drawn (mix.c) */
+    int n_mixes;
 };
 /* Checks the list against the shape of the set: USAGE at the transform's place. */
 RP_NODISCARD enum rp_status rp_data_transforms_check(const struct rp_spec *spec,
@@ -146,13 +175,18 @@ void rp_data_transforms_apply(const struct rp_spec *spec, struct rp_data_set *se
 /* Sample `sample` of the set, fixed transforms only: out (dims...). */
 void rp_data_sample_fixed(const struct rp_data_transforms *transforms,
                           const struct rp_data_set *set, int64_t sample, float *out);
-/* Sample `sample` as it appears at training position `position`: out (dims...). `room` (dims...)
- * when the list is stepwise, else NULL. */
+/* Sample `sample` as it appears with a key, not yet mixed: out (dims...). `room` (dims...) when the
+ * list is stepwise, else NULL. */
 void rp_data_sample_random(const struct rp_data_transforms *transforms,
-                           const struct rp_data_set *set, int64_t sample, uint64_t seed,
-                           uint64_t position, float *room, float *out);
+                           const struct rp_data_set *set, int64_t sample,
+                           const struct rp_data_key *key, float *room, float *out);
 void rp_data_augment(const struct rp_data_transforms *transforms, const struct rp_data_set *set,
-                     int64_t sample, uint64_t seed, uint64_t position, float *room, float *out);
+                     int64_t sample, const struct rp_data_key *key, float *room, float *out);
+/* Mixes the training sample of `key`, x (dims...), with another one where that is drawn. target
+ * (3): its class, the other's, the weight of its own in 2^-24. room (2, dims...). */
+struct rp_data;
+void rp_data_mix(const struct rp_data *data, int64_t sample, const struct rp_data_key *key,
+                 float *room, float *x, int32_t *target);
 
 /* ---- an open data set
  * ----------------------------------------------------------------------------- */
@@ -161,8 +195,9 @@ struct rp_data {
     uint64_t seed;
     struct rp_data_shape shape;
     struct rp_data_set train, valid, test; /* n == 0: absent */
-    bool split;                            /* train and valid are both part of `train` */
-    uint32_t *train_index, *valid_index;   /* split: sample numbers in file order */
+    int64_t train_tokens; /* windows: of the tokens of `train` the first so many are trained on */
+    bool split;           /* train and valid are both part of `train` */
+    uint32_t *train_index, *valid_index; /* split: sample numbers in file order */
     struct rp_data_transforms transforms;
     struct rp_data_file *files;
     int n_files;

@@ -16,8 +16,7 @@ struct slot {
     enum slot_state state;
     uint64_t position;
     bool stale; /* being filled for a guess that is no longer wanted */
-    float *x;
-    void *y;
+    void *x, *y;
 };
 
 struct rp_loader {
@@ -53,7 +52,9 @@ static size_t x_bytes(const struct rp_data_shape *shape, int64_t n_samples)
 
 static size_t y_bytes(const struct rp_data_shape *shape, int64_t n_samples)
 {
-    int64_t width = shape->target == RP_TARGET_CLASSES ? 1 : shape->n_values;
+    int64_t width = shape->target == RP_TARGET_CLASSES  ? (shape->mixes ? 3 : 1)
+                    : shape->target == RP_TARGET_VALUES ? shape->n_values
+                                                        : shape->dims[0];
     return align64((size_t)(n_samples * width) * sizeof(float));
 }
 
@@ -164,7 +165,7 @@ static struct slot *find_guess(struct rp_loader *loader, uint64_t position)
     return NULL;
 }
 
-void rp_loader_take(struct rp_loader *loader, uint64_t position, const float **x, const void **y)
+void rp_loader_take(struct rp_loader *loader, uint64_t position, const void **x, const void **y)
 {
     pthread_mutex_lock(&loader->mutex);
     struct slot *held = find_slot(loader, SLOT_HELD);
@@ -227,7 +228,7 @@ enum rp_status rp_loader_open(const struct rp_data *data, int64_t n_samples, int
         return status;
     }
     for (int i = 0; i < loader->n_slots; i++) {
-        loader->slots[i].x = (float *)((char *)loader->block + slot_bytes * (size_t)i);
+        loader->slots[i].x = (char *)loader->block + slot_bytes * (size_t)i;
         loader->slots[i].y = (char *)loader->slots[i].x + x_bytes(shape, n_samples);
     }
     start_threads(loader, threads);

@@ -11,7 +11,18 @@
 
 enum { PEEK_BYTES = 4096, CIFAR_10_RECORD = 3073, CIFAR_100_RECORD = 3074, IDX_TYPE_U8 = 8 };
 
-enum kind { KIND_UNKNOWN, KIND_IDX, KIND_NPY, KIND_NPZ, KIND_CIFAR, KIND_PACKED, KIND_CSV };
+enum kind {
+    KIND_UNKNOWN,
+    KIND_IDX,
+    KIND_NPY,
+    KIND_NPZ,
+    KIND_CIFAR,
+    KIND_PACKED,
+    KIND_CSV,
+    KIND_TEXT,
+    KIND_JSONL,
+    KIND_TOKENS
+};
 
 /* One file, as far as its first bytes tell. */
 struct found {
@@ -97,12 +108,20 @@ static void recognise(struct found *found, const unsigned char *bytes, size_t n,
         found->kind = KIND_IDX;
         found->n_dims = bytes[3];
         found->n = (int64_t)bytes[4] << 24 | bytes[5] << 16 | bytes[6] << 8 | bytes[7];
+    } else if (ends_with(found->path, ".bin") && look_token_header(bytes, n)) {
+        found->kind = KIND_TOKENS;
     } else if (size && ends_with(found->path, ".bin") && size % CIFAR_10_RECORD == 0) {
         found->kind = KIND_CIFAR;
         found->cifar_classes = 10;
     } else if (size && ends_with(found->path, ".bin") && size % CIFAR_100_RECORD == 0) {
         found->kind = KIND_CIFAR;
         found->cifar_classes = 100;
+    } else if (size && ends_with(found->path, ".bin") && size % 2 == 0) {
+        found->kind = KIND_TOKENS;
+    } else if (ends_with(found->path, ".jsonl") || ends_with(found->path, ".ndjson")) {
+        found->kind = KIND_JSONL;
+    } else if (ends_with(found->path, ".txt") || ends_with(found->path, ".md")) {
+        found->kind = KIND_TEXT;
     } else if (is_text(bytes, n)) {
         found->kind = KIND_CSV;
     }
@@ -350,8 +369,9 @@ static enum rp_status check_one_kind(const struct found *files, int n, struct rp
         if (files[i].kind == KIND_UNKNOWN)
             return rp_error_set(err, RP_STATUS_DATA,
                                 "%s: not known what it is; taken are idx, cifar (.bin), npy, npz, "
-                                "csv, files of `reprise pack`, and a folder with a subfolder of "
-                                "PNG or JPEG images for each class",
+                                "csv, files of `reprise pack`, a folder with a subfolder of PNG or "
+                                "JPEG images for each class; text (.txt), .jsonl, token files "
+                                "(.bin)",
                                 files[i].path);
         if (files[i].kind != files[0].kind)
             return rp_error_set(
@@ -370,7 +390,9 @@ static enum rp_status check_one_kind(const struct found *files, int n, struct rp
 static enum rp_status look_at_all(const struct found *files, int n, const char *label,
                                   struct rp_data_look *look, struct rp_error *err)
 {
+    const char *paths[RP_SPEC_MAX_FILES];
     RP_TRY(check_one_kind(files, n, err));
+    for (int i = 0; i < n; i++) paths[i] = files[i].path;
     if (label && files[0].kind != KIND_CSV)
         return rp_error_set(err, RP_STATUS_USAGE, "--target names a column of a csv; %s is none",
                             files[0].path);
@@ -389,10 +411,34 @@ static enum rp_status look_at_all(const struct found *files, int n, const char *
         add_path(look, files[0].path);
         look->format = RP_FORMAT_PACKED;
         return RP_STATUS_OK;
+    case KIND_TEXT:
+        return look_at_texts(paths, n, look, err);
+    case KIND_JSONL:
+        return look_at_jsonl(paths, n, look, err);
+    case KIND_TOKENS:
+        return look_at_tokens(paths, n, look, err);
     case KIND_UNKNOWN:
         break;
     }
     return RP_STATUS_OK;
+}
+
+/* Does a folder hold a .txt, at any depth that somebody would put one in? */
+static bool holds_text(const char *folder, int depth)
+{
+    char **names = NULL;
+    bool found = false;
+    if (depth > 8 || rp_sys_list(folder, &names, NULL) != RP_STATUS_OK) return false;
+    for (char **name = names; *name && !found; name++) {
+        struct rp_sys_stat stat = {0};
+        char *path = rp_sys_join(folder, *name);
+        if (**name != '.' && rp_sys_stat(path, &stat, NULL) == RP_STATUS_OK)
+            found = (stat.is_file && ends_with(*name, ".txt")) ||
+                    (stat.is_folder && holds_text(path, depth + 1));
+        rp_mem_free(path);
+    }
+    rp_sys_free_names(names);
+    return found;
 }
 
 /* The files of a folder that are of a kind that is known. */
@@ -415,12 +461,18 @@ static enum rp_status look_at_folder(const char *folder, const char *label,
         else
             rp_mem_free(path);
     }
-    if (status == RP_STATUS_OK && n == 0)
-        status = rp_error_set(err, RP_STATUS_DATA,
-                              "%s: no data files in it (idx, cifar, npy, npz, csv), and no "
-                              "subfolders with PNG or JPEG images, one for each class",
-                              folder);
-    if (status == RP_STATUS_OK) status = look_at_all(files, n, label, look, err);
+    bool texts = status == RP_STATUS_OK && n == 0 && !label && holds_text(folder, 0);
+    if (status == RP_STATUS_OK && n == 0 && !texts)
+        status =
+            rp_error_set(err, RP_STATUS_DATA,
+                         "%s: no data files in it (idx, cifar, npy, npz, csv, jsonl, txt), and "
+                         "no subfolders with PNG or JPEG images, one for each class",
+                         folder);
+    look->is_folder = texts;
+    if (texts)
+        status = look_at_texts(&folder, 1, look, err);
+    else if (status == RP_STATUS_OK)
+        status = look_at_all(files, n, label, look, err);
     for (int i = 0; i < n; i++) rp_mem_free(paths[i]);
     rp_sys_free_names(names);
     return status;
@@ -437,7 +489,10 @@ enum rp_status rp_data_look(const char *const *paths, int n, const char *label,
                             RP_SPEC_MAX_FILES);
     RP_TRY(rp_sys_stat(paths[0], &stat, err));
     if (n == 1 && stat.is_folder) return look_at_folder(paths[0], label, look, err);
-    for (int i = 0; i < n; i++) RP_TRY(look_at_file(paths[i], &files[i], err));
+    for (int i = 0; i < n; i++) {
+        RP_TRY(look_at_file(paths[i], &files[i], err));
+        if (label && files[i].kind == KIND_TEXT) files[i].kind = KIND_CSV; /* who names a column */
+    }
     return look_at_all(files, n, label, look, err);
 }
 
@@ -446,6 +501,9 @@ void rp_data_look_release(struct rp_data_look *look)
     for (int i = 0; i < look->n_paths; i++) rp_mem_free(look->path[i]);
     for (int i = 0; i < look->n_test; i++) rp_mem_free(look->test[i]);
     for (int i = 0; i < look->n_valid; i++) rp_mem_free(look->valid[i]);
+    rp_mem_free(look->response);
+    rp_mem_free(look->prompt);
+    rp_mem_free(look->field);
     for (int i = 0; i < look->n_ignore; i++) rp_mem_free(look->ignore[i]);
     for (int i = 0; i < look->n_indicators; i++) rp_mem_free(look->indicators[i]);
     rp_mem_free(look->indicators);

@@ -17,4 +17,16 @@ void look_source_free(struct look_source *source); /* NULL is fine */
 RP_NODISCARD enum rp_status look_at_csv(const char *path, const char *label,
                                         struct rp_data_look *look, struct rp_error *err);
 
+/* Texts, JSON lines, token files (look_text.c): which of them are for evaluation, by their names,
+ * and how they are read. */
+RP_NODISCARD enum rp_status look_at_texts(const char *const *paths, int n,
+                                          struct rp_data_look *look, struct rp_error *err);
+RP_NODISCARD enum rp_status look_at_jsonl(const char *const *paths, int n,
+                                          struct rp_data_look *look, struct rp_error *err);
+RP_NODISCARD enum rp_status look_at_tokens(const char *const *paths, int n,
+                                           struct rp_data_look *look, struct rp_error *err);
+/* Bytes of a token when these begin with a header of llm.c; 0: they do not. */
+int look_token_header(const unsigned char *bytes, size_t n);
+void look_part_files(const char *const *paths, int n, struct rp_data_look *look);
+
 #endif

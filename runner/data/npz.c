@@ -140,8 +140,10 @@ static enum rp_status unpack(const struct archive *archive, const char *name,
             return fail_damaged(archive, "a member promises more than it can hold", err);
         *bytes = *block = rp_mem_try(member->size ? member->size : 1);
         if (!*block)
-            return rp_error_set(err, RP_STATUS_MEMORY, "%s: array `%s` does not fit into memory",
-                                archive->source->dataset->files[0].path, name);
+            return rp_error_set(
+                err, RP_STATUS_MEMORY,
+                "%s: array `%s` does not fit into memory; take a machine with more, or less data",
+                archive->source->dataset->files[0].path, name);
         if (!inflate_member(member, *block))
             return fail_damaged(archive, "a member does not decompress", err);
     } else if (member->method != METHOD_STORED || member->size != member->packed_size) {

@@ -72,7 +72,8 @@ static enum rp_status for_all(struct packer *p,
     run_worker(p, true);
     for (int i = 0; i < n; i++) pthread_join(threads[i], NULL);
     if (p->status == RP_STATUS_OK && p->options->stop && p->options->stop())
-        return rp_error_set(p->err, RP_STATUS_STOPPED, "stopped by a signal; nothing was written");
+        return rp_error_set(p->err, RP_STATUS_STOPPED,
+                            "stopped by a signal; nothing was written. Run it again");
     return p->status;
 }
 

@@ -1,4 +1,5 @@
-/* pack_list.c - which images a folder holds: a subfolder for each class, its name the class. */
+/* pack_list.c - which images a folder holds: a subfolder for each class, its name the class;
+ * without subfolders all of one class, for a model to be applied to. */
 #include "data/pack_int.h"
 
 #include "base/sys.h"
@@ -42,6 +43,11 @@ bool rp_data_is_image_folder(const char *path)
     }
     rp_sys_free_names(names);
     return found;
+}
+
+bool rp_data_holds_images(const char *path)
+{
+    return rp_data_is_image_folder(path) || (is_folder(path) && holds_image(path));
 }
 
 static void add_image(struct pack_list *list, char *path)
@@ -101,6 +107,10 @@ enum rp_status pack_list_read(const char *folder, struct pack_list *list, struct
     }
     rp_sys_free_names(names);
     RP_TRY(status);
+    if (list->n == 0) {
+        list->n_other = 0;
+        RP_TRY(read_class(folder, "unsorted", list, err));
+    }
     if (list->n > INT32_MAX || list->n_classes > RP_DATA_MAX_CLASSES)
         return rp_error_set(err, RP_STATUS_DATA, "%s: more images or classes than can be numbered",
                             folder);

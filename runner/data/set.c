@@ -1,6 +1,6 @@
 /* set.c - a data set in memory: its shape, and its arrays.
  */
-#include "data/data_int.h"
+#include "data/tokens.h"
 
 #include "base/sys.h"
 
@@ -28,11 +28,13 @@ void rp_data_set_release(struct rp_data_set *set)
     rp_mem_free(set->f32);
     if (!set->map) rp_mem_free(set->u8);
     rp_sys_unmap(set->map, set->map_bytes);
+    tokens_free(set->tokens);
     *set = (struct rp_data_set){0};
 }
 
 uint64_t rp_data_set_bytes(const struct rp_data_set *set)
 {
+    if (set->tokens) return tokens_bytes(set->tokens);
     uint64_t n = set->n > 0 ? (uint64_t)set->n : 0;
     uint64_t x = set->map ? 0 : n * (uint64_t)set->row * (set->is_u8 ? 1 : sizeof(float));
     uint64_t y = n * (set->target == RP_TARGET_CLASSES ? sizeof(int32_t)
@@ -49,7 +51,8 @@ static enum rp_status allocate(const struct rp_data_source *source, int index, i
     const struct rp_spec_dataset *dataset = source->dataset;
     return rp_spec_fail(
         source->spec, index < 0 ? dataset->at : dataset->files[index].at, RP_STATUS_MEMORY, err,
-        "%s: the %s of %lld samples, %lld bytes each, do not fit into memory",
+        "%s: the %s of %lld samples, %lld bytes each, do not fit into memory; take a machine with "
+        "more, or less data",
         index < 0 ? source->key : dataset->files[index].path, what, (long long)n, (long long)width);
 }
 
@@ -88,7 +91,7 @@ enum rp_status rp_data_fail(const struct rp_data_source *source, int index, stru
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    const struct rp_spec_file *file = &source->dataset->files[index];
+    const struct rp_spec_file *file = rp_data_source_file(source, index);
     return rp_spec_fail(source->spec, file->at, RP_STATUS_DATA, err, "%s: %s", file->path, text);
 }
 

@@ -58,16 +58,18 @@ static const struct rp_data_known *find_known(const struct rp_data_stream *strea
 static enum rp_status open_file(struct rp_data_stream *stream, struct rp_error *err)
 {
     struct rp_data_source *source = stream->source;
-    const struct rp_spec_file *file = &source->dataset->files[stream->index];
+    const struct rp_spec_file *file = rp_data_source_file(source, stream->index);
     char *relative = rp_spec_path(source->spec, file->path);
     stream->path = rp_sys_absolute(relative);
     rp_mem_free(relative);
     RP_TRY(rp_sys_stat(stream->path, &stream->stat, err));
     if (!stream->stat.exists)
-        return rp_spec_fail(source->spec, file->at, RP_STATUS_DATA, err,
-                            "there is no file %s (paths start at the folder of the spec, or at "
-                            "--data DIR)",
-                            stream->path);
+        return rp_spec_fail(source->spec, file->at, RP_STATUS_DATA, err, "there is no file %s (%s)",
+                            stream->path,
+                            file->path[0] == '/' ? "with --data DIR it is looked for by its name "
+                                                   "in DIR too"
+                                                 : "paths start at the folder of the spec, or at "
+                                                   "--data DIR");
     if (!stream->stat.is_file)
         return rp_spec_fail(source->spec, file->at, RP_STATUS_DATA, err,
                             "%s is not a regular file: a folder, a pipe or a device cannot be a "
@@ -174,7 +176,8 @@ static enum rp_status inflate_once(struct rp_data_stream *stream, unsigned char 
     if (code == Z_STREAM_END) stream->member_ended = true;
     if (code == Z_OK || code == Z_STREAM_END || code == Z_BUF_ERROR) return RP_STATUS_OK;
     if (code == Z_MEM_ERROR)
-        return rp_error_set(err, RP_STATUS_MEMORY, "%s: no memory to decompress", stream->path);
+        return rp_error_set(err, RP_STATUS_MEMORY, "%s: no memory to decompress; free some",
+                            stream->path);
     return rp_data_fail(stream->source, stream->index, err,
                         "damaged gzip data near byte %llu (%s): fetch the file again",
                         (unsigned long long)(stream->n_raw - stream->have + stream->at),
@@ -256,14 +259,16 @@ static enum rp_status check_hash(struct rp_data_stream *stream, enum rp_status s
                                  struct rp_error *err)
 {
     struct rp_data_source *source = stream->source;
-    const struct rp_spec_file *file = &source->dataset->files[stream->index];
+    const struct rp_spec_file *file = rp_data_source_file(source, stream->index);
     if (!file->has_sha256 || rp_sha256_equal(&file->sha256, &stream->sha256)) return status;
     char want[RP_SHA256_HEX], got[RP_SHA256_HEX];
     rp_sha256_hex(&file->sha256, want);
     rp_sha256_hex(&stream->sha256, got);
     if (err) rp_error_clear(err);
-    return rp_data_fail(source, stream->index, err,
-                        "its SHA-256 is not the one in the spec: expected %s, found %s", want, got);
+    return rp_data_fail(
+        source, stream->index, err,
+        "its SHA-256 is not the one in the spec: expected %s, found %s; restore the file", want,
+        got);
 }
 
 static void record_file(struct rp_data_stream *stream)
@@ -310,8 +315,10 @@ enum rp_status rp_data_read_whole(struct rp_data_source *source, int index, cons
     size_t size = (size_t)rp_data_stream_size(stream);
     char *block = rp_mem_try(size + 1);
     if (!block)
-        status = rp_error_set(err, RP_STATUS_MEMORY, "%s: %llu bytes do not fit into memory",
-                              stream->path, (unsigned long long)size);
+        status = rp_error_set(
+            err, RP_STATUS_MEMORY,
+            "%s: %llu bytes do not fit into memory; take a machine with more, or less data",
+            stream->path, (unsigned long long)size);
     else
         status = rp_data_stream_exact(stream, block, size, "its text", err);
     status = rp_data_stream_end(stream, status, true, err);

@@ -1,11 +1,11 @@
-/* synthetic.c - data sets that need no file: digits (digits.c), blobs, spirals. */
-#include "data/data_int.h"
+/* synthetic.c - data sets that need no file: digits (digits.c), blobs, spirals, sums modulo p. */
+#include "data/tokens.h"
 #include "base/sys.h"
 #include "numerics.h"
 
 #include <pthread.h>
 
-enum { DIGIT_SIDE = 28, MAX_THREADS = 8, PER_THREAD = 512 };
+enum { DIGIT_SIDE = 28, MAX_THREADS = 8, PER_THREAD = 512, SUM_TOKENS = 4 };
 
 /* ---- digits, drawn by several threads: each sample depends on its number alone
  * ------------------- */
@@ -101,10 +101,59 @@ static void make_spiral(const struct rp_spec_dataset *dataset, struct rp_data_se
     set->labels[sample] = (int32_t) class;
 }
 
+/* ---- sums modulo p
+ * ------------------------------------------------------------------------------- */
+
+/* Sample a p + b is the text [a, b, =, c] with c = (a + b) mod p, of which only c is a target. */
+static void make_sums(int64_t p, struct rp_data_tokens *tokens)
+{
+    uint16_t *token = RP_NEW_ARRAY(uint16_t, SUM_TOKENS * p * p);
+    tokens->heard = RP_NEW_ARRAY(uint64_t, (SUM_TOKENS * p * p + 63) / 64);
+    for (int64_t i = 0; i < p * p; i++) {
+        uint8_t *at = (uint8_t *)(token + SUM_TOKENS * i);
+        const int64_t text[SUM_TOKENS] = {i / p, i % p, p, (i / p + i % p) % p};
+        for (int j = 0; j < SUM_TOKENS; j++) {
+            at[2 * j] = (uint8_t)(text[j] & 255);
+            at[2 * j + 1] = (uint8_t)(text[j] >> 8);
+        }
+        int64_t target = SUM_TOKENS * i + SUM_TOKENS - 1;
+        tokens->heard[target / 64] |= UINT64_C(1) << (target % 64);
+    }
+    tokens_add(tokens, (struct token_part){.at = token,
+                                           .width = 2,
+                                           .n = SUM_TOKENS * p * p,
+                                           .owned = token,
+                                           .bytes = (uint64_t)(2 * SUM_TOKENS * p * p)});
+    tokens_count_heard(tokens);
+}
+
+static enum rp_status make_modular_addition(struct rp_data_source *source, struct rp_data_set *set,
+                                            struct rp_error *err)
+{
+    int64_t p = source->dataset->synthetic_p;
+    set->tokens = tokens_new();
+    set->tokens->below = (int32_t)p + 1;
+    set->tokens->stride = SUM_TOKENS;
+    set->n_classes = p + 1;
+    if (source->describe)
+        set->tokens->n = SUM_TOKENS * p * p;
+    else
+        make_sums(p, set->tokens);
+    RP_TRY(tokens_set_shape(source, set, err));
+    set->n = p * p;
+    if (set->row == SUM_TOKENS - 1) return RP_STATUS_OK;
+    return rp_spec_fail(source->spec, source->dataset->at, RP_STATUS_USAGE, err,
+                        "the texts of modular_addition have %d tokens before their target: write "
+                        "`context: %d` under `model` (found %lld)",
+                        SUM_TOKENS - 1, SUM_TOKENS - 1, (long long)set->row);
+}
+
 enum rp_status rp_data_make_synthetic(struct rp_data_source *source, struct rp_data_set *set,
                                       struct rp_error *err)
 {
     const struct rp_spec_dataset *dataset = source->dataset;
+    if (dataset->synthetic == RP_SYNTHETIC_MODULAR_ADDITION)
+        return make_modular_addition(source, set, err);
     set->n = dataset->synthetic_samples;
     set->target = RP_TARGET_CLASSES;
     if (dataset->synthetic == RP_SYNTHETIC_DIGITS) {

@@ -30,10 +30,16 @@ static int64_t channels_of(const struct rp_data_set *set)
     return set->n_dims == 3 ? set->dims[2] : set->dims[0];
 }
 
+static bool is_mix(const struct rp_spec_transform *transform)
+{
+    return transform->kind >= RP_TRANSFORM_MIXUP;
+}
+
 static bool is_stepwise(const struct rp_spec *spec)
 {
     for (int i = 0; i < spec->n_transforms; i++)
-        if (spec->transform[i].kind > RP_TRANSFORM_RANDOM_FLIP) return true;
+        if (spec->transform[i].kind > RP_TRANSFORM_RANDOM_FLIP && !is_mix(&spec->transform[i]))
+            return true;
     return false;
 }
 
@@ -42,6 +48,10 @@ enum rp_status rp_data_transforms_check(const struct rp_spec *spec, const struct
 {
     for (int i = 0; i < spec->n_transforms; i++) {
         const struct rp_spec_transform *transform = &spec->transform[i];
+        if (set->tokens)
+            return rp_spec_fail(spec, transform->at, RP_STATUS_USAGE, err,
+                                "transforms are for numbers, and this data is text: leave "
+                                "`transform` out");
         if (transform->kind == RP_TRANSFORM_NORMALIZE) {
             if (transform->n_channels > 1 && transform->n_channels != channels_of(set))
                 return rp_spec_fail(spec, transform->at, RP_STATUS_USAGE, err,
@@ -55,6 +65,8 @@ enum rp_status rp_data_transforms_check(const struct rp_spec *spec, const struct
                     spec, transform->at, RP_STATUS_USAGE, err,
                     "mean and std of bytes and of images have at most %d values; give one",
                     RP_DATA_MAX_CHANNELS);
+        } else if (transform->kind == RP_TRANSFORM_MIXUP) {
+            continue; /* of anything */
         } else if (set->n_dims != 3) {
             return rp_spec_fail(spec, transform->at, RP_STATUS_USAGE, err,
                                 "%s images (height, width, channels), "
@@ -103,12 +115,20 @@ void rp_data_transforms_init(struct rp_data_transforms *transforms, const struct
                              const struct rp_data_set *set)
 {
     memset(transforms, 0, sizeof *transforms);
+    for (int i = 0; i < spec->n_transforms; i++)
+        if (is_mix(&spec->transform[i]))
+            transforms->mix[transforms->n_mixes++] =
+                (struct rp_data_mix){.kind = spec->transform[i].kind,
+                                     .site = (uint32_t)i,
+                                     .alpha = spec->transform[i].alpha,
+                                     .p = spec->transform[i].p};
     transforms->channels = is_per_channel(spec) ? channels_of(set) : 1;
     if (transforms->channels > RP_DATA_MAX_CHANNELS) return; /* a table: no bytes, no geometry */
     transforms->stepwise = is_stepwise(spec);
-    for (int i = 0; i < spec->n_transforms; i++)
-        copy_step(&spec->transform[i], &transforms->step[transforms->n_steps++]);
-    for (int i = 0; i < spec->n_transforms; i++) {
+    transforms->n_steps = spec->n_transforms - transforms->n_mixes; /* mixes come last */
+    for (int i = 0; i < transforms->n_steps; i++)
+        copy_step(&spec->transform[i], &transforms->step[i]);
+    for (int i = 0; i < transforms->n_steps; i++) {
         const struct rp_spec_transform *transform = &spec->transform[i];
         if (transform->kind == RP_TRANSFORM_NORMALIZE || transforms->stepwise) continue;
         struct rp_data_geometry *geometry = &transforms->geometry[transforms->n_geometry++];
@@ -233,14 +253,14 @@ int64_t rp_data_word_below(uint32_t word, int64_t n)
 }
 
 static struct placed place_sample(const struct rp_data_transforms *transforms,
-                                  const struct rp_data_set *set, uint64_t seed, uint64_t position)
+                                  const struct rp_data_set *set, const struct rp_data_key *key)
 {
     struct placed placed = {.y = {.size = set->dims[0], .sign = 1},
                             .x = {.size = set->dims[1], .sign = 1}};
     for (int i = transforms->n_geometry - 1; i >= 0; i--) {
         const struct rp_data_geometry *geometry = &transforms->geometry[i];
-        struct rp_draw words =
-            rp_draw_block(seed, RP_PURPOSE_TRANSFORM, geometry->site, position, 0);
+        struct rp_draw words = rp_draw_block(key->seed, RP_PURPOSE_TRANSFORM, geometry->site,
+                                             key->position, key->block);
         if (geometry->kind == RP_TRANSFORM_RANDOM_CROP) {
             int64_t choices = 2 * geometry->padding + 1;
             axis_shift(&placed.y, i, rp_data_word_below(words.u[0], choices) - geometry->padding);
@@ -277,18 +297,18 @@ static void copy_pixel(const struct rp_data_transforms *transforms, const struct
 }
 
 void rp_data_sample_random(const struct rp_data_transforms *transforms,
-                           const struct rp_data_set *set, int64_t sample, uint64_t seed,
-                           uint64_t position, float *room, float *out)
+                           const struct rp_data_set *set, int64_t sample,
+                           const struct rp_data_key *key, float *room, float *out)
 {
     if (transforms->stepwise) {
-        rp_data_augment(transforms, set, sample, seed, position, room, out);
+        rp_data_augment(transforms, set, sample, key, room, out);
         return;
     }
     if (transforms->n_geometry == 0) {
         rp_data_sample_fixed(transforms, set, sample, out);
         return;
     }
-    struct placed placed = place_sample(transforms, set, seed, position);
+    struct placed placed = place_sample(transforms, set, key);
     int64_t height = set->dims[0], width = set->dims[1], channels = set->dims[2];
     /* The columns that no crop leaves empty are one interval: it is copied as a block when not
      * flipped. */

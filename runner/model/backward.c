@@ -11,6 +11,7 @@ struct sweep {
     bool *needed; /* the loss depends on it through something trained: its gradient is wanted */
     int *grad;    /* its gradient so far, or NO_TENSOR */
     int *view_of; /* flatten: what it shows, or NO_TENSOR */
+    int *now;     /* where its values are: itself, or what a block computed again */
 };
 
 static struct rp_graph_tensor *tensor_at(struct sweep *s, int i)
@@ -70,17 +71,20 @@ static enum rp_status contribute(struct sweep *s, int t, int gradient)
 /* The tensor that a rule names, of the forward node f. */
 static int rule_source(const struct sweep *s, const struct rp_graph_node *f, uint8_t source)
 {
-    int i = source & 0xf;
+    int i = source & 0xf, t = RP_GRAPH_NO_TENSOR;
     switch (source & 0xf0) {
     case RP_GRAD_IN:
-        return f->in[i];
+        t = f->in[i];
+        break;
     case RP_GRAD_OUT:
-        return f->out[i];
+        t = f->out[i];
+        break;
     case RP_GRAD_DOUT:
         return f->out[i] == RP_GRAPH_NO_TENSOR ? RP_GRAPH_NO_TENSOR : s->grad[f->out[i]];
     default:
-        return RP_GRAPH_NO_TENSOR;
+        break;
     }
+    return t == RP_GRAPH_NO_TENSOR ? t : s->now[t];
 }
 
 /* A new tensor for the gradient of forward tensor t: a sum over samples if it is a parameter. */
@@ -130,10 +134,11 @@ static enum rp_status apply_rule(struct sweep *s, const struct rp_graph_node *f,
             continue;
         }
         struct rp_model_tensor *kept = rp_builder_kept(s->b, t);
-        if (kept->grad_tensor != RP_GRAPH_NO_TENSOR)
+        if (kept->grad_tensor2 != RP_GRAPH_NO_TENSOR)
             return rp_error_set(s->b->err, RP_STATUS_INTERNAL,
-                                "parameter %s has two uses, and no layer makes such a model",
+                                "parameter %s has three uses, and no layer makes such a model",
                                 kept->name);
+        kept->grad_tensor2 = kept->grad_tensor; /* of the later use, which came first here */
         kept->grad_tensor = node.out[i];
     }
     return RP_STATUS_OK;
@@ -153,6 +158,27 @@ static enum rp_status differentiate(struct sweep *s, int n, bool is_loss)
     return RP_STATUS_OK;
 }
 
+/* Gradients of the forward nodes, the last first. Where blocks are recomputed, each block's nodes
+ * come again when its last node is reached. */
+static enum rp_status sweep_nodes(struct sweep *s)
+{
+    struct rp_builder *b = s->b;
+    const struct rp_graph *graph = b->graph;
+    bool again = b->spec->train.recompute == RP_RECOMPUTE_BLOCK;
+    int block = 0;
+    for (int i = graph->n_forward - 1; i >= 0; i--) {
+        const struct rp_graph_node *node = &graph->node[i];
+        if (node->op == RP_OP_sum_rows) continue; /* the loss as a number: nothing depends on it */
+        b->block = node->block;
+        if (again && node->block != block && node->block != 0)
+            RP_TRY(rp_builder_add_again(b, node->block, s->now));
+        block = b->block;
+        RP_TRY(differentiate(s, i, graph->node[i].out[0] == graph->loss_rows));
+    }
+    b->block = 0;
+    return RP_STATUS_OK;
+}
+
 enum rp_status rp_builder_add_backward(struct rp_builder *b)
 {
     struct rp_graph *graph = b->graph;
@@ -161,18 +187,15 @@ enum rp_status rp_builder_add_backward(struct rp_builder *b)
     s.needed = RP_NEW_ARRAY(bool, n);
     s.grad = RP_NEW_ARRAY(int, n);
     s.view_of = RP_NEW_ARRAY(int, n);
+    s.now = RP_NEW_ARRAY(int, n);
     for (int i = 0; i < n; i++) {
         s.grad[i] = RP_GRAPH_NO_TENSOR;
+        s.now[i] = i;
         s.view_of[i] = graph->tensor[i].alias_of; /* before lives.c aliases are views only */
     }
     mark_needed(&s);
-    enum rp_status status = RP_STATUS_OK;
-    for (int i = graph->n_forward - 1; i >= 0 && status == RP_STATUS_OK; i--) {
-        const struct rp_graph_node *node = &graph->node[i];
-        if (node->op == RP_OP_sum_rows) continue; /* the loss as a number: nothing depends on it */
-        bool is_loss = node->out[0] == graph->loss_rows;
-        status = differentiate(&s, i, is_loss);
-    }
+    enum rp_status status = sweep_nodes(&s);
+    rp_mem_free(s.now);
     rp_mem_free(s.view_of);
     rp_mem_free(s.grad);
     rp_mem_free(s.needed);

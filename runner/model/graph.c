@@ -88,7 +88,8 @@ enum rp_status rp_builder_add_node(struct rp_builder *b, const struct rp_graph_n
         size_t room = graph->n_nodes ? 2 * (size_t)graph->n_nodes : 1;
         graph->node = rp_mem_grow(graph->node, room * sizeof *graph->node);
     }
-    graph->node[graph->n_nodes++] = *node;
+    graph->node[graph->n_nodes] = *node;
+    graph->node[graph->n_nodes++].block = b->block;
     struct rp_op_call call;
     rp_graph_call(graph, graph->n_nodes - 1, &call);
     struct rp_error *why = RP_NEW(struct rp_error);
@@ -116,11 +117,20 @@ done:
 /* ---- kept tensors -----------------------------------------------------------------------------
  */
 
-static bool is_frozen(const struct rp_spec *spec, const char *name)
+static bool is_named(char *const patterns[], int n, const char *name)
 {
-    for (int i = 0; i < spec->model.n_freeze; i++)
-        if (rp_model_name_matches(spec->model.freeze[i], name)) return true;
+    for (int i = 0; i < n; i++)
+        if (rp_model_name_matches(patterns[i], name)) return true;
     return false;
+}
+
+static bool decays(const struct rp_spec *spec, const struct rp_kept_request *request,
+                   const char *name)
+{
+    bool matrix = request->shape.n_dims >= 2;
+    if (request->statistic) return false;
+    if (!matrix && spec->train.optimizer.decay != RP_DECAY_ALL) return false;
+    return !is_named(spec->train.optimizer.no_decay, spec->train.optimizer.n_no_decay, name);
 }
 
 static void make_kept(struct rp_builder *b, const struct rp_kept_request *request)
@@ -132,6 +142,7 @@ static void make_kept(struct rp_builder *b, const struct rp_kept_request *reques
     }
     struct rp_model_tensor *kept = &model->kept[model->n_kept++];
     *kept = (struct rp_model_tensor){.grad_tensor = RP_GRAPH_NO_TENSOR,
+                                     .grad_tensor2 = RP_GRAPH_NO_TENSOR,
                                      .seen_tensor = RP_GRAPH_NO_TENSOR,
                                      .eval_tensor = RP_GRAPH_NO_TENSOR,
                                      .momentum = request->momentum,
@@ -146,10 +157,8 @@ static void make_kept(struct rp_builder *b, const struct rp_kept_request *reques
                                      .at = request->at};
     memcpy(kept->hwc, request->hwc, sizeof kept->hwc);
     snprintf(kept->name, sizeof kept->name, "%s.%s", request->layer, request->what);
-    kept->frozen = is_frozen(b->spec, kept->name);
-    bool matrix = request->shape.n_dims >= 2;
-    kept->decays =
-        !request->statistic && (matrix || b->spec->train.optimizer.decay == RP_DECAY_ALL);
+    kept->frozen = is_named(b->spec->model.freeze, b->spec->model.n_freeze, kept->name);
+    kept->decays = decays(b->spec, request, kept->name);
     if (request->statistic) return;
     model->n_parameters++;
     model->parameter_elements += rp_tensor_elements(&kept->shape);

@@ -312,9 +312,8 @@ static enum rp_status add_layer_norm(struct rp_builder *b, const char *name,
 /* ---- any layer --------------------------------------------------------------------------------
  */
 
-/* Notes the layer for the summary; its number is the site of its random draws. */
-static void note_layer(struct rp_builder *b, const char *name, const char *kind, int64_t parameters,
-                       const struct rp_flow *flow)
+void rp_builder_note_layer(struct rp_builder *b, const char *name, const char *kind,
+                           int64_t parameters, const struct rp_tensor *output)
 {
     int i = b->next_layer++;
     if (!b->training) return;
@@ -325,9 +324,8 @@ static void note_layer(struct rp_builder *b, const char *name, const char *kind,
     model->n_layers = i + 1;
     *layer = (struct rp_model_layer){.kind = kind, .parameters = parameters};
     snprintf(layer->name, sizeof layer->name, "%s", name);
-    const struct rp_tensor *shape = shape_of(b, flow);
-    layer->n_dims = shape->n_dims - 1;
-    memcpy(layer->dims, &shape->dims[1], (size_t)layer->n_dims * sizeof layer->dims[0]);
+    layer->n_dims = output->n_dims - 1;
+    memcpy(layer->dims, &output->dims[1], (size_t)layer->n_dims * sizeof layer->dims[0]);
 }
 
 enum rp_status rp_builder_add_layer(struct rp_builder *b, const char *name,
@@ -354,7 +352,8 @@ enum rp_status rp_builder_add_layer(struct rp_builder *b, const char *name,
     };
     int64_t before = b->model->parameter_elements;
     RP_TRY(adds[layer->kind](b, name, layer, flow));
-    note_layer(b, name, rp_layer_word(layer->kind), b->model->parameter_elements - before, flow);
+    rp_builder_note_layer(b, name, rp_layer_word(layer->kind),
+                          b->model->parameter_elements - before, shape_of(b, flow));
     return RP_STATUS_OK;
 }
 
@@ -387,6 +386,6 @@ enum rp_status rp_builder_add_sum(struct rp_builder *b, const char *name, struct
     node.out[0] = add_activation(b, name, at);
     RP_TRY(rp_builder_add_node(b, &node, at, "residual"));
     flow->tensor = node.out[0];
-    note_layer(b, name, "add", 0, flow);
+    rp_builder_note_layer(b, name, "add", 0, shape_of(b, flow));
     return RP_STATUS_OK;
 }

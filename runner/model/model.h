@@ -39,6 +39,7 @@ struct rp_graph_node {
     enum rp_op op;
     int in[RP_OP_MAX_IN], out[RP_OP_MAX_OUT]; /* tensor numbers or NO_TENSOR */
     union rp_op_params params;
+    int block; /* of a transformer, from 1; 0: of none */
     bool backward;
 };
 
@@ -51,14 +52,17 @@ enum rp_layout { RP_LAYOUT_PLAIN, RP_LAYOUT_CONV_OHWI, RP_LAYOUT_LINEAR_HWC };
 struct rp_model_tensor {
     char name[96]; /* the field's name: "layers.0.weight", "layer1.0.bn1.running_mean" */
     int train_tensor, eval_tensor; /* its number in each graph */
-    int grad_tensor; /* SUM tensor in the train graph, NO_TENSOR when frozen or a statistic */
-    int seen_tensor; /* a statistic: SUM tensor in the train graph of what this step saw; else
-                        NO_TENSOR */
-    float momentum;  /* a statistic: of running_update */
+    int grad_tensor;  /* SUM tensor in the train graph, NO_TENSOR when frozen or a statistic */
+    int grad_tensor2; /* of its second use (a tied head): added to the first, which is earlier in
+                         the net, when both are summed over the whole step; else NO_TENSOR */
+    int seen_tensor;  /* a statistic: SUM tensor in the train graph of what this step saw; else
+                         NO_TENSOR */
+    float momentum;   /* a statistic: of running_update */
     bool statistic;
-    bool frozen; /* keeps its value: no gradient, no update; a frozen statistic is not moved either
-                  */
-    bool decays; /* weight decay applies under the spec's rule */
+    bool frozen;  /* keeps its value: no gradient, no update; a frozen statistic is not moved either
+                   */
+    bool decays;  /* weight decay applies under the spec's rule */
+    bool by_muon; /* a matrix of a hidden layer, under an optimizer that is for these */
     enum rp_layout layout;
     int64_t hwc[3]; /* LINEAR_HWC */
     struct rp_spec_init init;
@@ -76,12 +80,14 @@ struct rp_graph {
     struct rp_graph_node *node; /* forward, then loss, then backward */
     int n_nodes, n_forward;     /* nodes [0, n_forward) are forward and loss, the rest backward */
     int input, target;          /* tensor numbers */
-    int loss_rows, rank_rows;   /* per-sample results; rank_rows NO_TENSOR for regression */
+    int loss_rows, rank_rows;   /* per-sample results, of tokens one each; rank_rows NO_TENSOR for
+                                   regression */
     int loss_sum;               /* SUM tensor (1): train graph only */
-    int logits;                 /* output of the last layer */
+    int logits; /* output of the last layer; NO_TENSOR where nobody holds it (gpt) */
 };
 
-/* One line of the summary, in the order built; its index is the site of a dropout's draws. */
+/* One line of the summary, in the order built; its index is the site of a dropout's draws, but in a
+ * gpt, which counts its own (gpt.c). */
 struct rp_model_layer {
     char name[96];    /* "layers.3", "layer1.0.conv1" */
     const char *kind; /* "conv2d" */
@@ -101,6 +107,7 @@ struct rp_model {
     int n_layers;
     bool has_batch_norm;
     int64_t train_samples, eval_samples;
+    int64_t rows_per_sample;    /* results of a sample: 1, or the tokens of its window */
     int samples_per_loss_value; /* the mean loss is over batch * this many values (mse: width of y)
                                  */
 };
@@ -119,6 +126,10 @@ void rp_graph_call(const struct rp_graph *graph, int node, struct rp_op_call *ca
 
 /* Initial values of kept tensor i, a pure function of seed and i; `values` holds its elements. */
 void rp_model_init_tensor(const struct rp_model *model, uint64_t seed, int i, float *values);
+
+/* Elements [first, first + n) of them; first is a multiple of 4. */
+void rp_model_init_part(const struct rp_model *model, uint64_t seed, int i, int64_t first,
+                        int64_t n, float *values);
 
 /* Layer, output shape, parameters: the table that `plan` prints. */
 void rp_model_summary(const struct rp_spec *spec, const struct rp_model *model,

@@ -25,6 +25,8 @@ struct rp_builder {
     struct rp_graph *graph; /* the one being built */
     int next_kept;          /* eval: kept tensors are met in the order that train made them */
     int next_layer;
+    int block;     /* of the nodes that are added: struct rp_graph_node */
+    int embedding; /* gpt: the table of tokens, which a tied head uses again */
     struct rp_error *err;
 };
 
@@ -75,6 +77,9 @@ void rp_flow_text(const struct rp_builder *b, const struct rp_flow *flow, char t
 RP_NODISCARD enum rp_status rp_builder_add_layer(struct rp_builder *b, const char *name,
                                                  const struct rp_spec_layer *layer,
                                                  struct rp_flow *flow);
+/* Notes a layer for the summary; its number is the site of its random draws. */
+void rp_builder_note_layer(struct rp_builder *b, const char *name, const char *kind,
+                           int64_t parameters, const struct rp_tensor *output);
 /* a + b, both of one shape. */
 RP_NODISCARD enum rp_status rp_builder_add_sum(struct rp_builder *b, const char *name,
                                                struct rp_spec_place at, const struct rp_flow *other,
@@ -87,10 +92,18 @@ int64_t rp_builder_width(const struct rp_builder *b);
 
 RP_NODISCARD enum rp_status rp_builder_add_resnet(struct rp_builder *b, struct rp_flow *flow);
 
+/* From tokens to the last norm; then the head with its loss, which sets the graph's results. */
+RP_NODISCARD enum rp_status rp_builder_add_gpt(struct rp_builder *b, struct rp_flow *flow);
+RP_NODISCARD enum rp_status rp_builder_add_head(struct rp_builder *b, const struct rp_flow *flow);
+
 /* ---- backward.c, lives.c ------------------------------------------------------------------------
  */
 
 RP_NODISCARD enum rp_status rp_builder_add_backward(struct rp_builder *b);
+/* recompute.c: the nodes of `block` once more, those whose outputs the backward part of the block
+ * reads, with new activations. `now` (graph tensors) gets the new number of each; the others keep
+ * theirs. */
+RP_NODISCARD enum rp_status rp_builder_add_again(struct rp_builder *b, int block, int *now);
 void rp_graph_set_lives(struct rp_graph *graph);
 
 #endif

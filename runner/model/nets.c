@@ -119,6 +119,8 @@ enum rp_status rp_builder_add_net(struct rp_builder *b, struct rp_flow *flow)
     case RP_MODEL_RESNET:
         RP_TRY(rp_builder_add_resnet(b, flow));
         break;
+    case RP_MODEL_GPT:
+        return rp_builder_add_gpt(b, flow);
     }
     return check_width(b, flow);
 }

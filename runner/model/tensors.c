@@ -24,10 +24,10 @@ static float deviation(const struct rp_model_tensor *tensor)
     return 0.0f;
 }
 
-void rp_model_init_tensor(const struct rp_model *model, uint64_t seed, int i, float *values)
+void rp_model_init_part(const struct rp_model *model, uint64_t seed, int i, int64_t first,
+                        int64_t n, float *values)
 {
     const struct rp_model_tensor *tensor = &model->kept[i];
-    int64_t n = rp_tensor_elements(&tensor->shape);
     if (!tensor->drawn) {
         for (int64_t e = 0; e < n; e++) values[e] = tensor->fill;
         return;
@@ -35,12 +35,17 @@ void rp_model_init_tensor(const struct rp_model *model, uint64_t seed, int i, fl
     float std = deviation(tensor);
     for (int64_t e = 0; e < n; e += 4) {
         struct rp_draw draw =
-            rp_draw_block(seed, RP_PURPOSE_INIT, (uint32_t)i, 0, (uint32_t)(e / 4));
+            rp_draw_block(seed, RP_PURPOSE_INIT, (uint32_t)i, 0, (uint32_t)((first + e) / 4));
         float normal[4];
         rp_normal_pair(draw.u[0], draw.u[1], &normal[0]);
         rp_normal_pair(draw.u[2], draw.u[3], &normal[2]);
         for (int j = 0; j < 4 && e + j < n; j++) values[e + j] = normal[j] * std;
     }
+}
+
+void rp_model_init_tensor(const struct rp_model *model, uint64_t seed, int i, float *values)
+{
+    rp_model_init_part(model, seed, i, 0, rp_tensor_elements(&model->kept[i].shape), values);
 }
 
 /* ---- layout -----------------------------------------------------------------------------------

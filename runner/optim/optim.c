@@ -1,11 +1,22 @@
 /* optim.c - what each optimizer keeps, and the scalars of one update. kernels/README.md chapter 11.
  */
+#include "numerics.h"
 #include "optim/optim.h"
 
-int rp_optim_states(const struct rp_spec *spec, const char *names[2])
+/* The rule of one parameter. */
+static enum rp_optimizer rule_of(const struct rp_spec *spec, struct rp_optim_kind kind)
+{
+    enum rp_optimizer rule = spec->train.optimizer.kind;
+    return rule == RP_OPTIMIZER_MUON && !kind.by_muon ? RP_OPTIMIZER_ADAMW : rule;
+}
+
+int rp_optim_states(const struct rp_spec *spec, struct rp_optim_kind kind, const char *names[2])
 {
     names[0] = names[1] = NULL;
-    switch (spec->train.optimizer.kind) {
+    switch (rule_of(spec, kind)) {
+    case RP_OPTIMIZER_MUON:
+        names[0] = "momentum";
+        return 1;
     case RP_OPTIMIZER_SGD:
         if (spec->train.optimizer.momentum == 0) return 0;
         names[0] = "momentum";
@@ -37,14 +48,17 @@ static float bias_correction(double power)
 }
 
 void rp_optim_update(const struct rp_spec *spec, const struct rp_optim_schedule *schedule,
-                     uint64_t step, const struct rp_optim_state *state, bool decays,
+                     uint64_t step, const struct rp_optim_state *state, struct rp_optim_kind kind,
                      struct rp_update *update)
 {
-    double lr = rp_optim_lr(spec, schedule, step);
+    bool muon = spec->train.optimizer.kind == RP_OPTIMIZER_MUON;
+    double base = muon && !kind.by_muon ? spec->train.optimizer.adamw_lr : spec->train.optimizer.lr;
+    double lr = rp_optim_lr_of(spec, schedule, base, step);
     double beta1 = spec->train.optimizer.beta1, beta2 = spec->train.optimizer.beta2;
+    if (kind.by_muon) beta1 = spec->train.optimizer.momentum;
     *update = (struct rp_update){
         .lr = (float)lr,
-        .lr_decay = decays ? (float)(lr * spec->train.optimizer.weight_decay) : 0.0f,
+        .lr_decay = kind.decays ? (float)(lr * spec->train.optimizer.weight_decay) : 0.0f,
         .one_over_c1 = bias_correction(state->beta1_power),
         .one_over_c2 = bias_correction(state->beta2_power),
         .first = state->t == 1,
@@ -55,9 +69,11 @@ void rp_optim_update(const struct rp_spec *spec, const struct rp_optim_schedule 
     };
 }
 
-enum rp_op rp_optim_op(const struct rp_spec *spec)
+enum rp_op rp_optim_op(const struct rp_spec *spec, struct rp_optim_kind kind)
 {
-    switch (spec->train.optimizer.kind) {
+    switch (rule_of(spec, kind)) {
+    case RP_OPTIMIZER_MUON:
+        return RP_OP_muon;
     case RP_OPTIMIZER_SGD:
         return RP_OP_sgd;
     case RP_OPTIMIZER_LION:
@@ -69,15 +85,27 @@ enum rp_op rp_optim_op(const struct rp_spec *spec)
     return RP_OP_adam;
 }
 
-void rp_optim_params(const struct rp_spec *spec, bool decays, uint32_t tensor_number,
+/* Of an update of a matrix of (rows, columns); a filter is a row of all its numbers. */
+static float muon_scale(const struct rp_spec *spec, const struct rp_tensor *shape)
+{
+    double rows = (double)shape->dims[0], columns = (double)rp_tensor_elements(shape) / rows;
+    if (spec->train.optimizer.scale == RP_MUON_RMS)
+        return (float)(0.2 * rp_sqrt64(rows > columns ? rows : columns));
+    return (float)rp_sqrt64(rows > columns ? rows / columns : 1.0);
+}
+
+void rp_optim_params(const struct rp_spec *spec, struct rp_optim_kind kind,
+                     const struct rp_tensor *shape, uint32_t tensor_number,
                      struct rp_optim_params *params)
 {
+    enum rp_optimizer rule = rule_of(spec, kind);
     *params = (struct rp_optim_params){
         .momentum = (float)spec->train.optimizer.momentum,
         .dampening = (float)spec->train.optimizer.dampening,
         .nesterov = spec->train.optimizer.nesterov,
-        .decoupled = spec->train.optimizer.kind == RP_OPTIMIZER_ADAMW,
-        .weight_decay = decays ? (float)spec->train.optimizer.weight_decay : 0.0f,
+        .decoupled = rule == RP_OPTIMIZER_ADAMW,
+        .scale = rule == RP_OPTIMIZER_MUON ? muon_scale(spec, shape) : 1.0f,
+        .weight_decay = kind.decays ? (float)spec->train.optimizer.weight_decay : 0.0f,
         .eps = (float)spec->train.optimizer.eps,
         .tensor_number = tensor_number,
     };

@@ -5,9 +5,15 @@
 #include "op.h"
 #include "spec/spec.h"
 
+/* Which rule updates a parameter: the spec's; of muon, which is for matrices of hidden layers, the
+ * adamw beside it for the rest. */
+struct rp_optim_kind {
+    bool by_muon, decays;
+};
+
 /* How many state tensors (same shape as the parameter) the optimizer keeps, and their names:
  * "momentum"; "m", "v". At most 2. */
-int rp_optim_states(const struct rp_spec *spec, const char *names[2]);
+int rp_optim_states(const struct rp_spec *spec, struct rp_optim_kind kind, const char *names[2]);
 
 /* What an update must know of time, resolved to steps by plan/. */
 struct rp_optim_schedule {
@@ -23,18 +29,22 @@ struct rp_optim_state {
 /* Learning rate at a step (0-based), fp64; + - * / and a polynomial cosine only. */
 double rp_optim_lr(const struct rp_spec *spec, const struct rp_optim_schedule *schedule,
                    uint64_t step);
+/* The same from another base than the spec's lr. */
+double rp_optim_lr_of(const struct rp_spec *spec, const struct rp_optim_schedule *schedule,
+                      double base, uint64_t step);
 
 /* The state after one applied update. Skipped steps do not advance it. */
 void rp_optim_advance(const struct rp_spec *spec, struct rp_optim_state *state);
 
 /* The scalars of the update at `step`, given the state after rp_optim_advance. */
 void rp_optim_update(const struct rp_spec *spec, const struct rp_optim_schedule *schedule,
-                     uint64_t step, const struct rp_optim_state *state, bool decays,
+                     uint64_t step, const struct rp_optim_state *state, struct rp_optim_kind kind,
                      struct rp_update *update);
 
 /* The op and static parameters for one tensor. */
-enum rp_op rp_optim_op(const struct rp_spec *spec);
-void rp_optim_params(const struct rp_spec *spec, bool decays, uint32_t tensor_number,
+enum rp_op rp_optim_op(const struct rp_spec *spec, struct rp_optim_kind kind);
+void rp_optim_params(const struct rp_spec *spec, struct rp_optim_kind kind,
+                     const struct rp_tensor *shape, uint32_t tensor_number,
                      struct rp_optim_params *params);
 
 #endif

@@ -50,7 +50,12 @@ static double factor_after_warmup(const struct rp_spec *spec,
 double rp_optim_lr(const struct rp_spec *spec, const struct rp_optim_schedule *schedule,
                    uint64_t step)
 {
-    double base = spec->train.optimizer.lr;
+    return rp_optim_lr_of(spec, schedule, spec->train.optimizer.lr, step);
+}
+
+double rp_optim_lr_of(const struct rp_spec *spec, const struct rp_optim_schedule *schedule,
+                      double base, uint64_t step)
+{
     if (step < schedule->warmup) return base * ((double)(step + 1) / (double)schedule->warmup);
     return base * factor_after_warmup(spec, schedule, step);
 }

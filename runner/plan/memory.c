@@ -47,6 +47,20 @@ static bool is_trained(const struct rp_model_tensor *tensor)
     return !tensor->statistic && !tensor->frozen;
 }
 
+static int n_states(const struct rp_spec *spec, const struct rp_model_tensor *kept)
+{
+    const char *names[2];
+    return is_trained(kept) ? rp_optim_states(spec, rp_plan_optim_kind(kept), names) : 0;
+}
+
+static uint64_t state_bytes(const struct rp_spec *spec, const struct rp_model *model)
+{
+    uint64_t bytes = 0;
+    for (int i = 0; i < model->n_kept; i++)
+        bytes += (uint64_t)n_states(spec, &model->kept[i]) * aligned_tensor(&model->kept[i].shape);
+    return bytes;
+}
+
 /* Aligned bytes of the kept tensors that `which` takes. */
 static uint64_t kept_bytes(const struct rp_model *model,
                            bool (*which)(const struct rp_model_tensor *))
@@ -60,6 +74,11 @@ static uint64_t kept_bytes(const struct rp_model *model,
 static bool is_parameter(const struct rp_model_tensor *tensor)
 {
     return !tensor->statistic;
+}
+
+static bool is_averaged(const struct rp_model_tensor *tensor)
+{
+    return !tensor->frozen;
 }
 
 static bool is_statistic(const struct rp_model_tensor *tensor)
@@ -94,11 +113,11 @@ static void update_call(const struct rp_spec *spec, const struct rp_model_tensor
                         struct rp_op_call *call)
 {
     static char given;
-    *call = (struct rp_op_call){.op = rp_optim_op(spec)};
+    *call = (struct rp_op_call){.op = rp_optim_op(spec, rp_plan_optim_kind(kept))};
     struct rp_tensor value = kept->shape;
     value.data = &given;
     const char *names[2];
-    int states = rp_optim_states(spec, names);
+    int states = rp_optim_states(spec, rp_plan_optim_kind(kept), names);
     for (int i = 0; i < 2 + states; i++) call->in[i] = value; /* p, g, states */
     for (int i = 0; i < 1 + states; i++) call->out[i] = value;
 }
@@ -151,20 +170,21 @@ static void set_flops(struct rp_plan *plan, const struct rp_spec *spec)
 /* ---- checkpoint -------------------------------------------------------------------------------
  */
 
-/* fp32 numbers in a checkpoint, and the largest tensor among them. */
+/* fp32 numbers in a checkpoint, and the largest tensor among them whose layout in the file is
+ * another. */
 static uint64_t checkpoint_numbers(const struct rp_plan *plan, const struct rp_spec *spec,
                                    uint64_t *largest, uint64_t *names)
 {
-    const char *state[2];
-    uint64_t states = (uint64_t)rp_optim_states(spec, state), numbers = 0;
+    uint64_t numbers = 0;
     *largest = *names = 0;
     for (int i = 0; i < plan->model->n_kept; i++) {
         const struct rp_model_tensor *kept = &plan->model->kept[i];
         uint64_t n = (uint64_t)rp_tensor_elements(&kept->shape);
-        uint64_t copies = 1 + (is_trained(kept) ? states : 0);
+        uint64_t copies = 1 + (uint64_t)n_states(spec, kept);
+        copies += spec->train.ema_decay > 0 && is_averaged(kept);
         numbers += n * copies;
         *names += copies;
-        *largest = larger(*largest, n);
+        if (kept->layout != RP_LAYOUT_PLAIN) *largest = larger(*largest, n);
     }
     return numbers;
 }
@@ -192,7 +212,6 @@ static void set_loader(struct rp_plan *plan)
 void rp_plan_set_memory(struct rp_plan *plan, const struct rp_spec *spec)
 {
     const struct rp_model *model = plan->model;
-    const char *names[2];
     uint64_t largest, tensors;
     uint64_t numbers = checkpoint_numbers(plan, spec, &largest, &tensors);
     uint64_t levels = (uint64_t)plan->n_levels;
@@ -210,8 +229,9 @@ void rp_plan_set_memory(struct rp_plan *plan, const struct rp_spec *spec)
     add_device_row(plan, "gradients, tree over passes", (levels - 1) * plan->sum_bytes);
     add_device_row(plan, "gradients, open chains", plan->partial ? plan->sum_bytes : 0);
     add_row(plan, "sums of other ranks", plan->ranks > 1 ? plan->sum_bytes : 0);
-    add_device_row(plan, "optimizer state",
-                   (uint64_t)rp_optim_states(spec, names) * kept_bytes(model, is_trained));
+    add_device_row(plan, "optimizer state", state_bytes(spec, model));
+    if (spec->train.ema_decay > 0)
+        add_device_row(plan, "averages of the weights", kept_bytes(model, is_averaged));
     add_device_row(plan, "activations", larger(plan->train_place.bytes, plan->eval_place.bytes));
     add_device_row(plan, "input and target of a pass",
                    larger(io_bytes(&model->train), io_bytes(&model->eval)));

@@ -101,4 +101,10 @@ void rp_plan_print_memory(const struct rp_plan *plan, struct rp_text *text);
 void rp_plan_print(const struct rp_spec *spec, const struct rp_plan *plan, struct rp_text *text);
 struct json_t *rp_plan_json(const struct rp_spec *spec, const struct rp_plan *plan);
 
+/* Which rule of the optimizer a parameter is under. */
+static inline struct rp_optim_kind rp_plan_optim_kind(const struct rp_model_tensor *kept)
+{
+    return (struct rp_optim_kind){.by_muon = kept->by_muon, .decays = kept->decays};
+}
+
 #endif

@@ -14,17 +14,34 @@ static void large_text(double value, char text[32])
     snprintf(text, 32, unit ? "%.2f%s" : "%.0f%s", value, units[unit]);
 }
 
+/* What training takes in: samples, and of text the tokens of their windows. */
+static void print_length(const struct rp_plan *plan, struct rp_text *text)
+{
+    uint64_t samples = plan->n_steps * (uint64_t)plan->batch;
+    double epochs = (double)samples / (double)plan->data.n_train;
+    if (plan->data.target == RP_TARGET_TOKENS)
+        rp_text_add(text,
+                    "steps       %" PRIu64 " of %" PRId64 " windows of %" PRId64 " tokens: %" PRIu64
+                    " tokens, %.4g epochs\n",
+                    plan->n_steps, plan->batch, plan->data.dims[0],
+                    samples * (uint64_t)plan->data.dims[0], epochs);
+    else
+        rp_text_add(text,
+                    "steps       %" PRIu64 " of %" PRId64 " samples: %" PRIu64
+                    " samples, %.4g epochs\n",
+                    plan->n_steps, plan->batch, samples, epochs);
+}
+
 static void print_training(const struct rp_plan *plan, struct rp_text *text)
 {
     char flops[32], total[32];
-    uint64_t samples = plan->n_steps * (uint64_t)plan->batch;
-    rp_text_add(text,
-                "data        %" PRId64 " samples to train, %" PRId64 " to validate\n"
-                "steps       %" PRIu64 " of %" PRId64 " samples: %" PRIu64 " samples, %.4g epochs\n"
-                "shards      %" PRId64 " of %" PRId64 " samples; at most %d ranks\n",
-                plan->data.n_train, plan->data.n_valid > 0 ? plan->data.n_valid : 0, plan->n_steps,
-                plan->batch, samples, (double)samples / (double)plan->data.n_train, plan->shards,
-                plan->samples_per_shard, plan->max_ranks);
+    bool tokens = plan->data.target == RP_TARGET_TOKENS;
+    rp_text_add(text, "data        %" PRId64 " %s to train, %" PRId64 " to validate\n",
+                plan->data.n_train, tokens ? "windows" : "samples",
+                plan->data.n_valid > 0 ? plan->data.n_valid : 0);
+    print_length(plan, text);
+    rp_text_add(text, "shards      %" PRId64 " of %" PRId64 " samples; at most %d ranks\n",
+                plan->shards, plan->samples_per_shard, plan->max_ranks);
     rp_text_add(
         text, "passes      %d per step%s, each %" PRId64 " samples; evaluation %" PRId64 "\n",
         plan->n_passes, plan->ranks > 1 ? " and rank" : "", plan->pass_samples, plan->eval_samples);
@@ -118,6 +135,10 @@ struct json_t *rp_plan_json(const struct rp_spec *spec, const struct rp_plan *pl
     json_object_set_new(json, "device_memory_bytes", json_integer((json_int_t)plan->device_bytes));
     json_object_set_new(json, "train_samples", json_integer(plan->data.n_train));
     json_object_set_new(json, "valid_samples", json_integer(n_valid));
+    if (plan->data.target == RP_TARGET_TOKENS)
+        json_object_set_new(
+            json, "tokens",
+            json_integer((json_int_t)plan->n_steps * plan->batch * plan->data.dims[0]));
     json_object_set_new(json, "steps", json_integer((json_int_t)plan->n_steps));
     json_object_set_new(json, "batch", json_integer(plan->batch));
     json_object_set_new(json, "shards", json_integer(plan->shards));

@@ -107,6 +107,12 @@ static double percent_of(double percent, double n)
     return (double)(uint64_t)exact + 1.0;
 }
 
+/* Tokens that a sample is counted as: those of its window, which all are predicted from. */
+static uint64_t tokens_of_sample(const struct rp_plan *plan)
+{
+    return plan->data.target == RP_TARGET_TOKENS ? (uint64_t)plan->data.dims[0] : 0;
+}
+
 /* Samples in a span of epochs or samples; 0 for other units. */
 static uint64_t samples_of(const struct rp_plan *plan, const struct rp_span *span)
 {
@@ -124,10 +130,13 @@ uint64_t rp_plan_steps(const struct rp_plan *plan, const struct rp_span *span)
     case RP_UNIT_EPOCHS:
     case RP_UNIT_SAMPLES:
         return divide_up(samples_of(plan, span), (uint64_t)plan->batch);
+    case RP_UNIT_TOKENS: {
+        uint64_t in_step = times((uint64_t)plan->batch, tokens_of_sample(plan));
+        return in_step ? divide_up((uint64_t)span->value, in_step) : 0;
+    }
     case RP_UNIT_PERCENT:
         return (uint64_t)percent_of(span->value, (double)plan->n_steps);
     case RP_UNIT_NONE:
-    case RP_UNIT_TOKENS:
     case RP_UNIT_SECONDS:
         break;
     }
@@ -141,7 +150,7 @@ enum rp_status rp_plan_set_steps(struct rp_plan *plan, const struct rp_spec *spe
     if (plan->data.n_train < 1)
         return rp_error_set(err, RP_STATUS_INTERNAL,
                             "a plan was asked for before the samples had been counted");
-    if (duration->unit == RP_UNIT_TOKENS)
+    if (duration->unit == RP_UNIT_TOKENS && tokens_of_sample(plan) == 0)
         return rp_spec_fail(spec, duration->at, RP_STATUS_USAGE, err,
                             "train.for counts tokens, but this data has samples: write epochs, "
                             "steps or samples");
@@ -173,6 +182,9 @@ static uint64_t completed(const struct rp_plan *plan, const struct rp_span *span
         return (uint64_t)(share * (1.0 + 1e-9));
     }
     if (span->unit == RP_UNIT_STEPS) return span->value >= 1.0 ? steps / (uint64_t)span->value : 0;
+    if (span->unit == RP_UNIT_TOKENS && span->value >= 1.0)
+        return times(times(steps, (uint64_t)plan->batch), tokens_of_sample(plan)) /
+               (uint64_t)span->value;
     uint64_t samples = samples_of(plan, span);
     return samples ? times(steps, (uint64_t)plan->batch) / samples : 0;
 }

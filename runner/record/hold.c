@@ -254,8 +254,10 @@ enum rp_status rp_hold_take(const char *run, struct rp_hold **result, struct rp_
         status = try_take(hold, &again, err);
     }
     if (status == RP_STATUS_OK && again)
-        status =
-            rp_error_set(err, RP_STATUS_BUSY, "%s is being replaced again and again", hold->path);
+        status = rp_error_set(
+            err, RP_STATUS_BUSY,
+            "%s is being replaced again and again; run again when nothing else starts runs here",
+            hold->path);
 out:
     if (status == RP_STATUS_OK) {
         remove_leftovers(run);

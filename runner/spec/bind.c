@@ -103,9 +103,10 @@ static void complain_of_missing(struct rp_bind *bind, const struct rp_key *key,
                         "`data.valid` lacks `fraction` or `format`: write `{fraction: 0.1}`, or a "
                         "data set like train");
     else
-        rp_problems_add(bind->problems, at, map->set, "%s%s%s lacks `%s`, %s: write `%s: %s`",
+        rp_problems_add(bind->problems, at, map->set, "%s%s%s lacks `%s`, %s: write `%s: %s`%s",
                         *where ? "`" : "", *where ? where : "the spec", *where ? "`" : "",
-                        rp_key_name(key), key->help, rp_key_name(key), key->example);
+                        rp_key_name(key), key->help, rp_key_name(key), key->example,
+                        rp_key_takes_preset(key) ? ", or name a whole model: `preset: gpt2`" : "");
 }
 
 /* Adds "`kind: adam` or `kind: adamw`" of one row; counts them in `n`. */
@@ -219,6 +220,15 @@ static int64_t default_shards(int64_t batch)
     return shards;
 }
 
+/* Four times the width; swiglu has three products in the place of two, and takes two thirds of
+ * that, rounded up to whole cache lines and vectors. */
+static int64_t default_mlp_width(const struct rp_value *map, int64_t width)
+{
+    const struct rp_value *mlp = rp_value_get(map, "mlp");
+    if (!mlp || !mlp->text || strcmp(mlp->text, "swiglu") != 0) return 4 * width;
+    return (8 * width / 3 + 63) / 64 * 64;
+}
+
 static void computed_default(const struct rp_key *key, const struct rp_value *map,
                              struct rp_value *value)
 {
@@ -228,9 +238,16 @@ static void computed_default(const struct rp_key *key, const struct rp_value *ma
         if (value->present) value->whole = default_shards(batch->whole);
         return;
     }
+    if (strcmp(key->fallback, "=mlp_width") == 0) {
+        const struct rp_value *width = rp_value_get(map, "width");
+        value->present = width && width->present && !width->bad;
+        if (value->present) value->whole = default_mlp_width(map, width->whole);
+        return;
+    }
     const struct rp_value *other = rp_value_get(map, key->fallback + 1);
     if (!other || !other->present || other->bad) return;
     value->present = true;
+    value->whole = other->whole;
     value->list = other->list;
     value->item = other->item;
     value->n = other->n;
@@ -243,9 +260,11 @@ static void bind_default(struct rp_bind *bind, const struct rp_key *key, const s
     value->name = rp_key_name(key);
     value->set = map->set;
     value->at = value->key_at = map->key ? map->key_at : map->at;
-    if (rp_key_required(key)) {
+    if (rp_key_required(key) || rp_key_takes_preset(key)) {
+        const struct rp_value *preset = rp_value_get(map, "preset");
         value->bad = true;
-        if (!is_misspelt(bind, key, map, node)) complain_of_missing(bind, key, map);
+        if (!(preset && preset->bad) && !is_misspelt(bind, key, map, node))
+            complain_of_missing(bind, key, map);
     } else if (key->fallback[0] == '=') {
         computed_default(key, map, value);
     } else if (strcmp(key->fallback, "-") != 0) {
@@ -260,12 +279,51 @@ static void bind_default(struct rp_bind *bind, const struct rp_key *key, const s
 static void bind_standard(struct rp_bind *bind, const struct rp_key *key, struct rp_value *map,
                           struct rp_value *value)
 {
-    if (value->bad || key->type == RP_TYPE_MAP || rp_key_required(key)) return;
+    if (value->bad || key->type == RP_TYPE_MAP || key->fallback[0] == '!') return;
     value->standard = rp_arena_new(bind->arena, sizeof *value->standard);
     bind_default(bind, key, NULL, map, value->standard);
 }
 
 /* ---- maps, lists ---- */
+
+/* What the preset of this map says of a key that is not written: bound as if it were, so that a
+ * preset and its keys written out have one digest. */
+static const struct rp_node *preset_node(struct rp_bind *bind, const struct rp_value *map,
+                                         const char *name)
+{
+    const struct rp_value *preset = rp_value_get(map, "preset");
+    if (!preset || !preset->present || preset->bad) return NULL;
+    char text[32];
+    if (!rp_preset_value(preset->text, name, text)) return NULL;
+    struct rp_node *node =
+        rp_node_scalar(bind->arena, rp_arena_text(bind->arena, text, strlen(text)), true);
+    node->at = preset->at;
+    node->set = preset->set;
+    return node;
+}
+
+/* One number for each key of the map, where the schema allows it; NULL when it is none. A number
+ * out of range is complained of once. */
+static const struct rp_node *each_node(struct rp_bind *bind, const struct rp_key *key,
+                                       const struct rp_node *node, struct rp_value *value)
+{
+    enum rp_scalar kind = node->kind == RP_NODE_SCALAR ? rp_scalar_kind(node) : RP_SCALAR_TEXT;
+    if (strcmp(key->domain, "each") != 0 || (kind != RP_SCALAR_INT && kind != RP_SCALAR_FLOAT))
+        return NULL;
+    struct rp_node *map = rp_arena_new(bind->arena, sizeof *map);
+    map->kind = RP_NODE_MAP;
+    map->at = node->at;
+    map->set = node->set;
+    for (int row = 0; row < bind->table->n && !value->bad; row++) {
+        if (!rp_key_is_child(&bind->table->row[row], key->path)) continue;
+        struct rp_value one = {0};
+        if (map->n == 0) rp_bind_scalar(bind, &bind->table->row[row], node, &one);
+        value->bad = one.bad;
+        rp_node_add(bind->arena, map, rp_key_name(&bind->table->row[row]), node->at,
+                    (struct rp_node *)node);
+    }
+    return map;
+}
 
 static void bind_map(struct rp_bind *bind, const struct rp_node *node, struct rp_value *map)
 {
@@ -282,9 +340,10 @@ static void bind_map(struct rp_bind *bind, const struct rp_node *node, struct rp
         const struct rp_node_entry *entry = NULL;
         for (int i = 0; i < node->n; i++)
             if (strcmp(node->entry[i].key, value->name) == 0) entry = &node->entry[i];
-        if (entry) {
-            value->key_at = entry->key_at;
-            rp_bind_value(bind, key, entry->value, value);
+        const struct rp_node *preset = entry ? NULL : preset_node(bind, map, value->name);
+        if (entry || preset) {
+            value->key_at = entry ? entry->key_at : preset->at;
+            rp_bind_value(bind, key, entry ? entry->value : preset, value);
             bind_standard(bind, key, map, value);
         } else {
             bind_default(bind, key, node, map, value);
@@ -336,10 +395,13 @@ static void bind_one(struct rp_bind *bind, const struct rp_key *key, const struc
         rp_bind_variant(bind, key, node, value);
     } else if (key->type != RP_TYPE_MAP) {
         rp_bind_scalar(bind, key, node, value);
-    } else if (node->kind != RP_NODE_MAP) {
-        rp_bind_mismatch(bind, key, node, value, "");
     } else {
-        bind_map(bind, node, value);
+        const struct rp_node *map =
+            node->kind == RP_NODE_MAP ? node : each_node(bind, key, node, value);
+        if (!map)
+            rp_bind_mismatch(bind, key, node, value, "");
+        else if (!value->bad)
+            bind_map(bind, map, value);
     }
 }
 

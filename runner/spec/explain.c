@@ -41,10 +41,14 @@ void rp_key_default_words(const struct rp_key *key, struct rp_text *text)
 {
     if (strcmp(key->fallback, "!") == 0)
         rp_text_add(text, "required");
+    else if (rp_key_takes_preset(key))
+        rp_text_add(text, "required, or from preset");
     else if (strcmp(key->fallback, "-") == 0 || strcmp(key->fallback, "{}") == 0)
         rp_text_add(text, "none");
     else if (strcmp(key->fallback, "=shards") == 0)
         rp_text_add(text, "the largest of 8, 4, 2, 1 that divides batch");
+    else if (strcmp(key->fallback, "=mlp_width") == 0)
+        rp_text_add(text, "4 width; with swiglu 8/3 width, up to the next multiple of 64");
     else if (key->fallback[0] == '=')
         rp_text_add(text, "as %s", key->fallback + 1);
     else
@@ -83,14 +87,14 @@ static void explain_key(const struct rp_key *key, struct rp_text *text)
                 key->example);
     char group[160];
     rp_key_group(key, group);
-    bool any = false;
-    for (int row = 0; row < rp_schema_rows; row++) {
+    bool any = false, holds = key->type == RP_TYPE_MAP || key->type == RP_TYPE_VARIANT;
+    for (int row = 0; holds && row < rp_schema_rows; row++) {
         const struct rp_key *child = &rp_schema[row];
         bool below = rp_key_is_child(child, key->path) || (*group && rp_key_is_child(child, group));
         if (!below) continue;
         if (!any) rp_text_add(text, "  %s\n", key->type == RP_TYPE_MAP ? "keys:" : "choices:");
         any = true;
-        rp_text_add(text, "    %-14s %s", rp_key_name(child), child->help);
+        rp_text_add(text, "    %-20s %s", rp_key_name(child), child->help);
         if (*child->when) rp_text_add(text, " (with ");
         rp_key_when_words(child, text);
         rp_text_add(text, *child->when ? ")\n" : "\n");

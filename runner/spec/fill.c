@@ -102,9 +102,9 @@ static void fill_files(struct rp_spec_dataset *data, const struct rp_value *map)
 
 static void fill_dataset(struct rp_spec_dataset *data, const struct rp_value *map)
 {
-    static const char *const formats[] = {"",    "idx", "cifar",  "csv",
-                                          "npy", "npz", "packed", "synthetic"};
-    static const char *const tasks[] = {"digits", "blobs", "spirals"};
+    static const char *const formats[] = {"",       "idx",       "cifar", "csv",    "npy",  "npz",
+                                          "packed", "synthetic", "text",  "tokens", "jsonl"};
+    static const char *const tasks[] = {"digits", "blobs", "spirals", "modular_addition"};
     static const char *const targets[] = {"classes", "values"};
     if (!map) return;
     data->at = map->key_at;
@@ -124,12 +124,22 @@ static void fill_dataset(struct rp_spec_dataset *data, const struct rp_value *ma
         data->npz_x = get_text(map, "x");
         data->npz_y = get_text(map, "y");
     }
+    const char *dtype = get_text(map, "dtype");
+    data->token_bytes = dtype && strcmp(dtype, "uint32") == 0 ? 4 : 2;
+    data->vocab = get_int(map, "vocab");
+    data->tokenizer = get_text(map, "tokenizer");
+    data->tokenizer_at = get_place(map, "tokenizer");
+    static char text[] = "text";
+    data->jsonl_field = get_text(map, "field") ? get_text(map, "field") : text;
+    data->jsonl_prompt = get_text(map, "prompt");
+    data->jsonl_response = get_text(map, "response");
     if (data->format != RP_FORMAT_SYNTHETIC) return;
     data->synthetic = (enum rp_synthetic)GET_ENUM(map, "task", tasks);
     data->synthetic_samples = get_int(map, "samples");
     data->synthetic_classes = get_int(map, "classes");
     data->synthetic_features = get_int(map, "features");
     data->synthetic_noise = get_number(map, "noise");
+    data->synthetic_p = get_int(map, "p");
     const struct rp_value *seed = get(map, "seed");
     data->synthetic_seed = seed ? seed->seed : 0;
 }
@@ -168,6 +178,7 @@ static void fill_transform(struct rp_spec_transform *transform, const struct rp_
 {
     transform->padding = (int)get_int(map, "padding");
     transform->p = (float)get_number(map, "p");
+    transform->alpha = (float)get_number(map, "alpha");
     get_pair(map, "size", transform->size);
     switch (transform->kind) {
     case RP_TRANSFORM_NORMALIZE:
@@ -188,6 +199,8 @@ static void fill_transform(struct rp_spec_transform *transform, const struct rp_
     case RP_TRANSFORM_RANDOM_CROP:
     case RP_TRANSFORM_RANDOM_FLIP:
     case RP_TRANSFORM_CUTOUT:
+    case RP_TRANSFORM_MIXUP:
+    case RP_TRANSFORM_CUTMIX:
         break;
     }
 }
@@ -196,7 +209,8 @@ static void fill_data(struct rp_spec *spec, const struct rp_value *map)
 {
     static const char *const kinds[] = {
         "normalize",       "random_crop",  "random_flip", "random_resized_crop",
-        "random_rotation", "color_jitter", "cutout"};
+        "random_rotation", "color_jitter", "cutout",      "mixup",
+        "cutmix"};
     const struct rp_value *valid = get(map, "valid"), *list = get(map, "transform");
     fill_dataset(&spec->train_data, get(map, "train"));
     fill_dataset(&spec->test_data, get(map, "test"));
@@ -276,47 +290,96 @@ static void fill_init_from(struct rp_spec_model *model, const struct rp_value *m
         model->init_from.skip[model->init_from.n_skip++] = (char *)skip->item[i].text;
 }
 
+static void fill_gpt(struct rp_spec_model *model, const struct rp_value *map)
+{
+    static const char *const mlps[] = {"gelu", "gelu_tanh", "swiglu"};
+    static const char *const norms[] = {"layernorm", "rmsnorm"};
+    static const char *const positions[] = {"learned", "rope", "none"};
+    const struct rp_value *dropout = get(map, "dropout");
+    struct rp_spec_gpt *gpt = &model->gpt;
+    model->context = get_int(map, "context");
+    gpt->layers = (int)get_int(map, "layers");
+    gpt->heads = (int)get_int(map, "heads");
+    gpt->kv_heads = (int)get_int(map, "kv_heads");
+    gpt->width = get_int(map, "width");
+    gpt->mlp_width = get_int(map, "mlp_width");
+    model->vocab = get_int(map, "vocab");
+    gpt->vocab_at = get_place(map, "vocab");
+    gpt->mlp = (enum rp_gpt_mlp)GET_ENUM(map, "mlp", mlps);
+    gpt->norm = (enum rp_gpt_norm)GET_ENUM(map, "norm", norms);
+    gpt->norm_eps = (float)get_number(map, "norm_eps");
+    gpt->position = (enum rp_gpt_position)GET_ENUM(map, "position", positions);
+    gpt->rope_base = (float)get_number(map, "rope_base");
+    gpt->bias = get_bool(map, "bias");
+    gpt->tied = get_bool(map, "tied");
+    gpt->qk_norm = get_bool(map, "qk_norm");
+    gpt->dropout_attention = (float)get_number(dropout, "attention");
+    gpt->dropout_residual = (float)get_number(dropout, "residual");
+    gpt->dropout_embedding = (float)get_number(dropout, "embedding");
+}
+
+/* Names of tensors, at most 16; returns how many. */
+static int fill_patterns(const struct rp_value *map, const char *name, char *patterns[16],
+                         struct rp_spec_place at[16])
+{
+    const struct rp_value *list = get(map, name);
+    int n = 0;
+    for (; list && n < list->n && n < 16; n++) {
+        at[n] = list->item[n].at;
+        patterns[n] = (char *)list->item[n].text;
+    }
+    return n;
+}
+
 static void fill_model(struct rp_spec_model *model, struct rp_arena *arena,
                        const struct rp_value *map)
 {
-    static const char *const kinds[] = {"sequential", "mlp", "resnet"};
-    const struct rp_value *hidden = get(map, "hidden"), *freeze = get(map, "freeze");
+    static const char *const kinds[] = {"sequential", "mlp", "resnet", "gpt"};
+    const struct rp_value *hidden = get(map, "hidden");
     if (!map) return;
     model->at = map->key_at;
     model->kind = (enum rp_model_kind)GET_ENUM(map, "kind", kinds);
-    fill_layers(arena, get(map, "layers"), &model->layers);
+    if (model->kind == RP_MODEL_GPT)
+        fill_gpt(model, map);
+    else
+        fill_layers(arena, get(map, "layers"), &model->layers);
     for (int i = 0; hidden && i < hidden->n && i < RP_SPEC_MAX_HIDDEN; i++)
         model->hidden[model->n_hidden++] = hidden->item[i].whole;
     model->activation = (enum rp_layer_kind)GET_ENUM(map, "activation", layer_names);
-    model->dropout = (float)get_number(map, "dropout");
+    if (model->kind == RP_MODEL_MLP) model->dropout = (float)get_number(map, "dropout");
     const char *depth = get_text(map, "depth"), *stem = get_text(map, "stem");
     for (const char *c = depth; c && *c; c++) model->depth = 10 * model->depth + (*c - '0');
     model->cifar_stem = depth && (!stem || strcmp(stem, "cifar") == 0);
     model->out = get_int(map, "out");
     fill_init_from(model, get(map, "init_from"));
-    for (int i = 0; freeze && i < freeze->n && i < 16; i++) {
-        model->freeze_at[model->n_freeze] = freeze->item[i].at;
-        model->freeze[model->n_freeze++] = (char *)freeze->item[i].text;
-    }
+    model->n_freeze = fill_patterns(map, "freeze", model->freeze, model->freeze_at);
 }
 
 /* ---- train, policy, place ---- */
 
 static void fill_optimizer(struct rp_spec_train *train, const struct rp_value *map)
 {
-    static const char *const kinds[] = {"sgd", "adam", "adamw", "lion"};
+    static const char *const kinds[] = {"sgd", "adam", "adamw", "lion", "muon"};
     static const char *const decays[] = {"all", "matrices"};
-    const struct rp_value *betas = get(map, "betas");
+    static const char *const scales[] = {"spectral", "rms"};
     train->optimizer.kind = (enum rp_optimizer)GET_ENUM(map, "kind", kinds);
     train->optimizer.lr = get_number(map, "lr");
     train->optimizer.momentum = get_number(map, "momentum");
     train->optimizer.dampening = get_number(map, "dampening");
     train->optimizer.nesterov = get_bool(map, "nesterov");
+    bool muon = train->optimizer.kind == RP_OPTIMIZER_MUON;
+    const struct rp_value *betas = get(map, muon ? "adamw_betas" : "betas");
     train->optimizer.beta1 = betas ? betas->item[0].number : 0;
     train->optimizer.beta2 = betas ? betas->item[1].number : 0;
-    train->optimizer.eps = get_number(map, "eps");
+    train->optimizer.eps = get_number(map, muon ? "adamw_eps" : "eps");
+    train->optimizer.adamw_lr = get_number(map, "adamw_lr");
+    train->optimizer.scale = (enum rp_muon_scale)GET_ENUM(map, "scale", scales);
     train->optimizer.weight_decay = get_number(map, "weight_decay");
     train->optimizer.decay = (enum rp_decay)GET_ENUM(map, "decay", decays);
+    train->optimizer.n_no_decay =
+        fill_patterns(map, "no_decay", train->optimizer.no_decay, train->optimizer.no_decay_at);
+    train->optimizer.n_adamw_for =
+        fill_patterns(map, "adamw_for", train->optimizer.adamw_for, train->optimizer.adamw_for_at);
 }
 
 static void fill_schedule(struct rp_spec_train *train, const struct rp_value *map)
@@ -352,6 +415,7 @@ static void fill_train(struct rp_spec_train *train, const struct rp_value *map)
     fill_optimizer(train, get(map, "optimizer"));
     fill_schedule(train, get(map, "schedule"));
     train->clip_norm = get_number(map, "clip_norm");
+    train->ema_decay = get_number(get(map, "ema"), "decay");
     train->on_nonfinite = (enum rp_nonfinite)GET_ENUM(map, "on_nonfinite", nonfinite);
 }
 

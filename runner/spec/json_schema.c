@@ -100,6 +100,8 @@ static json_t *one_of_row(const struct rp_key *key)
         if (strcmp(key->path, "data.valid") == 0)
             return one_of_two(object_of(key->path, ""),
                               json_pack("{s:s}", "$ref", "#/definitions/dataset"));
+        if (strcmp(key->domain, "each") == 0)
+            return one_of_two(json_pack("{s:s}", "type", "number"), object_of(key->path, ""));
         if (!*group) return object_of(key->path, "");
         group[strlen(group) - 1] = '\0';
         return json_pack("{s:s+}", "$ref", "#/definitions/", group + 1);

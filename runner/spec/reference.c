@@ -76,15 +76,17 @@ void rp_spec_reference(struct rp_text *text)
         rp_template_summary(i, text);
         rp_text_add(text, " |\n");
     }
-    rp_text_add(text,
-                "\nA number that has a unit is written with it, singular or plural: `10k steps`, "
-                "`1 epoch`, `3 %%` (of `train.for`), `10 min`.\n"
-                "`k`, `M` and `B` stand for thousand, million and billion. Paths start at the "
-                "folder of the spec, or at `--data DIR`.\n"
-                "The last column says in which digest a key enters: *numeric* can change a bit of "
-                "the model, *policy* is when to evaluate,\n"
-                "save and log, *place* is where it runs. Keys that have their default enter no "
-                "digest; an empty column means as the key above it.\n");
+    rp_text_add(
+        text,
+        "\nA number that has a unit is written with it, singular or plural: `10k steps`, "
+        "`1 epoch`, `3 %%` (of `train.for`), `10 min`.\n"
+        "`k`, `M` and `B` stand for thousand, million and billion. Paths start at the "
+        "folder of the spec, or at `--data DIR`; with that, a file that is not at its absolute "
+        "path is found by its name in DIR.\n"
+        "The last column says in which digest a key enters: *numeric* can change a bit of "
+        "the model, *policy* is when to evaluate,\n"
+        "save and log, *place* is where it runs. Keys that have their default enter no "
+        "digest; an empty column means as the key above it.\n");
     for (size_t i = 0; i < RP_COUNT(parts); i++) {
         rp_text_add(text, "\n## %s\n", parts[i].title);
         add_table(parts[i].start, text);

@@ -110,6 +110,22 @@ static const struct rp_value *token_span(const struct rp_value *value)
     return value && !value->list && value->span.unit == RP_UNIT_TOKENS ? value : NULL;
 }
 
+static bool is_gpt(const struct rules *rules)
+{
+    const struct rp_value *kind = good(rules, "model.kind");
+    return kind && strcmp(kind->text, "gpt") == 0;
+}
+
+static bool is_text(const struct rules *rules)
+{
+    const struct rp_value *format = good(rules, "data.train.format");
+    const struct rp_value *task = good(rules, "data.train.task");
+    if (!format) return false;
+    return strcmp(format->text, "text") == 0 || strcmp(format->text, "tokens") == 0 ||
+           strcmp(format->text, "jsonl") == 0 ||
+           (task && strcmp(task->text, "modular_addition") == 0);
+}
+
 static void check_lengths(const struct rules *rules)
 {
     static const char *const paths[] = {
@@ -117,7 +133,7 @@ static void check_lengths(const struct rules *rules)
         "eval.every", "checkpoint.every",      "checkpoint.keep.every", "log.every"};
     for (size_t i = 0; i < RP_COUNT(paths); i++) {
         const struct rp_value *value = token_span(good(rules, paths[i]));
-        if (value)
+        if (value && !is_text(rules))
             COMPLAIN(rules, value,
                      "tokens are counted in text only, and this data has none; write steps, epochs "
                      "or samples");
@@ -210,6 +226,31 @@ static void check_augmentation(const struct rules *rules)
     }
 }
 
+/* mixup and cutmix: classes only, behind everything else. */
+static void check_mixing(const struct rules *rules)
+{
+    const struct rp_value *list = good(rules, "data.transform");
+    const struct rp_value *loss = good(rules, "train.loss");
+    const struct rp_value *mixes = NULL;
+    for (int i = 0; list && i < list->n; i++) {
+        const struct rp_value *item = &list->item[i];
+        if (item->bad) continue;
+        if (strcmp(item->text, "mixup") != 0 && strcmp(item->text, "cutmix") != 0) {
+            if (mixes)
+                COMPLAIN(rules, item,
+                         "`%s` comes after `%s`, which mixes samples that are finished: write "
+                         "`%s` last",
+                         item->text, mixes->text, mixes->text);
+            continue;
+        }
+        mixes = item;
+        if (loss && strcmp(loss->text, "mse") == 0)
+            COMPLAIN(rules, item,
+                     "`%s` mixes classes; with `loss: mse` there are none: leave it out",
+                     item->text);
+    }
+}
+
 static void check_loss(const struct rules *rules)
 {
     const struct rp_value *loss = good(rules, "train.loss");
@@ -223,6 +264,62 @@ static void check_loss(const struct rules *rules)
                  "`loss: cross_entropy` is for classes; with `target: values` write `loss: mse`");
     else if (mse && !values)
         COMPLAIN(rules, loss, "`loss: mse` is for `target: values`; classes take `cross_entropy`");
+}
+
+static const struct rp_value *good_in(const struct rp_value *map, const char *name)
+{
+    const struct rp_value *value = map ? rp_value_get(map, name) : NULL;
+    return value && value->present && !value->bad ? value : NULL;
+}
+
+/* What the tokens of a second data set mean is what they mean in data.train. */
+static void check_tokenizer(const struct rules *rules, const char *path)
+{
+    const struct rp_value *train = good(rules, "data.train"), *data = good(rules, path);
+    const struct rp_value *there = good_in(train, "format"), *here = good_in(data, "format");
+    if (!there || !here || !is_text(rules)) return;
+    const struct rp_value *want = good_in(train, "tokenizer"), *got = good_in(data, "tokenizer");
+    bool text = strcmp(here->text, "text") == 0 || strcmp(here->text, "jsonl") == 0;
+    bool train_text = strcmp(there->text, "text") == 0 || strcmp(there->text, "jsonl") == 0;
+    if (text && train_text && want && (!got || strcmp(want->text, got->text) != 0))
+        COMPLAIN(rules, got ? got : here, "not the tokenizer of data.train: write `tokenizer: %s`",
+                 want->text);
+    else if (text && train_text && got && !want)
+        COMPLAIN(rules, got, "data.train has no tokenizer, so its tokens are bytes: write none");
+    else if (text && !train_text && !got)
+        COMPLAIN(rules, here, "data.train has tokens: write the `tokenizer` that made them");
+}
+
+static void check_prompt(const struct rules *rules, const char *path)
+{
+    const struct rp_value *data = good(rules, path), *format = good_in(data, "format");
+    if (!format || strcmp(format->text, "jsonl") != 0) return;
+    const struct rp_value *field = good_in(data, "field"), *prompt = good_in(data, "prompt"),
+                          *response = good_in(data, "response");
+    if (prompt && !response)
+        COMPLAIN(rules, prompt, "`prompt` needs `response` beside it, which is what is learnt");
+    else if (response && !prompt)
+        COMPLAIN(rules, response, "`response` needs `prompt` beside it; of one text write `field`");
+    else if (prompt && field)
+        COMPLAIN(rules, field, "`field` and `prompt` exclude each other");
+}
+
+/* Text is what language models read, and all that they read. */
+static void check_text(const struct rules *rules)
+{
+    const struct rp_value *kind = good(rules, "model.kind");
+    const struct rp_value *format = good(rules, "data.train.format");
+    const struct rp_value *transform = good(rules, "data.transform");
+    if (!kind || !format) return;
+    bool gpt = strcmp(kind->text, "gpt") == 0;
+    if (is_text(rules) && !gpt)
+        COMPLAIN(rules, kind, "this data is text, which takes `kind: gpt`; found `%s`", kind->text);
+    if (!is_text(rules) && gpt)
+        COMPLAIN(rules, format,
+                 "`kind: gpt` reads text: `format: text`, `tokens` or `jsonl`; found `%s`",
+                 format->text);
+    if (is_text(rules) && transform && transform->n > 0)
+        COMPLAIN(rules, transform, "transforms are for numbers, and this data is text");
 }
 
 /* ---- evaluation ---- */
@@ -288,6 +385,50 @@ static void check_init_from(const struct rules *rules)
         COMPLAIN(rules, load, "`load: all` is for `run`; a file has weights only");
 }
 
+/* ---- language models ---- */
+
+/* Complains at `value` unless it divides `whole`. */
+static void check_divides(const struct rules *rules, const struct rp_value *value,
+                          const struct rp_value *whole)
+{
+    if (!value || !whole || whole->whole % value->whole == 0) return;
+    int64_t below = value->whole, above = value->whole;
+    while (whole->whole % below) below--;
+    while (above < whole->whole && whole->whole % above) above++;
+    COMPLAIN(rules, value,
+             "`%s` must divide `%s`, which is %lld; found `%lld`, the nearest are %lld and %lld",
+             value->name, whole->name, (long long)whole->whole, (long long)value->whole,
+             (long long)below, (long long)above);
+}
+
+static void check_gpt(const struct rules *rules)
+{
+    if (!is_gpt(rules)) return;
+    const struct rp_value *width = good(rules, "model.width"), *heads = good(rules, "model.heads");
+    const struct rp_value *kv_heads = good(rules, "model.kv_heads");
+    const struct rp_value *position = good(rules, "model.position");
+    check_divides(rules, heads, width);
+    if (kv_heads && kv_heads->given) check_divides(rules, kv_heads, heads);
+    if (heads && width && position && strcmp(position->text, "rope") == 0 &&
+        width->whole % heads->whole == 0 && width->whole / heads->whole % 2)
+        COMPLAIN(rules, heads,
+                 "`position: rope` turns pairs of numbers, and a head has width / heads = %lld / "
+                 "%lld = %lld of them, which must be even",
+                 (long long)width->whole, (long long)heads->whole,
+                 (long long)(width->whole / heads->whole));
+}
+
+static void check_recompute(const struct rules *rules)
+{
+    const struct rp_value *recompute = good(rules, "train.recompute");
+    const struct rp_value *kind = good(rules, "model.kind");
+    if (recompute && kind && strcmp(recompute->text, "block") == 0 && !is_gpt(rules))
+        COMPLAIN(rules, recompute,
+                 "`recompute: block` is for `kind: gpt`, whose blocks are alike; here `kind` is "
+                 "`%s`",
+                 kind->text);
+}
+
 void rp_rules_check(const struct rp_spec *spec, const struct rp_value *root,
                     struct rp_problems *problems)
 {
@@ -300,8 +441,17 @@ void rp_rules_check(const struct rp_spec *spec, const struct rp_value *root,
     check_dataset(&rules, "data.test");
     check_normalize(&rules);
     check_augmentation(&rules);
+    check_mixing(&rules);
     check_loss(&rules);
+    check_text(&rules);
+    check_tokenizer(&rules, "data.valid");
+    check_tokenizer(&rules, "data.test");
+    check_prompt(&rules, "data.train");
+    check_prompt(&rules, "data.valid");
+    check_prompt(&rules, "data.test");
     check_metrics(&rules);
     check_optimizer(&rules);
     check_init_from(&rules);
+    check_gpt(&rules);
+    check_recompute(&rules);
 }

@@ -49,6 +49,11 @@ bool rp_key_required(const struct rp_key *key)
     return strcmp(key->fallback, "!") == 0;
 }
 
+bool rp_key_takes_preset(const struct rp_key *key)
+{
+    return strcmp(key->fallback, "!preset") == 0;
+}
+
 /* ---- domains ---- */
 
 /* The element's part of a domain; how many items a list may have stands behind it. */
@@ -194,7 +199,8 @@ static void add_one(struct rp_text *text, const struct rp_key *key)
     const char *automatic = rp_key_allows_auto(key) ? "auto, or " : "";
     switch (key->type) {
     case RP_TYPE_MAP:
-        rp_text_add(text, "a map of keys");
+        rp_text_add(text, strcmp(key->domain, "each") == 0 ? "a number, or a map of keys"
+                                                           : "a map of keys");
         break;
     case RP_TYPE_VARIANT:
         rp_text_add(text, "one of: ");

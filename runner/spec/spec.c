@@ -16,6 +16,7 @@ static struct rp_spec *new_spec(const char *path, const char *bytes, size_t n_by
     const char *start = options && options->data_folder ? options->data_folder : folder;
     spec->path = rp_arena_text(arena, path, strlen(path));
     spec->folder = rp_arena_text(arena, start, strlen(start));
+    spec->by_name = options && options->data_folder;
     spec->bytes = rp_arena_text(arena, bytes, n_bytes);
     spec->n_bytes = n_bytes;
     rp_mem_free(folder);
@@ -92,12 +93,23 @@ enum rp_status rp_spec_parse(const char *path, const char *bytes, size_t n_bytes
     return status;
 }
 
+static bool exists(const char *path)
+{
+    struct rp_sys_stat stat;
+    return rp_sys_stat(path, &stat, NULL) == RP_STATUS_OK && stat.exists;
+}
+
 enum rp_status rp_spec_load(const char *path, const struct rp_spec_options *options,
                             struct rp_spec **spec, struct rp_error *err)
 {
     char *bytes = NULL;
     size_t n_bytes = 0;
     *spec = NULL;
+    if (!exists(path))
+        return rp_error_set(err, RP_STATUS_USAGE,
+                            "there is no file %s; `reprise init` writes a spec for data or from a "
+                            "template",
+                            path);
     RP_TRY(rp_sys_read_file(path, RP_SPEC_MAX_BYTES, RP_STATUS_USAGE, &bytes, &n_bytes, err));
     enum rp_status status = rp_spec_parse(path, bytes, n_bytes, options, spec, err);
     rp_mem_free(bytes);
@@ -114,5 +126,10 @@ void rp_spec_free(struct rp_spec *spec)
 
 char *rp_spec_path(const struct rp_spec *spec, const char *path)
 {
-    return rp_sys_join(spec->folder, path);
+    char *plain = rp_sys_join(spec->folder, path), *name = strrchr(path, '/');
+    if (path[0] != '/' || !spec->by_name || exists(plain)) return plain;
+    char *named = rp_sys_join(spec->folder, name + 1);
+    bool there = name[1] && exists(named);
+    rp_mem_free(there ? plain : named);
+    return there ? named : plain;
 }

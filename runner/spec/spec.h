@@ -11,7 +11,7 @@
 
 enum {
     RP_SPEC_VERSION = 1,
-    RP_SPEC_MAX_FILES = 64,
+    RP_SPEC_MAX_FILES = 1024,
     RP_SPEC_MAX_TRANSFORMS = 16,
     RP_SPEC_MAX_CHANNELS = 1024, /* of normalize; columns of a table too */
     RP_SPEC_MAX_IGNORE = 256,
@@ -59,10 +59,19 @@ enum rp_format {
     RP_FORMAT_NPY,
     RP_FORMAT_NPZ,
     RP_FORMAT_PACKED,
-    RP_FORMAT_SYNTHETIC
+    RP_FORMAT_SYNTHETIC,
+    RP_FORMAT_TEXT,
+    RP_FORMAT_TOKENS,
+    RP_FORMAT_JSONL
 };
-enum rp_synthetic { RP_SYNTHETIC_DIGITS, RP_SYNTHETIC_BLOBS, RP_SYNTHETIC_SPIRALS };
-enum rp_target { RP_TARGET_CLASSES, RP_TARGET_VALUES }; /* classification, regression */
+enum rp_synthetic {
+    RP_SYNTHETIC_DIGITS,
+    RP_SYNTHETIC_BLOBS,
+    RP_SYNTHETIC_SPIRALS,
+    RP_SYNTHETIC_MODULAR_ADDITION
+};
+/* Classification, regression, the next token at every place of a window. */
+enum rp_target { RP_TARGET_CLASSES, RP_TARGET_VALUES, RP_TARGET_TOKENS };
 
 struct rp_spec_file {
     char *path; /* as written */
@@ -73,8 +82,8 @@ struct rp_spec_file {
 struct rp_spec_dataset {
     enum rp_format format; /* NONE: not given */
     struct rp_spec_place at;
-    /* idx: images, labels. cifar: the files in order. csv, npz, packed: one.
-     * npy: x, y. */
+    /* idx: images, labels. cifar: the files in order. csv, npz, packed: one. npy: x, y.
+     * text, tokens, jsonl: files and folders in order. */
     struct rp_spec_file files[RP_SPEC_MAX_FILES];
     int n_files;
     enum rp_target target; /* csv, npy, npz: `target: classes | values` */
@@ -92,6 +101,12 @@ struct rp_spec_dataset {
     int64_t synthetic_features; /* blobs */
     double synthetic_noise;
     uint64_t synthetic_seed;
+    int64_t synthetic_p; /* modular_addition */
+    int token_bytes;     /* tokens: of a token in files without a header, 2 or 4 */
+    int64_t vocab;       /* tokens: every token is below; 0: not given */
+    char *tokenizer;     /* text, jsonl: a folder or file; NULL: a token is a byte */
+    struct rp_spec_place tokenizer_at;
+    char *jsonl_field, *jsonl_prompt, *jsonl_response; /* jsonl: the first, or the others */
 };
 
 enum rp_transform_kind {
@@ -101,7 +116,9 @@ enum rp_transform_kind {
     RP_TRANSFORM_RANDOM_RESIZED_CROP,
     RP_TRANSFORM_RANDOM_ROTATION,
     RP_TRANSFORM_COLOR_JITTER,
-    RP_TRANSFORM_CUTOUT
+    RP_TRANSFORM_CUTOUT,
+    RP_TRANSFORM_MIXUP, /* from here on: last in the list, they mix two samples */
+    RP_TRANSFORM_CUTMIX
 };
 struct rp_spec_transform {
     enum rp_transform_kind kind;
@@ -110,7 +127,8 @@ struct rp_spec_transform {
         std[RP_SPEC_MAX_CHANNELS]; /* normalize: n_channels of them, 1 or one per channel */
     int n_channels;
     int padding; /* random_crop: zero padding on each side, crop back to the size */
-    float p;     /* random_flip, cutout: probability */
+    float p;     /* random_flip, cutout, mixup, cutmix: probability */
+    float alpha; /* mixup, cutmix */
     int size[2]; /* cutout: [h, w] */
     /* What is drawn from: resized crop (part of the area, width / height), rotation (0: degrees),
      * jitter (factors of brightness, contrast, saturation; equal: off). */
@@ -119,7 +137,7 @@ struct rp_spec_transform {
 
 /* ---- model ---- */
 
-enum rp_model_kind { RP_MODEL_SEQUENTIAL, RP_MODEL_MLP, RP_MODEL_RESNET };
+enum rp_model_kind { RP_MODEL_SEQUENTIAL, RP_MODEL_MLP, RP_MODEL_RESNET, RP_MODEL_GPT };
 enum rp_layer_kind {
     RP_LAYER_LINEAR,
     RP_LAYER_CONV2D,
@@ -159,6 +177,22 @@ struct rp_spec_layer {
     struct rp_spec_layers body, shortcut; /* residual; an empty shortcut is the identity */
 };
 enum rp_init_load { RP_INIT_LOAD_WEIGHTS, RP_INIT_LOAD_ALL };
+enum rp_gpt_mlp { RP_GPT_MLP_GELU, RP_GPT_MLP_GELU_TANH, RP_GPT_MLP_SWIGLU };
+enum rp_gpt_norm { RP_GPT_NORM_LAYER, RP_GPT_NORM_RMS };
+enum rp_gpt_position { RP_GPT_POSITION_LEARNED, RP_GPT_POSITION_ROPE, RP_GPT_POSITION_NONE };
+/* Every number is given here, whether by key, preset or default. */
+struct rp_spec_gpt {
+    int layers, heads, kv_heads;
+    int64_t width, mlp_width;
+    struct rp_spec_place vocab_at;
+    enum rp_gpt_mlp mlp;
+    enum rp_gpt_norm norm;
+    float norm_eps;
+    enum rp_gpt_position position;
+    float rope_base;
+    bool bias, tied, qk_norm;
+    float dropout_attention, dropout_residual, dropout_embedding;
+};
 struct rp_spec_model {
     enum rp_model_kind kind;
     struct rp_spec_place at;
@@ -169,6 +203,9 @@ struct rp_spec_model {
     float dropout;                 /* mlp */
     int depth;                     /* resnet: 18 34 50 (imagenet stem or cifar), 20 32 56 (cifar) */
     bool cifar_stem;               /* resnet: 3x3 stride 1 stem, no pooling */
+    int64_t context;               /* gpt: tokens of a window, which is a sample */
+    int64_t vocab;                 /* gpt: rows of the embedding; 0: as the data says */
+    struct rp_spec_gpt gpt;
     int64_t out; /* mlp, resnet: 0 = classes of the data (1 or the width of y for regression) */
     struct {
         bool given;
@@ -189,7 +226,14 @@ struct rp_spec_model {
 /* ---- train ---- */
 
 enum rp_loss { RP_LOSS_CROSS_ENTROPY, RP_LOSS_MSE };
-enum rp_optimizer { RP_OPTIMIZER_SGD, RP_OPTIMIZER_ADAM, RP_OPTIMIZER_ADAMW, RP_OPTIMIZER_LION };
+enum rp_optimizer {
+    RP_OPTIMIZER_SGD,
+    RP_OPTIMIZER_ADAM,
+    RP_OPTIMIZER_ADAMW,
+    RP_OPTIMIZER_LION,
+    RP_OPTIMIZER_MUON /* of hidden matrices; adamw of the rest */
+};
+enum rp_muon_scale { RP_MUON_SPECTRAL, RP_MUON_RMS };
 enum rp_schedule {
     RP_SCHEDULE_CONSTANT,
     RP_SCHEDULE_LINEAR,
@@ -216,9 +260,18 @@ struct rp_spec_train {
     float label_smoothing;
     struct {
         enum rp_optimizer kind;
-        double lr, momentum, dampening, beta1, beta2, eps, weight_decay;
+        double lr, momentum, dampening, beta1, beta2, eps,
+            weight_decay; /* muon: adamw's betas, eps */
         bool nesterov;
+        double adamw_lr; /* muon */
+        enum rp_muon_scale scale;
+        char *adamw_for[16]; /* patterns */
+        struct rp_spec_place adamw_for_at[16];
+        int n_adamw_for;
         enum rp_decay decay;
+        char *no_decay[16]; /* patterns */
+        struct rp_spec_place no_decay_at[16];
+        int n_no_decay;
     } optimizer;
     struct {
         enum rp_schedule kind;
@@ -229,6 +282,7 @@ struct rp_spec_train {
         struct rp_span decay; /* wsd: length of the last phase */
     } schedule;
     double clip_norm; /* 0: off */
+    double ema_decay; /* 0: no average of the weights */
     enum rp_nonfinite on_nonfinite;
 };
 
@@ -267,6 +321,7 @@ struct rp_spec_log {
 struct rp_spec {
     char *path;   /* as named; "-" is not a spec */
     char *folder; /* where relative paths start: of the spec as named, or --data */
+    bool by_name; /* --data: a file that is not at its absolute path may be there by its name */
     char *bytes;  /* the file as given */
     size_t n_bytes;
 
@@ -351,7 +406,8 @@ RP_NODISCARD enum rp_status rp_spec_fail(const struct rp_spec *spec, struct rp_s
                                          enum rp_status status, struct rp_error *err,
                                          const char *format, ...) RP_PRINTF(5, 6);
 
-/* A path of the spec, from where it starts. Caller frees. */
+/* A path of the spec, from where it starts. With --data DIR an absolute path of nothing is the file
+ * of that name in DIR, if it is there. Caller frees. */
 char *rp_spec_path(const struct rp_spec *spec, const char *path);
 
 /* The spec with every value present, in schema order; a spec with the same digests. `text` is added

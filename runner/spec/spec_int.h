@@ -147,7 +147,8 @@ struct rp_key {
     enum rp_form form;
     const char *when; /* "kind=adam|adamw", of keys beside it; "" always */
     const char *domain;
-    const char *fallback; /* "!" required, "-" absent, "=..." computed, else the default as YAML */
+    const char *fallback; /* "!" required, "!preset" where no preset gives it, "-" absent, "=..."
+                             computed, else the default as YAML */
     enum rp_rule rule;
     int since;
     const char *example;
@@ -170,11 +171,14 @@ bool rp_key_is_child(const struct rp_key *key, const char *parent);
 bool rp_schema_has(const struct rp_table *table, const char *parent, const char *name);
 const char *rp_key_name(const struct rp_key *key); /* the last part of its path */
 bool rp_key_required(const struct rp_key *key);
+bool rp_key_takes_preset(const struct rp_key *key); /* required, but where a preset gives it */
 void rp_key_counts(const struct rp_key *key, int *low, int *high); /* items of a list */
 void rp_key_group(const struct rp_key *key, char group[160]);      /* "<layer>", or "" */
 bool rp_key_allows_unit(const struct rp_key *key, enum rp_unit unit);
 /* The i-th choice of a domain "a | b | !c"; false past the end. `built` is false for !c. */
 bool rp_key_choice(const char *domain, int i, char text[32], bool *built);
+/* What a preset says of a key beside it, as YAML; false when it says nothing. */
+bool rp_preset_value(const char *preset, const char *name, char value[32]);
 /* Splits a range such as "(0, 1]"; infinite ends are HUGE_VAL. */
 struct rp_range {
     double low, high;

@@ -36,9 +36,8 @@ static enum rp_status pick_best(const char *run, uint64_t newest, uint64_t *step
                         run);
 }
 
-/* UINT64_MAX: the newest that verifies. */
-static enum rp_status pick_step(const char *run, const char *at, uint64_t *step,
-                                struct rp_error *err)
+enum rp_status rp_train_pick_step(const char *run, const char *at, uint64_t *step,
+                                  struct rp_error *err)
 {
     uint64_t *steps = NULL;
     int n = 0;
@@ -80,8 +79,22 @@ static enum rp_status open_run(struct rp_apply_state *state, const struct rp_app
     return rp_data_describe(state->spec, true, &state->shape, err);
 }
 
-static enum rp_status open_model(struct rp_apply_state *state, uint64_t step, uint64_t *found_step,
-                                 struct rp_error *err)
+/* The averages where the run keeps them, unless the weights that were trained are asked for. */
+static enum rp_status pick_weights(struct rp_apply *apply, const char *asked, struct rp_error *err)
+{
+    bool averages = apply->state->spec->train.ema_decay > 0;
+    if (asked && strcmp(asked, "ema") != 0 && strcmp(asked, "trained") != 0)
+        return rp_error_set(err, RP_STATUS_USAGE, "--weights %s: expected ema or trained", asked);
+    if (asked && strcmp(asked, "ema") == 0 && !averages)
+        return rp_error_set(err, RP_STATUS_USAGE,
+                            "%s keeps no averages of its weights: its spec has no train.ema",
+                            apply->state->run);
+    if (averages) apply->weights = asked ? asked : "ema";
+    return RP_STATUS_OK;
+}
+
+static enum rp_status open_model(struct rp_apply_state *state, bool trained, uint64_t step,
+                                 uint64_t *found_step, struct rp_error *err)
 {
     int threads = rp_env_threads(state->spec);
     struct rp_env_device_options device = {.threads = threads, .quiet = true};
@@ -93,6 +106,7 @@ static enum rp_status open_model(struct rp_apply_state *state, uint64_t step, ui
         rp_plan_make_for(state->spec, &shape, threads, 1, state->device->table, &state->plan, err));
     RP_TRY(rp_trainer_open_eval(state->spec, state->plan, state->data, state->device,
                                 &state->trainer, err));
+    state->trainer->trained_weights = trained;
     return rp_weights_restore_model(state->trainer, state->run, step, found_step, err);
 }
 
@@ -105,8 +119,9 @@ static void fill(struct rp_apply *apply, const struct rp_apply_options *options)
     size_t n = json_array_size(names);
     apply->shape = state->shape;
     apply->n_samples = rp_data_samples(state->data, state->split);
-    apply->width =
-        rp_tensor_elements(&graph->tensor[graph->logits].shape) / state->plan->model->eval_samples;
+    if (graph->logits != RP_GRAPH_NO_TENSOR)
+        apply->width = rp_tensor_elements(&graph->tensor[graph->logits].shape) /
+                       state->plan->model->eval_samples;
     apply->what = options->files ? "other data" : keys[options->split];
     apply->n_files = rp_data_files(state->data, &apply->files);
     if (n == 0 || n != (size_t)state->shape.n_classes) return;
@@ -127,9 +142,11 @@ enum rp_status rp_apply_open(const struct rp_apply_options *options, struct rp_a
     state->run = rp_mem_copy_text(options->run);
     enum rp_status status;
     RP_TRY_GOTO(status, open_run(state, options, err), out);
-    RP_TRY_GOTO(status, pick_step(state->run, options->at, &step, err), out);
+    RP_TRY_GOTO(status, pick_weights(apply, options->weights, err), out);
+    RP_TRY_GOTO(status, rp_train_pick_step(state->run, options->at, &step, err), out);
     RP_TRY_GOTO(status, rp_apply_open_data(state, options, err), out);
-    RP_TRY_GOTO(status, open_model(state, step, &apply->step, err), out);
+    bool trained = apply->weights && strcmp(apply->weights, "trained") == 0;
+    RP_TRY_GOTO(status, open_model(state, trained, step, &apply->step, err), out);
     fill(apply, options);
     *out = apply;
     apply = NULL;
@@ -169,6 +186,7 @@ enum rp_status rp_apply_run(struct rp_apply *apply, rp_apply_visit visit, void *
     struct rp_eval_buffers b;
     struct rp_evaluation e;
     bool classes = state->shape.target == RP_TARGET_CLASSES;
+    bool values = state->shape.target == RP_TARGET_VALUES;
     rp_evaluation_begin(t, &e);
     enum rp_status status = rp_eval_buffers_init(t, true, &b, err);
     for (int64_t at = 0; status == RP_STATUS_OK && at < apply->n_samples;) {
@@ -181,13 +199,18 @@ enum rp_status rp_apply_run(struct rp_apply *apply, rp_apply_visit visit, void *
                                      .n = n,
                                      .output = b.output,
                                      .classes = classes ? b.y : NULL,
-                                     .values = classes ? NULL : b.y,
+                                     .values = values ? b.y : NULL,
                                      .rank = b.rank};
-        status = visit(context, &pass, err);
+        if (visit) status = visit(context, &pass, err);
         at += n;
     }
-    rp_evaluation_end(t, &e);
-    *means = (struct rp_apply_means){.loss = e.loss, .accuracy = e.accuracy, .top5 = e.top5};
+    rp_evaluation_end(t, state->split, &e);
+    *means = (struct rp_apply_means){.loss = e.loss,
+                                     .accuracy = e.accuracy,
+                                     .top5 = e.top5,
+                                     .targets = e.values,
+                                     .perplexity = e.perplexity,
+                                     .bits_per_byte = e.bits_per_byte};
     rp_eval_buffers_release(&b);
     return status;
 }

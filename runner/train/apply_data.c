@@ -5,7 +5,9 @@
 #include "base/sys.h"
 #include "train/apply_int.h"
 
+#include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 static void show_reading(const char *what, double fraction)
 {
@@ -28,35 +30,6 @@ static const char **texts_of(const struct rp_manifest *manifest, const char *key
 
 /* ---- the run's own data
  * --------------------------------------------------------------------------------------- */
-
-static enum rp_status check_hash(const struct rp_apply_state *state,
-                                 const struct rp_data_file *found, struct rp_error *err)
-{
-    const json_t *list = json_object_get(state->manifest.root, "data"), *file = NULL;
-    size_t i = 0;
-    char hex[RP_SHA256_HEX];
-    rp_sha256_hex(&found->sha256, hex);
-    json_array_foreach((json_t *)list, i, file)
-    {
-        const char *key = json_string_value(json_object_get(file, "key"));
-        const char *recorded = json_string_value(json_object_get(file, "sha256"));
-        if (!key || !recorded || strcmp(key, found->key) != 0 || strcmp(recorded, hex) == 0)
-            continue;
-        return rp_error_set(err, RP_STATUS_DATA,
-                            "%s is not the %s of this run: SHA-256 %s then, %s now. Restore it; to "
-                            "measure on other data name the files after --data",
-                            found->path, key, recorded, hex);
-    }
-    return RP_STATUS_OK;
-}
-
-static enum rp_status check_hashes(const struct rp_apply_state *state, struct rp_error *err)
-{
-    const struct rp_data_file *files = NULL;
-    int n = rp_data_files(state->data, &files);
-    for (int i = 0; i < n; i++) RP_TRY(check_hash(state, &files[i], err));
-    return RP_STATUS_OK;
-}
 
 static const struct rp_spec_dataset *dataset_of(const struct rp_spec *spec, enum rp_split split)
 {
@@ -112,6 +85,27 @@ static enum rp_status guess_format(const char *path, enum rp_format *format, str
     return status;
 }
 
+/* Images are no data yet. */
+static enum rp_status check_packed(const struct rp_apply_state *state, const char *path,
+                                   struct rp_error *err)
+{
+    const struct rp_data_shape *shape = &state->shape;
+    const char *dot = strrchr(path, '.');
+    char size[64] = "";
+    bool folder = rp_data_holds_images(path);
+    if (!folder && !(dot && (strcasecmp(dot, ".png") == 0 || strcasecmp(dot, ".jpg") == 0 ||
+                             strcasecmp(dot, ".jpeg") == 0)))
+        return RP_STATUS_OK;
+    if (shape->n_dims == 3)
+        snprintf(size, sizeof size, " --size %lldx%lld", (long long)shape->dims[0],
+                 (long long)shape->dims[1]);
+    return rp_error_set(err, RP_STATUS_USAGE,
+                        "--data %s: images are packed before they are read: %s`reprise pack "
+                        "%s%s --out new.packed`, then --data new.packed",
+                        path, folder ? "" : "put them into a folder, ", folder ? path : "FOLDER",
+                        size);
+}
+
 static int most_files(enum rp_format format)
 {
     switch (format) {
@@ -119,6 +113,9 @@ static int most_files(enum rp_format format)
     case RP_FORMAT_NPY:
         return 2;
     case RP_FORMAT_CIFAR:
+    case RP_FORMAT_TEXT:
+    case RP_FORMAT_TOKENS:
+    case RP_FORMAT_JSONL:
         return RP_SPEC_MAX_FILES;
     default:
         return 1;
@@ -151,6 +148,16 @@ static enum rp_status check_files(const struct rp_apply_options *options,
     return RP_STATUS_OK;
 }
 
+/* What a language model has learnt from decides how other files are read, down to the tokenizer;
+ * only text and JSON lines tell themselves apart, by their names. */
+static void like_own_text(const char *path, struct rp_spec_dataset *dataset)
+{
+    if (dataset->format != RP_FORMAT_TEXT && dataset->format != RP_FORMAT_JSONL) return;
+    if (ends_in(path, ".jsonl")) dataset->format = RP_FORMAT_JSONL;
+    if (ends_in(path, ".txt")) dataset->format = RP_FORMAT_TEXT;
+    if (dataset->format == RP_FORMAT_TEXT) dataset->jsonl_prompt = NULL;
+}
+
 /* The data set of the run with other files in it; another format where the first file says so. */
 static enum rp_status other_dataset(struct rp_apply_state *state,
                                     const struct rp_apply_options *options,
@@ -158,13 +165,16 @@ static enum rp_status other_dataset(struct rp_apply_state *state,
 {
     enum rp_format format = RP_FORMAT_NONE;
     const struct rp_spec_dataset *own = &state->spec->train_data;
-    RP_TRY(guess_format(options->files[0], &format, err));
+    bool tokens = state->shape.target == RP_TARGET_TOKENS;
+    if (!tokens) RP_TRY(check_packed(state, options->files[0], err));
+    if (!tokens) RP_TRY(guess_format(options->files[0], &format, err));
     if (format == RP_FORMAT_NONE || format == own->format)
         *dataset = *own;
     else
         *dataset = (struct rp_spec_dataset){.format = format, .csv_delimiter = ','};
     if (dataset->format == RP_FORMAT_CSV && ends_in(options->files[0], ".tsv"))
         dataset->csv_delimiter = '\t';
+    if (tokens) like_own_text(options->files[0], dataset);
     dataset->at = (struct rp_spec_place){0, 0};
     dataset->target = state->shape.target;
     dataset->n_files = 0;
@@ -228,7 +238,9 @@ enum rp_status rp_apply_open_data(struct rp_apply_state *state,
         status = options->files || !part ? open_alone(state, options, &how, err)
                                          : rp_data_open(state->spec, &how, &state->data, err);
     rp_log_progress_clear();
-    if (status == RP_STATUS_OK && !options->files) status = check_hashes(state, err);
+    if (status == RP_STATUS_OK && !options->files)
+        status = rp_facts_check_data(json_object_get(state->manifest.root, "data"), state->data,
+                                     "to measure on other data name the files after --data", err);
     rp_mem_free(known);
     return status;
 }

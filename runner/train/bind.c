@@ -13,6 +13,12 @@ static int kept_number(const struct rp_model *model, bool eval, int tensor)
     return RP_GRAPH_NO_TENSOR;
 }
 
+/* What the kept tensor is read from: evaluations use the averages of train.ema. */
+static void *value_of(const struct rp_trainer *t, bool eval, int number)
+{
+    return eval && t->average[number] ? t->average[number] : t->kept[number];
+}
+
 static void *place_of(const struct rp_trainer *t, const struct rp_bound *bound, int tensor)
 {
     const struct rp_graph *graph = bound->graph;
@@ -27,7 +33,7 @@ static void *place_of(const struct rp_trainer *t, const struct rp_bound *bound, 
         return bound->target;
     case RP_ROLE_PARAMETER:
     case RP_ROLE_STATISTIC:
-        return t->kept[kept_number(t->model, eval, tensor)];
+        return value_of(t, eval, kept_number(t->model, eval, tensor));
     case RP_ROLE_SUM:
         return t->sums + t->sum_offset[tensor];
     case RP_ROLE_ACTIVATION:
@@ -90,6 +96,24 @@ static struct rp_tensor flat(void *data, enum rp_dtype dtype, int64_t n)
     return (struct rp_tensor){.data = data, .dtype = dtype, .n_dims = 1, .dims = {n}};
 }
 
+/* The gradients of the two uses of a parameter, in the order of the net (chapter 13): one addition
+ * each, when both are sums over the whole step. */
+static void bind_ties(struct rp_trainer *t)
+{
+    const struct rp_model *model = t->model;
+    t->tie_call = RP_NEW_ARRAY(struct rp_op_call, model->n_parameters);
+    for (int i = 0; i < model->n_parameters; i++) {
+        const struct rp_model_tensor *kept = &model->kept[i];
+        if (kept->grad_tensor2 == RP_GRAPH_NO_TENSOR) continue;
+        struct rp_op_call *call = &t->tie_call[t->n_tie_calls++];
+        call->op = RP_OP_add;
+        call->in[0] = call->in[1] = kept->shape;
+        call->in[0].data = t->sums + t->sum_offset[kept->grad_tensor];
+        call->in[1].data = t->sums + t->sum_offset[kept->grad_tensor2];
+        call->out[0] = call->in[0];
+    }
+}
+
 /* grad_norm for each trained parameter, its chunks in parameter order; clip over all of them. */
 static void bind_norm(struct rp_trainer *t)
 {
@@ -117,22 +141,23 @@ static void bind_norm(struct rp_trainer *t)
 static void bind_parameter_update(struct rp_trainer *t, struct rp_op_call *call, int i)
 {
     const struct rp_model_tensor *kept = &t->model->kept[i];
+    struct rp_optim_kind kind = rp_plan_optim_kind(kept);
     int n_in = 0, n_out = 0;
     struct rp_tensor value = kept->shape;
     value.data = t->kept[i];
-    call->op = rp_optim_op(t->spec);
+    call->op = rp_optim_op(t->spec, kind);
     call->in[n_in++] = call->out[n_out++] = value;
     value.data = t->sums + t->sum_offset[kept->grad_tensor];
     call->in[n_in++] = value;
-    for (int s = 0; s < t->n_states; s++) {
+    for (int s = 0; s < 2 && t->state[s][i]; s++) {
         value.data = t->state[s][i];
         call->in[n_in++] = call->out[n_out++] = value;
     }
     const struct rp_op_info *info = rp_op_info(call->op);
     call->in[info->n_in - 1] = flat(t->control, RP_DTYPE_U8, sizeof *t->control);
     call->out[info->n_out - 1] = flat(t->digests + i, RP_DTYPE_U64, 1);
-    rp_optim_params(t->spec, kept->decays, (uint32_t)i, &call->params.optim);
-    call->update = &t->update[kept->decays];
+    rp_optim_params(t->spec, kind, &kept->shape, (uint32_t)i, &call->params.optim);
+    call->update = &t->update[2 * kind.by_muon + kind.decays];
 }
 
 /* A statistic takes what the passes have seen: the tree's sum over shards (DESIGN 6). */
@@ -151,10 +176,29 @@ static void bind_statistic_update(struct rp_trainer *t, struct rp_op_call *call,
         .momentum = kept->momentum, .shards = (int)t->plan->shards, .tensor_number = (uint32_t)i};
 }
 
+/* The average moves towards what has just been updated: a running statistic of one shard. Its
+ * digest goes with that of the tensor, as one that stands behind all of the model. */
+static void bind_average(struct rp_trainer *t, struct rp_op_call *call, int i)
+{
+    const struct rp_model_tensor *kept = &t->model->kept[i];
+    struct rp_tensor value = kept->shape;
+    value.data = t->average[i];
+    call->op = RP_OP_running_update;
+    call->in[0] = call->out[0] = value;
+    value.data = t->kept[i];
+    call->in[1] = value;
+    call->in[2] = flat(t->control, RP_DTYPE_U8, sizeof *t->control);
+    call->out[1] = flat(t->digests + i, RP_DTYPE_U64, 1);
+    call->params.running =
+        (struct rp_running_params){.momentum = (float)(1.0 - t->spec->train.ema_decay),
+                                   .shards = 1,
+                                   .tensor_number = (uint32_t)(t->model->n_kept + i)};
+}
+
 static void bind_updates(struct rp_trainer *t)
 {
     const struct rp_model *model = t->model;
-    t->update_call = RP_NEW_ARRAY(struct rp_op_call, model->n_kept);
+    t->update_call = RP_NEW_ARRAY(struct rp_op_call, 2 * model->n_kept);
     for (int i = 0; i < model->n_kept; i++) {
         if (model->kept[i].frozen) continue;
         struct rp_op_call *call = &t->update_call[t->n_update_calls++];
@@ -162,6 +206,7 @@ static void bind_updates(struct rp_trainer *t)
             bind_statistic_update(t, call, i);
         else
             bind_parameter_update(t, call, i);
+        if (t->average[i]) bind_average(t, &t->update_call[t->n_update_calls++], i);
     }
 }
 
@@ -171,6 +216,7 @@ enum rp_status rp_trainer_bind(struct rp_trainer *t, struct rp_error *err)
     bind_graph(t, &t->eval);
     if (t->eval_only) return RP_STATUS_OK;
     bind_graph(t, &t->train);
+    bind_ties(t);
     bind_norm(t);
     bind_updates(t);
     return RP_STATUS_OK;

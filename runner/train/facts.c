@@ -102,10 +102,10 @@ static json_t *shape_of(const struct rp_data_shape *shape)
     json_t *sample = json_array();
     for (int i = 0; i < shape->n_dims; i++)
         json_array_append_new(sample, json_integer((json_int_t)shape->dims[i]));
-    bool classes = shape->target == RP_TARGET_CLASSES;
-    return json_pack("{s:o, s:s, s:I, s:I, s:I}", "sample", sample, "target",
-                     classes ? "classes" : "values", "width",
-                     (json_int_t)(classes ? shape->n_classes : shape->n_values), "train",
+    static const char *const names[] = {"classes", "values", "tokens"};
+    bool values = shape->target == RP_TARGET_VALUES;
+    return json_pack("{s:o, s:s, s:I, s:I, s:I}", "sample", sample, "target", names[shape->target],
+                     "width", (json_int_t)(values ? shape->n_values : shape->n_classes), "train",
                      (json_int_t)shape->n_train, "valid", (json_int_t)shape->n_valid);
 }
 
@@ -119,8 +119,10 @@ bool rp_facts_shape(const struct rp_manifest *manifest, struct rp_data_shape *sh
     if (!target || (n != 1 && n != 3) || width < 1) return false;
     *shape = (struct rp_data_shape){.n_dims = (int)n, .dims = {1, 1, 1}};
     for (size_t i = 0; i < n; i++) shape->dims[i] = json_integer_value(json_array_get(sample, i));
-    shape->target = strcmp(target, "values") == 0 ? RP_TARGET_VALUES : RP_TARGET_CLASSES;
-    shape->n_classes = shape->target == RP_TARGET_CLASSES ? width : 0;
+    shape->target = strcmp(target, "values") == 0   ? RP_TARGET_VALUES
+                    : strcmp(target, "tokens") == 0 ? RP_TARGET_TOKENS
+                                                    : RP_TARGET_CLASSES;
+    shape->n_classes = shape->target == RP_TARGET_VALUES ? 0 : width;
     shape->n_values = shape->target == RP_TARGET_VALUES ? width : 0;
     shape->n_train = json_integer_value(json_object_get(object, "train"));
     shape->n_valid = json_integer_value(json_object_get(object, "valid"));
@@ -262,6 +264,34 @@ int rp_facts_known_data(const struct rp_manifest *manifest, struct rp_data_known
     }
     *known = rows;
     return n;
+}
+
+static enum rp_status check_hash(const json_t *recorded, const struct rp_data_file *found,
+                                 const char *advice, struct rp_error *err)
+{
+    const json_t *file = NULL;
+    size_t i = 0;
+    char hex[RP_SHA256_HEX];
+    rp_sha256_hex(&found->sha256, hex);
+    json_array_foreach((json_t *)recorded, i, file)
+    {
+        const char *key = json_string_value(json_object_get(file, "key"));
+        const char *before = json_string_value(json_object_get(file, "sha256"));
+        if (!key || !before || strcmp(key, found->key) != 0 || strcmp(before, hex) == 0) continue;
+        return rp_error_set(err, RP_STATUS_DATA,
+                            "%s is not the %s of this run: SHA-256 %s then, %s now. Restore it; %s",
+                            found->path, key, before, hex, advice);
+    }
+    return RP_STATUS_OK;
+}
+
+enum rp_status rp_facts_check_data(const json_t *recorded, const struct rp_data *data,
+                                   const char *advice, struct rp_error *err)
+{
+    const struct rp_data_file *files = NULL;
+    int n = rp_data_files(data, &files);
+    for (int i = 0; i < n; i++) RP_TRY(check_hash(recorded, &files[i], advice, err));
+    return RP_STATUS_OK;
 }
 
 enum rp_status rp_train_load_spec(const char *run, const struct rp_manifest *manifest,

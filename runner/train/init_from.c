@@ -1,7 +1,9 @@
-/* init_from.c - initial values from another run's checkpoint or from a safetensors file. */
+/* init_from.c - initial values from another run's checkpoint, a safetensors file, or a folder of
+ * Hugging Face. */
 #include "base/hash.h"
 #include "base/mem.h"
 #include "base/sys.h"
+#include "train/huggingface.h"
 #include "train/train_int.h"
 
 #include <stdio.h>
@@ -61,6 +63,40 @@ static enum rp_status find_files(const struct rp_spec *spec, char **model, char 
     return status;
 }
 
+static enum rp_status is_folder(const char *path, bool *folder, struct rp_error *err)
+{
+    struct rp_sys_stat stat;
+    RP_TRY(rp_sys_stat(path, &stat, err));
+    *folder = stat.is_folder;
+    return RP_STATUS_OK;
+}
+
+/* Of a file, or of the weight files of a folder. */
+static enum rp_status hash_weights(const char *path, struct rp_sha256 *hash, struct rp_error *err)
+{
+    bool folder = false;
+    struct rp_st_set set = {0};
+    RP_TRY(is_folder(path, &folder, err));
+    if (!folder) return rp_sha256_of_file(path, hash, NULL, err);
+    RP_TRY(rp_st_set_open(path, RP_STATUS_DATA, &set, err));
+    enum rp_status status = rp_st_set_hash(&set, hash, err);
+    rp_st_set_close(&set);
+    return status;
+}
+
+enum rp_status rp_train_check_weights(const struct rp_spec *spec, const struct rp_model *model,
+                                      struct rp_error *err)
+{
+    char *path = NULL;
+    bool folder = false;
+    if (!spec->model.init_from.given || !spec->model.init_from.path) return RP_STATUS_OK;
+    path = rp_spec_path(spec, spec->model.init_from.path);
+    enum rp_status status = is_folder(path, &folder, err);
+    if (status == RP_STATUS_OK && folder) status = rp_hf_check_spec(spec, model, path, err);
+    rp_mem_free(path);
+    return status;
+}
+
 enum rp_status rp_weights_hash(const struct rp_spec *spec, bool *found, struct rp_sha256 *hash,
                                struct rp_error *err)
 {
@@ -68,7 +104,7 @@ enum rp_status rp_weights_hash(const struct rp_spec *spec, bool *found, struct r
     *found = spec->model.init_from.given;
     if (!*found) return RP_STATUS_OK;
     enum rp_status status = find_files(spec, &model, &optimizer, err);
-    if (status == RP_STATUS_OK) status = rp_sha256_of_file(model, hash, NULL, err);
+    if (status == RP_STATUS_OK) status = hash_weights(model, hash, err);
     if (status == RP_STATUS_OK && spec->model.init_from.has_sha256 &&
         !rp_sha256_equal(hash, &spec->model.init_from.sha256)) {
         char found_hex[RP_SHA256_HEX];
@@ -87,34 +123,49 @@ enum rp_status rp_weights_hash(const struct rp_spec *spec, bool *found, struct r
     return status;
 }
 
-static bool skipped(const struct rp_spec *spec, const char *name)
+bool rp_weights_skipped(const struct rp_spec *spec, const char *name)
 {
     for (int i = 0; i < spec->model.init_from.n_skip; i++)
         if (rp_model_name_matches(spec->model.init_from.skip[i], name)) return true;
     return false;
 }
 
-static enum rp_status load_model(struct rp_trainer *t, const struct rp_st_file *file,
-                                 struct rp_error *err)
+static enum rp_status load_file(struct rp_trainer *t, const char *path, struct rp_error *err)
 {
-    for (int i = 0; i < t->model->n_kept; i++)
-        if (!skipped(t->spec, t->model->kept[i].name))
-            RP_TRY(rp_weights_load(t, file, t->model->kept[i].name, i, t->kept[i], RP_STATUS_DATA,
-                                   err));
-    return RP_STATUS_OK;
+    struct rp_st_file file = {0};
+    enum rp_status status = rp_st_read(path, RP_STATUS_DATA, &file, err);
+    for (int i = 0; i < t->model->n_kept && status == RP_STATUS_OK; i++)
+        if (!rp_weights_skipped(t->spec, t->model->kept[i].name))
+            status = rp_weights_load(t, &file, t->model->kept[i].name, i, t->kept[i],
+                                     RP_STATUS_DATA, err);
+    rp_st_release(&file);
+    return status;
+}
+
+static enum rp_status load_model(struct rp_trainer *t, const char *path, struct rp_error *err)
+{
+    bool folder = false;
+    RP_TRY(is_folder(path, &folder, err));
+    return folder ? rp_hf_load_model(t, path, err) : load_file(t, path, err);
 }
 
 static enum rp_status load_optimizer(struct rp_trainer *t, const char *path, struct rp_error *err)
 {
     struct rp_st_file file = {0};
     enum rp_status status = rp_st_read(path, RP_STATUS_DATA, &file, err);
-    for (int i = 0; status == RP_STATUS_OK && i < t->model->n_parameters; i++) {
-        for (int s = 0; status == RP_STATUS_OK && s < t->n_states; s++) {
-            char name[112];
-            if (!t->state[s][i] || skipped(t->spec, t->model->kept[i].name)) continue;
-            snprintf(name, sizeof name, "%s.%s", t->model->kept[i].name, t->state_name[s]);
+    for (int i = 0; status == RP_STATUS_OK && i < t->model->n_kept; i++) {
+        char name[112];
+        const char *names[2];
+        if (rp_weights_skipped(t->spec, t->model->kept[i].name)) continue;
+        rp_optim_states(t->spec, rp_plan_optim_kind(&t->model->kept[i]), names);
+        for (int s = 0; status == RP_STATUS_OK && s < 2 && t->state[s][i]; s++) {
+            snprintf(name, sizeof name, "%s.%s", t->model->kept[i].name, names[s]);
             status = rp_weights_load(t, &file, name, i, t->state[s][i], RP_STATUS_DATA, err);
         }
+        snprintf(name, sizeof name, "%s.ema", t->model->kept[i].name);
+        /* A run without averages has none to go on with. */
+        if (status == RP_STATUS_OK && t->average[i] && rp_st_find(&file, name))
+            status = rp_weights_load(t, &file, name, i, t->average[i], RP_STATUS_DATA, err);
     }
     rp_st_release(&file);
     return status;
@@ -141,11 +192,10 @@ enum rp_status rp_weights_init_from(struct rp_trainer *t, struct rp_error *err)
 {
     const struct rp_spec *spec = t->spec;
     char *model = NULL, *optimizer = NULL;
-    struct rp_st_file file = {0};
     if (!spec->model.init_from.given) return RP_STATUS_OK;
     enum rp_status status = find_files(spec, &model, &optimizer, err);
-    if (status == RP_STATUS_OK) status = rp_st_read(model, RP_STATUS_DATA, &file, err);
-    if (status == RP_STATUS_OK) status = load_model(t, &file, err);
+    if (status == RP_STATUS_OK) status = load_model(t, model, err);
+    if (status == RP_STATUS_OK) status = rp_weights_begin_averages(t, err);
     if (status == RP_STATUS_OK && spec->model.init_from.load == RP_INIT_LOAD_ALL) {
         if (!optimizer)
             status =
@@ -154,7 +204,6 @@ enum rp_status rp_weights_init_from(struct rp_trainer *t, struct rp_error *err)
         if (status == RP_STATUS_OK) status = load_optimizer(t, optimizer, err);
         if (status == RP_STATUS_OK) status = load_time(t, optimizer, err);
     }
-    rp_st_release(&file);
     rp_mem_free(optimizer);
     rp_mem_free(model);
     return status;

@@ -60,6 +60,17 @@ static enum rp_status record_step(struct rp_loop *loop, uint64_t done,
 /* ---- logs
  * ------------------------------------------------------------------------------------------- */
 
+/* What a step takes in, as people count it. */
+static double units_of_step(const struct rp_trainer *t)
+{
+    return (double)t->plan->batch * (double)t->model->rows_per_sample;
+}
+
+static const char *units(const struct rp_trainer *t)
+{
+    return t->plan->data.target == RP_TARGET_TOKENS ? "tokens" : "samples";
+}
+
 static void say_progress(struct rp_loop *loop, struct clock_state *clock, uint64_t done,
                          const struct rp_step_result *result)
 {
@@ -69,9 +80,10 @@ static void say_progress(struct rp_loop *loop, struct clock_state *clock, uint64
     if (rp_log_is_terminal()) {
         if (now - clock->last_progress < 0.1 && done != total) return;
         clock->last_progress = now;
-        rp_log_progress("step %llu/%llu  loss %.4f  %.0f samples/s  %d:%02d left",
+        rp_log_progress("step %llu/%llu  loss %.4f  %.0f %s/s  %d:%02d left",
                         (unsigned long long)done, (unsigned long long)total, (double)result->loss,
-                        rate * (double)loop->trainer->plan->batch, (int)left / 60, (int)left % 60);
+                        rate * units_of_step(loop->trainer), units(loop->trainer), (int)left / 60,
+                        (int)left % 60);
     } else if (now - clock->last_line >= SECONDS_BETWEEN_LINES && log_due(loop, done)) {
         clock->last_line = now;
         rp_log_info("step %llu of %llu, loss %.4f, %.0f samples/s", (unsigned long long)done,
@@ -88,12 +100,13 @@ static enum rp_status log_step(struct rp_loop *loop, struct clock_state *clock, 
     say_progress(loop, clock, done, result);
     if (!log_due(loop, done)) return RP_STATUS_OK;
     double elapsed = rp_sys_clock() - clock->start;
+    bool tokens = t->plan->data.target == RP_TARGET_TOKENS;
     struct rp_metric metrics[] = {
         {"loss", (double)result->loss},
         {"lr", rp_optim_lr(t->spec, &t->plan->schedule, done - 1)},
         {"grad_norm", result->norm},
-        {"samples_per_second",
-         (double)clock->steps_timed * (double)t->plan->batch / (elapsed > 0 ? elapsed : 1)},
+        {tokens ? "tokens_per_second" : "samples_per_second",
+         (double)clock->steps_timed * units_of_step(t) / (elapsed > 0 ? elapsed : 1)},
     };
     return rp_record_metrics(loop->record, done, "train", metrics, (int)RP_COUNT(metrics), err);
 }
@@ -166,12 +179,17 @@ static enum rp_status evaluate_if_due(struct rp_loop *loop, bool *best, struct r
     rp_comm_note(&loop->trainer->comm, loop->state.step, "evaluate");
     RP_TRY(rp_evaluate(loop->trainer, RP_SPLIT_VALID, &e, err));
     if (e.abandoned) return RP_STATUS_OK;
-    struct rp_metric metrics[] = {
-        {"loss", e.loss}, {"accuracy", e.accuracy}, {"top5_accuracy", e.top5}};
-    int n = !e.classification ? 1 : e.top5 >= 0 ? 3 : 2;
+    struct rp_metric metrics[RP_EVALUATION_METRICS];
+    int n = rp_evaluation_metrics(&e, metrics);
     if (loop->record)
         RP_TRY(rp_record_metrics(loop->record, loop->state.step, "valid", metrics, n, err));
-    if (e.classification)
+    if (e.text && e.bits_per_byte >= 0)
+        rp_log_info("step %llu: valid loss %.4f, perplexity %.4g, %.4f bits per byte",
+                    (unsigned long long)loop->state.step, e.loss, e.perplexity, e.bits_per_byte);
+    else if (e.text)
+        rp_log_info("step %llu: valid loss %.4f, perplexity %.4g",
+                    (unsigned long long)loop->state.step, e.loss, e.perplexity);
+    else if (e.classification)
         rp_log_info("step %llu: valid loss %.4f, accuracy %.2f %%",
                     (unsigned long long)loop->state.step, e.loss, 100 * e.accuracy);
     else

@@ -26,31 +26,54 @@ static enum rp_status take(struct rp_trainer *t, uint64_t bytes, void *block, st
     return RP_STATUS_OK;
 }
 
+static int n_states(const struct rp_trainer *t, int i)
+{
+    const struct rp_model_tensor *kept = &t->model->kept[i];
+    const char *names[2];
+    if (t->eval_only || !trained(kept)) return 0;
+    return rp_optim_states(t->spec, rp_plan_optim_kind(kept), names);
+}
+
+/* The block of the optimizer's states, tensor by tensor, then the averages of train.ema. */
+static enum rp_status allocate_states(struct rp_trainer *t, struct rp_error *err)
+{
+    const struct rp_model *model = t->model;
+    uint64_t at = 0;
+    bool averages = !t->eval_only && t->spec->train.ema_decay > 0;
+    for (int s = 0; s < 2; s++) t->state[s] = RP_NEW_ARRAY(void *, model->n_kept);
+    t->average = RP_NEW_ARRAY(void *, model->n_kept);
+    for (int i = 0; i < model->n_kept; i++) {
+        uint64_t size = aligned(rp_tensor_bytes(&model->kept[i].shape));
+        t->state_bytes += (uint64_t)n_states(t, i) * size;
+        if (averages && !model->kept[i].frozen) t->state_bytes += size;
+    }
+    RP_TRY(take(t, t->state_bytes, &t->state_block, err));
+    RP_TRY(t->device->table->zero(t->device, t->state_block, t->state_bytes, err));
+    for (int i = 0; i < model->n_kept; i++) {
+        uint64_t size = aligned(rp_tensor_bytes(&model->kept[i].shape));
+        for (int s = 0; s < n_states(t, i); s++, at += size) t->state[s][i] = t->state_block + at;
+    }
+    for (int i = 0; averages && i < model->n_kept; i++) {
+        if (model->kept[i].frozen) continue;
+        t->average[i] = t->state_block + at;
+        at += aligned(rp_tensor_bytes(&model->kept[i].shape));
+    }
+    return RP_STATUS_OK;
+}
+
 static enum rp_status allocate_kept(struct rp_trainer *t, struct rp_error *err)
 {
     const struct rp_model *model = t->model;
-    uint64_t bytes = 0, state_bytes = 0;
+    uint64_t bytes = 0, at = 0;
     for (int i = 0; i < model->n_kept; i++)
         bytes += aligned(rp_tensor_bytes(&model->kept[i].shape));
     RP_TRY(take(t, bytes, &t->kept_block, err));
     t->kept = RP_NEW_ARRAY(void *, model->n_kept);
-    t->n_states = t->eval_only ? 0 : rp_optim_states(t->spec, t->state_name);
-    for (int s = 0; s < 2; s++) t->state[s] = RP_NEW_ARRAY(void *, model->n_kept);
-    for (int i = 0; i < model->n_kept; i++)
-        if (trained(&model->kept[i]))
-            state_bytes += (uint64_t)t->n_states * aligned(rp_tensor_bytes(&model->kept[i].shape));
-    t->state_bytes = state_bytes;
-    RP_TRY(take(t, state_bytes, &t->state_block, err));
-    RP_TRY(t->device->table->zero(t->device, t->state_block, state_bytes, err));
-    uint64_t at = 0, state_at = 0;
     for (int i = 0; i < model->n_kept; i++) {
-        uint64_t size = aligned(rp_tensor_bytes(&model->kept[i].shape));
         t->kept[i] = t->kept_block + at;
-        at += size;
-        for (int s = 0; s < t->n_states && trained(&model->kept[i]); s++, state_at += size)
-            t->state[s][i] = t->state_block + state_at;
+        at += aligned(rp_tensor_bytes(&model->kept[i].shape));
     }
-    return RP_STATUS_OK;
+    return allocate_states(t, err);
 }
 
 static enum rp_status allocate_sums(struct rp_trainer *t, struct rp_error *err)
@@ -182,11 +205,13 @@ void rp_trainer_close(struct rp_trainer *t)
     for (size_t i = RP_COUNT(blocks); i-- > 0;) t->device->table->free(t->device, blocks[i]);
     rp_mem_free(t->update_call);
     rp_mem_free(t->norm_call);
+    rp_mem_free(t->tie_call);
     rp_mem_free(t->eval.call);
     rp_mem_free(t->train.call);
     rp_mem_free(t->frozen_digests);
     rp_mem_free(t->host_digests);
     rp_mem_free(t->sum_offset);
+    rp_mem_free(t->average);
     for (int s = 0; s < 2; s++) rp_mem_free(t->state[s]);
     rp_mem_free(t->kept);
     rp_mem_free(t);

@@ -37,14 +37,16 @@ static enum rp_status compare_line(const struct rp_digests *digests, uint64_t do
     char want[RP_HEX64], got[RP_HEX64];
     memcpy(&loss_bits, &result->loss, sizeof loss_bits);
     if (!line)
-        return rp_error_set(err, RP_STATUS_NO_CHECKPOINT, "the record has no step %llu",
+        return rp_error_set(err, RP_STATUS_NO_CHECKPOINT,
+                            "the record has no step %llu; `reprise show` says which it has",
                             (unsigned long long)done);
     if (line->params == result->params && line->loss_bits == loss_bits) return RP_STATUS_OK;
     rp_hex64(line->params, want);
     rp_hex64(result->params, got);
     return rp_error_set(
         err, RP_STATUS_DIFFERENT,
-        "step %llu differs: params digest %s on record, %s computed (loss bits %08x and %08x)",
+        "step %llu differs: params digest %s on record, %s computed (loss bits %08x and %08x); "
+        "`reprise verify` tells whether the record is whole, another machine whether this one is",
         (unsigned long long)done, want, got, line->loss_bits, loss_bits);
 }
 
@@ -65,9 +67,10 @@ static enum rp_status compute(struct rp_start *start, uint64_t first, uint64_t l
         rp_log_progress("step %llu of %llu", (unsigned long long)(step + 1),
                         (unsigned long long)last);
         if (status == RP_STATUS_OK && rp_signals_stop_asked())
-            status = rp_error_set(err, RP_STATUS_STOPPED,
-                                  "stopped at step %llu; nothing is written by a replay",
-                                  (unsigned long long)(step + 1));
+            status =
+                rp_error_set(err, RP_STATUS_STOPPED,
+                             "stopped at step %llu; nothing is written by a replay. Run it again",
+                             (unsigned long long)(step + 1));
     }
     rp_log_progress_clear();
     rp_digests_release(&digests);

@@ -66,7 +66,8 @@ static enum rp_status judge_difference(struct rp_start *start, const struct rp_l
                             "nothing recorded was overwritten. --allow-drift goes on uncompared",
                             first_text, (unsigned long long)origin.state.step);
     return rp_error_set(err, RP_STATUS_HARDWARE,
-                        "%s. Computed once more it gave a third result: suspect this machine",
+                        "%s. Computed once more it gave a third result: suspect this machine, take "
+                        "it out and run the same command on another",
                         first_text);
 }
 

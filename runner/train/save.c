@@ -15,7 +15,8 @@ struct rp_saver {
     const struct rp_manifest *manifest;
     struct rp_record *record;
     float *copy;    /* every tensor in the file's layout; NULL: the live state is read */
-    float *scratch; /* one tensor: in memory layout, or, without a copy, in the file's */
+    float *scratch; /* one tensor whose layouts differ: in memory layout, or, without a copy, in the
+                     * file's */
     struct rp_st_tensor *tensor;         /* model, then optimizer */
     const struct rp_model_tensor **kept; /* whose layout each has */
     const void **source;                 /* where each lies on the device */
@@ -50,20 +51,24 @@ static void list_tensors(struct rp_saver *s)
 {
     const struct rp_trainer *t = s->trainer;
     const struct rp_model *model = t->model;
-    int most = model->n_kept * (1 + t->n_states), n = 0;
+    int most = model->n_kept * 4, n = 0;
     s->tensor = RP_NEW_ARRAY(struct rp_st_tensor, most);
     s->kept = RP_NEW_ARRAY(const struct rp_model_tensor *, most);
     s->source = RP_NEW_ARRAY(const void *, most);
     for (int i = 0; i < model->n_kept; i++)
         list_tensor(s, n++, model->kept[i].name, &model->kept[i], t->kept[i]);
     s->n_model = n;
-    for (int i = 0; i < model->n_parameters; i++) {
-        for (int k = 0; k < t->n_states; k++) {
-            if (!t->state[k][i]) continue;
-            char name[112];
-            snprintf(name, sizeof name, "%s.%s", model->kept[i].name, t->state_name[k]);
+    for (int i = 0; i < model->n_kept; i++) {
+        char name[112];
+        const char *names[2];
+        rp_optim_states(t->spec, rp_plan_optim_kind(&model->kept[i]), names);
+        for (int k = 0; k < 2 && t->state[k][i]; k++) {
+            snprintf(name, sizeof name, "%s.%s", model->kept[i].name, names[k]);
             list_tensor(s, n++, name, &model->kept[i], t->state[k][i]);
         }
+        if (!t->average[i]) continue;
+        snprintf(name, sizeof name, "%s.ema", model->kept[i].name);
+        list_tensor(s, n++, name, &model->kept[i], t->average[i]);
     }
     s->n_optimizer = n - s->n_model;
 }
@@ -76,13 +81,14 @@ static enum rp_status place_copies(struct rp_saver *s, bool live, struct rp_erro
     for (int i = 0; i < n; i++) {
         int64_t elements = rp_tensor_elements(&s->tensor[i].shape);
         total += elements;
-        if (elements > most) most = elements;
+        if (s->kept[i]->layout != RP_LAYOUT_PLAIN && elements > most) most = elements;
     }
     s->copy = live ? NULL : rp_mem_try((size_t)total * sizeof(float));
     s->scratch = rp_mem_try((size_t)most * sizeof(float));
     if ((!live && !s->copy) || !s->scratch)
         return rp_error_set(err, RP_STATUS_MEMORY,
-                            "no memory for the copy that a checkpoint is written from");
+                            "no memory for the copy that a checkpoint is written from: lower "
+                            "train.micro_batch, or take a machine with more");
     if (live) return RP_STATUS_OK;
     float *at = s->copy;
     for (int i = 0; i < n; i++) {

@@ -94,9 +94,17 @@ static enum rp_status open_data(struct rp_start *start, struct rp_error *err)
     return status;
 }
 
-/* A lock holds the hashes of the data too. */
+/* A lock holds the hashes of the data too. So does a run that is repeated: there the first step
+ * that differs decides, and this says why. */
 static enum rp_status check_data(const struct rp_start *start, struct rp_error *err)
 {
+    if (start->options->recorded) {
+        if (rp_facts_check_data(start->options->recorded_data, start->data,
+                                "what follows is on other data", err) != RP_STATUS_OK)
+            rp_log_warning("%s", err->text);
+        rp_error_clear(err);
+        return RP_STATUS_OK;
+    }
     const struct rp_data_file *found = NULL;
     int n = rp_data_files(start->data, &found);
     struct rp_env_file *files = RP_NEW_ARRAY(struct rp_env_file, n + 1);
@@ -140,9 +148,10 @@ enum rp_status rp_start_prepare(struct rp_start *start, struct rp_error *err)
     RP_TRY(rp_env_open_device(start->spec, &device, &start->device, err));
     rp_env_begin(); /* hashes the program and its modules while the data is read */
     RP_TRY(open_data(start, err));
-    if (!start->options->recorded) RP_TRY(check_data(start, err));
+    RP_TRY(check_data(start, err));
     RP_TRY(rp_plan_make_for(start->spec, rp_data_shape(start->data), threads, start->world.n_ranks,
                             start->device->table, &start->plan, err));
+    RP_TRY(rp_train_check_weights(start->spec, start->plan->model, err));
     RP_TRY(rp_plan_check_memory(start->plan, err));
     RP_TRY(check_device_memory(start, err));
     RP_TRY(rp_weights_hash(start->spec, &has_init, &init, err));

@@ -55,6 +55,14 @@ RP_NODISCARD enum rp_status rp_ranks_ready(struct rp_start *start, bool *go, uin
                                            struct rp_error *err);
 void rp_ranks_close(struct rp_start *start, enum rp_status status, const char *text);
 
+/* ---- apply.c
+ * --------------------------------------------------------------------------------------- */
+
+/* The step of a checkpoint named best, last (NULL) or by its number; UINT64_MAX: the newest that
+ * verifies. NO_CHECKPOINT, listing those there are, when the run keeps no such one. */
+RP_NODISCARD enum rp_status rp_train_pick_step(const char *run, const char *at, uint64_t *step,
+                                               struct rp_error *err);
+
 /* ---- facts.c: what the manifest says
  * --------------------------------------------------------------- */
 
@@ -71,6 +79,10 @@ void rp_facts_lost(struct rp_start *start, enum rp_status status, const struct r
 /* Hashes of data files as the manifest has them; caller frees `*known` (its paths belong to the
  * manifest). */
 int rp_facts_known_data(const struct rp_manifest *manifest, struct rp_data_known **known);
+/* DATA when a file of `data` is another than the one of its key in `recorded`, a manifest's "data";
+ * `advice` ends the message. */
+RP_NODISCARD enum rp_status rp_facts_check_data(const json_t *recorded, const struct rp_data *data,
+                                                const char *advice, struct rp_error *err);
 /* The shape of the data that the run was trained on; false when the manifest does not have it. */
 bool rp_facts_shape(const struct rp_manifest *manifest, struct rp_data_shape *shape);
 /* A text of the manifest by "digests.numeric"; NULL when there is none. */

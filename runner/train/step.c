@@ -77,7 +77,9 @@ static enum rp_status run_passes(struct rp_trainer *t, uint64_t step, struct rp_
     const struct rp_plan *plan = t->plan;
     int level = 0, node = 0;
     pass->seed = t->spec->seed;
-    pass->grad_scale = (float)(1.0 / ((double)plan->batch * t->model->samples_per_loss_value));
+    t->loss_values = rp_data_loss_values(t->data, step * (uint64_t)plan->batch, plan->batch);
+    if (t->loss_values < 1) t->loss_values = 1; /* no target at all: loss and gradients are +0 */
+    pass->grad_scale = (float)(1.0 / (double)t->loss_values);
     for (int i = 0; i < plan->n_passes; i++) {
         uint64_t slot = 0;
         rp_plan_pass(plan, i, &pass->rows, &slot);
@@ -104,10 +106,13 @@ static enum rp_status update(struct rp_trainer *t, uint64_t step, const struct r
     rp_saver_wait_read(t->saver);
     rp_profile_phase(t->profile, RP_PHASE_UPDATE);
     rp_optim_advance(t->spec, &after);
-    for (int decays = 0; decays < 2; decays++)
-        rp_optim_update(t->spec, &t->plan->schedule, step, &after, decays, &t->update[decays]);
+    for (int i = 0; i < 4; i++) {
+        struct rp_optim_kind kind = {.by_muon = i / 2 == 1, .decays = i % 2 == 1};
+        rp_optim_update(t->spec, &t->plan->schedule, step, &after, kind, &t->update[i]);
+    }
     RP_TRY(t->device->table->zero(t->device, t->digests,
                                   (size_t)t->model->n_kept * sizeof(uint64_t), err));
+    for (int i = 0; i < t->n_tie_calls; i++) RP_TRY(rp_trainer_run(t, &t->tie_call[i], pass, err));
     for (int i = 0; i < t->n_norm_calls; i++)
         RP_TRY(rp_trainer_run(t, &t->norm_call[i], pass, err));
     RP_TRY(rp_trainer_run(t, &t->clip_call, pass, err));
@@ -127,7 +132,7 @@ static enum rp_status read_result(struct rp_trainer *t, struct rp_step_result *r
         {&control, t->control, sizeof control},
         {t->host_digests, t->digests, (size_t)t->model->n_kept * sizeof(uint64_t)}};
     RP_TRY(device->copy_out_many(t->device, copies, (int)RP_COUNT(copies), err));
-    result->loss = sum / (float)((double)t->plan->batch * t->model->samples_per_loss_value);
+    result->loss = sum / (float)t->loss_values;
     result->norm = control.norm;
     result->applied = control.apply != 0;
     result->params = 0;

@@ -3,6 +3,7 @@
 #ifndef RP_TRAIN_H
 #define RP_TRAIN_H
 
+#include "base/sys.h"
 #include "data/data.h"
 #include "record/record.h"
 #include "spec/spec.h"
@@ -18,6 +19,7 @@ struct rp_train_options {
     bool profile;      /* print time per phase and op, write RUN/trace.json */
     struct json_t
         *recorded; /* rerun: the environment that the run recorded, in place of the spec's lock */
+    struct json_t *recorded_data;     /* ... and the files that it read */
     const char *recorded_in;          /* its name in messages */
     const struct rp_digests *against; /* stop with DIFFERENT at the first step that differs, of
                                        * those recorded before too; NULL: no */
@@ -72,10 +74,18 @@ struct rp_try_result {
     double total_seconds;
     uint64_t peak_bytes, plan_bytes; /* of memory: met, and as plan says */
     uint64_t disk_bytes, free_bytes; /* a finished run takes at most; free there */
+    struct rp_sys_quota quota;       /* ... and ours there */
 };
 RP_NODISCARD enum rp_status rp_train_try(const struct rp_spec *spec,
                                          const struct rp_train_options *options,
                                          struct rp_try_result *result, struct rp_error *err);
+
+/* Does what model.init_from.path names fit the model, as far as headers say? Only folders are
+ * looked at; one that is not there is passed over. */
+struct rp_model;
+RP_NODISCARD enum rp_status rp_train_check_weights(const struct rp_spec *spec,
+                                                   const struct rp_model *model,
+                                                   struct rp_error *err);
 
 /* runs/<name>-<first 8 digits of the spec's numeric digest>; caller frees. */
 char *rp_train_folder(const struct rp_spec *spec);
@@ -86,6 +96,7 @@ char *rp_train_folder(const struct rp_spec *spec);
 struct rp_apply_options {
     const char *run;
     const char *at;           /* best | last | STEP; NULL: last */
+    const char *weights;      /* ema | trained; NULL: ema where the run keeps averages */
     enum rp_split split;      /* of the run's own data */
     const char *data_folder;  /* where its relative paths start; NULL: where the run found it */
     const char *const *files; /* other data in place of the split, NULL-terminated; or NULL */
@@ -93,10 +104,12 @@ struct rp_apply_options {
 };
 /* What was opened; valid until rp_apply_close. */
 struct rp_apply {
-    uint64_t step; /* of the checkpoint */
+    uint64_t step;       /* of the checkpoint */
+    const char *weights; /* "ema", "trained"; NULL: the run keeps one set only */
     struct rp_data_shape shape;
     int64_t n_samples;
-    int64_t width;      /* numbers that the model gives for a sample: a logit per class */
+    int64_t width;      /* numbers that the model gives for a sample: a logit per class; 0: of a
+                           language model nobody holds them */
     char **class_names; /* (shape.n_classes), or NULL */
     const char *what;   /* "data.test", or "other data" */
     const struct rp_data_file *files;
@@ -116,16 +129,73 @@ typedef enum rp_status (*rp_apply_visit)(void *context, const struct rp_apply_pa
 struct rp_apply_means {
     double loss;
     double accuracy, top5; /* classification; top5 below zero when there are at most 5 classes */
+    int64_t targets;       /* of text: tokens that were to be told */
+    double perplexity, bits_per_byte; /* of text; bits_per_byte below zero when nobody knows it */
 };
 /* The run's own files are checked by hash (DATA when one is another). NO_CHECKPOINT when there is
  * none at `at`. */
 RP_NODISCARD enum rp_status rp_apply_open(const struct rp_apply_options *options,
                                           struct rp_apply **apply, struct rp_error *err);
-/* Every sample once, in file order; the means are made as a run makes them, bit for bit. */
+/* Every sample once, in file order, `visit` (NULL: none) after each pass; the means are made as a
+ * run makes them, bit for bit. */
 RP_NODISCARD enum rp_status rp_apply_run(struct rp_apply *apply, rp_apply_visit visit,
                                          void *context, struct rp_apply_means *means,
                                          struct rp_error *err);
 void rp_apply_close(struct rp_apply *apply); /* NULL is fine */
+
+/* ---- a checkpoint for other programs
+ * ----------------------------------------------------------------------- */
+
+enum rp_export_form { RP_EXPORT_SAFETENSORS, RP_EXPORT_HUGGINGFACE };
+struct rp_export_options {
+    const char *run;
+    const char *at;        /* best | last | STEP; NULL: last */
+    const char *out;       /* a file, or a folder that is missing or empty */
+    const char *tokenizer; /* to put beside the weights; NULL: the spec's, if it names one */
+    enum rp_export_form form;
+};
+struct rp_export_result {
+    uint64_t step;
+    int n_tensors;
+    bool has_tokenizer;
+};
+/* All or nothing. USAGE when no folder of transformers can hold such a model. */
+RP_NODISCARD enum rp_status rp_train_export(const struct rp_export_options *options,
+                                            struct rp_export_result *result, struct rp_error *err);
+
+/* ---- a language model that speaks
+ * -------------------------------------------------------------------------- */
+
+enum rp_sample_stop { RP_SAMPLE_LENGTH, RP_SAMPLE_END_OF_TEXT, RP_SAMPLE_NOBODY_LISTENS };
+struct rp_sample_options {
+    const char *run;
+    const char *at;        /* best | last | STEP; NULL: last */
+    const char *tokenizer; /* NULL: the spec's, if it names one */
+    const char *prompt;    /* text; of a run without text or tokenizer numbers of tokens */
+    size_t prompt_bytes;
+    int64_t n_tokens; /* at most so many new ones */
+    float temperature;
+    int64_t top_k;
+    double top_p;
+    uint64_t seed;
+    /* Text as it comes, whole characters only; the prompt is not repeated. False: nobody listens
+     * any more, stop. */
+    bool (*say)(void *context, const char *bytes, size_t n);
+    void *context;
+};
+struct rp_sample_result {
+    uint64_t step; /* of the checkpoint */
+    int64_t n_prompt, n_new;
+    int32_t *tokens; /* (n_new), owned */
+    enum rp_sample_stop why;
+    int64_t n_slides; /* how often the context was full: its last half began a new one */
+    double prompt_seconds, seconds; /* of the prompt; of the new tokens */
+};
+/* The text is a function of the checkpoint, the prompt and the numbers above: the same on every
+ * device and for any number of threads. */
+RP_NODISCARD enum rp_status rp_train_sample(const struct rp_sample_options *options,
+                                            struct rp_sample_result *result, struct rp_error *err);
+void rp_sample_result_release(struct rp_sample_result *result);
 
 /* Catches the signals of DESIGN section 5; once per process, before anything long. */
 void rp_train_catch_signals(void);

@@ -22,14 +22,14 @@ struct rp_bound {
 struct rp_ahead {
     bool taken;
     uint64_t position;
-    const float *x;
-    const void *y;
+    const void *x, *y;
 };
 
 /* Everything on the device, and what reads it. The blocks are allocated once, before the first
  * step. */
 struct rp_trainer {
     bool eval_only; /* no gradients, no optimizer, no loader: what is only for training is NULL */
+    bool trained_weights; /* eval_only: not the averages of train.ema */
     const struct rp_spec *spec;
     const struct rp_plan *plan;
     const struct rp_model *model; /* plan's */
@@ -38,14 +38,14 @@ struct rp_trainer {
     const struct rp_data *data;
     struct rp_loader *loader;
     struct rp_ahead ahead;
+    int64_t loss_values; /* of the step under way: the mean loss is over so many */
 
     unsigned char *kept_block;  /* parameters, then statistics */
     void **kept;                /* (n_kept) into it */
     unsigned char *state_block; /* optimizer states */
     uint64_t state_bytes;
     void **state[2]; /* (n_parameters) into it; NULL entries for frozen ones */
-    int n_states;
-    const char *state_name[2];
+    void **average;  /* (n_kept) into state_block: train.ema's; NULL entries where there is none */
     unsigned char *sums;  /* n_levels of sum_bytes, then the open chains when passes are partial */
     uint64_t *sum_offset; /* (train graph tensors) within a level */
     unsigned char *arena; /* activations of train and eval, never alive together */
@@ -55,12 +55,14 @@ struct rp_trainer {
     uint64_t *digests; /* (n_kept) digest of each kept tensor after the update */
 
     struct rp_bound train, eval;
+    struct rp_op_call *tie_call; /* add, per parameter with two uses: the second's gradient */
+    int n_tie_calls;
     struct rp_op_call *norm_call; /* grad_norm per trained parameter */
     int n_norm_calls;
     struct rp_op_call clip_call;
     struct rp_op_call *update_call; /* per trained parameter, then per statistic */
     int n_update_calls;
-    struct rp_update update[2]; /* without, with weight decay */
+    struct rp_update update[4]; /* without, with weight decay; the same by muon */
     struct rp_optim_state optim;
 
     uint64_t *host_digests;     /* (n_kept) */
@@ -109,18 +111,22 @@ RP_NODISCARD enum rp_status rp_step(struct rp_trainer *trainer, uint64_t step,
 
 struct rp_evaluation {
     int64_t samples;
+    int64_t values;        /* losses summed: one a sample, of tokens one a target */
     double loss;           /* mean */
     double accuracy, top5; /* classification; top5 below zero when there are at most 5 classes */
-    bool classification, abandoned; /* abandoned: a stop request came first */
+    bool text;             /* the next two are given */
+    double perplexity, bits_per_byte; /* bits_per_byte below zero when nobody knows the bytes */
+    bool classification, abandoned;   /* abandoned: a stop request came first */
     int64_t first_right, five_right;
 };
 /* Host memory of one pass. */
 struct rp_eval_buffers {
-    float *x;
-    void *y;
-    float *loss;   /* (eval_samples) */
-    int32_t *rank; /* (eval_samples), classification */
-    float *output; /* (eval_samples, width) logits or values; NULL: not wanted */
+    void *x, *y;
+    int64_t row;    /* losses of a sample: 1, or the context of tokens */
+    bool is_tokens; /* a loss counts where y is not -1 */
+    float *loss;    /* (eval_samples, row) */
+    int32_t *rank;  /* (eval_samples, row), classification */
+    float *output;  /* (eval_samples, width) logits or values; NULL: not wanted */
 };
 RP_NODISCARD enum rp_status rp_eval_buffers_init(const struct rp_trainer *trainer, bool with_output,
                                                  struct rp_eval_buffers *buffers,
@@ -134,7 +140,12 @@ RP_NODISCARD enum rp_status rp_evaluate_pass(struct rp_trainer *trainer, enum rp
 void rp_evaluation_begin(const struct rp_trainer *trainer, struct rp_evaluation *evaluation);
 void rp_evaluation_add(struct rp_evaluation *evaluation, const struct rp_eval_buffers *buffers,
                        int64_t n);
-void rp_evaluation_end(const struct rp_trainer *trainer, struct rp_evaluation *evaluation);
+void rp_evaluation_end(const struct rp_trainer *trainer, enum rp_split split,
+                       struct rp_evaluation *evaluation);
+/* What is recorded of an evaluation, in the order of the record; how many. */
+enum { RP_EVALUATION_METRICS = 5 };
+int rp_evaluation_metrics(const struct rp_evaluation *evaluation,
+                          struct rp_metric metrics[RP_EVALUATION_METRICS]);
 RP_NODISCARD enum rp_status rp_evaluate(struct rp_trainer *trainer, enum rp_split split,
                                         struct rp_evaluation *evaluation, struct rp_error *err);
 /* "valid/loss", "valid/accuracy": false when there is no such metric. */
@@ -155,11 +166,16 @@ struct rp_weights_origin {
 RP_NODISCARD enum rp_status rp_weights_begin(struct rp_trainer *trainer, const char *run,
                                              uint64_t step, struct rp_weights_origin *origin,
                                              struct rp_error *err);
-/* The model alone, nothing of the optimizer: for evaluation. NO_CHECKPOINT when there is none at
- * `step`; `*found_step` is the one loaded. */
+/* The model alone, nothing of the optimizer: for evaluation. With train.ema these are the averages,
+ * unless trained_weights is set. NO_CHECKPOINT when there is none at `step`; `*found_step` is the
+ * one loaded. */
 RP_NODISCARD enum rp_status rp_weights_restore_model(struct rp_trainer *trainer, const char *run,
                                                      uint64_t step, uint64_t *found_step,
                                                      struct rp_error *err);
+/* The averages of train.ema begin as the weights do. */
+RP_NODISCARD enum rp_status rp_weights_begin_averages(struct rp_trainer *trainer,
+                                                      struct rp_error *err);
+/* Weights that model.init_from names, then the averages, and with `load: all` the optimizer. */
 RP_NODISCARD enum rp_status rp_weights_init_from(struct rp_trainer *trainer, struct rp_error *err);
 /* Stored tensor `name`, which belongs to kept tensor i, to the device; `bad` when missing or of
  * another shape. */
@@ -167,7 +183,10 @@ RP_NODISCARD enum rp_status rp_weights_load(struct rp_trainer *trainer,
                                             const struct rp_st_file *file, const char *name, int i,
                                             void *to, enum rp_status bad, struct rp_error *err);
 
-/* Hash of the file that model.init_from names, found and read; `found` false when there is none. */
+/* model.init_from.skip names this tensor. */
+bool rp_weights_skipped(const struct rp_spec *spec, const char *name);
+/* Hash of what model.init_from names, found and read: the file, or the weight files of a folder one
+ * after another in the order of their names. `found` false when there is none. */
 RP_NODISCARD enum rp_status rp_weights_hash(const struct rp_spec *spec, bool *found,
                                             struct rp_sha256 *hash, struct rp_error *err);
 

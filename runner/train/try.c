@@ -282,7 +282,8 @@ static enum rp_status second_process(struct parent *p, const struct report *firs
     result->n_checked = report->n_checked;
     if (status == RP_STATUS_OK && !rp_sha256_equal(&report->chain, &first->chain))
         status = rp_error_set(err, RP_STATUS_DIFFERENT,
-                              "resumed after a kill, step %llu has other bits than before it",
+                              "resumed after a kill, step %llu has other bits than before it: "
+                              "suspect this machine and try on another",
                               (unsigned long long)trial.last_step);
     rp_mem_free(report);
     return status;
@@ -337,6 +338,7 @@ static enum rp_status try_it(struct parent *p, struct rp_try_result *result, str
                 (unsigned long long)result->n_tried);
     status = second_process(p, first, result, err);
     result->free_bytes = rp_sys_free_space(p->folder);
+    result->quota = rp_sys_quota(p->folder);
 out:
     rp_mem_free(first);
     return status;

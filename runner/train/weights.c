@@ -22,13 +22,20 @@ static int64_t largest(const struct rp_model *model)
     return most;
 }
 
+/* In parts: a whole tensor beside everything else would be the peak of a run's memory. */
 static enum rp_status draw(struct rp_trainer *t, struct rp_error *err)
 {
+    enum { PART = 1 << 20 };
     enum rp_status status = RP_STATUS_OK;
-    float *values = RP_NEW_ARRAY(float, largest(t->model));
-    for (int i = 0; status == RP_STATUS_OK && i < t->model->n_kept; i++) {
-        rp_model_init_tensor(t->model, t->spec->seed, i, values);
-        status = put(t, t->kept[i], values, &t->model->kept[i].shape, err);
+    float *values = RP_NEW_ARRAY(float, PART);
+    for (int i = 0; i < t->model->n_kept; i++) {
+        int64_t elements = rp_tensor_elements(&t->model->kept[i].shape);
+        for (int64_t at = 0; at < elements && status == RP_STATUS_OK; at += PART) {
+            int64_t n = elements - at < PART ? elements - at : PART;
+            rp_model_init_part(t->model, t->spec->seed, i, at, n, values);
+            status = t->device->table->copy_in(t->device, (float *)t->kept[i] + at, values,
+                                               (size_t)n * sizeof *values, err);
+        }
     }
     rp_mem_free(values);
     return status;
@@ -62,13 +69,17 @@ static enum rp_status load_states(struct rp_trainer *t, const struct rp_st_file 
                                   struct rp_error *err)
 {
     const struct rp_model_tensor *kept = &t->model->kept[i];
-    for (int s = 0; s < t->n_states; s++) {
-        if (!t->state[s][i]) continue;
+    const char *names[2];
+    rp_optim_states(t->spec, rp_plan_optim_kind(kept), names);
+    for (int s = 0; s < 2 && t->state[s][i]; s++) {
         char name[112];
-        snprintf(name, sizeof name, "%s.%s", kept->name, t->state_name[s]);
+        snprintf(name, sizeof name, "%s.%s", kept->name, names[s]);
         RP_TRY(rp_weights_load(t, file, name, i, t->state[s][i], RP_STATUS_NO_CHECKPOINT, err));
     }
-    return RP_STATUS_OK;
+    if (!t->average[i]) return RP_STATUS_OK;
+    char name[112];
+    snprintf(name, sizeof name, "%s.ema", kept->name);
+    return rp_weights_load(t, file, name, i, t->average[i], RP_STATUS_NO_CHECKPOINT, err);
 }
 
 static enum rp_status restore(struct rp_trainer *t, const struct rp_checkpoint *checkpoint,
@@ -94,11 +105,32 @@ enum rp_status rp_weights_restore_model(struct rp_trainer *t, const char *run, u
     if (status == RP_STATUS_OK && !found)
         status = rp_error_set(err, RP_STATUS_NO_CHECKPOINT,
                               "%s holds no checkpoint yet; `reprise show %s` says why", run, run);
-    for (int i = 0; status == RP_STATUS_OK && i < t->model->n_kept; i++)
-        status = rp_weights_load(t, &checkpoint.model, t->model->kept[i].name, i, t->kept[i],
-                                 RP_STATUS_NO_CHECKPOINT, err);
+    for (int i = 0; status == RP_STATUS_OK && i < t->model->n_kept; i++) {
+        const struct rp_model_tensor *kept = &t->model->kept[i];
+        bool average = t->spec->train.ema_decay > 0 && !kept->frozen && !t->trained_weights;
+        char name[112];
+        snprintf(name, sizeof name, "%s%s", kept->name, average ? ".ema" : "");
+        status = rp_weights_load(t, average ? &checkpoint.optimizer : &checkpoint.model, name, i,
+                                 t->kept[i], RP_STATUS_NO_CHECKPOINT, err);
+    }
     *found_step = checkpoint.state.step;
     rp_checkpoint_release(&checkpoint);
+    return status;
+}
+
+enum rp_status rp_weights_begin_averages(struct rp_trainer *t, struct rp_error *err)
+{
+    enum rp_status status = RP_STATUS_OK;
+    const struct rp_device_table *device = t->device->table;
+    if (t->spec->train.ema_decay == 0) return RP_STATUS_OK;
+    float *values = RP_NEW_ARRAY(float, largest(t->model));
+    for (int i = 0; status == RP_STATUS_OK && i < t->model->n_kept; i++) {
+        const struct rp_tensor *shape = &t->model->kept[i].shape;
+        if (!t->average[i]) continue;
+        status = device->copy_out(t->device, values, t->kept[i], rp_tensor_bytes(shape), err);
+        if (status == RP_STATUS_OK) status = put(t, t->average[i], values, shape, err);
+    }
+    rp_mem_free(values);
     return status;
 }
 
@@ -107,7 +139,8 @@ static enum rp_status begin_anew(struct rp_trainer *t, struct rp_error *err)
     t->optim = (struct rp_optim_state){.t = 0, .beta1_power = 1.0, .beta2_power = 1.0};
     RP_TRY(t->device->table->zero(t->device, t->state_block, t->state_bytes, err));
     RP_TRY(draw(t, err));
-    return rp_weights_init_from(t, err);
+    return t->spec->model.init_from.given ? rp_weights_init_from(t, err)
+                                          : rp_weights_begin_averages(t, err);
 }
 
 /* No update writes a frozen tensor, so nothing digests it later. */

@@ -141,6 +141,8 @@ CASES = {
     "lenet-sgd": (lenet, 16, 8, 0.1, dict(kind="sgd", lr=0.05, momentum=0.9, nesterov=True, weight_decay=0.01), 0.0, dict(nesterov=False)),
     "resnet-1": (resnet, 24, 1, 0.0, dict(kind="sgd", lr=0.02, momentum=0.9, weight_decay=0.01), 0.0, dict(shards=3)),
     "resnet-4": (resnet, 24, 4, 0.0, dict(kind="sgd", lr=0.02, momentum=0.9, weight_decay=0.01), 1.0, dict(shards=1)),
+    "mlp-muon": (mlp, 16, 8, 0.0, dict(kind="muon", lr=0.01, adamw_lr=2e-3, weight_decay=0.1), 0.0, dict(nesterov=False)),
+    "lenet-muon": (lenet, 16, 4, 0.0, dict(kind="muon", lr=2e-3, adamw_lr=2e-3, weight_decay=0.1, scale="rms"), 1.0, dict(scale="spectral")),
 }
 WARMUP, FINAL = 5, 0.1
 
@@ -164,7 +166,47 @@ class Lion(torch.optim.Optimizer):
                 m.mul_(0.99).add_(p.grad, alpha=0.01)
 
 
-def optimizer(params, kind, lr, **more):
+class Muon(torch.optim.Optimizer):
+    """Jordan et al. 2024 for every matrix but the last, which with the vectors is left to AdamW; scale `rms` is that of arXiv 2502.16982."""
+    def __init__(self, params, lr, adamw_lr, weight_decay, momentum=0.95, nesterov=True, scale="spectral", noise=None, size=0.0):
+        params = list(params)
+        matrices = [p for p in params if p.ndim >= 2][:-1]
+        rest = [p for p in params if not any(p is m for m in matrices)]
+        super().__init__(matrices, dict(lr=lr, base=lr, weight_decay=weight_decay, momentum=momentum, nesterov=nesterov))
+        self.rest = torch.optim.AdamW(rest, lr=adamw_lr, betas=(0.9, 0.95), eps=1e-10, weight_decay=weight_decay)
+        self.rest.param_groups[0]["base"] = adamw_lr
+        self.param_groups += self.rest.param_groups
+        self.scale, self.noise, self.size = scale, noise, size
+
+    def rounded(self, x):
+        return x if self.noise is None else x * (1 + self.size * (2 * torch.rand(x.shape, generator=self.noise, dtype=x.dtype) - 1))
+
+    def orthogonal(self, u):
+        x = self.rounded(u / (u.norm() + 1e-7))
+        if x.shape[0] > x.shape[1]:
+            x = x.T
+        for _ in range(5):
+            a = self.rounded(x @ x.T)
+            b = self.rounded(-4.7750 * a + 2.0315 * self.rounded(a @ a))
+            x = self.rounded(3.4445 * x + self.rounded(b @ x))
+        return x if x.shape == u.shape else x.T
+
+    def step(self):
+        group = self.param_groups[0]
+        for p in group["params"]:
+            buf = self.state[p].setdefault("momentum", torch.zeros_like(p))
+            buf.lerp_(p.grad, 1 - group["momentum"])
+            u = p.grad.lerp(buf, group["momentum"]) if group["nesterov"] else buf
+            rows, columns = p.shape[0], p[0].numel()
+            scale = max(1, rows / columns) ** 0.5 if self.scale == "spectral" else 0.2 * max(rows, columns) ** 0.5
+            p.data.mul_(1 - group["lr"] * group["weight_decay"])
+            p.data.add_(self.orthogonal(u.reshape(rows, columns)).reshape(p.shape), alpha=-group["lr"] * scale)
+        self.rest.step()
+
+
+def optimizer(params, kind, lr, noise, size, **more):
+    if kind == "muon":
+        return Muon(params, lr, noise=noise, size=size, **more)
     return {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "lion": Lion, "sgd": torch.optim.SGD}[kind](params, lr=lr, **more)
 
 
@@ -199,12 +241,12 @@ def train(case, initial, x, y, noise=None, wrong=None):
         for module in net.modules():
             if not list(module.children()):
                 module.register_forward_hook(lambda m, i, o: Rounding.apply(o, unit * math.sqrt(longest), noise))
-    opt = optimizer(net.parameters(), **settings)
+    opt = optimizer(net.parameters(), noise=noise, size=unit * math.sqrt(SIDE * SIDE * batch), **settings)
     losses, first = [], None
     for step in range(STEPS):
         rows = batch_of(SEED, step, batch)
         for group in opt.param_groups:
-            group["lr"] = lr_at(step, settings["lr"])
+            group["lr"] = lr_at(step, group.get("base", settings["lr"]))
         opt.zero_grad()
         loss = F.cross_entropy(net(x[rows]), y[rows], label_smoothing=smoothing)
         loss.backward()

@@ -1,13 +1,15 @@
 /* bench_gemm.c - the products of linear and its gradients beside OpenBLAS, in pairs in one run.
  *
  *     rp_bench_gemm          the table: 1 and 2 threads, medians of the pairs
- *     rp_bench_gemm peak     a line per number of threads: threads, GFLOP/s of a fma loop
+ *     rp_bench_gemm peak     a line per number of threads: threads, GFLOP/s of a fma loop, GB/s of
+ *                            reading an array that no cache holds
  *
  * OpenBLAS is opened by name when it is there; nothing is linked with it. Its workers look for work
  * for some 20 ms after a call and would take the processor from whoever comes next, so each pair
  * waits before our turn. Threads fall asleep meanwhile: each turn begins with calls that are not
  * counted, so that products are measured and not how a thread is woken. */
 #include <dlfcn.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -214,6 +216,50 @@ static struct rp_device *open_device(int threads)
     exit(status);
 }
 
+/* ---- reading: the floor of what goes through all weights for each token
+ * --------------------------------------- */
+
+enum { READ_BYTES = 1 << 28, READ_TIMES = 5 };
+
+struct reading {
+    const uint64_t *words;
+    size_t n;
+    uint64_t sum;
+};
+
+static void *read_words(void *arg)
+{
+    struct reading *reading = arg;
+    uint64_t sum[8] = {0};
+    for (size_t i = 0; i + 8 <= reading->n; i += 8)
+        for (int j = 0; j < 8; j++) sum[j] += reading->words[i + (size_t)j];
+    for (int j = 0; j < 8; j++) reading->sum += sum[j];
+    return NULL;
+}
+
+/* Bytes a second, the best of a few times. */
+static double read_rate(int threads)
+{
+    pthread_t thread[MAX_THREADS];
+    struct reading part[MAX_THREADS];
+    uint64_t *words = (uint64_t *)make_values(READ_BYTES / sizeof(float));
+    double best = 1e9;
+    for (int t = 0; t < READ_TIMES; t++) {
+        double began = rp_sys_clock();
+        for (int i = 0; i < threads; i++) {
+            size_t n = READ_BYTES / sizeof *words / (size_t)threads;
+            part[i] = (struct reading){.words = words + (size_t)i * n, .n = n};
+            if (pthread_create(&thread[i], NULL, read_words, &part[i]) != 0)
+                exit(RP_STATUS_INTERNAL);
+        }
+        for (int i = 0; i < threads; i++) pthread_join(thread[i], NULL);
+        double seconds = rp_sys_clock() - began;
+        if (seconds < best) best = seconds;
+    }
+    rp_mem_free(words);
+    return READ_BYTES / best;
+}
+
 static double peak_of(struct rp_device *device)
 {
     double flops, bytes;
@@ -246,7 +292,7 @@ int main(int argc, char **argv)
     if (argc > 1 && strcmp(argv[1], "peak") == 0) {
         for (int threads = 1; threads <= most; threads++) {
             struct rp_device *device = open_device(threads);
-            printf("%d %.1f\n", threads, peak_of(device));
+            printf("%d %.1f %.1f\n", threads, peak_of(device), read_rate(threads) / 1e9);
             rp_device_cpu.close(device);
         }
         return 0;

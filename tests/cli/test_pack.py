@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import made_data
-from reprise import PROGRAM, call, call_json, kill_when, run, start, write
+from reprise import PROGRAM, SOURCE, call, call_json, kill_when, run, start, write
 
 MODULE = pathlib.Path(PROGRAM).parent / "reprise_images.so"
 JPEG = os.environ.get("JPEG_RAW", "")
@@ -252,3 +252,26 @@ def test_classes_agree_by_name(tmp_path):
     spec = write(tmp_path, text.replace("more.packed", "other.packed"))
     _, err = call("run", spec, "--out", tmp_path / "b", expect=4)
     assert "`fox` does not occur in data.train" in err
+
+
+def test_a_model_is_applied_to_a_folder_of_images(tmp_path):
+    """Images are told how to be packed, with the size of the model; without subfolders they are all of one class."""
+    spec = SOURCE / "specs" / "images-mix.yaml"
+    run(spec, tmp_path / "run", "--set", "train.for=3 steps", "--set", "train.schedule.warmup=0 steps")
+    (tmp_path / "new").mkdir()
+    pixels = np.random.default_rng(1).integers(0, 256, (4, 20, 24, 3))
+    for i in range(4):
+        put(tmp_path / "new", f"{i}.png", made_data.png(pixels[i]))
+    put(tmp_path / "new", "notes.txt", b"no image")
+    for data in (tmp_path / "new", tmp_path / "new" / "0.png"):
+        for command in ("predict", "eval"):
+            _, err = call(command, tmp_path / "run", "--data", data, expect=2)
+            assert "reprise pack" in err and "--size 16x16 --out new.packed" in err
+    out, err = call("pack", tmp_path / "new", "--size", "16x16", "--out", tmp_path / "new.packed")
+    assert "1 other file passed over" in err and "reprise predict RUN --data" in out
+    got = made_data.read_packed(tmp_path / "new.packed")
+    assert got["names"] == ["unsorted"]
+    out, _ = call("predict", tmp_path / "run", "--data", tmp_path / "new.packed")
+    assert len(out.splitlines()) == 5
+    _, err = call("eval", tmp_path / "run", "--data", tmp_path / "new.packed", expect=4)
+    assert "`unsorted` does not occur" in err

@@ -424,3 +424,31 @@ def test_moved_and_read_only(runs, tmp_path):
     finally:
         for path in [moved, *moved.rglob("*")]:
             path.chmod(path.stat().st_mode | stat.S_IWUSR)
+
+
+def test_absolute_paths_are_found_by_name(tmp_path):
+    """In --data DIR, by every command that reads data; the absolute path goes first, and another hash is told."""
+    there, elsewhere = tmp_path / "there", tmp_path / "elsewhere"
+    there.mkdir()
+    for name in ("x.npy", "y.npy"):
+        shutil.copy(rp.SOURCE / "specs" / name, there)
+    text = (rp.SOURCE / "specs" / "values-npy.yaml").read_text().replace("x: x.npy, y: y.npy", f"x: {there}/x.npy, y: {there}/y.npy")
+    text = text.replace("for: 3k steps", "for: 400 steps").replace("every: 1k steps", "every: 200 steps")
+    assert str(there) in text
+    spec = rp.write(tmp_path, text)
+    final = rp.run(spec, tmp_path / "a")
+    there.rename(elsewhere)
+    _, err = rp.call("run", spec, "--out", tmp_path / "x", expect=4)
+    assert "with --data DIR it is looked for by its name" in err
+    for command in ("validate", "plan"):
+        rp.call(command, spec, "--data", elsewhere)
+    assert rp.run(spec, tmp_path / "b", "--data", elsewhere) == final
+    assert rp.call_json("rerun", tmp_path / "a", "--data", elsewhere, "--out", tmp_path / "c")["equal"]
+    assert rp.call_json("rerun", tmp_path / "b", "--out", tmp_path / "d")["equal"]
+    assert rp.call_json("eval", tmp_path / "a", "--data", elsewhere) == {
+        **rp.call_json("eval", tmp_path / "b"), "run": str(tmp_path / "a")}
+    there.mkdir()
+    for name in ("x.npy", "y.npy"):
+        (there / name).write_bytes((elsewhere / name).read_bytes()[:-4] + b"\0\0\0\0")
+    _, err = rp.call("rerun", tmp_path / "a", "--data", elsewhere, "--out", tmp_path / "e", expect=7)
+    assert "is not the data.train.x of this run: SHA-256" in err and "first that differs" in err

@@ -68,6 +68,20 @@ def test_short_runs(tmp_path, steps):
     assert told["steps_tried"] == steps and told["steps_compared"] == 1
 
 
+QUOTA = os.environ.get("FAKE_QUOTA_MODULE", "")
+
+
+@pytest.mark.skipif(not QUOTA, reason="no module that fakes a quota")
+@pytest.mark.parametrize("fake, said, left", [(0, "no quota", None), (8 * 1024 * 1024, "8192 MiB are left of your quota", 8 << 30),
+                                              (100, "your quota will not do: the run would end with code 9", 100 << 10),
+                                              (-3, "no quota", None), (-1, "your quota cannot be read (Operation not permitted)", "unknown")])
+def test_quota(tmp_path, fake, said, left):
+    spec, env = write(tmp_path, DIGITS_MLP), {"LD_PRELOAD": QUOTA, "FAKE_QUOTA": str(fake)}
+    out, err = call("run", spec, "--try", "--out", tmp_path / "a", env=env)
+    assert said in out + err and "MiB are free, " in out, out + err
+    assert call_json("run", spec, "--try", "--out", tmp_path / "a", env=env)["quota_bytes"] == left
+
+
 def test_fails_as_the_run_would(tmp_path):
     """2, 4, 5, 6, 8, 9, 24: each the code and the words of the real run, each leaving nothing."""
     spec = write(tmp_path, DIGITS_MLP)

@@ -49,6 +49,36 @@ train:
 eval: {every: 20 steps}
 checkpoint: {every: 20 steps}
 """
+MUON = """reprise: 1
+name: muon
+seed: 13
+data:
+  train: {format: synthetic, task: digits, samples: 100}
+  valid: {fraction: 0.2}
+model: {kind: mlp, hidden: [40, 24, 30], activation: gelu}
+train:
+  for: 4 steps
+  batch: 16
+  optimizer: {kind: muon, lr: 0.02, adamw_lr: 1.0e-3, weight_decay: 0.1}
+  ema: {decay: 0.9}
+checkpoint: {every: 2 steps}
+"""
+MIXES = """reprise: 1
+name: mixes
+seed: 13
+data:
+  train: {format: synthetic, task: digits, samples: 400}
+  valid: {fraction: 0.1}
+  transform: [{random_crop: {padding: 2}}, {mixup: {alpha: 0.4}}, {cutmix: {p: 0.8}}]
+model: {kind: mlp, hidden: [48]}
+train:
+  for: 12 steps
+  batch: 32
+  loss: {cross_entropy: {label_smoothing: 0.1}}
+  optimizer: {kind: adamw, lr: 1.0e-3}
+eval: {every: 6 steps}
+checkpoint: {every: 6 steps}
+"""
 GPU, CPU = ("--set", "resources.device=cuda"), ("--set", "resources.device=cpu")
 
 
@@ -103,10 +133,10 @@ def goes_on(folder, spec, first, second, lines):
 
 
 def golden(folder, job, want):
-    more = ["--data", rp.SHARED] if job == "mnist-lenet" else []
-    if "first_steps" in want:
-        more += ["--set", f"train.for={want['first_steps']} steps"]
-    final = want.get("final_of_first_steps", want["final"])
+    more = rp.data_for(job, folder)
+    for setting in rp.first_steps(want) if "first_steps" in want else []:
+        more += ["--set", setting]
+    final = want["final_of_first_steps" if "first_steps" in want else "final"]
     return same(rp.run(rp.SOURCE / "specs" / f"{job}.yaml", folder / "run", *GPU, *more), final)
 
 
@@ -134,7 +164,10 @@ def out_of_memory(folder, spec):
 
 def jobs(quick):
     yield from rp.MODELS.items()
+    yield from rp.TEXT_MODELS.items()
     yield "regression", REGRESSION
+    yield "muon", MUON
+    yield "mixes", MIXES
     if not quick:
         yield "resnet20", RESNET20
 
@@ -153,6 +186,7 @@ def main():
         top = pathlib.Path(top)
         for file in ("x.npy", "y.npy"):
             (top / file).write_bytes((rp.SOURCE / "specs" / file).read_bytes())
+        rp.write_texts(top)
         probe = rp.start("run", rp.write(top, rp.DIGITS_MLP, "probe.yaml"), "--out", top / "probe", *GPU, "--set", "train.for=1 step")
         _, err = probe.communicate()
         if probe.returncode == 3:
@@ -177,7 +211,7 @@ def main():
         checks.check("control: another seed", another_seed, folder(), specs["mlp"])
         if not args.quick:
             for job, want in json.loads((rp.SOURCE / "specs" / "digests.json").read_text())["jobs"].items():
-                if job == "mnist-lenet" and not rp.SHARED.exists():
+                if rp.data_for(job, folder()) is None:
                     continue
                 checks.check(f"{job}: the kept digest", golden, folder(), job, want)
     print(f"{checks.done} checks, {checks.failed} failed")

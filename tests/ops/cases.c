@@ -2,11 +2,11 @@
  * multiple of it, groups, strides, padding, 1 to 8 shards, shards cut into several passes. */
 #include <inttypes.h>
 
-#include "ops_test.h"
+#include "cases.h"
 
-enum { MAX_CASES = 1024 };
+enum { MAX_CASES = 2048 };
 
-static struct op_case *add_case(struct op_cases *cases, enum rp_op op)
+struct op_case *case_add(struct op_cases *cases, enum rp_op op)
 {
     if (cases->n == MAX_CASES) {
         fprintf(stderr, "more than %d cases\n", MAX_CASES);
@@ -20,34 +20,24 @@ static struct op_case *add_case(struct op_cases *cases, enum rp_op op)
     return c;
 }
 
-static void set_dims(struct rp_tensor *tensor, enum rp_dtype dtype, int n_dims, const int64_t *dims)
+void case_set_dims(struct rp_tensor *tensor, enum rp_dtype dtype, int n_dims, const int64_t *dims)
 {
     tensor->dtype = dtype;
     tensor->n_dims = n_dims;
     for (int i = 0; i < n_dims; i++) tensor->dims[i] = dims[i];
 }
 
-static void set_in(struct op_case *c, int i, enum fill fill, int n_dims, const int64_t *dims)
+void case_set_in(struct op_case *c, int i, enum fill fill, int n_dims, const int64_t *dims)
 {
-    static const enum rp_dtype dtypes[] = {[FILL_TARGETS] = RP_DTYPE_I32,
-                                           [FILL_TAPS] = RP_DTYPE_U8,
-                                           [FILL_CHUNKS] = RP_DTYPE_F64,
-                                           [FILL_CONTROL] = RP_DTYPE_U8};
+    static const enum rp_dtype dtypes[] = {
+        [FILL_TARGETS] = RP_DTYPE_I32, [FILL_MIXES] = RP_DTYPE_I32,  [FILL_TOKENS] = RP_DTYPE_I32,
+        [FILL_TAPS] = RP_DTYPE_U8,     [FILL_CHUNKS] = RP_DTYPE_F64, [FILL_CONTROL] = RP_DTYPE_U8};
     enum rp_dtype dtype = fill < FILL_TARGETS ? RP_DTYPE_F32 : dtypes[fill];
-    set_dims(&c->call.in[i], dtype, n_dims, dims);
+    case_set_dims(&c->call.in[i], dtype, n_dims, dims);
     c->fill[i] = fill;
 }
 
-#define DIMS(...)                                                                                  \
-    (int)RP_COUNT(((int64_t[]){__VA_ARGS__})), (int64_t[])                                         \
-    {                                                                                              \
-        __VA_ARGS__                                                                                \
-    }
-#define IN(c, i, fill, ...) set_in(c, i, fill, DIMS(__VA_ARGS__))
-#define OUT(c, i, ...)      set_dims(&(c)->call.out[i], RP_DTYPE_F32, DIMS(__VA_ARGS__))
-
-/* All samples in `shards` whole shards; parts > 1: one shard in that many passes. */
-static void set_rows(struct op_case *c, int64_t samples, int shards, int parts)
+void case_set_rows(struct op_case *c, int64_t samples, int shards, int parts)
 {
     c->pass.rows = (struct rp_rows){
         .samples_per_shard = samples / shards, .n_shards = shards, .n_samples = samples};
@@ -60,21 +50,21 @@ static void add_linear(struct op_cases *cases, int64_t n, int64_t t, int64_t k, 
                        int shards, int parts)
 {
     for (int bias = 0; bias < 2; bias++) {
-        struct op_case *c = add_case(cases, RP_OP_linear);
+        struct op_case *c = case_add(cases, RP_OP_linear);
         IN(c, 0, FILL_RANDOM, n, t, k);
         IN(c, 1, FILL_RANDOM, o, k);
         if (bias) IN(c, 2, FILL_RANDOM, o);
-        set_rows(c, n, shards, 1);
+        case_set_rows(c, n, shards, 1);
     }
-    struct op_case *c = add_case(cases, RP_OP_linear_dx);
+    struct op_case *c = case_add(cases, RP_OP_linear_dx);
     IN(c, 0, FILL_RANDOM, n, t, o);
     IN(c, 1, FILL_RANDOM, o, k);
-    set_rows(c, n, shards, 1);
+    case_set_rows(c, n, shards, 1);
     for (int cut = 1; cut <= parts; cut += parts > 1 ? parts - 1 : 1) {
-        c = add_case(cases, RP_OP_linear_dw);
+        c = case_add(cases, RP_OP_linear_dw);
         IN(c, 0, FILL_RANDOM, n, t, o);
         IN(c, 1, FILL_RANDOM, n, t, k);
-        set_rows(c, n, cut > 1 ? 1 : shards, cut);
+        case_set_rows(c, n, cut > 1 ? 1 : shards, cut);
     }
 }
 
@@ -111,24 +101,24 @@ static void add_conv2d(struct op_cases *cases, const struct conv_shape *s)
     int64_t oh = (s->h + 2 * s->ph - s->kh) / s->sh + 1,
             ow = (s->w + 2 * s->pw - s->kw) / s->sw + 1;
     for (int bias = 0; bias < 2; bias++) {
-        struct op_case *c = add_case(cases, RP_OP_conv2d);
+        struct op_case *c = case_add(cases, RP_OP_conv2d);
         IN(c, 0, FILL_RANDOM, s->n, s->h, s->w, s->c);
         IN(c, 1, FILL_RANDOM, s->o, s->kh, s->kw, s->c / s->groups);
         if (bias) IN(c, 2, FILL_RANDOM, s->o);
-        set_rows(c, s->n, s->shards, 1);
+        case_set_rows(c, s->n, s->shards, 1);
         c->call.params.conv2d = params;
     }
-    struct op_case *c = add_case(cases, RP_OP_conv2d_dx);
+    struct op_case *c = case_add(cases, RP_OP_conv2d_dx);
     IN(c, 0, FILL_RANDOM, s->n, oh, ow, s->o);
     IN(c, 1, FILL_RANDOM, s->o, s->kh, s->kw, s->c / s->groups);
     OUT(c, 0, s->n, s->h, s->w, s->c);
-    set_rows(c, s->n, s->shards, 1);
+    case_set_rows(c, s->n, s->shards, 1);
     c->call.params.conv2d = params;
     for (int cut = 1; cut <= s->parts; cut += s->parts > 1 ? s->parts - 1 : 1) {
-        c = add_case(cases, RP_OP_conv2d_dw);
+        c = case_add(cases, RP_OP_conv2d_dw);
         IN(c, 0, FILL_RANDOM, s->n, oh, ow, s->o);
         IN(c, 1, FILL_RANDOM, s->n, s->h, s->w, s->c);
-        set_rows(c, s->n, cut > 1 ? 1 : s->shards, cut);
+        case_set_rows(c, s->n, cut > 1 ? 1 : s->shards, cut);
         c->call.params.conv2d = params;
     }
 }
@@ -172,9 +162,9 @@ static void add_sum_rows_cases(struct op_cases *cases)
     for (size_t i = 0; i < RP_COUNT(shapes); i++) {
         const int64_t *s = shapes[i];
         for (int cut = 1; cut <= s[4]; cut += s[4] > 1 ? (int)s[4] - 1 : 1) {
-            struct op_case *c = add_case(cases, RP_OP_sum_rows);
+            struct op_case *c = case_add(cases, RP_OP_sum_rows);
             IN(c, 0, FILL_RANDOM, s[0], s[1], s[2]);
-            set_rows(c, s[0], cut > 1 ? 1 : (int)s[3], cut);
+            case_set_rows(c, s[0], cut > 1 ? 1 : (int)s[3], cut);
         }
     }
 }
@@ -193,9 +183,9 @@ static void add_pool(struct op_cases *cases, const struct conv_shape *s)
                                      RP_OP_global_avgpool, RP_OP_maxpool2d_dx,
                                      RP_OP_avgpool2d_dx,   RP_OP_global_avgpool_dx};
     for (size_t i = 0; i < RP_COUNT(ops); i++) {
-        struct op_case *c = add_case(cases, ops[i]);
+        struct op_case *c = case_add(cases, ops[i]);
         c->call.params.pool2d = params;
-        set_rows(c, s->n, 1, 1);
+        case_set_rows(c, s->n, 1, 1);
         if (i < 3) {
             IN(c, 0, FILL_RANDOM, s->n, s->h, s->w, s->c);
             continue;
@@ -232,10 +222,10 @@ static const enum rp_op pointwise_ops[] = {
 
 static void add_pointwise(struct op_cases *cases, enum rp_op op, int64_t n)
 {
-    struct op_case *c = add_case(cases, op);
+    struct op_case *c = case_add(cases, op);
     IN(c, 0, FILL_RANDOM, 1, n);
     if (rp_op_info(op)->n_in == 2) IN(c, 1, FILL_RANDOM, 1, n);
-    set_rows(c, 1, 1, 1);
+    case_set_rows(c, 1, 1, 1);
 }
 
 static void add_activation_cases(struct op_cases *cases)
@@ -249,9 +239,9 @@ static void add_activation_cases(struct op_cases *cases)
     static const float chances[] = {0, 0.1f, 0.5f, 0.999f};
     for (size_t i = 0; i < RP_COUNT(shapes); i++)
         for (size_t j = 0; j < 2 * RP_COUNT(chances); j++) {
-            struct op_case *c = add_case(cases, j % 2 ? RP_OP_dropout_dx : RP_OP_dropout);
+            struct op_case *c = case_add(cases, j % 2 ? RP_OP_dropout_dx : RP_OP_dropout);
             IN(c, 0, FILL_RANDOM, shapes[i][0], shapes[i][1], shapes[i][2]);
-            set_rows(c, shapes[i][0], 1, 1);
+            case_set_rows(c, shapes[i][0], 1, 1);
             c->call.params.dropout = (struct rp_dropout_params){.p = chances[j / 2], .site = 5};
             if (i == 1) c->pass.position = 0xfffffffeu; /* the count of samples passes 2^32 */
         }
@@ -259,12 +249,10 @@ static void add_activation_cases(struct op_cases *cases)
 
 /* ---- norms ---------------------------------------------------------------------------------- */
 
-/* The last case again without some of its outputs: frozen parameters, the first layer of a model.
- */
-static void add_unwanted(struct op_cases *cases, unsigned unwanted)
+void case_add_unwanted(struct op_cases *cases, unsigned unwanted)
 {
     struct op_case last = cases->item[cases->n - 1];
-    *add_case(cases, last.call.op) = last;
+    *case_add(cases, last.call.op) = last;
     cases->item[cases->n - 1].unwanted = unwanted;
 }
 
@@ -272,61 +260,67 @@ static void add_batch_norm(struct op_cases *cases, int64_t n, int64_t t, int64_t
                            int shards)
 {
     struct rp_norm_params params = {.eps = 1e-5f};
-    struct op_case *c = add_case(cases, RP_OP_batch_norm);
+    struct op_case *c = case_add(cases, RP_OP_batch_norm);
     IN(c, 0, FILL_RANDOM, n, t, channels);
     IN(c, 1, FILL_RANDOM, channels);
     IN(c, 2, FILL_RANDOM, channels);
     OUT(c, 1, shards, channels);
     c->call.params.norm = params;
-    set_rows(c, n, shards, 1);
+    case_set_rows(c, n, shards, 1);
 
-    c = add_case(cases, RP_OP_batch_norm_dx);
+    c = case_add(cases, RP_OP_batch_norm_dx);
     IN(c, 0, FILL_RANDOM, n, t, channels);
     IN(c, 1, FILL_RANDOM, n, t, channels);
     IN(c, 2, FILL_RANDOM, channels);
     IN(c, 3, FILL_RANDOM, shards, channels);
     IN(c, 4, FILL_POSITIVE, shards, channels);
     c->call.params.norm = params;
-    set_rows(c, n, shards, 1);
-    for (unsigned unwanted = 1; unwanted < 7; unwanted++) add_unwanted(cases, unwanted);
+    case_set_rows(c, n, shards, 1);
+    for (unsigned unwanted = 1; unwanted < 7; unwanted++) case_add_unwanted(cases, unwanted);
 
-    c = add_case(cases, RP_OP_batch_norm_eval);
+    c = case_add(cases, RP_OP_batch_norm_eval);
     IN(c, 0, FILL_RANDOM, n, t, channels);
     for (int i = 1; i < 4; i++) IN(c, i, FILL_RANDOM, channels);
     IN(c, 4, FILL_POSITIVE, channels);
     c->call.params.norm = params;
-    set_rows(c, n, shards, 1);
+    case_set_rows(c, n, shards, 1);
 }
 
 static void add_layer_norm(struct op_cases *cases, int64_t n, int64_t t, int64_t width, int parts)
 {
     struct rp_norm_params params = {.eps = 1e-5f};
-    struct op_case *c = add_case(cases, RP_OP_layer_norm);
+    struct op_case *c = case_add(cases, RP_OP_layer_norm);
     IN(c, 0, FILL_RANDOM, n, t, width);
     IN(c, 1, FILL_RANDOM, width);
     IN(c, 2, FILL_RANDOM, width);
     c->call.params.norm = params;
-    set_rows(c, n, 1, 1);
+    case_set_rows(c, n, 1, 1);
 
-    c = add_case(cases, RP_OP_layer_norm_dx);
+    c = case_add(cases, RP_OP_layer_norm); /* without beta */
+    IN(c, 0, FILL_RANDOM, n, t, width);
+    IN(c, 1, FILL_RANDOM, width);
+    c->call.params.norm = params;
+    case_set_rows(c, n, 1, 1);
+
+    c = case_add(cases, RP_OP_layer_norm_dx);
     IN(c, 0, FILL_RANDOM, n, t, width);
     IN(c, 1, FILL_RANDOM, n, t, width);
     IN(c, 2, FILL_RANDOM, width);
     IN(c, 3, FILL_RANDOM, n * t);
     IN(c, 4, FILL_POSITIVE, n * t);
     c->call.params.norm = params;
-    set_rows(c, n, 1, 1);
+    case_set_rows(c, n, 1, 1);
 
     for (int cut = 1; cut <= parts; cut += parts > 1 ? parts - 1 : 1) {
-        c = add_case(cases, RP_OP_layer_norm_dgb);
+        c = case_add(cases, RP_OP_layer_norm_dgb);
         IN(c, 0, FILL_RANDOM, n, t, width);
         IN(c, 1, FILL_RANDOM, n, t, width);
         IN(c, 2, FILL_RANDOM, n * t);
         IN(c, 3, FILL_POSITIVE, n * t);
         c->call.params.norm = params;
-        set_rows(c, n, cut == 1 && n % 4 == 0 ? 4 : 1, cut);
-        add_unwanted(cases, 1);
-        add_unwanted(cases, 2);
+        case_set_rows(c, n, cut == 1 && n % 4 == 0 ? 4 : 1, cut);
+        case_add_unwanted(cases, 1);
+        case_add_unwanted(cases, 2);
     }
 }
 
@@ -353,21 +347,27 @@ static void add_loss_cases(struct op_cases *cases)
     static const float smoothing[] = {0, 0.1f};
     for (size_t i = 0; i < RP_COUNT(shapes); i++) {
         int64_t n = shapes[i][0], width = shapes[i][1];
-        for (int j = 0; j < 8; j++) {
-            static const enum rp_op ops[] = {RP_OP_cross_entropy, RP_OP_cross_entropy_dx, RP_OP_mse,
+        for (int j = 0; j < 12; j++) {
+            static const enum rp_op ops[] = {RP_OP_cross_entropy,
+                                             RP_OP_cross_entropy_dx,
+                                             RP_OP_cross_entropy_mix,
+                                             RP_OP_cross_entropy_mix_dx,
+                                             RP_OP_mse,
                                              RP_OP_mse_dx};
-            enum rp_op op = ops[j % 4];
-            bool classes = j % 4 < 2;
-            if (!classes && j >= 4) continue; /* mse has no smoothing */
-            struct op_case *c = add_case(cases, op);
+            enum rp_op op = ops[j % 6];
+            bool classes = j % 6 < 2, mixes = j % 6 / 2 == 1;
+            if (j >= 10) continue; /* mse has no smoothing */
+            struct op_case *c = case_add(cases, op);
             IN(c, 0, FILL_RANDOM, n, width);
             if (classes)
                 IN(c, 1, FILL_TARGETS, n);
+            else if (mixes)
+                IN(c, 1, FILL_MIXES, n, 3);
             else
                 IN(c, 1, FILL_RANDOM, n, width);
             c->classes = width;
-            c->call.params.loss.label_smoothing = smoothing[j / 4];
-            set_rows(c, n, 1, 1);
+            c->call.params.loss.label_smoothing = smoothing[j / 6];
+            case_set_rows(c, n, 1, 1);
         }
     }
 }
@@ -389,7 +389,7 @@ static void add_update(struct op_cases *cases, int kind, int64_t n, bool apply)
     static const enum rp_op ops[] = {RP_OP_sgd,  RP_OP_sgd,  RP_OP_sgd, RP_OP_sgd,
                                      RP_OP_adam, RP_OP_adam, RP_OP_lion};
     int states = kind == 4 || kind == 5 ? 2 : 1;
-    struct op_case *c = add_case(cases, ops[kind]);
+    struct op_case *c = case_add(cases, ops[kind]);
     c->update = update_scalars;
     c->update.first = kind == 1;
     c->control = (struct rp_control){.norm = 3, .factor = 0.37f, .apply = apply};
@@ -406,6 +406,26 @@ static void add_update(struct op_cases *cases, int kind, int64_t n, bool apply)
     IN(c, 2 + states, FILL_CONTROL, 16);
 }
 
+/* A matrix, or filters; `nesterov` and a step that is not applied in turn. */
+static void add_muon(struct op_cases *cases, int64_t rows, int64_t columns, int kernel)
+{
+    for (int kind = 0; kind < 3; kind++) {
+        struct op_case *c = case_add(cases, RP_OP_muon);
+        c->update = update_scalars;
+        c->update.beta1 = 0.95f, c->update.one_minus_beta1 = 0.05f;
+        c->control = (struct rp_control){.norm = 3, .factor = 0.37f, .apply = kind != 1};
+        c->call.params.optim =
+            (struct rp_optim_params){.nesterov = kind == 2, .scale = 1.5f, .tensor_number = 12};
+        for (int i = 0; i < 3; i++) {
+            if (kernel > 1)
+                IN(c, i, FILL_RANDOM, rows, kernel, kernel, columns);
+            else
+                IN(c, i, FILL_RANDOM, rows, columns);
+        }
+        IN(c, 3, FILL_CONTROL, 16);
+    }
+}
+
 static void add_update_cases(struct op_cases *cases)
 {
     static const int64_t sizes[] = {1, 2, 13, 4096, 4097, 40001};
@@ -414,13 +434,17 @@ static void add_update_cases(struct op_cases *cases)
             add_update(cases, kind, sizes[i], true);
             add_update(cases, kind, sizes[i], false);
         }
-        struct op_case *c = add_case(cases, RP_OP_digest);
+        static const int64_t matrices[][3] = {{1, 1, 1}, {3, 5, 1},     {17, 9, 1},   {33, 70, 1},
+                                              {6, 4, 3}, {20, 1030, 1}, {1030, 20, 1}};
+        add_muon(cases, matrices[i][0], matrices[i][1], (int)matrices[i][2]);
+        if (i == 0) add_muon(cases, 1030, 20, 1);
+        struct op_case *c = case_add(cases, RP_OP_digest);
         IN(c, 0, FILL_RANDOM, sizes[i]);
         c->call.params.digest.tensor_number = 3;
-        c = add_case(cases, RP_OP_grad_norm);
+        c = case_add(cases, RP_OP_grad_norm);
         IN(c, 0, FILL_RANDOM, sizes[i]);
         for (int shards = 1; shards <= 8; shards *= 8) {
-            c = add_case(cases, RP_OP_running_update);
+            c = case_add(cases, RP_OP_running_update);
             IN(c, 0, FILL_RANDOM, sizes[i]);
             IN(c, 1, FILL_RANDOM, sizes[i]);
             IN(c, 2, FILL_CONTROL, 16);
@@ -433,7 +457,7 @@ static void add_update_cases(struct op_cases *cases)
     static const double norms[] = {0, 1, 1e30};
     for (size_t i = 0; i < RP_COUNT(chunks); i++)
         for (size_t j = 0; j < RP_COUNT(norms); j++) {
-            struct op_case *c = add_case(cases, RP_OP_clip);
+            struct op_case *c = case_add(cases, RP_OP_clip);
             IN(c, 0, FILL_CHUNKS, chunks[i]);
             if (i % 2) IN(c, 1, FILL_RANDOM, 1);
             c->call.params.clip.max_norm = norms[j];
@@ -445,10 +469,13 @@ static void add_update_cases(struct op_cases *cases)
 struct model_sizes {
     int64_t samples, features; /* linear, square */
     struct conv_shape conv, pool;
-    int64_t images, positions, channels; /* sums over samples, batch norm */
-    int64_t elements, parameters;        /* of an activation, of an update */
-    int64_t sequences, tokens, width;    /* layer norm */
-    int64_t rows, classes;               /* cross entropy */
+    int64_t images, positions, channels;          /* sums over samples, batch norm */
+    int64_t elements, parameters;                 /* of an activation, of an update */
+    int64_t sequences, tokens, width;             /* layer norm */
+    int64_t rows, classes;                        /* cross entropy */
+    int64_t texts, context, vocabulary, embedded; /* language models */
+    int64_t attention[5];
+    int64_t head[5]; /* language model: samples, tokens, width, classes, rows of logits kept */
 };
 
 static const struct model_sizes cpu_sizes = {
@@ -465,7 +492,13 @@ static const struct model_sizes cpu_sizes = {
     .tokens = 64,
     .width = 1024,
     .rows = 4096,
-    .classes = 1000};
+    .classes = 1000,
+    .texts = 8,
+    .context = 128,
+    .vocabulary = 50257,
+    .embedded = 768,
+    .attention = {12, 256, 6, 6, 64},
+    .head = {8, 32, 768, 8192, 128}};
 
 /* Beyond the caches of a GPU: GPT-2's vocabulary, parameters of the 124M model. */
 static const struct model_sizes gpu_sizes = {
@@ -482,42 +515,52 @@ static const struct model_sizes gpu_sizes = {
     .tokens = 128,
     .width = 4096,
     .rows = 8192,
-    .classes = 50257};
+    .classes = 50257,
+    .texts = 32,
+    .context = 1024,
+    .vocabulary = 50257,
+    .embedded = 768,
+    .attention = {8, 1024, 12, 12, 64},
+    .head = {8, 1024, 768, 50257, 4096}};
 
 static void add_model_cases(struct op_cases *cases, const struct model_sizes *s)
 {
     add_linear(cases, s->samples, 1, s->features, s->features, 8, 1);
     add_conv2d(cases, &s->conv);
-    struct op_case *c = add_case(cases, RP_OP_sum_rows);
+    struct op_case *c = case_add(cases, RP_OP_sum_rows);
     IN(c, 0, FILL_RANDOM, s->images, s->positions, s->channels);
-    set_rows(c, s->images, 8, 1);
+    case_set_rows(c, s->images, 8, 1);
     add_pool(cases, &s->pool);
     for (size_t i = 0; i < RP_COUNT(pointwise_ops); i++)
         add_pointwise(cases, pointwise_ops[i], s->elements);
-    c = add_case(cases, RP_OP_dropout);
+    c = case_add(cases, RP_OP_dropout);
     IN(c, 0, FILL_RANDOM, 128, s->elements / 128);
     c->call.params.dropout = (struct rp_dropout_params){.p = 0.1f, .site = 5};
-    set_rows(c, 128, 1, 1);
+    case_set_rows(c, 128, 1, 1);
     add_batch_norm(cases, s->images, s->positions, s->channels, 8);
     add_layer_norm(cases, s->sequences, s->tokens, s->width, 1);
+    cases_add_attention_model(cases, s->attention);
+    cases_add_language_model(cases, s->texts, s->context, s->vocabulary, s->embedded);
     for (int i = 0; i < 2; i++) {
-        c = add_case(cases, i == 0 ? RP_OP_cross_entropy : RP_OP_cross_entropy_dx);
+        c = case_add(cases, i == 0 ? RP_OP_cross_entropy : RP_OP_cross_entropy_dx);
         IN(c, 0, FILL_RANDOM, s->rows, s->classes);
         IN(c, 1, FILL_TARGETS, s->rows);
         c->classes = s->classes;
-        set_rows(c, s->rows, 8, 1);
+        case_set_rows(c, s->rows, 8, 1);
     }
+    cases_add_lm_loss_model(cases, s->head);
     for (int i = 0; i < 2; i++) {
-        c = add_case(cases, i == 0 ? RP_OP_mse : RP_OP_mse_dx);
+        c = case_add(cases, i == 0 ? RP_OP_mse : RP_OP_mse_dx);
         for (int j = 0; j < 2; j++) IN(c, j, FILL_RANDOM, s->elements / 1024, 1024);
-        set_rows(c, s->elements / 1024, 1, 1);
+        case_set_rows(c, s->elements / 1024, 1, 1);
     }
     for (int kind = 0; kind < 7; kind++) add_update(cases, kind, s->parameters, true);
-    c = add_case(cases, RP_OP_grad_norm);
+    add_muon(cases, s->features, s->features, 1);
+    c = case_add(cases, RP_OP_grad_norm);
     IN(c, 0, FILL_RANDOM, s->parameters);
-    c = add_case(cases, RP_OP_clip);
+    c = case_add(cases, RP_OP_clip);
     IN(c, 0, FILL_CHUNKS, s->parameters / 4096);
-    c = add_case(cases, RP_OP_digest);
+    c = case_add(cases, RP_OP_digest);
     IN(c, 0, FILL_RANDOM, s->parameters);
 }
 
@@ -546,7 +589,10 @@ void cases_make(struct op_cases *cases)
     add_pool_cases(cases);
     add_activation_cases(cases);
     add_norm_cases(cases);
+    cases_add_attention(cases);
+    cases_add_language(cases);
     add_loss_cases(cases);
+    cases_add_lm_loss(cases);
     add_update_cases(cases);
     add_large_cases(cases);
 }
@@ -570,6 +616,7 @@ void case_text(const struct op_case *c, char *text, size_t size)
     }
     const struct rp_conv2d_params *w = &c->call.params.conv2d;
     const struct rp_optim_params *o = &c->call.params.optim;
+    const struct rp_attention_params *a = &c->call.params.attention;
     switch (c->call.op) {
     case RP_OP_conv2d:
     case RP_OP_conv2d_dx:
@@ -586,9 +633,25 @@ void case_text(const struct op_case *c, char *text, size_t size)
     case RP_OP_dropout_dx:
         PUT(" p %g", (double)c->call.params.dropout.p);
         break;
+    case RP_OP_rope:
+    case RP_OP_rope_dx:
+    case RP_OP_head_norm:
+    case RP_OP_head_norm_dx:
+    case RP_OP_head_norm_dg:
+    case RP_OP_attention:
+    case RP_OP_attention_dx:
+    case RP_OP_attention_cached:
+        PUT(" heads %d of %d, kv_heads %d, p %g, first token %" PRId64, a->heads, a->head_dim,
+            a->kv_heads, (double)a->p, c->pass.first_token);
+        break;
     case RP_OP_cross_entropy:
     case RP_OP_cross_entropy_dx:
+    case RP_OP_cross_entropy_mix:
+    case RP_OP_cross_entropy_mix_dx:
+    case RP_OP_lm_loss:
+    case RP_OP_lm_loss_dxw:
         PUT(" smoothing %g", (double)c->call.params.loss.label_smoothing);
+        if (c->call.params.loss.columns) PUT(" columns %d", c->call.params.loss.columns);
         break;
     case RP_OP_clip:
         PUT(" max %g", c->call.params.clip.max_norm);

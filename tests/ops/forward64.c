@@ -125,7 +125,37 @@ static void norm(const struct op_case *c, double *const in[], double *y)
             for (int64_t ch = 0; ch < n; ch++)
                 normalise(in[0] + s * m * n + ch, m, n, eps, y + s * m * n + ch);
     }
-    for (int64_t i = 0; i < rows * n; i++) y[i] = y[i] * in[1][i % n] + in[2][i % n];
+    for (int64_t i = 0; i < rows * n; i++) y[i] = y[i] * in[1][i % n] + (in[2] ? in[2][i % n] : 0);
+}
+
+static void rms_norm(const struct op_case *c, double *const in[], double *y)
+{
+    int64_t rows = rp_tensor_rows(&c->call.in[0]), n = c->call.in[1].dims[0];
+    for (int64_t r = 0; r < rows; r++) {
+        const double *x = in[0] + r * n;
+        double mean = dot(x, 1, x, 1, n) / (double)n;
+        for (int64_t i = 0; i < n; i++)
+            y[r * n + i] = x[i] / sqrt(mean + (double)c->call.params.norm.eps) * in[1][i];
+    }
+}
+
+static void embedding(const struct op_case *c, double *const in[], double *y)
+{
+    const int64_t *dims = c->call.out[0].dims;
+    for (int64_t i = 0; i < dims[0] * dims[1] * dims[2]; i++) {
+        int64_t row = i / dims[2], place = c->pass.first_token + row % dims[1];
+        y[i] = in[1][(int64_t)in[0][row] * dims[2] + i % dims[2]];
+        if (in[2]) y[i] += in[2][place * dims[2] + i % dims[2]];
+    }
+}
+
+static void swiglu(const struct op_case *c, double *const in[], double *y)
+{
+    int64_t n = rp_tensor_elements(&c->call.out[0]), half = c->call.out[0].dims[2];
+    for (int64_t i = 0; i < n; i++) {
+        const double *x = in[0] + i / half * 2 * half + i % half;
+        y[i] = activation(RP_OP_silu, x[0]) * x[half];
+    }
 }
 
 static void cross_entropy(const struct op_case *c, double *const in[], double *loss)
@@ -139,8 +169,32 @@ static void cross_entropy(const struct op_case *c, double *const in[], double *l
             sum += exp(x[j]);
             mean += x[j] / (double)n;
         }
-        loss[r] = log(sum) - (1 - smoothing) * x[(int64_t)in[1][r]] - smoothing * mean;
+        const double *mix = in[1] + 3 * r;
+        double at = c->call.op == RP_OP_cross_entropy_mix
+                        ? mix[2] * 0x1p-24 * x[(int64_t)mix[0]] +
+                              (1 - mix[2] * 0x1p-24) * x[(int64_t)mix[1]]
+                        : x[(int64_t)in[1][r]];
+        loss[r] = log(sum) - (1 - smoothing) * at - smoothing * mean;
     }
+}
+
+/* The head's product, then the loss; rows without a target have none. */
+static void lm_loss(const struct op_case *c, double *const in[], double *loss)
+{
+    int64_t rows = rp_tensor_rows(&c->call.in[0]), n = c->call.in[1].dims[0];
+    double *logits = malloc(sizeof(*logits) * (size_t)(rows * n)), zero = 0;
+    if (!logits) exit(1);
+    double *of_linear[3] = {in[0], in[1], NULL};
+    linear(c, of_linear, logits);
+    for (int64_t r = 0; r < rows; r++) {
+        bool counts = in[2][r] >= 0;
+        struct op_case one = *c;
+        one.call.in[0] = (struct rp_tensor){.n_dims = 2, .dims = {1, n}};
+        double *of_row[2] = {logits + r * n, counts ? &in[2][r] : &zero};
+        cross_entropy(&one, of_row, &loss[r]);
+        if (!counts) loss[r] = 0;
+    }
+    free(logits);
 }
 
 static void mse(const struct op_case *c, double *const in[], double *loss)
@@ -150,6 +204,69 @@ static void mse(const struct op_case *c, double *const in[], double *loss)
         loss[r] = 0;
         for (int64_t j = 0; j < n; j++) loss[r] += pow(in[0][r * n + j] - in[1][r * n + j], 2);
     }
+}
+
+/* ---- attention ------------------------------------------------------------------------------- */
+
+static void rope(const struct op_case *c, double *const in[], double *y)
+{
+    const struct rp_attention_params *p = &c->call.params.attention;
+    const int64_t *dims = c->call.in[0].dims;
+    int half = p->head_dim / 2;
+    for (int64_t k = 0; k < rp_tensor_elements(&c->call.in[0]); k++) {
+        int64_t i = k % p->head_dim, place = c->pass.first_token + k / dims[2] % dims[1];
+        double angle =
+            (double)place * pow((double)p->rope_base, -2.0 * (double)(i % half) / p->head_dim);
+        double other = in[0][i < half ? k + half : k - half];
+        y[k] = in[0][k];
+        if (k % dims[2] < (p->heads + p->kv_heads) * p->head_dim)
+            y[k] = in[0][k] * cos(angle) + (i < half ? -other : other) * sin(angle);
+    }
+}
+
+static void head_norm(const struct op_case *c, double *const in[], double *y)
+{
+    const struct rp_attention_params *p = &c->call.params.attention;
+    int64_t n = p->head_dim, n_heads = p->heads + 2 * p->kv_heads;
+    for (int64_t k = 0; k < rp_tensor_elements(&c->call.in[0]) / n; k++) {
+        const double *x = in[0] + k * n, *gamma = in[k % n_heads < p->heads ? 1 : 2];
+        double inv = 1 / sqrt(dot(x, 1, x, 1, n) / (double)n + (double)p->eps);
+        for (int64_t i = 0; i < n; i++)
+            y[k * n + i] = k % n_heads < p->heads + p->kv_heads ? x[i] * inv * gamma[i] : x[i];
+    }
+}
+
+static void attend(const struct op_case *c, const double *qkv, int64_t n, int64_t h, int64_t i,
+                   double *y)
+{
+    const struct rp_attention_params *p = &c->call.params.attention;
+    int64_t tokens = c->call.in[0].dims[1], width = c->call.in[0].dims[2], d = p->head_dim;
+    const double *q = qkv + i * width + h * d;
+    const double *k = qkv + (p->heads + h / (p->heads / p->kv_heads)) * d, *v = k + p->kv_heads * d;
+    double sum = 0;
+    for (int64_t x = 0; x < d; x++) y[x] = 0;
+    for (int64_t j = 0; j <= i; j++) {
+        double e = exp(dot(q, 1, k + j * width, 1, d) / sqrt((double)d)), kept = 1;
+        uint64_t element = (uint64_t)((h * tokens + i) * tokens + j);
+        struct rp_draw draw =
+            rp_draw_block(c->pass.seed, RP_PURPOSE_DROPOUT, p->site, c->pass.position + (uint64_t)n,
+                          (uint32_t)(element / 4));
+        if (p->p > 0)
+            kept = draw.u[element % 4] * 0x1p-32 >= (double)p->p ? 1 / (1 - (double)p->p) : 0;
+        for (int64_t x = 0; x < d; x++) y[x] += e * kept * v[j * width + x];
+        sum += e;
+    }
+    for (int64_t x = 0; x < d; x++) y[x] /= sum;
+}
+
+static void attention(const struct op_case *c, double *const in[], double *y)
+{
+    const struct rp_attention_params *p = &c->call.params.attention;
+    int64_t tokens = c->call.in[0].dims[1], width = c->call.in[0].dims[2];
+    for (int64_t n = 0; n < c->call.in[0].dims[0]; n++)
+        for (int64_t i = 0; i < tokens; i++)
+            for (int64_t h = 0; h < p->heads; h++, y += p->head_dim)
+                attend(c, in[0] + n * tokens * width, n, h, i, y);
 }
 
 bool forward64(const struct op_case *c, double *const in[], double *out)
@@ -186,8 +303,30 @@ bool forward64(const struct op_case *c, double *const in[], double *out)
     case RP_OP_layer_norm:
         norm(c, in, out);
         return true;
+    case RP_OP_rope:
+        rope(c, in, out);
+        return true;
+    case RP_OP_head_norm:
+        head_norm(c, in, out);
+        return true;
+    case RP_OP_attention:
+        attention(c, in, out);
+        return true;
+    case RP_OP_rms_norm:
+        rms_norm(c, in, out);
+        return true;
+    case RP_OP_embedding:
+        embedding(c, in, out);
+        return true;
+    case RP_OP_swiglu:
+        swiglu(c, in, out);
+        return true;
     case RP_OP_cross_entropy:
+    case RP_OP_cross_entropy_mix:
         cross_entropy(c, in, out);
+        return true;
+    case RP_OP_lm_loss:
+        lm_loss(c, in, out);
         return true;
     case RP_OP_mse:
         mse(c, in, out);

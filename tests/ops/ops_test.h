@@ -19,6 +19,8 @@ enum fill {
     FILL_POSITIVE, /* (1/8, 2): variances, second moments, inverse deviations */
     FILL_DISTINCT, /* multiples of 2^-6, all different, none 0: no ties and no kinks within 2^-7 */
     FILL_TARGETS,  /* i32 classes below `classes` */
+    FILL_MIXES,    /* i32 (class, class, weight in 2^-24) */
+    FILL_TOKENS,   /* the same, some of them -1: no target */
     FILL_TAPS,     /* u8 taps of a pooling window that lie in the image */
     FILL_CHUNKS,   /* f64, not negative */
     FILL_CONTROL   /* struct rp_control */
@@ -34,7 +36,9 @@ struct op_case {
     int parts;         /* passes that one shard is cut into; 1: a pass holds all */
     bool large;        /* for perf alone */
     bool for_gpu;      /* a large one for perf on a GPU alone */
+    bool slow;         /* left out where RP_LEVELS is 1: under other orders and the race detector */
     unsigned unwanted; /* bit i: output i is not given (its gradient is not wanted) */
+    unsigned whole;    /* bit i: input i has no samples, and is not cut into parts */
 };
 
 struct op_cases {

@@ -125,7 +125,8 @@ bool reference_layer_norm(const struct op_case *c, void *const in[], void *const
         float inv =
             1 / rp_sqrt(sum_row_products(d, d, n, control) / (float)n + c->call.params.norm.eps);
         for (int64_t i = 0; i < n; i++)
-            ((float *)out[0])[r * n + i] = rp_fma(d[i] * inv, gamma[i], beta[i]);
+            ((float *)out[0])[r * n + i] =
+                beta ? rp_fma(d[i] * inv, gamma[i], beta[i]) : d[i] * inv * gamma[i];
         ((float *)out[1])[r] = mean;
         ((float *)out[2])[r] = inv;
     }
@@ -181,6 +182,62 @@ bool reference_layer_norm_dgb(const struct op_case *c, void *const in[], void *c
                                   n};
         ((float *)out[0])[i] = sum_samples(c, rows, add_column_dy_h, &col, control);
         ((float *)out[1])[i] = sum_samples(c, rows, add_column_dy, &col, control);
+    }
+    return true;
+}
+
+/* ---- rms norm ------------------------------------------------------------------------------- */
+
+bool reference_rms_norm(const struct op_case *c, void *const in[], void *const out[], bool control)
+{
+    const float *gamma = in[1];
+    int64_t rows = rp_tensor_rows(&c->call.in[0]), n = c->call.in[1].dims[0];
+    for (int64_t r = 0; r < rows; r++) {
+        const float *x = (const float *)in[0] + r * n;
+        float mean = sum_row_products(x, x, n, control) / (float)n;
+        float inv = 1 / rp_sqrt(mean + c->call.params.norm.eps);
+        for (int64_t i = 0; i < n; i++) ((float *)out[0])[r * n + i] = x[i] * inv * gamma[i];
+        ((float *)out[1])[r] = inv;
+    }
+    return true;
+}
+
+bool reference_rms_norm_dx(const struct op_case *c, void *const in[], void *const out[],
+                           bool control)
+{
+    const float *gamma = in[2], *invs = in[3];
+    int64_t rows = rp_tensor_rows(&c->call.in[0]), n = c->call.in[2].dims[0];
+    float *h = floats(n), *g = floats(n);
+    for (int64_t r = 0; r < rows; r++) {
+        for (int64_t i = 0; i < n; i++) {
+            h[i] = ((const float *)in[1])[r * n + i] * invs[r];
+            g[i] = ((const float *)in[0])[r * n + i] * gamma[i];
+        }
+        float b = sum_row_products(g, h, n, control) / (float)n;
+        for (int64_t i = 0; i < n; i++)
+            ((float *)out[0])[r * n + i] = invs[r] * rp_fma(-h[i], b, g[i]);
+    }
+    free(g);
+    free(h);
+    return true;
+}
+
+static float add_column_dy_x_inv(const void *arg, int64_t k, float acc)
+{
+    const struct norm_column *col = arg;
+    return rp_fma(col->dy[k * col->stride], col->x[k * col->stride] * col->inv[k], acc);
+}
+
+bool reference_rms_norm_dg(const struct op_case *c, void *const in[], void *const out[],
+                           bool control)
+{
+    int64_t rows = rp_tensor_rows(&c->call.in[0]), n = c->call.in[0].dims[2];
+    for (int64_t i = 0; i < n; i++) {
+        struct norm_column col = {.dy = (const float *)in[0] + i,
+                                  .x = (const float *)in[1] + i,
+                                  .inv = in[2],
+                                  .stride = n};
+        ((float *)out[0])[i] = sum_samples(c, rows, add_column_dy_x_inv, &col, control);
     }
     return true;
 }

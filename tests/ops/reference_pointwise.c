@@ -147,3 +147,29 @@ bool reference_dropout_dx(const struct op_case *c, void *const in[], void *const
 {
     return reference_dropout(c, in, out, control);
 }
+
+bool reference_swiglu(const struct op_case *c, void *const in[], void *const out[], bool control)
+{
+    int64_t rows = rp_tensor_rows(&c->call.in[0]), n = c->call.in[0].dims[2] / 2;
+    for (int64_t i = 0; i < rows * n; i++) {
+        const float *x = (const float *)in[0] + i / n * 2 * n;
+        float a = x[i % n], b = x[n + i % n], s = rp_sigmoid(a);
+        ((float *)out[0])[i] = control ? a * (s * b) : (a * s) * b;
+    }
+    return true;
+}
+
+bool reference_swiglu_dx(const struct op_case *c, void *const in[], void *const out[], bool control)
+{
+    int64_t rows = rp_tensor_rows(&c->call.in[0]), n = c->call.in[0].dims[2];
+    for (int64_t i = 0; i < rows * n; i++) {
+        const float *x = (const float *)in[1] + i / n * 2 * n;
+        float *dx = (float *)out[0] + i / n * 2 * n;
+        float a = x[i % n], b = x[n + i % n], dy = ((const float *)in[0])[i], s, t;
+        sigmoid_pair(a, &s, &t);
+        if (control) t = 1 - s;
+        dx[i % n] = (dy * b) * (s * rp_fma(a, t, 1));
+        dx[n + i % n] = dy * (a * s);
+    }
+    return true;
+}

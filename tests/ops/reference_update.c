@@ -168,6 +168,112 @@ bool reference_lion(const struct op_case *c, void *const in[], void *const out[]
     return update(c, in, out, 1, control);
 }
 
+/* ---- muon ----------------------------------------------------------------------------------- */
+
+struct factors {
+    const float *a, *b;
+    int64_t a_step, b_step;
+};
+
+static float add_product(const void *arg, int64_t k, float acc)
+{
+    const struct factors *f = arg;
+    return rp_fma(f->a[k * f->a_step], f->b[k * f->b_step], acc);
+}
+
+/* c (rows, columns) = a (rows, k) b^T; element (r, k) of a lies at r a_row + k a_step. */
+static void product(float *c, int64_t rows, int64_t columns, int64_t k, struct factors f,
+                    int64_t a_row, int64_t b_row, bool control)
+{
+    struct factors at = f;
+    for (int64_t i = 0; i < rows * columns; i++) {
+        at.a = f.a + i / columns * a_row;
+        at.b = f.b + i % columns * b_row;
+        c[i] = sum_panels(k, add_product, &at, control);
+    }
+}
+
+static double norm_of(const float *x, int64_t n)
+{
+    double chunks[64];
+    for (int64_t at = 0; at < n; at += CHUNK) {
+        double lane[LANES] = {0};
+        for (int64_t i = at; i < n && i < at + CHUNK; i++)
+            lane[i % LANES] += (double)x[i] * (double)x[i];
+        for (int half = LANES / 2; half >= 1; half /= 2)
+            for (int j = 0; j < half; j++) lane[j] += lane[j + half];
+        chunks[at / CHUNK] = lane[0];
+    }
+    return sqrt(sum_row64(chunks, (n + CHUNK - 1) / CHUNK, false));
+}
+
+/* One Newton-Schulz step of a matrix that is written as M, with no more rows than columns. */
+static void newton_schulz(float *m, int64_t rows, int64_t columns, bool control)
+{
+    size_t square = sizeof(float) * (size_t)(rows * rows);
+    float *a = malloc(square), *b = malloc(square);
+    float *y = malloc(sizeof(*y) * (size_t)(rows * columns));
+    if (!a || !b || !y) exit(1);
+    product(a, rows, rows, columns, (struct factors){m, m, 1, 1}, columns, columns, control);
+    product(b, rows, rows, rows, (struct factors){a, a, 1, rows}, rows, 1, control);
+    for (int64_t i = 0; i < rows * rows; i++) b[i] = rp_fma(2.0315f, b[i], -4.7750f * a[i]);
+    product(y, rows, columns, rows, (struct factors){b, m, 1, columns}, rows, 1, control);
+    for (int64_t i = 0; i < rows * columns; i++) m[i] = rp_fma(3.4445f, m[i], y[i]);
+    free(y);
+    free(b);
+    free(a);
+}
+
+/* From (rows, columns) to (columns, rows). */
+static void transpose(const float *from, float *to, int64_t rows, int64_t columns)
+{
+    for (int64_t i = 0; i < rows * columns; i++) to[i % columns * rows + i / columns] = from[i];
+}
+
+static void make_orthogonal(float *x, int64_t rows, int64_t columns, bool control)
+{
+    float *m = malloc(sizeof(*m) * (size_t)(rows * columns));
+    if (!m) exit(1);
+    bool tall = rows > columns;
+    if (tall)
+        transpose(x, m, rows, columns);
+    else
+        memcpy(m, x, sizeof(*m) * (size_t)(rows * columns));
+    for (int step = 0; step < 5; step++)
+        newton_schulz(m, tall ? columns : rows, tall ? rows : columns, control);
+    if (tall)
+        transpose(m, x, columns, rows);
+    else
+        memcpy(x, m, sizeof(*m) * (size_t)(rows * columns));
+    free(m);
+}
+
+/* `control`: products take their second and third terms in the wrong order. */
+bool reference_muon(const struct op_case *c, void *const in[], void *const out[], bool control)
+{
+    const struct rp_optim_params *o = &c->call.params.optim;
+    const struct rp_update *u = &c->update;
+    int64_t n = rp_tensor_elements(&c->call.in[0]), rows = c->call.in[0].dims[0];
+    const float *p = in[0], *g = in[1], *old = in[2];
+    float *new = out[0], *momentum = out[1], *x = calloc((size_t)n, sizeof(*x));
+    if (!x) exit(1);
+    for (int64_t i = 0; c->control.apply && i < n; i++) {
+        float g1 = g[i] * c->control.factor;
+        momentum[i] = rp_fma(u->one_minus_beta1, g1 - old[i], old[i]);
+        x[i] = o->nesterov ? rp_fma(u->beta1, momentum[i] - g1, g1) : momentum[i];
+    }
+    if (c->control.apply) {
+        float scale = (float)(1 / (norm_of(x, n) + 1e-7));
+        for (int64_t i = 0; i < n; i++) x[i] *= scale;
+        make_orthogonal(x, rows, n / rows, control);
+        for (int64_t i = 0; i < n; i++)
+            new[i] = rp_fma(-(u->lr * o->scale), x[i], rp_fma(-u->lr_decay, p[i], p[i]));
+    }
+    add_digest(c->control.apply ? new : p, n, o->tensor_number, out[2], false);
+    free(x);
+    return c->control.apply;
+}
+
 /* `control`: the reciprocal of the number of shards plus a rounding of its own. */
 bool reference_running_update(const struct op_case *c, void *const in[], void *const out[],
                               bool control)

@@ -121,7 +121,7 @@ static bool contended(const struct op_case *c)
     enum rp_op op = c->call.op;
     return rp_op_info(op)->n_sums > 0 || op == RP_OP_grad_norm || op == RP_OP_clip ||
            op == RP_OP_digest || op == RP_OP_sgd || op == RP_OP_adam || op == RP_OP_lion ||
-           op == RP_OP_running_update;
+           op == RP_OP_muon || op == RP_OP_running_update;
 }
 
 int mode_replay(const struct op_cases *cases, const char *filter, int n)

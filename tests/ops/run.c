@@ -63,18 +63,24 @@ static bool buffer_close(struct rp_device *device, struct buffer *buffer, void *
     return good;
 }
 
-/* Samples [begin, end) of all inputs; outputs stay whole. */
+static void slice_tensor(struct rp_tensor *tensor, int64_t samples, int64_t begin, int64_t end)
+{
+    size_t bytes = rp_tensor_bytes(tensor) / (size_t)samples;
+    if (tensor->n_dims == 0) return;
+    if (tensor->data) tensor->data = (unsigned char *)tensor->data + bytes * (size_t)begin;
+    tensor->dims[0] = tensor->dims[0] / samples * (end - begin);
+}
+
+/* Samples [begin, end) of all inputs and outputs but sums. */
 static void slice_call(const struct op_case *c, struct rp_op_call *call, struct rp_pass *pass,
                        int64_t begin, int64_t end)
 {
+    const struct rp_op_info *info = rp_op_info(call->op);
     int64_t samples = c->pass.rows.n_samples;
-    for (int i = 0; i < RP_OP_MAX_IN; i++) {
-        struct rp_tensor *in = &call->in[i];
-        if (in->n_dims == 0) continue;
-        size_t bytes = rp_tensor_bytes(in) / (size_t)samples;
-        in->data = (unsigned char *)in->data + bytes * (size_t)begin;
-        in->dims[0] = in->dims[0] / samples * (end - begin);
-    }
+    for (int i = 0; i < RP_OP_MAX_IN; i++)
+        if (!(c->whole >> i & 1)) slice_tensor(&call->in[i], samples, begin, end);
+    for (int i = 0; i < info->n_out - info->n_sums; i++)
+        slice_tensor(&call->out[i], samples, begin, end);
     pass->rows.first_sample = begin;
     pass->rows.n_samples = end - begin;
     pass->position += (uint64_t)begin;
@@ -99,7 +105,9 @@ static void run_parts(struct rp_device *device, const struct op_case *c,
 int twin_of(const struct op_case *c, int i)
 {
     const struct rp_op_info *info = rp_op_info(c->call.op);
-    bool update = c->call.op == RP_OP_sgd || c->call.op == RP_OP_adam || c->call.op == RP_OP_lion;
+    bool update = c->call.op == RP_OP_sgd || c->call.op == RP_OP_adam || c->call.op == RP_OP_lion ||
+                  c->call.op == RP_OP_muon;
+    if (c->call.op == RP_OP_attention_cached) return i > 0 ? i : -1;
     if (!info->in_place) return -1;
     if (i == 0) return 0;
     return update && i >= 2 && i - 1 < info->n_out - 1 ? i - 1 : -1;
@@ -112,6 +120,7 @@ bool run_case(struct rp_device *device, const struct op_case *c, const struct op
     const struct rp_op_info *info = rp_op_info(c->call.op);
     struct rp_op_call call = c->call;
     bool twin[RP_OP_MAX_OUT] = {0}, good = true;
+    in_place = in_place || c->call.op == RP_OP_attention_cached; /* a cache is never a copy */
     call.update = &c->update;
     for (int i = 0; i < RP_OP_MAX_IN; i++) {
         if (!values->in[i]) continue;

@@ -65,8 +65,23 @@ static void fill_targets(const struct op_case *c, int32_t *x, int64_t n, uint64_
     for (int64_t i = 0; i < n; i++) {
         uint64_t word = random_word(seed, (uint64_t)i);
         x[i] = (int32_t)((uint32_t)word % (uint32_t)c->classes);
+        if (c->fill[2] == FILL_TOKENS && (word >> 32) % 4 == 0) x[i] = -1;
         if (level >= 2 && (word >> 40) % 5 == 0) x[i] = bad[(word >> 50) % 3];
         if (level >= 2 && (word >> 40) % 17 == 0) x[i] = (int32_t)c->classes;
+    }
+}
+
+/* Among them one class twice, and all or nothing of a class. */
+static void fill_mixes(const struct op_case *c, int32_t *x, int64_t n, uint64_t seed, int level)
+{
+    fill_targets(c, x, n, seed, level);
+    for (int64_t i = 0; i + 2 < n; i += 3) {
+        uint64_t word = random_word(seed + 1, (uint64_t)i);
+        int32_t whole = 1 << 24;
+        if (word % 7 == 0) x[i + 1] = x[i];
+        x[i + 2] = (int32_t)(word >> 40);
+        if (word % 5 == 1) x[i + 2] = word >> 63 ? whole : 0;
+        if (level >= 2 && word % 11 == 0) x[i + 2] = word >> 63 ? whole + 1 : -1;
     }
 }
 
@@ -106,7 +121,11 @@ void values_fill_input(const struct op_case *c, int i, void *data, uint64_t seed
     int64_t n = rp_tensor_elements(&c->call.in[i]);
     switch (c->fill[i]) {
     case FILL_TARGETS:
+    case FILL_TOKENS:
         fill_targets(c, data, n, seed, level);
+        break;
+    case FILL_MIXES:
+        fill_mixes(c, data, n, seed, level);
         break;
     case FILL_TAPS:
         fill_taps(c, data, seed);

@@ -2,8 +2,12 @@
 import json
 import os
 import pathlib
+import pty
 import re
+import select
+import shutil
 import subprocess
+import time
 
 import pytest
 
@@ -105,7 +109,7 @@ SCHEMA_REFUSES = ["spelling-key", "spelling-value", "spelling-layer", "type-text
                   "unit-time-in-eval", "range-seed", "range-fraction", "range-batch", "range-lr", "missing-seed", "missing-lr",
                   "missing-layer-option", "unknown-key", "nesting-lr-at-top", "nesting-other-kind", "nesting-layers-in-mlp",
                   "nesting-layer-options", "nesting-fraction-and-format", "name-path", "name-long", "not-built-precision",
-                  "not-built-model", "foreign-kernel-size", "version-newer"]
+                  "gpt-preset", "foreign-kernel-size", "version-newer"]
 
 
 @pytest.mark.parametrize("name", SCHEMA_REFUSES)
@@ -159,6 +163,54 @@ def test_completion(tmp_path):
                               ("completion f", 2, "fish")]:
         done = subprocess.run(["bash", "-c", ask % (words, at)], cwd=tmp_path, capture_output=True, text=True, timeout=20)
         assert done.stdout.split() == [wanted], done.stderr
-    for shell in ("zsh", "fish"):
-        assert "validate" in run("completion", shell).stdout.decode()
     run("completion", "tcsh", check=2)
+
+
+ASKED = [("val", "validate"), ("validate --res", "--resolved"), ("init digits-m", "digits-mlp"), ("completion f", "fish"),
+         ("run job-of-th", "job-of-this-test.yaml")]
+
+
+def typed(shell, setup, line, folder):
+    """What stands on the line of an interactive shell after a Tab, found by letting it print the words."""
+    main, side = pty.openpty()
+    env = {"PATH": os.environ["PATH"], "TERM": "dumb", "HOME": str(folder), "PS1": "", "LC_ALL": "C"}
+    process = subprocess.Popen(shell, cwd=folder, env=env, stdin=side, stdout=side, stderr=side, start_new_session=True)
+    os.close(side)
+    os.write(main, (setup + "; reprise() { print_words \"$@\"; }; print_words() { printf 'said:%s\\n' \"$*\"; }\n").encode())
+    out, end, asked = b"", time.monotonic() + 30, False
+    try:
+        while time.monotonic() < end and not re.search(rb"said:[^%\r\n]*[\r\n]", out):
+            if select.select([main], [], [], 0.4)[0]:
+                out += os.read(main, 65536)
+            elif not asked:  # it has been silent for a moment: it is ready
+                os.write(main, f"reprise {line}\t\n".encode())
+                asked = True
+    finally:
+        process.kill()
+        process.wait()
+        os.close(main)
+    return re.findall(rb"said:([^%\r\n]*)[\r\n]", out)[-1].decode().strip()
+
+
+@pytest.mark.parametrize("name", ["bash", "zsh", "zsh-file"])
+def test_completion_in_an_interactive_shell(name, tmp_path):
+    shell = name.split("-")[0]
+    if not shutil.which(shell):
+        pytest.skip(f"no {shell} here")
+    (tmp_path / "job-of-this-test.yaml").write_text("")
+    (tmp_path / "_reprise").write_bytes(run("completion", shell).stdout)
+    words = {"bash": ["bash", "--norc", "--noprofile", "-i"], "zsh": ["zsh", "-f", "-i"]}[shell]
+    setup = {"bash": "source ./_reprise", "zsh": "autoload -Uz compinit; compinit -u -D; source ./_reprise",
+             "zsh-file": "fpath=($PWD $fpath); autoload -Uz compinit; compinit -u -D"}[name]
+    for line, last in ASKED:
+        assert typed(words, setup, line, tmp_path).split() == [*line.split()[:-1], last], (name, line)
+
+
+@pytest.mark.skipif(not shutil.which("fish"), reason="no fish here")
+def test_completion_in_fish(tmp_path):
+    (tmp_path / "job-of-this-test.yaml").write_text("")
+    (tmp_path / "c.fish").write_bytes(run("completion", "fish").stdout)
+    for line, last in ASKED:
+        done = subprocess.run(["fish", "-N", "-c", f"source c.fish; complete -C 'reprise {line}'"], cwd=tmp_path, capture_output=True,
+                              text=True, timeout=30, env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)})
+        assert [found.split("\t")[0] for found in done.stdout.splitlines()] == [last] and not done.stderr, (line, done)

@@ -44,7 +44,8 @@ def test_bad(path):
     done = run("validate", path.name, cwd=path.parent)
     assert done.stderr == path.with_suffix(".expected").read_bytes()
     assert done.stdout == b""
-    data = path.stem in ("data-counts-differ", "data-not-idx", "data-cut-short", "data-label-missing")
+    data = path.stem in ("data-counts-differ", "data-not-idx", "data-cut-short", "data-label-missing", "data-text-empty",
+                         "data-text-short", "data-tokens-cut", "data-tokens-odd", "data-vocab-small")
     assert done.returncode == (4 if data else 2)
 
 
@@ -104,6 +105,45 @@ def test_kept_digests():
     for name, want in kept.items():
         assert digests(SPECS / name) == want, name
     assert digests(SPECS / "digits-mlp.yaml", "--set", "seed=1235") != kept["digits-mlp.yaml"]
+
+
+# ---- presets ----
+
+GPT = """reprise: 1
+name: job
+seed: 1
+data: {train: {format: tokens, files: [x.bin], vocab: 50257}}
+model: {kind: gpt, %s}
+train: {for: 10 steps, batch: 8, optimizer: {kind: adamw, lr: 1.0e-3}}
+"""
+LLAMA = "mlp: swiglu, norm: rmsnorm, position: rope, bias: false"
+PRESETS = [
+    ("preset: gpt2", "layers: 12, heads: 12, width: 768, context: 1024, vocab: 50257"),
+    ("preset: gpt2", "layers: 12, heads: 12, width: 768, context: 1024, vocab: 50257, mlp: gelu_tanh, norm: layernorm, bias: true, "
+     "tied: true, position: learned, kv_heads: 12, mlp_width: 3072, dropout: 0"),
+    ("preset: gpt2-xl, context: 512", "layers: 48, heads: 25, width: 1600, context: 512, vocab: 50257"),
+    ("preset: llama-tiny", f"layers: 6, heads: 6, kv_heads: 2, width: 288, mlp_width: 768, context: 256, {LLAMA}"),
+    ("preset: llama-small, vocab: 300, rope_base: 10000",
+     f"layers: 12, heads: 12, kv_heads: 4, width: 768, context: 1024, vocab: 300, {LLAMA}"),
+    ("preset: llama-1b", f"layers: 22, heads: 32, kv_heads: 4, width: 2048, mlp_width: 5632, context: 2048, tied: false, {LLAMA}"),
+    ("preset: gpt2, dropout: 0.1", "layers: 12, heads: 12, width: 768, context: 1024, vocab: 50257, "
+     "dropout: {attention: 0.1, residual: 0.1, embedding: 0.1}"),
+]
+
+
+@pytest.mark.parametrize("preset, written", PRESETS)
+def test_a_preset_is_its_keys(preset, written, tmp_path):
+    """One digest, the same resolved spec but for the name; control: another value."""
+    a, b, c = tmp_path / "a.yaml", tmp_path / "b.yaml", tmp_path / "c.yaml"
+    a.write_text(GPT % preset)
+    b.write_text(GPT % written)
+    c.write_text(GPT % (preset + ", norm_eps: 1.0e-4"))
+    assert digests(a) == digests(b) != digests(c)
+    resolved = [run("validate", path, "--resolved", check=0).stdout for path in (a, b)]
+    assert resolved[0].replace(b"  preset: " + preset.split(",")[0].split()[1].encode() + b"\n", b"") == resolved[1]
+    again = tmp_path / "again.yaml"
+    again.write_bytes(resolved[0])
+    assert digests(again) == digests(a)
 
 
 # ---- sections ----

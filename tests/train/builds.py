@@ -13,11 +13,12 @@ OTHERS = [pathlib.Path(p).resolve() for p in os.environ.get("REPRISE_OTHERS", ""
 rp.PROGRAM = str(pathlib.Path(rp.PROGRAM).resolve())
 
 
-@pytest.mark.parametrize("name", list(rp.MODELS))
+@pytest.mark.parametrize("name", [*rp.MODELS, *rp.TEXT_MODELS])
 @pytest.mark.parametrize("path", ["avx2", "scalar"])
 def test_builds_agree(name, path, tmp_path, monkeypatch):
     assert OTHERS
-    spec = rp.write(tmp_path, rp.MODELS[name])
+    rp.write_texts(tmp_path)
+    spec = rp.write(tmp_path, {**rp.MODELS, **rp.TEXT_MODELS}[name])
     final = rp.run(spec, tmp_path / "ours")
     monkeypatch.setenv("REPRISE_CPU_PATH", path)
     for i, other in enumerate(OTHERS):

@@ -1,4 +1,5 @@
 """Augmentation against a twin in NumPy and Python floats, bit for bit."""
+import math
 import os
 import subprocess
 
@@ -26,8 +27,8 @@ def philox(counter, key):
     return c
 
 
-def words(site, position):
-    return philox([0, position & 0xffffffff, position >> 32, TRANSFORM << 24 | site], (SEED & 0xffffffff, SEED >> 32))
+def words(site, position, block=0):
+    return philox([block, position & 0xffffffff, position >> 32, TRANSFORM << 24 | site], (SEED & 0xffffffff, SEED >> 32))
 
 
 def uniform(word):
@@ -74,6 +75,29 @@ def sin(x):
 def cos(x):
     t, n = reduce(x)
     return series(t, (n + 1) % 4)
+
+
+def log(x):
+    m, k = math.frexp(x)  # m in [1/2, 1)
+    if m < float.fromhex("0x1.6a09e667f3bcdp-1"):
+        m, k = m * 2, k - 1
+    s = (m - 1.0) / (m + 1.0)
+    z = s * s
+    p = 1.0 / 23
+    for n in range(21, 1, -2):
+        p = p * z + 1.0 / n
+    tail = (s + s) * (z * p)
+    return k * float.fromhex("0x1.62e42fee00000p-1") + ((s + s) + (tail + k * float.fromhex("0x1.a39ef35793c76p-33")))
+
+
+def exp(x):
+    magic = 1.5 * 2.0 ** 52
+    n = (x * float.fromhex("0x1.71547652b82fep0") + magic) - magic
+    r = (x - n * float.fromhex("0x1.62e42fee00000p-1")) - n * float.fromhex("0x1.a39ef35793c76p-33")
+    p = 1.0 / math.factorial(13)
+    for i in range(12, 1, -1):
+        p = p * r + 1.0 / math.factorial(i)
+    return (1.0 + (r + r * r * p)) * 2.0 ** n
 
 
 # ---- the steps ---------------------------------------------------------------------------------------------
@@ -192,12 +216,60 @@ def normalize(image, w, step, is_u8):
     return (image - np.asarray(step["mean"], f4)) / np.asarray(step["std"], f4)
 
 
-def twin(images, order, steps, position, is_u8):
-    image = images[order[position]]
+MIXES = ("mixup", "cutmix")
+
+
+def alone(image, steps, position, is_u8, block=0):
     image = image.astype(f4) / f4(255) if is_u8 else image
     for site, (name, step) in enumerate(steps):
-        image = globals()[name](image, words(site, position), step, is_u8)
+        if name not in MIXES:
+            image = globals()[name](image, words(site, position, block), step, is_u8)
     return image
+
+
+def beta(alpha, radius, turn):
+    power = log((radius + 0.5) * 2.0 ** -32) / float(f4(alpha))
+    e = 0.0 if power < -700 else exp(power)
+    c = cos(((turn + 0.5) * 2.0 ** -32) * float.fromhex("0x1.921fb54442d18p2"))
+    return 0.5 + (0.5 * c) * math.sqrt((1 - e) / (e + (1 - e) * (c * c)))
+
+
+def rectangle(shape, part, w):
+    """Rows and columns that come from the other image."""
+    sides = [int(n * math.sqrt(1 - part) + 0.5) for n in shape[:2]]
+    first = [below(w[2 + i], shape[i]) - sides[i] // 2 for i in range(2)]
+    return tuple(slice(min(max(f, 0), n), min(max(f + s, 0), n)) for f, s, n in zip(first, sides, shape))
+
+
+def twin_and_target(images, order, steps, position, is_u8):
+    """What stands at a position, and its target (class, other class, weight in 2^-24)."""
+    sample, whole = order[position], 1 << 24
+    image = alone(images[sample], steps, position, is_u8)
+    mixes = [(site, *item) for site, item in enumerate(steps) if item[0] in MIXES]
+    if not mixes:
+        return image, None
+    site, name, step = mixes[below(words(mixes[0][0], position)[0], len(mixes))]
+    w, more = words(site, position), words(site, position, 1)
+    if not uniform(w[1]) < f4(step.get("p", 1)):
+        return image, [sample % 3, sample % 3, whole]
+    partner = below(w[2], len(images))
+    other = alone(images[partner], steps, position, is_u8, block=1)
+    part = beta(step.get("alpha", {"mixup": 0.2, "cutmix": 1}[name]), more[0], more[1])
+    if name == "mixup":
+        weight = int(part * whole + 0.5)
+        image = image * f4(weight / whole) + other * f4((whole - weight) / whole)
+    else:
+        where = rectangle(image.shape, part, more)
+        image = image.copy()
+        image[where] = other[where]
+        pixels = image.shape[0] * image.shape[1]
+        kept = pixels - other[where].shape[0] * other[where].shape[1]
+        weight = (2 * whole * kept + pixels) // (2 * pixels)
+    return image, [sample % 3, partner % 3, weight]
+
+
+def twin(*what):
+    return twin_and_target(*what)[0]
 
 
 # ---- the tests ---------------------------------------------------------------------------------------------
@@ -227,9 +299,9 @@ train: {{for: 6 steps, batch: 8, optimizer: {{kind: sgd, lr: 0.01}}}}
 """)
 
 
-def filled(spec, shape, split, first, n):
+def filled(spec, shape, split, first, n, kind=f4):
     raw = subprocess.run([FILL, str(spec), split, str(first), str(n)], capture_output=True, check=True).stdout
-    return np.frombuffer(raw, f4).reshape(n, *shape)
+    return np.frombuffer(raw, kind).reshape(n, *shape)
 
 
 def plain_order(tmp_path, images, first, n):
@@ -250,6 +322,13 @@ LISTS = {
     "all": [("random_crop", {"padding": 2}), ("random_flip", {"p": 0.5}), ("color_jitter", {"brightness": 0.2, "saturation": 0.3}),
             ("random_rotation", {"degrees": 12.5}), ("normalize", {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.25, 0.3]}),
             ("random_resized_crop", {"scale": [0.5, 1.0], "ratio": [0.9, 1.1]}), ("random_flip", {"p": 0.25}), ("cutout", {"size": 4})],
+    "mixup": [("mixup", {"alpha": 0.2})],
+    "mixup-small": [("mixup", {"alpha": 0.01, "p": 0.8})],
+    "cutmix": [("cutmix", {})],
+    "cutmix-large": [("cutmix", {"alpha": 300})],
+    "mix-of-tables": [("random_crop", {"padding": 2}), ("normalize", {"mean": 0.4, "std": 0.2}), ("random_flip", {"p": 0.5}), ("mixup", {"alpha": 1})],
+    "mix-of-all": [("random_flip", {"p": 0.5}), ("color_jitter", {"brightness": 0.2}), ("random_rotation", {"degrees": 12.5}),
+                   ("mixup", {"p": 0.7}), ("cutmix", {"alpha": 1, "p": 0.9}), ("mixup", {"alpha": 8})],
 }
 
 
@@ -271,6 +350,10 @@ def test_twin(tmp_path, name, kind):
         assert want.dtype == f4 and np.array_equal(got[i].view("u4"), want.view("u4")), i
     other = filled(spec_of(tmp_path, images, steps), shape, "train", first + 1, n)
     assert np.array_equal(other[:-1], got[1:]) and not np.array_equal(other, got)
+    want = [twin_and_target(images, order, steps, first + i, kind == "u8")[1] for i in range(n)]
+    if want[0]:
+        assert filled(spec_of(tmp_path, images, steps), (3,), "targets", first, n, "i4").tolist() == want
+        assert len({weight for _, _, weight in want}) > 1 and any(a != b for a, b, _ in want)
 
 
 def test_grey_and_single_pixel(tmp_path):
@@ -309,15 +392,73 @@ def test_runs_do_not_depend_on_the_place(tmp_path):
     assert run(spec, tmp_path / "d", "--set", "checkpoint.every=2 steps") == final
 
 
+def test_weights_are_drawn_from_beta(tmp_path):
+    """Kolmogorov and Smirnov: the largest distance from the distribution's function, at most 2 / sqrt(n) (p = 0.0007)."""
+    images, n = made("u8", (1, 1, 1)), 20000
+    functions = {0.5: lambda x: 2 / np.pi * np.arcsin(np.sqrt(x)), 1: lambda x: x, 2: lambda x: 3 * x ** 2 - 2 * x ** 3}
+    for alpha in functions:
+        drawn = filled(spec_of(tmp_path, images, [("mixup", {"alpha": alpha})]), (3,), "targets", 0, n, "i4")[:, 2]
+        x = np.sort(drawn / 2.0 ** 24)
+        distance = {a: np.abs(f(x) - (np.arange(n) + 0.5) / n).max() for a, f in functions.items()}
+        assert all((distance[a] < 2 / np.sqrt(n)) == (a == alpha) for a in functions), distance
+
+
+def test_a_mix_that_never_happens_changes_nothing(tmp_path):
+    """Another op, and the same bits; evaluation sees samples that are not mixed."""
+    images, valid = made("u8", (9, 12, 3), 40), "valid: {fraction: 0.2}"
+    plain, never, always = [("random_flip", {"p": 0.5})], [("mixup", {"p": 0}), ("cutmix", {"p": 0})], [("mixup", {}), ("cutmix", {})]
+    final = run(spec_of(tmp_path, images, plain, valid), tmp_path / "a")
+    assert run(spec_of(tmp_path, images, plain + never, valid), tmp_path / "b") == final
+    assert run(spec_of(tmp_path, images, plain + always, valid), tmp_path / "c") != final
+    seen = [filled(spec_of(tmp_path, images, plain + mixes, valid), (9, 12, 3), "valid", 0, 8) for mixes in ([], always)]
+    assert np.array_equal(*seen)
+
+
+@pytest.mark.parametrize("mixes", [[("mixup", {"alpha": 1})], [("cutmix", {})], [("mixup", {}), ("cutmix", {"p": 0.8})]])
+def test_runs_with_mixes_do_not_depend_on_the_place(tmp_path, mixes):
+    steps = [("normalize", {"mean": 0.5, "std": 0.25}), ("random_crop", {"padding": 1}), *mixes]
+    spec = spec_of(tmp_path, made("u8", (9, 12, 3), 40), steps, "valid: {fraction: 0.2}")
+    final = run(spec, tmp_path / "a", "--set", "resources.threads=1")
+    for micro in (1, 2, 8):
+        assert run(spec, tmp_path / f"b{micro}", "--set", f"train.micro_batch={micro}", "--set", "resources.threads=2",
+                   "--set", "train.shards=2") == run(spec, tmp_path / f"c{micro}", "--set", "train.shards=2"), micro
+    assert run(spec, tmp_path / "d", "--set", "train.micro_batch=1", "--set", "resources.threads=2") == final
+    call("run", spec, "--out", tmp_path / "e", "--set", "checkpoint.every=2 steps", "--stop-after", "0.000001s", expect=20)
+    assert run(spec, tmp_path / "e", "--set", "checkpoint.every=2 steps") == final
+    assert call_json("eval", tmp_path / "e")["metrics"]["accuracy"] >= 0
+    assert run(spec, tmp_path / "f", "--set", "seed=78") != final
+
+
+def test_rows_are_mixed(tmp_path):
+    rows = np.random.default_rng(3).normal(size=(30, 20)).astype(f4)
+    steps = [("normalize", {"mean": [0.25] * 20, "std": 2.0}), ("mixup", {"alpha": 2})]
+    spec = spec_of(tmp_path, rows, steps)
+    got, target = filled(spec, (20,), "train", 5, 9), filled(spec, (3,), "targets", 5, 9, "i4")
+    order = plain_order(tmp_path, rows, 5, 9)
+    fixed = (rows - f4(0.25)) / f4(2)
+    for i in range(9):
+        own, other = f4(target[i, 2] / 2.0 ** 24), f4((2 ** 24 - target[i, 2]) / 2.0 ** 24)
+        partner = below(words(1, 5 + i)[2], 30)
+        assert np.array_equal(got[i], fixed[order[5 + i]] * own + fixed[partner] * other)
+        assert target[i].tolist()[:2] == [order[5 + i] % 3, partner % 3]
+
+
 def test_errors(tmp_path):
     images = made("u8", (9, 12, 3))
     for steps, what in (([("random_resized_crop", {"scale": [0.9, 0.2]})], "smaller to the larger"),
                         ([("random_rotation", {})], "degrees"), ([("cutout", {"size": 0})], "size"),
                         ([("normalize", {"mean": 0, "std": 1}), ("color_jitter", {"contrast": 1})], "before `normalize`"),
-                        ([("ColorJitter", {})], "here `color_jitter")):
+                        ([("ColorJitter", {})], "here `color_jitter"), ([("MixUp", {})], "here `mixup"),
+                        ([("mixup", {"alpha": 0})], "alpha"), ([("cutmix", {"p": 1.5})], "`cutmix.p`"),
+                        ([("mixup", {}), ("random_flip", {})], "write `mixup` last")):
         _, err = call("validate", spec_of(tmp_path, images, steps), expect=2)
         assert what in err, err
     _, err = call("run", spec_of(tmp_path, images.reshape(7, -1), [("cutout", {"size": 2})]), "--out", tmp_path / "x", expect=2)
     assert "images (height, width, channels)" in err
+    _, err = call("run", spec_of(tmp_path, images.reshape(7, -1), [("cutmix", {})]), "--out", tmp_path / "x", expect=2)
+    assert "images (height, width, channels)" in err
+    spec = spec_of(tmp_path, images, [("mixup", {})])
+    _, err = call("validate", spec, "--set", "train.loss=mse", "--set", "data.train.target=values", expect=2)
+    assert "`mixup` mixes classes" in err
     _, err = call("run", spec_of(tmp_path, made("u8", (3, 3, 4)), [("color_jitter", {"contrast": 1})]), "--out", tmp_path / "x", expect=2)
     assert "1 or 3 channels" in err

@@ -24,7 +24,15 @@ def mnist_files(folder):
     made_data.idx(folder / "mnist-10k-labels-idx1-ubyte.gz", np.arange(100) % 10)
 
 
-STAND_INS = {"cifar-resnet20": cifar_files, "mnist-lenet": mnist_files}
+def a_text(folder):
+    for name in ("input.txt", "tinyshakespeare.txt"):
+        (folder / name).write_text("All the world's a stage, and all the men and women merely players. " * 150)
+
+
+STAND_INS = {"cifar-resnet20": cifar_files, "mnist-lenet": mnist_files, "gpt": a_text, "shakespeare-char": a_text,
+             "shakespeare-char-cpu": a_text, "gpt2-124m": lambda folder: rp.data_for("gpt2-124m", folder)}
+SMALLER = {"shakespeare-char": ["train.batch=2", "model.context=32"],
+           "gpt2-124m": ["train.batch=4", "train.micro_batch=2", "model.layers=1", "model.width=48", "model.context=16"]}
 
 
 @pytest.mark.parametrize("job", JOBS, ids=lambda path: path.stem)
@@ -38,6 +46,8 @@ def test_job_runs(job, tmp_path):
     if job.stem in STAND_INS:
         STAND_INS[job.stem](tmp_path)
         more += ["--data", tmp_path]
+    for setting in SMALLER.get(job.stem, []):
+        more += ["--set", setting]
     final = rp.run(job, tmp_path / "run", *more)
     assert len(final) == 64 and len(rp.digest_lines(tmp_path / "run")) == 3
     losses = [line["metrics"]["loss"] for line in rp.metric_lines(tmp_path / "run")]

@@ -1,7 +1,6 @@
 """One step and fifty steps against PyTorch in fp64, within a bound that comes from precision (scripts/reference/torch_curves.py)."""
 import json
 import pathlib
-import struct
 
 import pytest
 
@@ -9,18 +8,6 @@ import reprise as rp
 
 FOLDER = pathlib.Path(__file__).resolve().parents[1] / "ref" / "torch"
 CURVES = json.loads((FOLDER / "curves.json").read_text())
-
-
-def safetensors(path):
-    blob = pathlib.Path(path).read_bytes()
-    length = struct.unpack("<Q", blob[:8])[0]
-    tensors = {}
-    for name, entry in json.loads(blob[8:8 + length]).items():
-        if name == "__metadata__":
-            continue
-        begin, end = entry["data_offsets"]
-        tensors[name] = struct.unpack(f"<{(end - begin) // 4}f", blob[8 + length + begin:8 + length + end])
-    return tensors
 
 
 @pytest.fixture(scope="module", params=list(CURVES))
@@ -32,7 +19,7 @@ def case(request, tmp_path_factory):
 
 def test_one_step(case):
     want, out = case
-    got = safetensors(out / "checkpoints" / "step-00000001" / "model.safetensors")
+    got = rp.safetensors(out / "checkpoints" / "step-00000001" / "model.safetensors")
     assert set(got) == set(want["first"])
     for name, values in want["first"].items():
         worst = max(abs(a - b) for a, b in zip(got[name], values))
@@ -58,6 +45,6 @@ def test_the_reader_of_the_field_opens_it(case):
     reader = pytest.importorskip("safetensors.numpy")
     _, out = case
     file = out / "checkpoints" / "step-00000050" / "model.safetensors"
-    ours, theirs = safetensors(file), reader.load_file(str(file))
+    ours, theirs = rp.safetensors(file), reader.load_file(str(file))
     assert set(ours) == set(theirs)
     assert all(tuple(theirs[name].ravel().tolist()) == ours[name] for name in ours)

@@ -265,7 +265,7 @@ static void check_loader(const struct rp_data *data, int64_t n_samples, int dept
 {
     static float want_x[N * ROW];
     int32_t want_y[N];
-    const float *x;
+    const void *x;
     const void *y;
     struct rp_error err = {0};
     struct rp_loader *loader = NULL;
@@ -274,7 +274,7 @@ static void check_loader(const struct rp_data *data, int64_t n_samples, int dept
         uint64_t position = next(i);
         rp_loader_take(loader, position, &x, &y);
         rp_data_fill_train(data, position, n_samples, want_x, want_y);
-        CHECK(memcmp(x, want_x, (size_t)n_samples * ROW * sizeof *x) == 0);
+        CHECK(memcmp(x, want_x, (size_t)n_samples * ROW * sizeof *want_x) == 0);
         CHECK(memcmp(y, want_y, (size_t)n_samples * sizeof(int32_t)) == 0);
     }
     rp_loader_close(loader);
@@ -322,7 +322,7 @@ static void test_loader(void)
     }
     /* Closing at once, before and while it fills. */
     for (int i = 0; i < 50; i++) {
-        const float *x;
+        const void *x;
         const void *y;
         CHECK_OK(rp_loader_open(data, N, 2, 1 + i % 2, &loader, &err), &err);
         if (i % 3) rp_loader_take(loader, 3, &x, &y);

@@ -217,16 +217,19 @@ static void test_edges(void)
 /* fp64 scalars against libm: a few ulps of fp64, absolute near the zeros of sin and cos. */
 static void test_fp64(void)
 {
-    double worst_log = 0, worst_sin = 0, worst_cos = 0;
+    double worst_log = 0, worst_sin = 0, worst_cos = 0, worst_exp = 0;
     for (uint32_t i = 0; i < 1u << 20; i++) {
         double x = rp_double_of_bits((rp_digest_mix(i) >> 2) | 1);
         worst_log = fmax(worst_log, fabs(rp_log64(x) - log(x)) / fmax(fabs(log(x)), DBL_MIN));
+        double power = (double)(rp_digest_mix(i) >> 11) * 0x1p-44 * 2.7 - 690;
+        worst_exp = fmax(worst_exp, fabs(rp_exp64(power) - exp(power)) / exp(power));
         double angle = (double)(rp_digest_mix(i) >> 11) * 0x1p-33 - 0x1p19;
         worst_sin = fmax(worst_sin, fabs(rp_sin64(angle) - sin(angle)));
         worst_cos = fmax(worst_cos, fabs(rp_cos64(angle) - cos(angle)));
     }
-    printf("fp64: log %.2g relative, sin %.2g, cos %.2g absolute\n", worst_log, worst_sin,
-           worst_cos);
+    printf("fp64: log %.2g, exp %.2g relative, sin %.2g, cos %.2g absolute\n", worst_log, worst_exp,
+           worst_sin, worst_cos);
+    CHECK(worst_exp < 2 * DBL_EPSILON && rp_exp64(0) == 1);
     CHECK(worst_log < 4 * DBL_EPSILON);
     CHECK(worst_sin < 2 * DBL_EPSILON && worst_cos < 2 * DBL_EPSILON);
 }

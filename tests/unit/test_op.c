@@ -151,12 +151,61 @@ static void test_costs(void)
     CHECK(flops == 2.0 * (4 * 8 * 8 * 10) * (3 * 3 * 3));
 }
 
+/* Tokens, tables and halves of rows that do not fit are refused in words. */
+static void test_language_shapes(void)
+{
+    struct rp_error err = {0};
+    struct rp_tensor tokens = tensor(RP_DTYPE_I32, 2, (int64_t[]){3, 8});
+    struct rp_op_call call = {.op = RP_OP_embedding, .in = {tokens, F32(50, 16), F32(8, 16)}};
+    CHECK_OK(rp_op_shape(&call, &err), &err);
+    CHECK_INT(rp_tensor_elements(&call.out[0]), 3 * 8 * 16);
+    call.in[2] = F32(7, 16); /* fewer positions than tokens */
+    CHECK_INT(rp_op_shape(&call, &err), RP_STATUS_USAGE);
+    CHECK(strstr(err.text, "8 tokens") && strstr(err.text, "7 positions"));
+    rp_error_clear(&err);
+    call.in[2] = F32(8, 15);
+    CHECK_STATUS(rp_op_shape(&call, &err), RP_STATUS_USAGE, &err);
+    call.in[2].n_dims = 0;
+    CHECK_OK(rp_op_shape(&call, &err), &err);
+    call.in[0] = F32(3, 8); /* numbers are no tokens */
+    CHECK_STATUS(rp_op_shape(&call, &err), RP_STATUS_USAGE, &err);
+
+    struct rp_op_call dw = {.op = RP_OP_embedding_dw, .in = {F32(3, 8, 16), tokens}};
+    CHECK_STATUS(rp_op_shape(&dw, &err), RP_STATUS_USAGE, &err); /* dims of dw are given */
+    dw.out[0] = F32(50, 16);
+    CHECK_OK(rp_op_shape(&dw, &err), &err);
+    dw.out[0] = F32(50, 15);
+    CHECK_STATUS(rp_op_shape(&dw, &err), RP_STATUS_USAGE, &err);
+    dw.out[0] = F32(50, 16);
+    dw.in[0] = F32(3, 7, 16);
+    CHECK_STATUS(rp_op_shape(&dw, &err), RP_STATUS_USAGE, &err);
+    struct rp_op_call places = {.op = RP_OP_position_dw, .in = {F32(3, 8, 16)}};
+    CHECK_OK(rp_op_shape(&places, &err), &err);
+    CHECK_INT(places.out[0].dims[0], 8);
+
+    struct rp_op_call gates = {.op = RP_OP_swiglu, .in = {F32(5, 14)}};
+    CHECK_OK(rp_op_shape(&gates, &err), &err);
+    CHECK_INT(gates.out[0].dims[1], 7);
+    gates.in[0] = F32(5, 13);
+    CHECK_STATUS(rp_op_shape(&gates, &err), RP_STATUS_USAGE, &err);
+    struct rp_op_call norm = {.op = RP_OP_rms_norm, .in = {F32(5, 14), F32(14)}};
+    norm.params.norm.eps = 1e-6f;
+    CHECK_OK(rp_op_shape(&norm, &err), &err);
+    CHECK_INT(norm.out[1].dims[0], 5);
+    norm.params.norm.eps = 0;
+    CHECK_STATUS(rp_op_shape(&norm, &err), RP_STATUS_USAGE, &err);
+    struct rp_op_call muon = {.op = RP_OP_muon, .in = {F32(7), F32(7), F32(7)}};
+    muon.in[3] = BYTES(sizeof(struct rp_control));
+    CHECK_STATUS(rp_op_shape(&muon, &err), RP_STATUS_USAGE, &err); /* no matrix */
+}
+
 int main(void)
 {
     test_tensors();
     test_rules();
     test_update_shapes();
     test_norm_shapes();
+    test_language_shapes();
     test_costs();
     return test_result();
 }

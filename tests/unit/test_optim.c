@@ -82,6 +82,7 @@ static void test_scalars(void)
     struct rp_optim_schedule s = {.total = 100};
     struct rp_optim_state state = {0};
     struct rp_update update;
+    struct rp_optim_kind plain = {0}, decays = {.decays = true};
     set_schedule(RP_SCHEDULE_CONSTANT, 0);
     spec.train.optimizer.kind = RP_OPTIMIZER_ADAMW;
     spec.train.optimizer.beta1 = 0.9;
@@ -89,7 +90,7 @@ static void test_scalars(void)
     spec.train.optimizer.weight_decay = 0.01;
     for (int t = 1; t <= 50; t++) {
         rp_optim_advance(&spec, &state);
-        rp_optim_update(&spec, &s, 0, &state, true, &update);
+        rp_optim_update(&spec, &s, 0, &state, decays, &update);
         CHECK_INT(state.t, t);
         CHECK_INT(update.first, t == 1);
         double want1 = 1 / (1 - pow(0.9, t)), want2 = 1 / (1 - pow(0.999, t));
@@ -102,7 +103,7 @@ static void test_scalars(void)
     CHECK(update.one_minus_beta2 == (float)(1.0 - 0.999));
     CHECK(update.one_minus_beta2 !=
           1.0f - 0.999f); /* control: rounding once is not rounding twice */
-    rp_optim_update(&spec, &s, 0, &state, false, &update);
+    rp_optim_update(&spec, &s, 0, &state, plain, &update);
     CHECK(update.lr_decay == 0);
 }
 
@@ -110,27 +111,68 @@ static void test_tables(void)
 {
     const char *names[2];
     struct rp_optim_params params;
+    struct rp_optim_kind plain = {0}, decays = {.decays = true};
+    struct rp_tensor shape = {.n_dims = 2, .dims = {12, 3}};
     set_schedule(RP_SCHEDULE_CONSTANT, 0);
     spec.train.optimizer.weight_decay = 0.5;
     spec.train.optimizer.kind = RP_OPTIMIZER_SGD;
-    CHECK_INT(rp_optim_states(&spec, names), 0);
-    CHECK_INT(rp_optim_op(&spec), RP_OP_sgd);
+    CHECK_INT(rp_optim_states(&spec, plain, names), 0);
+    CHECK_INT(rp_optim_op(&spec, plain), RP_OP_sgd);
     spec.train.optimizer.momentum = 0.9;
-    CHECK_INT(rp_optim_states(&spec, names), 1);
+    CHECK_INT(rp_optim_states(&spec, plain, names), 1);
     CHECK_TEXT(names[0], "momentum");
     spec.train.optimizer.kind = RP_OPTIMIZER_LION;
-    CHECK_INT(rp_optim_states(&spec, names), 1);
-    CHECK_INT(rp_optim_op(&spec), RP_OP_lion);
+    CHECK_INT(rp_optim_states(&spec, plain, names), 1);
+    CHECK_INT(rp_optim_op(&spec, plain), RP_OP_lion);
     spec.train.optimizer.kind = RP_OPTIMIZER_ADAM;
-    CHECK_INT(rp_optim_states(&spec, names), 2);
+    CHECK_INT(rp_optim_states(&spec, plain, names), 2);
     CHECK_TEXT(names[1], "v");
-    rp_optim_params(&spec, true, 7, &params);
-    CHECK_INT(rp_optim_op(&spec), RP_OP_adam);
+    rp_optim_params(&spec, decays, &shape, 7, &params);
+    CHECK_INT(rp_optim_op(&spec, plain), RP_OP_adam);
     CHECK(!params.decoupled && params.weight_decay == 0.5f && params.tensor_number == 7);
     spec.train.optimizer.kind = RP_OPTIMIZER_ADAMW;
-    rp_optim_params(&spec, false, 7, &params);
-    CHECK_INT(rp_optim_op(&spec), RP_OP_adam);
+    rp_optim_params(&spec, plain, &shape, 7, &params);
+    CHECK_INT(rp_optim_op(&spec, plain), RP_OP_adam);
     CHECK(params.decoupled && params.weight_decay == 0);
+}
+
+/* Matrices by muon, the rest by adamw, each with its own rate and betas. */
+static void test_muon(void)
+{
+    const char *names[2];
+    struct rp_optim_schedule s = {.total = 100};
+    struct rp_optim_state state = {0};
+    struct rp_optim_params params;
+    struct rp_update update;
+    struct rp_optim_kind rest = {.decays = true}, matrix = {.by_muon = true, .decays = true};
+    struct rp_tensor tall = {.n_dims = 2, .dims = {12, 3}};
+    struct rp_tensor filters = {.n_dims = 4, .dims = {6, 5, 5, 4}};
+    set_schedule(RP_SCHEDULE_CONSTANT, 0);
+    spec.train.optimizer.kind = RP_OPTIMIZER_MUON;
+    spec.train.optimizer.momentum = 0.95;
+    spec.train.optimizer.beta1 = 0.9;
+    spec.train.optimizer.adamw_lr = 0.003;
+    spec.train.optimizer.weight_decay = 0.5;
+    CHECK_INT(rp_optim_states(&spec, matrix, names), 1);
+    CHECK_TEXT(names[0], "momentum");
+    CHECK_INT(rp_optim_states(&spec, rest, names), 2);
+    CHECK_INT(rp_optim_op(&spec, matrix), RP_OP_muon);
+    CHECK_INT(rp_optim_op(&spec, rest), RP_OP_adam);
+    rp_optim_advance(&spec, &state);
+    rp_optim_update(&spec, &s, 0, &state, matrix, &update);
+    CHECK(update.lr == 0.1f && update.beta1 == 0.95f && update.lr_decay == (float)(0.1 * 0.5));
+    CHECK(update.one_minus_beta1 == (float)(1 - 0.95));
+    rp_optim_update(&spec, &s, 0, &state, rest, &update);
+    CHECK(update.lr == 0.003f && update.beta1 == 0.9f && update.lr_decay == (float)(0.003 * 0.5));
+    rp_optim_params(&spec, rest, &tall, 0, &params);
+    CHECK(params.decoupled && params.scale == 1);
+    rp_optim_params(&spec, matrix, &tall, 0, &params);
+    CHECK(!params.decoupled && params.scale == 2); /* sqrt(12 / 3) */
+    rp_optim_params(&spec, matrix, &filters, 0, &params);
+    CHECK(params.scale == 1); /* 6 rows, 100 columns */
+    spec.train.optimizer.scale = RP_MUON_RMS;
+    rp_optim_params(&spec, matrix, &filters, 0, &params);
+    CHECK(params.scale == 2); /* 0.2 sqrt(100) */
 }
 
 int main(void)
@@ -140,5 +182,6 @@ int main(void)
     test_step_and_wsd();
     test_scalars();
     test_tables();
+    test_muon();
     return test_result();
 }
