@@ -20,8 +20,9 @@ SITE = """slurm:
   ranks_per_node: 2
   before:
     - export REPRISE_ADDRESS=127.0.0.1   # the names of the nodes lead nowhere here
+    - export REPRISE_PORT=$((PORT + SLURM_JOB_ID))   # the first jobs of two clusters would take the same
     - export OMP_NUM_THREADS=1
-"""
+""".replace("PORT +", f"{21000 + os.getpid() % 10000} +")
 SPEC = rp.DIGITS_MLP.replace("4 epochs", "500 steps").replace("every: 1 epoch", "every: 250 steps").replace(
     "every: 5 steps", "every: 50 steps").replace("every: 3 steps", "every: 100 steps")
 MISSING = [tool for tool in ("munged", "slurmctld", "slurmd", "sbatch") if not shutil.which(tool, path=PATH)]
@@ -81,7 +82,7 @@ class Job:
     def log(self):
         return "".join(path.read_text() for path in self.folder.glob("runs/*/logs/slurm-*.txt"))
 
-    def wait(self, condition, seconds=90):
+    def wait(self, condition, seconds=200):
         end = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < end, self.tool("scontrol", "show", "job", self.id) + self.log()
@@ -184,7 +185,7 @@ def test_hostile_folder(cluster, tmp_path):
 def test_out_of_time_it_comes_back(limited):
     """Slurm's own signal before the limit, which comes to the batch shell alone, when its sweep comes by."""
     job = limited
-    job.wait(lambda: "launch: requeued" in job.log(), 100)
+    job.wait(lambda: "launch: requeued" in job.log(), 200)
     job.wait(lambda: len(rp.manifest(job.run)["segments"]) >= 2)
     assert "the run with 20\nlaunch: requeued\n" in job.log() and "CANCELLED" not in job.log()
     first, second = rp.manifest(job.run)["segments"][:2]
