@@ -93,8 +93,10 @@ class Job:
             path.read_text().count("\n") for path in self.folder.glob("runs/*/digests.jsonl")) >= n)
 
     def wait_for_end(self):
-        self.wait(lambda: self.fact("JobState") not in ("PENDING", "RUNNING", "COMPLETING", "CONFIGURING", "REQUEUED"))
-        return self.fact("JobState")
+        """A preempted job passes through states that are no end."""
+        seen = []
+        self.wait(lambda: seen.append(self.fact("JobState")) or seen[-1] in ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL"))
+        return seen[-1]
 
     def finished_with(self, digest):
         assert self.wait_for_end() == "COMPLETED", self.log()
