@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "base/sys.h"
+#include "launch/launch.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -129,15 +130,10 @@ static void free_members(struct sweep_run *sr)
  * ---------------------------------------------------------------------------------------------------
  */
 
-/* A word as a POSIX shell reads it back. */
 static void add_word(struct rp_text *line, const char *word)
 {
-    static const char plain[] =
-        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./=:,@%+-";
-    bool is_plain = word[0] && !word[strspn(word, plain)];
-    rp_text_add(line, is_plain ? " " : " '");
-    for (const char *c = word; *c; c++) rp_text_add(line, *c == '\'' ? "'\\''" : "%c", *c);
-    if (!is_plain) rp_text_add(line, "'");
+    rp_text_add(line, " ");
+    rp_launch_add_word(line, word);
 }
 
 static void list_members(const struct sweep_run *sr, json_t *json)

@@ -77,17 +77,17 @@ static bool is_row_of(const struct rp_key *key, const struct rp_value *map,
 /* ---- problems ---- */
 
 /* Has the map an unknown key whose message already says to write this one? */
-static bool is_misspelt(const struct rp_key *key, const struct rp_value *map,
-                        const struct rp_node *node)
+static bool is_misspelt(const struct rp_bind *bind, const struct rp_key *key,
+                        const struct rp_value *map, const struct rp_node *node)
 {
     const char *name = rp_key_name(key), *parent = map->key ? map->key->path : "";
     char *line = rp_mem_text("`%s:", name);
     bool found = false;
     for (int i = 0; i < node->n && i < 64 && !found; i++) {
         const char *given = node->entry[i].key;
-        const char *advice = rp_suggest_foreign(given, parent);
+        const char *advice = bind->table->foreign ? rp_suggest_foreign(given, parent) : NULL;
         found = (advice && strstr(advice, line)) ||
-                (!rp_schema_has(parent, given) && rp_suggest_nearest(given, &name, 1));
+                (!rp_schema_has(bind->table, parent, given) && rp_suggest_nearest(given, &name, 1));
     }
     rp_mem_free(line);
     return found;
@@ -127,8 +127,8 @@ static void complain_of_kind(struct rp_bind *bind, const struct rp_node *node,
     int n_kinds = 0, n_here = 0;
     char last[32] = "";
     for (int pass = 0; pass < 2 && n_kinds == 0; pass++)
-        for (int row = 0; row < rp_schema_rows; row++) {
-            const struct rp_key *key = &rp_schema[row];
+        for (int row = 0; row < bind->table->n; row++) {
+            const struct rp_key *key = &bind->table->row[row];
             char name[32];
             if (!is_row_of(key, map, node) || strcmp(rp_key_name(key), entry->key) != 0) continue;
             when_name(key, name);
@@ -150,7 +150,7 @@ static void complain_of_unknown(struct rp_bind *bind, const struct rp_value *map
                                 const struct rp_node_entry *entry)
 {
     struct rp_text text = {0};
-    rp_suggest_key(map->key ? map->key->path : "", map, entry->key, &text);
+    rp_suggest_key(bind->table, map->key ? map->key->path : "", map, entry->key, &text);
     rp_problems_add(bind->problems, entry->key_at, entry->value->set, "%s", rp_text_get(&text));
     rp_text_release(&text);
 }
@@ -170,8 +170,8 @@ static void check_unknown(struct rp_bind *bind, const struct rp_node *node,
         }
         const struct rp_key *other_kind = NULL;
         bool unknown_kind = false;
-        for (int row = 0; row < rp_schema_rows; row++) {
-            const struct rp_key *key = &rp_schema[row];
+        for (int row = 0; row < bind->table->n; row++) {
+            const struct rp_key *key = &bind->table->row[row];
             if (!is_row_of(key, map, node) || strcmp(rp_key_name(key), entry->key) != 0) continue;
             other_kind = key;
             unknown_kind = unknown_kind || applies(key, map) == APPLIES_UNKNOWN;
@@ -263,7 +263,7 @@ static void bind_default(struct rp_bind *bind, const struct rp_key *key, const s
     if (rp_key_required(key) || rp_key_takes_preset(key)) {
         const struct rp_value *preset = rp_value_get(map, "preset");
         value->bad = true;
-        if (!(preset && preset->bad) && !is_misspelt(key, map, node))
+        if (!(preset && preset->bad) && !is_misspelt(bind, key, map, node))
             complain_of_missing(bind, key, map);
     } else if (key->fallback[0] == '=') {
         computed_default(key, map, value);
@@ -314,12 +314,12 @@ static const struct rp_node *each_node(struct rp_bind *bind, const struct rp_key
     map->kind = RP_NODE_MAP;
     map->at = node->at;
     map->set = node->set;
-    for (int row = 0; row < rp_schema_rows && !value->bad; row++) {
-        if (!rp_key_is_child(&rp_schema[row], key->path)) continue;
+    for (int row = 0; row < bind->table->n && !value->bad; row++) {
+        if (!rp_key_is_child(&bind->table->row[row], key->path)) continue;
         struct rp_value one = {0};
-        if (map->n == 0) rp_bind_scalar(bind, &rp_schema[row], node, &one);
+        if (map->n == 0) rp_bind_scalar(bind, &bind->table->row[row], node, &one);
         value->bad = one.bad;
-        rp_node_add(bind->arena, map, rp_key_name(&rp_schema[row]), node->at,
+        rp_node_add(bind->arena, map, rp_key_name(&bind->table->row[row]), node->at,
                     (struct rp_node *)node);
     }
     return map;
@@ -328,11 +328,11 @@ static const struct rp_node *each_node(struct rp_bind *bind, const struct rp_key
 static void bind_map(struct rp_bind *bind, const struct rp_node *node, struct rp_value *map)
 {
     int capacity = 0;
-    for (int row = 0; row < rp_schema_rows; row++)
-        if (is_row_of(&rp_schema[row], map, node)) capacity++;
+    for (int row = 0; row < bind->table->n; row++)
+        if (is_row_of(&bind->table->row[row], map, node)) capacity++;
     map->item = rp_arena_new(bind->arena, sizeof *map->item * (size_t)(capacity ? capacity : 1));
-    for (int row = 0; row < rp_schema_rows; row++) {
-        const struct rp_key *key = &rp_schema[row];
+    for (int row = 0; row < bind->table->n; row++) {
+        const struct rp_key *key = &bind->table->row[row];
         if (!is_row_of(key, map, node) || applies(key, map) != APPLIES_YES) continue;
         struct rp_value *value = &map->item[map->n++];
         value->key = key;

@@ -142,6 +142,24 @@ static const char *check_path(const struct rp_node *node)
     return NULL;
 }
 
+/* What may stand on a line of a job file: quoting takes care of the rest. */
+static const char *check_line(const struct rp_key *key, const struct rp_node *node)
+{
+    bool option = strncmp(key->domain, "option", 6) == 0;
+    for (size_t i = 0; i < node->length; i++)
+        if ((unsigned char)node->text[i] < 0x20 || node->text[i] == 0x7f)
+            return "; no control characters, and one line each";
+    if (strncmp(key->domain, "line", 4) == 0)
+        return node->text[0] == '-' ? "; it must not start with `-`" : NULL;
+    size_t n = option && strncmp(node->text, "--", 2) == 0
+                   ? strspn(node->text + 2, "abcdefghijklmnopqrstuvwxyz0123456789-")
+                   : 0;
+    if (option) return n > 0 && (!node->text[n + 2] || node->text[n + 2] == '=') ? NULL : "";
+    return node->text[strspn(node->text, "0123456789:-")] || !isdigit((unsigned char)node->text[0])
+               ? ""
+               : NULL;
+}
+
 static const char *check_text(const struct rp_key *key, const struct rp_node *node)
 {
     if (node->length == 0) return "; it must not be empty";
@@ -152,6 +170,9 @@ static const char *check_text(const struct rp_key *key, const struct rp_node *no
                        node->text[0] != '"'
                    ? NULL
                    : "; one ASCII character, and no quote or line end";
+    if (strncmp(key->domain, "line", 4) == 0 || strncmp(key->domain, "option", 6) == 0 ||
+        strcmp(key->domain, "duration") == 0)
+        return check_line(key, node);
     const char *star = strchr(node->text, '*');
     if (strncmp(key->domain, "pattern", 7) == 0 && star && star[1])
         return "; `*` can only be its last character";

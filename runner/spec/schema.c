@@ -14,6 +14,7 @@ const struct rp_key rp_schema[] = {
 };
 #undef RP_KEY
 const int rp_schema_rows = (int)RP_COUNT(rp_schema);
+const struct rp_table rp_schema_table = {rp_schema, (int)RP_COUNT(rp_schema), true};
 
 const char *rp_key_name(const struct rp_key *key)
 {
@@ -29,16 +30,16 @@ bool rp_key_is_child(const struct rp_key *key, const char *parent)
            !strchr(key->path + length + 1, '.');
 }
 
-bool rp_schema_has(const char *parent, const char *name)
+bool rp_schema_has(const struct rp_table *table, const char *parent, const char *name)
 {
     char group[160] = "";
-    for (int row = 0; row < rp_schema_rows; row++)
-        if (strcmp(rp_schema[row].path, parent) == 0 && rp_schema[row].type == RP_TYPE_MAP)
-            rp_key_group(&rp_schema[row], group);
-    for (int row = 0; row < rp_schema_rows; row++)
-        if ((rp_key_is_child(&rp_schema[row], parent) ||
-             (*group && rp_key_is_child(&rp_schema[row], group))) &&
-            strcmp(rp_key_name(&rp_schema[row]), name) == 0)
+    for (int row = 0; row < table->n; row++)
+        if (strcmp(table->row[row].path, parent) == 0 && table->row[row].type == RP_TYPE_MAP)
+            rp_key_group(&table->row[row], group);
+    for (int row = 0; row < table->n; row++)
+        if ((rp_key_is_child(&table->row[row], parent) ||
+             (*group && rp_key_is_child(&table->row[row], group))) &&
+            strcmp(rp_key_name(&table->row[row]), name) == 0)
             return true;
     return false;
 }
@@ -229,6 +230,9 @@ static void add_one(struct rp_text *text, const struct rp_key *key)
             : strcmp(key->domain, "name") == 0 ? "a name (up to 40 letters, digits, `.`, `_`, `-`)"
             : strncmp(key->domain, "pattern", 7) == 0 ? "the name of a tensor, or its start and `*`"
             : strcmp(key->domain, "checkpoint") == 0  ? "best, last, or the number of a step"
+            : strncmp(key->domain, "line", 4) == 0    ? "one line of text"
+            : strncmp(key->domain, "option", 6) == 0  ? "an option, --name or --name=value"
+            : strcmp(key->domain, "duration") == 0    ? "a time such as \"04:00:00\", in quotes"
                                                       : "text");
         break;
     case RP_TYPE_PATH:

@@ -74,7 +74,8 @@ enum rp_status rp_spec_parse(const char *path, const char *bytes, size_t n_bytes
     problems->path = spec->path;
     problems->bytes = spec->bytes;
     problems->n_bytes = spec->n_bytes;
-    struct rp_bind bind = {.arena = &spec->tree->arena, .problems = problems};
+    struct rp_bind bind = {
+        .arena = &spec->tree->arena, .problems = problems, .table = &rp_schema_table};
 
     spec->tree->node = read_tree(spec, options, problems);
     if (spec->tree->node) {

@@ -359,6 +359,48 @@ RP_NODISCARD enum rp_status rp_spec_parse(const char *path, const char *bytes, s
                                           struct rp_spec **spec, struct rp_error *err);
 void rp_spec_free(struct rp_spec *spec); /* NULL is fine */
 
+/* ---- a site: what launch/ must know of a cluster; read like a spec, by the table site_v1.def. All
+ * texts are NULL where the file has none. ---- */
+
+enum { RP_SITE_MAX_ITEMS = 64 };
+enum rp_site_kind { RP_SITE_JOB, RP_SITE_JOBSET };
+struct rp_site_texts {
+    const char *item[RP_SITE_MAX_ITEMS];
+    int n;
+};
+struct rp_site_mount {
+    const char *claim, *path;
+};
+struct rp_site {
+    const char *path; /* of the file; NULL: there is none, and every fact is absent */
+    struct {
+        const char *partition, *account, *qos, *time, *mem, *gpus_type, *container;
+        struct rp_site_texts sbatch, before;
+        int64_t ranks_per_node; /* 0: not given */
+    } slurm;
+    struct {
+        const char *image, *namespace, *queue, *patch;
+        struct rp_site_mount runs, data[RP_SITE_MAX_ITEMS];
+        int n_data;
+        struct rp_site_texts env_from;
+        enum rp_site_kind kind;
+        int64_t ranks_per_node;
+    } kubernetes;
+    struct rp_arena *arena; /* private to spec/ */
+};
+/* `path` NULL: the first that there is of $REPRISE_SITE (which must be there when set),
+ * ~/.config/reprise/site.yaml, /etc/reprise/site.yaml, and none is no failure. All mistakes at
+ * once, as of a spec. free with rp_site_free. */
+RP_NODISCARD enum rp_status rp_site_load(const char *path, struct rp_site **site,
+                                         struct rp_error *err);
+void rp_site_free(struct rp_site *site); /* NULL is fine */
+/* The failure of a target that cannot do without "slurm.time": names the line to add. */
+RP_NODISCARD enum rp_status rp_site_lacks(const struct rp_site *site, const char *key,
+                                          struct rp_error *err);
+/* A commented site file for "slurm" or "kubernetes". */
+RP_NODISCARD enum rp_status rp_site_example(const char *target, struct rp_text *text,
+                                            struct rp_error *err);
+
 /* A failure that belongs to a place of the spec: the message in the same form as the parser's. */
 RP_NODISCARD enum rp_status rp_spec_fail(const struct rp_spec *spec, struct rp_spec_place at,
                                          enum rp_status status, struct rp_error *err,

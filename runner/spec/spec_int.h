@@ -7,6 +7,8 @@
  *   fill.c     values    -> struct rp_spec
  *   rules.c    the rules that span several keys
  *
+ * site.c takes the same way with a table of its own.
+ *
  * Everything made on the way is a problem in one list, or memory of one arena. */
 #ifndef RP_SPEC_INT_H
 #define RP_SPEC_INT_H
@@ -119,7 +121,7 @@ enum rp_type {
     RP_TYPE_SEED,   /* 0 to 2^64 - 1 */
     RP_TYPE_NUMBER, /* domain: range */
     RP_TYPE_CHOICE, /* domain: "a | b | !c"; ! for a value that this build does not have */
-    RP_TYPE_TEXT,   /* domain: "name", "char", "pattern" or "" */
+    RP_TYPE_TEXT,   /* domain: "name", "char", "pattern", "line", "option", "duration" or "" */
     RP_TYPE_PATH,
     RP_TYPE_SHA256,
     RP_TYPE_SPAN /* domain: units; "0+" first where nought is allowed, "auto" where auto is */
@@ -155,10 +157,18 @@ struct rp_key {
 extern const struct rp_key rp_schema[];
 extern const int rp_schema_rows;
 
+/* What a file is bound against: the schema of jobs, or that of sites (site.c). */
+struct rp_table {
+    const struct rp_key *row;
+    int n;
+    bool foreign; /* are the names of other frameworks looked up? */
+};
+extern const struct rp_table rp_schema_table;
+
 /* Is `key` a direct child of `parent` ("" is the top level)? */
 bool rp_key_is_child(const struct rp_key *key, const char *parent);
 /* Is there any row for `name` in `parent`, or in the group that the parent takes its keys from? */
-bool rp_schema_has(const char *parent, const char *name);
+bool rp_schema_has(const struct rp_table *table, const char *parent, const char *name);
 const char *rp_key_name(const struct rp_key *key); /* the last part of its path */
 bool rp_key_required(const struct rp_key *key);
 bool rp_key_takes_preset(const struct rp_key *key); /* required, but where a preset gives it */
@@ -219,6 +229,7 @@ struct rp_spec_tree {
 struct rp_bind {
     struct rp_arena *arena;
     struct rp_problems *problems;
+    const struct rp_table *table;
 };
 /* The whole file against the schema. */
 struct rp_value *rp_bind_root(struct rp_bind *bind, const struct rp_node *root);
@@ -242,8 +253,8 @@ const char *rp_key_display(const char *path);
 struct rp_value *rp_value_get(const struct rp_value *map, const char *name);
 struct rp_value *rp_value_find(const struct rp_value *root, const char *path);
 /* What a person should have written instead of the unknown key; added to `text`. */
-void rp_suggest_key(const char *parent, const struct rp_value *map, const char *name,
-                    struct rp_text *text);
+void rp_suggest_key(const struct rp_table *table, const char *parent, const struct rp_value *map,
+                    const char *name, struct rp_text *text);
 /* Of the names, the nearest to `name`, or NULL when none is near. */
 const char *rp_suggest_nearest(const char *name, const char *const *names, int n);
 /* What a foreign name is here ("epochs" -> "`for: 5 epochs` under `train`"), or NULL. */

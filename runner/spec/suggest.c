@@ -96,12 +96,13 @@ const char *rp_suggest_foreign(const char *name, const char *parent)
 
 /* Where in the schema a key of this name stands, below `start`: up to four places, "under `eval` or
  * under `log`". */
-static int find_elsewhere(const char *start, const char *name, struct rp_text *places)
+static int find_elsewhere(const struct rp_table *table, const char *start, const char *name,
+                          struct rp_text *places)
 {
     const char *seen[4];
     int n = 0;
-    for (int row = 0; row < rp_schema_rows; row++) {
-        const struct rp_key *key = &rp_schema[row];
+    for (int row = 0; row < table->n; row++) {
+        const struct rp_key *key = &table->row[row];
         const char *path = rp_key_display(key->path);
         if (strcmp(rp_key_name(key), name) != 0 || strncmp(key->path, "<init>", 6) == 0) continue;
         if (strncmp(key->path, start, strlen(start)) != 0) continue;
@@ -131,30 +132,31 @@ static int names_of(const struct rp_value *map, const char **names, int limit)
 }
 
 /* A near name anywhere in the schema, as its path. */
-static const char *nearest_anywhere(const char *name)
+static const char *nearest_anywhere(const struct rp_table *table, const char *name)
 {
     const char *names[512];
     int n = 0;
-    for (int row = 0; row < rp_schema_rows && n < 512; row++)
-        if (rp_schema[row].path[0] != '<') names[n++] = rp_key_name(&rp_schema[row]);
+    for (int row = 0; row < table->n && n < 512; row++)
+        if (table->row[row].path[0] != '<') names[n++] = rp_key_name(&table->row[row]);
     const char *near = strlen(name) >= 5 ? rp_suggest_nearest(name, names, n) : NULL;
-    for (int row = 0; near && row < rp_schema_rows; row++)
-        if (rp_schema[row].path[0] != '<' && rp_key_name(&rp_schema[row]) == near)
-            return rp_schema[row].path;
+    for (int row = 0; near && row < table->n; row++)
+        if (table->row[row].path[0] != '<' && rp_key_name(&table->row[row]) == near)
+            return table->row[row].path;
     return NULL;
 }
 
-void rp_suggest_key(const char *parent, const struct rp_value *map, const char *name,
-                    struct rp_text *text)
+void rp_suggest_key(const struct rp_table *table, const char *parent, const struct rp_value *map,
+                    const char *name, struct rp_text *text)
 {
-    const char *names[64], *foreign_advice = rp_suggest_foreign(name, parent);
+    const char *names[64];
+    const char *foreign_advice = table->foreign ? rp_suggest_foreign(name, parent) : NULL;
     int n = names_of(map, names, 64);
     const char *near = rp_suggest_nearest(name, names, n);
-    const char *far = near ? NULL : nearest_anywhere(name);
+    const char *far = near ? NULL : nearest_anywhere(table, name);
     struct rp_text places = {0};
     char *below = rp_mem_text("%s%s", parent, *parent ? "." : "");
-    int n_places = find_elsewhere(below, name, &places);
-    if (n_places == 0) n_places = find_elsewhere("", name, &places);
+    int n_places = find_elsewhere(table, below, name, &places);
+    if (n_places == 0) n_places = find_elsewhere(table, "", name, &places);
     rp_mem_free(below);
     rp_text_add(text, "no key `");
     rp_spec_quote(text, name, strlen(name), 60);

@@ -1,0 +1,383 @@
+"""launch: what it writes for each target, what it refuses, and that nothing foreign gets into a script unquoted."""
+import os
+import pathlib
+import re
+import shutil
+import stat
+import subprocess
+
+import pytest
+
+import reprise as rp
+
+GOLDEN = pathlib.Path(__file__).with_name("golden")
+SLURM = """slurm:
+  partition: gpu
+  account: project42
+  qos: normal
+  time: "04:00:00"
+  mem: 16G
+  gpus_type: h100
+  ranks_per_node: 4
+  sbatch: [--constraint=ib, --exclusive]
+  before: [module load cuda]
+"""
+KUBERNETES = """kubernetes:
+  image: registry.example/reprise:0.1
+  namespace: research
+  runs: {claim: runs, path: /runs}
+  data: [{claim: mnist, path: /data}, {claim: more, path: /more}]
+  env_from: [mlflow-credentials]
+  queue: gpu-queue
+  ranks_per_node: 4
+"""
+HOSTILE = ["it's", '"', "$(touch pwned)", "`touch pwned`", "a\nb", "50 %j %% \\", "-rf", "; touch pwned", "$HOME", "#x y", "{a: b}",
+           "a\tb", " two  blanks ", "!x", "~", "ä ü €", "&", "|", "x: y", "- a", "\\", "\\n"]
+
+
+@pytest.fixture()
+def spec(tmp_path):
+    return rp.write(tmp_path, rp.DIGITS_MLP)
+
+
+def write(tmp_path, target, site, *args, spec="job.yaml", out="out", expect=0, env=None):
+    """The folder of the files written, with the site given as text."""
+    if site is not None:
+        args += ("--site", rp.write(tmp_path, site, "site.yaml"))
+    env = {"HOME": str(tmp_path / "home"), "REPRISE_SITE": "", "REPRISE_RUNS": "runs", **(env or {})}
+    result = rp.call("launch", spec, "--on", target, "--out", out, *args, cwd=tmp_path, env=env, expect=expect)
+    return tmp_path / out if expect == 0 else result[1]
+
+
+def same_as_golden(tmp_path, path, name):
+    text = path.read_text().replace(str(tmp_path), "/work").replace(os.path.realpath(rp.PROGRAM), "/opt/reprise")
+    text = re.sub(r"reprise \d+\.\d+\.\d+", "reprise VERSION", text)
+    if os.environ.get("RP_UPDATE"):
+        (GOLDEN / name).write_text(text)
+    assert text == (GOLDEN / name).read_text(), f"RP_UPDATE=1 writes {name} again"
+
+
+@pytest.mark.parametrize("target,site,args,file,name", [
+    ("local", None, ["--set", "resources.ranks=2"], "run.sh", "local.sh"),
+    ("local", None, ["--sweep", "seed=1..2"], "run.sh", "local_sweep.sh"),
+    ("slurm", SLURM, ["--set", "resources.ranks=8", "--set", "resources.threads=2"], "job.sbatch", "two_nodes.sbatch"),
+    ("slurm", SLURM + "  container: /images/reprise.sif\n", ["--sweep", "model.hidden=[3],[4, 5]"], "job.sbatch", "array.sbatch"),
+    ("kubernetes", KUBERNETES, ["--set", "resources.ranks=8", "--set", "resources.device=cuda"], "job.yaml", "two_nodes.yaml"),
+    ("kubernetes", KUBERNETES, ["--sweep", "seed=1..2"], "job.yaml", "sweep.yaml"),
+    ("kubernetes", KUBERNETES + "  kind: jobset\n", ["--set", "resources.ranks=8"], "job.yaml", "jobset.yaml"),
+])
+def test_goldens(spec, tmp_path, target, site, args, file, name):
+    out = write(tmp_path, target, site, *args)
+    same_as_golden(tmp_path, out / file, name)
+    if target != "kubernetes":
+        assert (out / "spec.yaml").read_bytes() == spec.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["local.sh", "local_sweep.sh", "two_nodes.sbatch", "array.sbatch"])
+def test_scripts_are_clean(name):
+    shell = "sh" if name.endswith(".sh") else "bash"
+    assert subprocess.run([shell, "-n", GOLDEN / name]).returncode == 0
+    if not shutil.which("shellcheck"):
+        pytest.skip("no shellcheck here")
+    # SC2054: a comma within a word of an array, as in model.hidden=[4,5].
+    checked = subprocess.run(["shellcheck", "-e", "SC2054", "-s", shell, GOLDEN / name], capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stdout
+
+
+def documents(path):
+    yaml = pytest.importorskip("yaml")
+    return list(yaml.safe_load_all(path.read_text()))
+
+
+def test_manifest(spec, tmp_path):
+    out = write(tmp_path, "kubernetes", KUBERNETES, "--set", "resources.ranks=8", "--set", "resources.threads=2")
+    config, service, job = documents(out / "job.yaml")
+    name = job["metadata"]["name"]
+    assert config["data"]["spec.yaml"] == spec.read_text()
+    assert service["spec"]["selector"] == {"job-name": name} and service["metadata"]["name"] == name
+    assert job["spec"]["completions"] == job["spec"]["parallelism"] == 2 and job["spec"]["completionMode"] == "Indexed"
+    pod = job["spec"]["template"]["spec"]
+    train = pod["containers"][0]
+    assert {v["name"]: v["value"] for v in train["env"]} == {
+        "REPRISE_NODES": "2", "REPRISE_ADDRESS": f"{name}-0.{name}", "REPRISE_PORT": "29500"}
+    assert pod["subdomain"] == name and len(f"{name}-0") < 64
+    assert train["args"][:6] == ["run", "/etc/reprise/spec/spec.yaml", "--data", "/data", "--out", f"/runs/{name}"]
+    assert train["resources"]["requests"]["cpu"] == "8"
+    rules = {tuple(r.get("onExitCodes", {}).get("values", [])): r["action"] for r in job["spec"]["podFailurePolicy"]["rules"]}
+    assert rules[(2, 3, 4, 5, 6, 7, 8, 9, 10)] == "FailJob" and rules[(20,)] == "Ignore"
+    assert pod["securityContext"]["runAsNonRoot"] and train["securityContext"]["readOnlyRootFilesystem"]
+    # One node needs neither a service nor variables: the process starts its ranks itself.
+    config, job = documents(write(tmp_path, "kubernetes", KUBERNETES, out="one") / "job.yaml")
+    assert "env" not in job["spec"]["template"]["spec"]["containers"][0]
+
+
+@pytest.mark.parametrize("name", ["two_nodes.yaml", "sweep.yaml"])
+def test_manifest_against_the_api(name):
+    """Strictly: an unknown field is an error."""
+    validate = pytest.importorskip("kubernetes_validate", reason="no Python package kubernetes-validate here")
+    for document in documents(GOLDEN / name):
+        validate.validate(document, "1.31", strict=True)
+        broken = {**document, "spec": {**document.get("spec", {}), "bogus": 1}}
+        with pytest.raises(validate.ValidationError):
+            validate.validate(broken, "1.31", strict=True)
+
+
+def test_a_jobset_holds_the_same_job(spec, tmp_path):
+    args = ["--set", "resources.ranks=8", "--set", "model.hidden=[3,\n4]"]
+    job = documents(write(tmp_path, "kubernetes", KUBERNETES, *args) / "job.yaml")[2]
+    config, jobs = documents(write(tmp_path, "kubernetes", KUBERNETES + "  kind: jobset\n", *args, out="set") / "job.yaml")
+    inside = jobs["spec"]["replicatedJobs"][0]["template"]["spec"]
+    name = jobs["metadata"]["name"]
+    assert inside.pop("backoffLimit") == 0 and job["spec"].pop("backoffLimit") == 10
+    assert job["spec"]["template"]["spec"].pop("subdomain") == name
+    address = inside["template"]["spec"]["containers"][0]["env"][1]
+    assert address["value"] == f"{name}-nodes-0-0.{name}"
+    address["value"] = f"{name}-0.{name}"
+    assert inside == job["spec"] and config["data"]["spec.yaml"] == spec.read_text()
+
+
+def test_the_arguments_of_the_manifest_run(spec, tmp_path):
+    """What the container would start, with its paths on this machine: the two pods of a job find each other."""
+    if not (pathlib.Path(rp.PROGRAM).parent / "reprise_gloo.so").exists():
+        pytest.skip("this build has no module reprise_gloo")
+    site = KUBERNETES.replace("/runs", str(tmp_path / "pvc"))
+    out = write(tmp_path, "kubernetes", site, "--set", "resources.ranks=4", "--nodes", "2", "--set", "train.for=10 steps")
+    job = documents(out / "job.yaml")[-1]
+    train = job["spec"]["template"]["spec"]["containers"][0]
+    args = [spec if a == "/etc/reprise/spec/spec.yaml" else a for a in train["args"]]
+    env = {v["name"]: v["value"] for v in train["env"]}
+    env.update(REPRISE_ADDRESS="127.0.0.1", REPRISE_PORT="23517", OMP_NUM_THREADS="1")
+    pods = [rp.start(*args, env={**env, "JOB_COMPLETION_INDEX": str(i)}) for i in range(2)]
+    for pod in pods:
+        _, err = pod.communicate(timeout=60)
+        assert pod.returncode == 0, err
+    run = next((tmp_path / "pvc").iterdir())
+    assert rp.manifest(run)["segments"][0]["ranks"] == 4
+    assert rp.manifest(run)["digests"]["final"] == rp.run(spec, tmp_path / "alone", "--set", "train.for=10 steps")
+
+
+# ---- quoting ------------------------------------------------------------------------------------
+
+def fake(folder, name, script):
+    folder.mkdir(exist_ok=True)
+    path = folder / name
+    path.write_text(script)
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+
+
+def hostile_spec(tmp_path, text):
+    """A spec that takes any text: the name of a column."""
+    body = rp.DIGITS_MLP.replace("{format: synthetic, task: digits, samples: 640}", "{format: csv, file: t.csv, label: y}")
+    body = body[:body.index("  transform")] + body[body.index("model:"):]
+    return rp.write(tmp_path, body), f"data.train.label={text!r}" if "'" not in text else None
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_words_reach_the_program_unchanged(tmp_path, text):
+    """The batch script, with an srun that writes its arguments down: --set, folder and site."""
+    import json
+    folder = tmp_path / ("w " + text.replace("/", "").replace("\n", "").replace("\t", "").replace("\\", ""))
+    folder.mkdir()
+    hostile_spec(folder, text)
+    bin = tmp_path / "bin"
+    fake(bin, "srun", '#!/bin/sh\nfor a; do printf "%s\\0" "$a"; done >"$ARGUMENTS"\n')
+    key = "data.train.label=" + json.dumps(text)
+    site = "slurm:\n  time: \"10\"\n  account: " + json.dumps(text.replace("\n", "").replace("\t", "").lstrip("-")) + "\n"
+    out = write(folder, "slurm", site, "--set", key)
+    environment = {**os.environ, "PATH": f"{bin}:{os.environ['PATH']}", "ARGUMENTS": str(tmp_path / "arguments"), "SLURM_JOB_ID": "1"}
+    subprocess.run(["bash", out / "job.sbatch"], cwd=folder, env=environment, check=True)
+    words = (tmp_path / "arguments").read_bytes().decode().split("\0")[:-1]
+    assert words[:2] == ["--mpi=none", "--kill-on-bad-exit=0"]
+    assert words[3:7] == ["run", str(out / "spec.yaml"), "--data", str(folder)] and words[-2:] == ["--set", key]
+    assert not list(tmp_path.rglob("pwned"))
+    # The same words in the YAML of Kubernetes, where $(NAME) would be replaced.
+    manifest = write(folder, "kubernetes", KUBERNETES, "--set", key, out="k8s") / "job.yaml"
+    args = documents(manifest)[-1]["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert args[args.index("--set") + 1].replace("$$", "$") == key
+    assert not re.search(r"(?<!\$)(\$\$)*\$\(", args[args.index("--set") + 1])
+    # And in the command lines of this machine.
+    script = write(folder, "local", None, "--set", key, out="local") / "run.sh"
+    assert key in subprocess.run(["sh", "-c", script.read_text().replace("exec ", "printf '%s\\n' ", 1)], capture_output=True,
+                                 text=True, check=True).stdout
+
+
+def test_a_line_end_stays_in_its_word(spec, tmp_path):
+    key = "model.hidden=[3,\n 4]"
+    script = write(tmp_path, "local", None, "--set", key) / "run.sh"
+    shown = subprocess.run(["sh", "-c", script.read_text().replace("exec ", "printf '<%s>' ", 1)], capture_output=True, text=True, check=True)
+    assert f"<{key}>" in shown.stdout
+    args = documents(write(tmp_path, "kubernetes", KUBERNETES, "--set", key, out="k8s") / "job.yaml")[-1]["spec"]["template"]["spec"]
+    assert key in args["containers"][0]["args"]
+    folder = tmp_path / "a\nb"
+    folder.mkdir()
+    assert "control character" in write(tmp_path, "slurm", SLURM, out=folder / "x", expect=2)
+    assert "backslash" in write(tmp_path, "slurm", SLURM, out="a\\b", expect=2)
+
+
+@pytest.mark.parametrize("text", ["reprise: 1\r\nname: x\r\n", "# ä\n", "# trailing \n\n\n", "a: '%'\n# \\ \" \x7f"])
+def test_the_spec_is_the_same_in_the_manifest(tmp_path, text):
+    path = tmp_path / "job.yaml"
+    body = rp.DIGITS_MLP
+    path.write_bytes((body.replace("\n", "\r\n") if "\r" in text else body + (text if text[0] == "#" else "")).encode())
+    config = documents(write(tmp_path, "kubernetes", KUBERNETES) / "job.yaml")[0]
+    assert config["data"]["spec.yaml"].encode() == path.read_bytes()
+
+
+# ---- what is refused ------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("target,site,words", [
+    ("slurm", "slurm: {partition: gpu}\n", ["lacks `slurm.time`", 'time: "04:00:00"']),
+    ("slurm", None, ["no site file", "`slurm.time` is needed", "slurm:\n  time:"]),
+    ("kubernetes", "kubernetes: {image: x}\n", ["lacks `kubernetes.runs`", "runs: {claim: runs, path: /runs}"]),
+    ("kubernetes", "slurm: {time: '1'}\n", ["lacks `kubernetes.image`"]),
+    ("slurm", "slurm:\n  partitoin: gpu\n  time: 60\n", ["site.yaml:2:3: no key `partitoin` in `slurm`; did you mean `partition`?",
+                                                        "put it in quotes"]),
+    ("slurm", "slurm: {time: soon}\n", ["`slurm.time` must be a time"]),
+    ("slurm", "slurm: {time: '1:2:3:4'}\n", ["none of Slurm's forms"]),
+    ("slurm", "slurm: {time: '60', sbatch: [-C ib]}\n", ["must be an option, --name or --name=value; found `-C ib`"]),
+    ("slurm", "slurm: {time: '60', sbatch: [\"--wrap=x\\ny\"]}\n", ["one line each"]),
+    ("slurm", "slurm: {time: '60', account: -x}\n", ["must not start with `-`"]),
+    ("slurm", "slurm: &a {time: '60'}\n", ["an anchor"]),
+    ("slurm", "[1]\n", ["not a map of keys; a site file is"]),
+    ("slurm", "", ["nothing in the file"]),
+    ("kubernetes", "kubernetes: {image: x, kind: trainjob}\n", ["not in this build"]),
+    ("moon", SLURM, ["--on moon: it is local, slurm or kubernetes"]),
+])
+def test_refusals(spec, tmp_path, target, site, words):
+    err = write(tmp_path, target, site, expect=2)
+    for word in words:
+        assert word in err, err
+    assert not (tmp_path / "out").exists()
+
+
+def test_ranks_and_nodes(spec, tmp_path):
+    def nodes(*args, **more):
+        result = write(tmp_path, "slurm", SLURM, *args, out="-".join(args) or "none", **more)
+        return result if more else re.findall(r"--(?:nodes|ntasks)=(\d+)", (result / "job.sbatch").read_text())
+    assert nodes() == ["1", "1"]
+    assert nodes("--set", "resources.ranks=8") == ["2", "8"]
+    assert nodes("--set", "resources.ranks=8", "--nodes", "4") == ["4", "8"]
+    assert nodes("--nodes", "2") == ["2", "8"]
+    assert "do not fit on 1 nodes" in nodes("--set", "resources.ranks=8", "--nodes", "1", expect=2)
+    assert "do not fit on 3 nodes" in nodes("--set", "resources.ranks=8", "--nodes", "3", expect=2)
+    assert "cannot share 8 shards evenly" in nodes("--nodes", "4", expect=2)
+    assert "--nodes x: expected" in nodes("--nodes", "x", expect=2)
+
+
+def test_the_time_limit(spec, tmp_path):
+    def limit(*args, site=SLURM, out="-"):
+        text = (write(tmp_path, "slurm", site, *args, out="-".join(args) + out) / "job.sbatch").read_text()
+        return re.search(r"--time=(\S+)", text)[1], int(re.search(r"USR1@(\d+)", text)[1])
+    assert limit() == ("04:00:00", 120) and limit("--time", "1:00") == ("1:00", 15) and limit("--time", "1-2") == ("1-2", 120)
+    assert limit("--time", "5") == ("5", 75)
+    assert limit("--estimate") == ("0:10:00", 120) and limit("--estimate", "--time", "5") == ("5", 75)
+    assert limit("--estimate", site="slurm: {partition: x}\n", out="2") == ("0:10:00", 120)
+    assert not list(tmp_path.glob("runs/*")) and not list(tmp_path.glob("**/.try*"))
+
+
+def test_written_files_are_never_overwritten(spec, tmp_path):
+    out = write(tmp_path, "slurm", SLURM)
+    write(tmp_path, "slurm", SLURM)  # the same again
+    (out / "job.sbatch").write_text("mine\n")
+    assert "is there already and is another" in write(tmp_path, "slurm", SLURM, expect=2)
+    assert (out / "job.sbatch").read_text() == "mine\n"
+
+
+def test_where_the_site_is_found(spec, tmp_path):
+    def limit(**env):
+        out = f"out{len(list(tmp_path.iterdir()))}"
+        return re.search(r"--time=(\S+)", (write(tmp_path, "slurm", None, out=out, env=env) / "job.sbatch").read_text())[1]
+    (tmp_path / "home/.config/reprise").mkdir(parents=True)
+    rp.write(tmp_path / "home/.config/reprise", "slurm: {time: '11'}\n", "site.yaml")
+    other = rp.write(tmp_path, "slurm: {time: '22'}\n", "other.yaml")
+    assert limit() == "11" and limit(REPRISE_SITE=str(other)) == "22"
+    assert "nowhere.yaml" in write(tmp_path, "slurm", None, expect=2, env={"REPRISE_SITE": "nowhere.yaml"})
+
+
+@pytest.mark.parametrize("target", ["slurm", "kubernetes"])
+def test_the_example_is_a_site(spec, tmp_path, target):
+    example, _ = rp.call("launch", "--site-example", target)
+    write(tmp_path, target, example)
+    # With everything switched on, too.
+    full = re.sub(r"^  # (\w+: )", r"  \1", example, flags=re.M).replace("  patch: site-patch.yaml\n", "")
+    assert full.count("\n  #") >= 10
+    write(tmp_path, target, full, out="full")
+    rp.call("launch", "--site-example", "moon", expect=2)
+
+
+def test_a_patch_goes_through_kustomize(spec, tmp_path):
+    rp.write(tmp_path, "spec: {suspend: true}\n", "site-patch.yaml")
+    out = write(tmp_path, "kubernetes", KUBERNETES + "  patch: site-patch.yaml\n")
+    assert documents(out / "kustomization.yaml")[0]["patches"][0]["path"] == "patch.yaml"
+    assert (out / "patch.yaml").read_text() == "spec: {suspend: true}\n"
+
+
+def test_submit(spec, tmp_path):
+    bin = tmp_path / "bin"
+    path = {"PATH": f"{bin}:/usr/bin:/bin"}
+    bin.mkdir()
+    fake(bin, "sbatch", "#!/bin/sh\necho \"sbatch got $*\"\n")
+    fake(bin, "kubectl", "#!/bin/sh\necho no cluster >&2; exit 5\n")
+    site = rp.write(tmp_path, SLURM + KUBERNETES, "both.yaml")
+    out, _ = rp.call("launch", spec, "--on", "slurm", "--site", site, "--submit", "--out", "a", cwd=tmp_path, env=path)
+    assert out.splitlines()[-1] == f"sbatch got {tmp_path}/a/job.sbatch"
+    _, err = rp.call("launch", spec, "--on", "kubernetes", "--site", site, "--submit", "--out", "b", cwd=tmp_path, env=path, expect=3)
+    assert "no cluster" in err and "kubectl failed (exit 5)" in err
+    (bin / "kubectl").unlink()
+    _, err = rp.call("launch", spec, "--on", "kubernetes", "--site", site, "--submit", "--out", "b", cwd=tmp_path,
+                     env={"PATH": str(bin)}, expect=3)
+    assert "kubectl is not installed here" in err
+
+
+def test_local_runs(spec, tmp_path):
+    out = write(tmp_path, "local", None, "--sweep", "seed=1..2", "--set", "train.for=4 steps")
+    subprocess.run(["sh", out / "run.sh"], check=True, capture_output=True)
+    finals = {rp.manifest(run)["digests"]["final"] for run in (tmp_path / "runs").iterdir()}
+    assert len(finals) == 2 and rp.run(spec, tmp_path / "alone", "--set", "seed=2", "--set", "train.for=4 steps") in finals
+
+
+# ---- what the batch script decides, without a Slurm --------------------------------------------------
+
+SRUN = """#!/bin/sh
+# As a run would: a new segment with its exit code, and perhaps a checkpoint.
+n=$(cat "$STATE/n" 2>/dev/null || echo 0); n=$((n + 1)); echo $n >"$STATE/n"
+set -- $(sed -n "${n}p" "$STATE/plan")
+mkdir -p "$RUN"
+[ "$2" = none ] || { for i in $(seq $n); do printf '    "segment": %d,\\n' $i; done; printf '  "exit_code": %s,\\n' "$2"; } >"$RUN/manifest.json"
+[ "$3" != step ] || { mkdir -p "$RUN/checkpoints/step-0000000$n"; touch "$RUN/checkpoints/step-0000000$n/COMMITTED"; }
+exit $1
+"""
+
+
+def starts(tmp_path, spec, plan):
+    """Each line of `plan`: srun's code, that of the manifest, whether a step was made. How often the job is started, its code."""
+    out = write(tmp_path, "slurm", SLURM)
+    run = re.search(r"^run=(.*)", (out / "job.sbatch").read_text(), re.M)[1]
+    fake(tmp_path / "bin", "srun", SRUN)
+    fake(tmp_path / "bin", "module", "#!/bin/sh\n")
+    fake(tmp_path / "bin", "scontrol", '#!/bin/sh\n[ "$1 $2" = "requeue 17" ] && touch "$STATE/requeued"\nexit 1\n')
+    (tmp_path / "plan").write_text("\n".join(plan) + "\n")
+    env = {**os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "STATE": str(tmp_path), "RUN": run, "SLURM_JOB_ID": "17"}
+    for n in range(1, 100):
+        (tmp_path / "requeued").unlink(missing_ok=True)
+        code = subprocess.run(["bash", out / "job.sbatch"], env=env).returncode
+        if not (tmp_path / "requeued").exists():
+            return n, code
+    return 100, code
+
+
+@pytest.mark.parametrize("plan,expected", [
+    (["0 0 step"], (1, 0)),
+    (["20 20 step"] * 9 + ["0 0 step"], (10, 0)),        # without bound while steps are made
+    (["143 21 step"] * 9 + ["0 0 step"], (10, 0)),       # the manifest knows the cause, srun does not
+    (["20 20 no"] * 20, (6, 20)),                        # the first start and five more
+    (["22 22 no"] * 3 + ["22 22 step"] + ["22 22 no"] * 20, (10, 22)),
+    (["137 null no"] * 20, (6, 21)),                     # killed without a word
+    (["137 none no"] * 20, (6, 21)),                     # before the run was taken
+    (["6 6 step"] * 9, (1, 6)),
+    (["20 20 step", "2 none no"], (2, 2)),               # the manifest is of an earlier start
+    (["24 none no"] * 20, (6, 24)),
+    (["1 none no"] * 20, (1, 1)),
+])
+def test_requeue(spec, tmp_path, plan, expected):
+    assert starts(tmp_path, spec, plan) == expected
