@@ -1,4 +1,4 @@
-/* data_int.h - private to cli/: what `init` and `pack` share. */
+/* data_int.h - private to cli/: what `init`, `pack` and `tokenize` share. */
 #ifndef RP_CLI_DATA_INT_H
 #define RP_CLI_DATA_INT_H
 
@@ -11,6 +11,11 @@ bool rp_cli_parse_size(const char *text, int64_t *height, int64_t *width);
 
 /* A line as JSON; where it is not UTF-8 (a file's name), other bytes than ASCII become `?`. */
 struct json_t *rp_cli_json_line(const char *line, size_t n);
+
+/* Between the two Ctrl-C and SIGTERM only ask to stop, once; the second ends the process. */
+void rp_cli_catch_stop(void);
+void rp_cli_release_stop(void);
+bool rp_cli_stop_asked(void);
 
 /* Packs with a progress bar; broken images as warnings and in result "broken". */
 RP_NODISCARD enum rp_status rp_cli_pack(const struct rp_pack_options *wanted,

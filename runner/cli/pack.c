@@ -5,8 +5,6 @@
 #include "base/sys.h"
 
 #include <jansson.h>
-#include <signal.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -49,25 +47,6 @@ json_t *rp_cli_json_line(const char *line, size_t n)
     return json;
 }
 
-static atomic_int stop_signal;
-
-static void on_stop(int number)
-{
-    atomic_store(&stop_signal, number);
-    signal(number, SIG_DFL); /* the second one ends the process here and now */
-}
-
-static bool stop_asked(void)
-{
-    return atomic_load(&stop_signal) != 0;
-}
-
-static void catch_signals(void (*handler)(int))
-{
-    signal(SIGINT, handler);
-    signal(SIGTERM, handler);
-}
-
 /* The first broken images on standard error, all of them in JSON. */
 static void show_broken(const struct rp_pack_result *packed, json_t *result)
 {
@@ -88,11 +67,11 @@ enum rp_status rp_cli_pack(const struct rp_pack_options *wanted, struct rp_pack_
 {
     struct rp_pack_options options = *wanted;
     options.progress = show_progress;
-    options.stop = stop_asked;
-    catch_signals(on_stop);
+    options.stop = rp_cli_stop_asked;
+    rp_cli_catch_stop();
     if (options.threads <= 0) options.threads = rp_sys_cpus();
     enum rp_status status = rp_data_pack(&options, packed, err);
-    catch_signals(SIG_DFL);
+    rp_cli_release_stop();
     rp_log_progress_clear();
     show_broken(packed, result);
     if (status != RP_STATUS_OK) return status;

@@ -5,8 +5,6 @@
 #include "base/sys.h"
 
 #include <jansson.h>
-#include <signal.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,25 +21,6 @@ static void show_progress(uint64_t done, uint64_t total)
     for (int i = 0; i < BAR; i++) bar[i] = i < BAR * part ? '#' : '.';
     bar[BAR] = '\0';
     rp_log_progress("%s %.0f/%.0f MB", bar, (double)done / 1e6, (double)total / 1e6);
-}
-
-static atomic_int stop_signal;
-
-static void on_stop(int number)
-{
-    atomic_store(&stop_signal, number);
-    signal(number, SIG_DFL); /* the second one ends the process here and now */
-}
-
-static bool stop_asked(void)
-{
-    return atomic_load(&stop_signal) != 0;
-}
-
-static void catch_signals(void (*handler)(int))
-{
-    signal(SIGINT, handler);
-    signal(SIGTERM, handler);
 }
 
 /* ---- options -----------------------------------------------------------------------------------
@@ -77,7 +56,7 @@ static enum rp_status read_options(const struct rp_cli_args *args,
                                             .force = rp_cli_has(args, "--force"),
                                             .threads = rp_sys_cpus(),
                                             .progress = show_progress,
-                                            .stop = stop_asked};
+                                            .stop = rp_cli_stop_asked};
     if (!options->tokenizer)
         return rp_error_set(err, RP_STATUS_USAGE,
                             "--tokenizer is missing: --tokenizer gpt2/tokenizer.json, or a folder "
@@ -140,9 +119,9 @@ static enum rp_status run(const struct rp_cli_args *args, json_t *result, struct
     struct rp_tokenize_options options;
     struct rp_tokenize_result made = {0};
     RP_TRY(read_options(args, &options, err));
-    catch_signals(on_stop);
+    rp_cli_catch_stop();
     enum rp_status status = rp_data_tokenize(&options, &made, err);
-    catch_signals(SIG_DFL);
+    rp_cli_release_stop();
     rp_log_progress_clear();
     if (status == RP_STATUS_OK) fill_result(&made, result);
     if (status == RP_STATUS_OK && !args->json) print_result(&made);
