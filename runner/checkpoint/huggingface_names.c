@@ -103,9 +103,10 @@ bool rp_hf_source_of(enum rp_hf_kind kind, const struct rp_hf_shape *shape, cons
         while (name_in(&rows[r], kind, source->n_parts)) source->n_parts++;
         source->transposed = rows[r].conv1d && kind == RP_HF_GPT2;
         for (int p = 0; p < source->n_parts; p++) {
-            char *name = source->part[p].name;
+            char name[sizeof source->part[p].name];
             fill_in(name_in(&rows[r], kind, p), block, name);
             bool bare = strcmp(name, "lm_head.weight") == 0;
+            memcpy(source->part[p].name, name, sizeof name);
             snprintf(source->part[p].prefixed, sizeof source->part[p].prefixed, "%s%.90s",
                      bare ? "" : prefix_of(kind), name);
             source->part[p].rows = rows_of_part(shape, source->n_parts, p, n_rows);
