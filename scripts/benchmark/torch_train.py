@@ -88,8 +88,8 @@ def gpt(layers, heads, width, context, vocab):
 
 
 # layers, heads, width, context, vocabulary; batch
-LANGUAGE = {"char-gpt": ((6, 6, 384, 256, 256), 12), "gpt2 B4 T64": ((12, 12, 768, 64, 50257), 4), "gpt2 B1 T256": ((12, 12, 768, 256, 50257), 1),
-            "gpt2 B4 T256": ((12, 12, 768, 256, 50257), 4)}
+LANGUAGE = {"char-gpt": ((6, 6, 384, 256, 256), 12), "gpt2-B4-T64": ((12, 12, 768, 64, 50257), 4), "gpt2-B1-T256": ((12, 12, 768, 256, 50257), 1),
+            "gpt2-B4-T256": ((12, 12, 768, 256, 50257), 4)}
 
 # A learning rate of almost nothing: memorised data would drive gradients into subnormals and distort the times.
 SHAPES = {"mlp": (mlp, 128, (784,), torch.optim.AdamW, {}), "cnn": (cnn, 64, (1, 28, 28), torch.optim.SGD, {"momentum": 0.9}),
