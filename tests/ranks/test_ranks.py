@@ -18,15 +18,19 @@ def module_is_there():
         pytest.skip("this build has no module reprise_gloo (libgloo-dev was not there)")
 
 
-@pytest.fixture(scope="module", params=list(rp.MODELS))
+ALL_MODELS = {**rp.MODELS, **rp.TEXT_MODELS}
+
+
+@pytest.fixture(scope="module", params=list(ALL_MODELS))
 def model(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
-    spec = rp.write(folder, rp.MODELS[request.param])
+    rp.write_texts(folder)
+    spec = rp.write(folder, ALL_MODELS[request.param])
     return request.param, spec, rp.run(spec, folder / "one")
 
 
 def shards_of(name):
-    return {"mlp": 8, "lenet": 8, "resnet": 4}[name]
+    return {"mlp": 8, "lenet": 8, "resnet": 4, "gpt2": 4, "llama": 4}[name]
 
 
 def ranks(n):
@@ -43,7 +47,7 @@ def test_equal_bits(model, tmp_path):
 def test_threads_and_micro_batches_beside_ranks(model, tmp_path):
     name, spec, final = model
     assert rp.run(spec, tmp_path / "a", *ranks(2), "--set", "resources.threads=2") == final
-    micro = {"mlp": 4, "lenet": 6, "resnet": 8}[name]
+    micro = {"mlp": 4, "lenet": 6, "resnet": 8, "gpt2": 2, "llama": 1}[name]
     assert rp.run(spec, tmp_path / "b", *ranks(2), "--set", f"train.micro_batch={micro}", env=ENV) == final
 
 
