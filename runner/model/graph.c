@@ -18,6 +18,11 @@ int rp_graph_add_tensor(struct rp_graph *graph, enum rp_role role, struct rp_spe
                         const char *format, ...)
 {
     int i = graph->n_tensors;
+    char name[RP_MODEL_NAME_BYTES]; /* first: what it is made from may be the name of a tensor */
+    va_list args;
+    va_start(args, format);
+    vsnprintf(name, sizeof name, format, args);
+    va_end(args);
     if (is_full(i)) {
         size_t room = i ? 2 * (size_t)i : 1;
         graph->tensor = rp_mem_grow(graph->tensor, room * sizeof *graph->tensor);
@@ -29,10 +34,7 @@ int rp_graph_add_tensor(struct rp_graph *graph, enum rp_role role, struct rp_spe
                                                 .last_node = -1,
                                                 .of = RP_GRAPH_NO_TENSOR,
                                                 .at = at};
-    va_list args;
-    va_start(args, format);
-    vsnprintf(graph->tensor[i].name, sizeof graph->tensor[i].name, format, args);
-    va_end(args);
+    memcpy(graph->tensor[i].name, name, sizeof name);
     return i;
 }
 

@@ -273,9 +273,10 @@ static void test_chunks(struct data_case *c)
     /* Two lines are wrong, chunks apart: the first is named, whichever thread sees which first. */
     char *late = lines.bytes + lines.length / 6 * 5, *early = lines.bytes + lines.length / 2;
     *strchr(late, '{') = '[';
-    *strchr(early, '{') = '[';
+    early = strchr(early, '{');
+    *early = '[';
     int64_t line = 1;
-    for (char *at = lines.bytes; at < strchr(early, '['); at++) line += *at == '\n';
+    for (char *at = lines.bytes; at < early; at++) line += *at == '\n';
     put_file(c->folder, "many.jsonl", lines.bytes, lines.length);
     char *says = rp_mem_text("many.jsonl: line %lld is no JSON", (long long)line);
     for (int i = 0; i < 5; i++) CASE_FAILS(c, RP_STATUS_DATA, says, "");
