@@ -1,6 +1,7 @@
 """Several ranks on CPUs: the same bits as one, whoever starts them, and an end in seconds when one is lost."""
 import os
 import pathlib
+import random
 import signal
 import socket
 import time
@@ -146,9 +147,16 @@ def test_a_run_goes_on_with_another_number_of_ranks(tmp_path):
 
 
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """A port that is free and whose next is, which torchrun's ranks take: below those that the kernel gives to connections."""
+    for port in random.sample(range(20000, 32000), 100):
+        with socket.socket() as a, socket.socket() as b:
+            try:
+                a.bind(("127.0.0.1", port))
+                b.bind(("127.0.0.1", port + 1))
+                return port
+            except OSError:
+                continue
+    raise OSError("no two free ports side by side")
 
 
 def launch(spec, out, n, variables, *args):
