@@ -2,6 +2,8 @@
 #include "comm/control.h"
 #include "comm/tree.h"
 
+#include <string.h>
+
 enum rp_status rp_comm_open(const struct rp_comm_world *world,
                             const struct rp_comm_options *options, struct rp_comm *comm,
                             struct rp_error *err)
@@ -12,6 +14,12 @@ enum rp_status rp_comm_open(const struct rp_comm_world *world,
     comm->n_ranks = world->n_ranks;
     RP_TRY(rp_control_open(world, options, &comm->control, err));
     return rp_comm_open_gloo(comm, err);
+}
+
+bool rp_comm_ends_together(enum rp_status status)
+{
+    return status == RP_STATUS_OK || status == RP_STATUS_STOPPED || status == RP_STATUS_NONFINITE ||
+           status == RP_STATUS_DIFFERENT;
 }
 
 void rp_comm_close(struct rp_comm *comm, enum rp_status status, const char *text)
@@ -27,8 +35,7 @@ enum rp_status rp_comm_agree(struct rp_comm *comm, const void *mine, size_t byte
                              struct rp_error *err)
 {
     if (comm->control) return rp_control_agree(comm->control, mine, bytes, all, err);
-    const char *from = mine;
-    for (size_t i = 0; i < bytes; i++) ((char *)all)[i] = from[i];
+    memcpy(all, mine, bytes);
     return RP_STATUS_OK;
 }
 

@@ -78,6 +78,8 @@ struct rp_comm_options {
 RP_NODISCARD enum rp_status rp_comm_open(const struct rp_comm_world *world,
                                          const struct rp_comm_options *options,
                                          struct rp_comm *comm, struct rp_error *err);
+/* Ends that every rank comes to by itself at the same step, and that rank 0 tells. */
+bool rp_comm_ends_together(enum rp_status status);
 /* Tells the others how this rank ended; `status` other than OK ends them too. */
 void rp_comm_close(struct rp_comm *comm, enum rp_status status, const char *text);
 

@@ -144,10 +144,7 @@ void rp_control_close(struct rp_control *c, enum rp_status status, const char *t
 enum rp_status rp_control_agree(struct rp_control *c, const void *mine, size_t bytes, void *all,
                                 struct rp_error *err)
 {
-    if (c->rank == 0) {
-        RP_TRY(rp_control_server_agree(c, mine, bytes, all, err));
-        return RP_STATUS_OK;
-    }
+    if (c->rank == 0) return rp_control_server_agree(c, mine, bytes, all, err);
     void *answer = NULL;
     size_t n = 0;
     RP_TRY(rp_control_client_ask(c, RP_NET_AGREE, mine, bytes, &answer, &n, err));

@@ -221,13 +221,6 @@ static void lose(struct rp_control *c, int r, enum rp_status status, const char 
     rp_text_release(&where);
 }
 
-/* Ends that every rank comes to by itself at the same step. */
-static bool is_common_end(uint32_t code)
-{
-    return code == RP_STATUS_OK || code == RP_STATUS_STOPPED || code == RP_STATUS_NONFINITE ||
-           code == RP_STATUS_DIFFERENT;
-}
-
 static void take_end(struct rp_control *c, int r, const char *bytes, size_t n)
 {
     struct rp_control_member *member = &c->member[r];
@@ -237,7 +230,7 @@ static void take_end(struct rp_control *c, int r, const char *bytes, size_t n)
     member->ended = true;
     pthread_cond_broadcast(&c->changed);
     pthread_mutex_unlock(&c->mutex);
-    if (!is_common_end(code))
+    if (!rp_comm_ends_together((enum rp_status)code))
         rp_control_fail(c, RP_STATUS_PEER_LOST, "rank %d (%s) ended with code %u: %s", r,
                         member->host, code, n > sizeof code ? bytes + sizeof code : "");
 }
@@ -375,7 +368,7 @@ static void wait_for_ends(struct rp_control *c)
 
 void rp_control_server_close(struct rp_control *c, enum rp_status status, const char *text)
 {
-    if (c->started && is_common_end((uint32_t)status)) wait_for_ends(c);
+    if (c->started && rp_comm_ends_together(status)) wait_for_ends(c);
     atomic_store(&c->closing, true);
     if (c->started) pthread_join(c->thread, NULL);
     for (int r = 1; r < c->n_ranks; r++) {

@@ -70,6 +70,10 @@ RP_NODISCARD enum rp_status rp_plan_make_for(const struct rp_spec *spec,
                                              struct rp_plan **plan, struct rp_error *err);
 void rp_plan_free(struct rp_plan *plan); /* NULL is fine */
 
+/* USAGE, at the shards' place in the spec, when so many ranks cannot share them. */
+RP_NODISCARD enum rp_status rp_plan_check_ranks(const struct rp_spec *spec, int64_t ranks,
+                                                struct rp_error *err);
+
 /* MEMORY, with the table, when the plan asks for more than this machine or cgroup gives. */
 RP_NODISCARD enum rp_status rp_plan_check_memory(const struct rp_plan *plan, struct rp_error *err);
 

@@ -20,6 +20,17 @@ static int log_of_two(int64_t power)
     return n;
 }
 
+enum rp_status rp_plan_check_ranks(const struct rp_spec *spec, int64_t ranks, struct rp_error *err)
+{
+    int64_t shards = spec->train.shards, lower = power_of_two_below(ranks);
+    if (lower > shards) lower = shards;
+    if (lower == ranks) return RP_STATUS_OK;
+    return rp_spec_fail(spec, spec->train.shards_at, RP_STATUS_USAGE, err,
+                        "%" PRId64 " ranks cannot share %" PRId64 " shards evenly: use a power "
+                        "of two up to the shards; the next lower number is %" PRId64,
+                        ranks, shards, lower);
+}
+
 static enum rp_status check_cut(const struct rp_plan *plan, const struct rp_spec *spec,
                                 struct rp_error *err)
 {
@@ -32,14 +43,7 @@ static enum rp_status check_cut(const struct rp_plan *plan, const struct rp_spec
                             "shards is %" PRId64 ", and must be a power of two that divides the "
                             "batch of %" PRId64,
                             train->shards, train->batch);
-    int64_t ranks = plan->ranks, lower = power_of_two_below(ranks);
-    if (lower > train->shards) lower = train->shards;
-    if (lower != ranks)
-        return rp_spec_fail(spec, train->shards_at, RP_STATUS_USAGE, err,
-                            "%" PRId64 " ranks cannot share %" PRId64 " shards evenly: use a power "
-                            "of two up to the shards; the next lower number is %" PRId64,
-                            ranks, train->shards, lower);
-    return RP_STATUS_OK;
+    return rp_plan_check_ranks(spec, plan->ranks, err);
 }
 
 /* A pass takes whole shards, a power of two of them, or a part of one that divides it (DESIGN 3).

@@ -45,19 +45,6 @@ static enum rp_status check_number(const struct rp_start *start, struct rp_error
                         (long long)demanded, world->launcher, world->n_ranks);
 }
 
-/* Refused before anybody is started or waited for. */
-static enum rp_status check_shards(const struct rp_start *start, int64_t ranks,
-                                   struct rp_error *err)
-{
-    int64_t shards = start->spec->train.shards, lower = 1;
-    while (lower * 2 <= ranks && lower * 2 <= shards) lower *= 2;
-    if (lower == ranks) return RP_STATUS_OK;
-    return rp_spec_fail(start->spec, start->spec->train.shards_at, RP_STATUS_USAGE, err,
-                        "%lld ranks cannot share %lld shards evenly: use a power of two up to the "
-                        "shards; the next lower number is %lld",
-                        (long long)ranks, (long long)shards, (long long)lower);
-}
-
 static void before_end(void *context, enum rp_status status, const char *text)
 {
     struct rp_start *start = context;
@@ -76,7 +63,9 @@ enum rp_status rp_ranks_open(struct rp_start *start, struct rp_error *err)
     RP_TRY(check_number(start, err));
     bool spawns = !world->launcher || world->n_nodes > 1;
     if (spawns) RP_TRY(count_local(start, &n_local, err));
-    RP_TRY(check_shards(start, spawns ? n_local * world->n_nodes : world->n_ranks, err));
+    /* Refused before anybody is started or waited for. */
+    RP_TRY(
+        rp_plan_check_ranks(start->spec, spawns ? n_local * world->n_nodes : world->n_ranks, err));
     if (spawns && n_local * world->n_nodes > 1) RP_TRY(rp_comm_spawn(world, (int)n_local, err));
     if (world->n_ranks == 1) return RP_STATUS_OK;
     char host[256];
@@ -86,7 +75,6 @@ enum rp_status rp_ranks_open(struct rp_start *start, struct rp_error *err)
                                       .step_timeout = start->spec->resources.timeout_step,
                                       .before_end = before_end,
                                       .context = start};
-    if (options.peer_timeout <= 0) options.peer_timeout = 20;
     return rp_comm_open(world, &options, &start->comm, err);
 }
 

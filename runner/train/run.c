@@ -200,12 +200,6 @@ static enum rp_status follow(struct rp_start *start, struct rp_train_result *res
     return finish_result(start, result, err);
 }
 
-/* An end that every rank comes to, and that rank 0 tells. */
-static bool is_common(enum rp_status status)
-{
-    return status == RP_STATUS_STOPPED || status == RP_STATUS_NONFINITE;
-}
-
 enum rp_status rp_train_run(const struct rp_spec *spec, const struct rp_train_options *options,
                             struct rp_train_result *result, struct rp_error *err)
 {
@@ -217,7 +211,7 @@ enum rp_status rp_train_run(const struct rp_spec *spec, const struct rp_train_op
     enum rp_status status = rp_ranks_open(&start, err);
     if (status == RP_STATUS_OK)
         status = start.world.rank == 0 ? lead(&start, result, err) : follow(&start, result, err);
-    if (start.world.rank != 0 && is_common(status)) rp_log_mute();
+    if (start.world.rank != 0 && rp_comm_ends_together(status)) rp_log_mute();
     rp_ranks_close(&start, status, err->text);
     rp_start_close(&start);
     return status;
