@@ -5,6 +5,7 @@
 #include "base/sys.h"
 
 #include <ctype.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum {
@@ -177,6 +178,10 @@ static enum rp_status put_patch(const struct rp_launch *job, struct rp_launch_fi
     struct rp_text text = {0};
     enum rp_status status = rp_sys_read_file(path, 1 << 20, RP_STATUS_USAGE, &bytes, &length, err);
     if (status == RP_STATUS_OK) {
+        const char *grace = strstr(bytes, "terminationGracePeriodSeconds:");
+        if (grace)
+            rp_launch_check_grace(job, strtol(strchr(grace, ':') + 1, NULL, 10),
+                                  "terminationGracePeriodSeconds of the site's patch");
         add_patch(&text, bytes);
         status = rp_launch_put(job, "patch.yaml", rp_text_get(&text), text.length, files, err);
     }
@@ -212,6 +217,8 @@ static enum rp_status write_job(const struct rp_launch *job, int ranks, int node
 {
     struct rp_text text = {0};
     RP_TRY(check_site(job, err));
+    if (job->site->kubernetes.grace)
+        rp_launch_check_grace(job, job->site->kubernetes.grace, "kubernetes.grace of the site");
     struct rp_launch inside = *job;
     inside.data = job->site->kubernetes.n_data ? job->site->kubernetes.data[0].path : "/tmp";
     for (int i = 0; i < job->n_members; i++) {

@@ -56,6 +56,7 @@ static void fill(struct rp_site *site, const struct rp_value *root)
     site->slurm.gpus_type = text_of(root, "slurm.gpus_type");
     site->slurm.container = text_of(root, "slurm.container");
     site->slurm.ranks_per_node = number_of(root, "slurm.ranks_per_node");
+    site->slurm.grace = number_of(root, "slurm.grace");
     fill_texts(root, "slurm.sbatch", &site->slurm.sbatch);
     fill_texts(root, "slurm.before", &site->slurm.before);
     site->kubernetes.image = text_of(root, "kubernetes.image");
@@ -63,6 +64,7 @@ static void fill(struct rp_site *site, const struct rp_value *root)
     site->kubernetes.queue = text_of(root, "kubernetes.queue");
     site->kubernetes.patch = text_of(root, "kubernetes.patch");
     site->kubernetes.ranks_per_node = number_of(root, "kubernetes.ranks_per_node");
+    site->kubernetes.grace = number_of(root, "kubernetes.grace");
     fill_texts(root, "kubernetes.env_from", &site->kubernetes.env_from);
     site->kubernetes.runs = mount_of(rp_value_find(root, "kubernetes.runs"));
     const struct rp_value *data = rp_value_find(root, "kubernetes.data");

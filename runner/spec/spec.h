@@ -376,7 +376,7 @@ struct rp_site {
     struct {
         const char *partition, *account, *qos, *time, *mem, *gpus_type, *container;
         struct rp_site_texts sbatch, before;
-        int64_t ranks_per_node; /* 0: not given */
+        int64_t ranks_per_node, grace; /* 0: not given */
     } slurm;
     struct {
         const char *image, *namespace, *queue, *patch;
@@ -384,7 +384,7 @@ struct rp_site {
         int n_data;
         struct rp_site_texts env_from;
         enum rp_site_kind kind;
-        int64_t ranks_per_node;
+        int64_t ranks_per_node, grace;
     } kubernetes;
     struct rp_arena *arena; /* private to spec/ */
 };

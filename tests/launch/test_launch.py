@@ -385,6 +385,26 @@ def test_the_time_limit(spec, tmp_path):
     assert not list(tmp_path.glob("runs/*")) and not list(tmp_path.glob("**/.try*"))
 
 
+def test_a_warning_where_a_save_does_not_fit(spec, tmp_path):
+    def said(target, site, *args):
+        rp.write(tmp_path, site, "site.yaml")
+        out = f"out{len(list(tmp_path.iterdir()))}"
+        return rp.call("launch", spec, "--on", target, "--site", tmp_path / "site.yaml", "--out", out, *args, cwd=tmp_path,
+                       env={"REPRISE_RUNS": "runs"})[1]
+    assert said("slurm", SLURM) == "" and said("kubernetes", KUBERNETES) == ""
+    short = said("slurm", SLURM, "--time", "1:00")
+    assert "the time limit 1:00 leaves 15 s between the request to stop and the kill" in short and "may take 60 s" in short
+    # Measured, it fits into a quarter of two minutes, but not into a second.
+    measured = said("slurm", SLURM + "  grace: 1\n", "--time", "2:00", "--estimate")
+    assert "slurm.grace of the site leaves 1 s" in measured and "took, with as much again" in measured and "time limit 2:00" not in measured
+    own = said("slurm", SLURM.replace("[--constraint=ib, --exclusive]", "['--signal=TERM@30']"))
+    assert "--signal=TERM@30 leaves 30 s" in own and "passes nothing else on" in own
+    assert said("slurm", SLURM.replace("[--constraint=ib, --exclusive]", "['--signal=B:USR1@300']")) == ""
+    assert "kubernetes.grace of the site leaves 25 s" in said("kubernetes", KUBERNETES + "  grace: 25\n")
+    rp.write(tmp_path, "spec: {template: {spec: {terminationGracePeriodSeconds: 30}}}\n", "site-patch.yaml")
+    assert "of the site's patch leaves 30 s" in said("kubernetes", KUBERNETES + "  patch: site-patch.yaml\n")
+
+
 def test_written_files_are_never_overwritten(spec, tmp_path):
     out = write(tmp_path, "slurm", SLURM)
     write(tmp_path, "slurm", SLURM)  # the same again
