@@ -16,6 +16,7 @@ import reprise as rp
 from test_launch import KUBERNETES, documents, pods_of
 
 USER = 1234567  # nobody here or in the image has this id
+MADE = os.environ.get("REPRISE_IMAGE")  # one that buildah has already, in place of a new one
 STORAGE = rp.SOURCE / "build/containers"
 # What a container runtime does: volumes below a root that is read-only then, the devices of every container, its user.
 RUN = """set -e
@@ -51,7 +52,20 @@ def buildah(*args):
 
 
 def environment():
+    if MADE:
+        return os.environ
     return {**os.environ, "CONTAINERS_STORAGE_CONF": str(STORAGE / "storage.conf"), "BUILDAH_ISOLATION": "chroot"}
+
+
+def make():
+    name = "reprise-test:cpu"
+    STORAGE.mkdir(parents=True, exist_ok=True)
+    (STORAGE / "storage.conf").write_text(f'[storage]\ndriver = "overlay"\nrunroot = "{STORAGE}/run"\ngraphroot = "{STORAGE}/root"\n')
+    with open(STORAGE / "build.log", "w") as log:
+        built = subprocess.run([rp.SOURCE / "scripts/container/build", "cpu", "--engine", "buildah", "--bootstrap", "--tag", name],
+                               env=environment(), stdout=log, stderr=log)
+    assert built.returncode == 0, (STORAGE / "build.log").read_text()[-3000:]
+    return name
 
 
 @pytest.fixture(scope="module")
@@ -61,14 +75,9 @@ def image():
         pytest.skip(f"no {', '.join(missing)} here (scripts/setup test --long)")
     if hosts.missing():
         pytest.skip(hosts.missing())
-    STORAGE.mkdir(parents=True, exist_ok=True)
-    (STORAGE / "storage.conf").write_text(f'[storage]\ndriver = "overlay"\nrunroot = "{STORAGE}/run"\ngraphroot = "{STORAGE}/root"\n')
-    with open(STORAGE / "build.log", "w") as log:
-        built = subprocess.run([rp.SOURCE / "scripts/container/build", "cpu", "--engine", "buildah", "--bootstrap", "--tag", "reprise-test:cpu"],
-                               env=environment(), stdout=log, stderr=log)
-    assert built.returncode == 0, (STORAGE / "build.log").read_text()[-3000:]
-    container = buildah("from", "--pull-never", "reprise-test:cpu")
-    facts = json.loads(buildah("inspect", "--type", "image", "reprise-test:cpu"))["OCIv1"]["config"]
+    name = MADE or make()
+    container = buildah("from", "--pull-never", name)
+    facts = json.loads(buildah("inspect", "--type", "image", name))["OCIv1"]["config"]
     yield {"root": buildah("mount", container), **facts}
     buildah("rm", container)
 
@@ -171,7 +180,7 @@ def process_1(net, i):
 
 
 def test_asked_to_stop_and_started_again(image, volumes):
-    manifest = write(volumes, "trainjob", steps=4000)
+    manifest = write(volumes, "trainjob", steps=300)
 
     def stop(net):
         end = time.monotonic() + 60
@@ -184,8 +193,8 @@ def test_asked_to_stop_and_started_again(image, volumes):
     codes, pods, _ = start(image, volumes, manifest)
     assert codes == [0, 0], [pod.err for pod in pods]
     manifest = rp.manifest(volumes / "volumes/runs" / name)
-    assert len(manifest["segments"]) == 2 and manifest["segments"][0]["step_last"] < 4000
-    assert manifest["digests"]["final"] == rp.run(volumes / "job.yaml", volumes / "here", "--set", "train.for=4000 steps")
+    assert len(manifest["segments"]) == 2 and manifest["segments"][0]["step_last"] < 300
+    assert manifest["digests"]["final"] == rp.run(volumes / "job.yaml", volumes / "here", "--set", "train.for=300 steps")
 
 
 def test_control_another_seed(image, volumes):
