@@ -22,7 +22,8 @@ void rp_log_to_file(int fd);
 
 void rp_log_info(const char *format, ...) RP_PRINTF(1, 2);    /* "reprise: ..." */
 void rp_log_warning(const char *format, ...) RP_PRINTF(1, 2); /* "reprise: warning: ..." */
-void rp_log_error(const char *text);                          /* "reprise: error: ..." */
+/* "reprise: error: ..."; also a line of the file $REPRISE_TERMINATION_LOG, where that is set. */
+void rp_log_error(const char *text);
 
 /* One line on a terminal that the next replaces; nothing when standard error is no terminal. */
 void rp_log_progress(const char *format, ...) RP_PRINTF(1, 2);

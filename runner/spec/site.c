@@ -68,8 +68,11 @@ static void fill(struct rp_site *site, const struct rp_value *root)
     const struct rp_value *data = rp_value_find(root, "kubernetes.data");
     for (int i = 0; data && data->present && i < data->n && i < RP_SITE_MAX_ITEMS; i++)
         site->kubernetes.data[site->kubernetes.n_data++] = mount_of(&data->item[i]);
+    static const char *const kinds[] = {
+        [RP_SITE_JOB] = "job", [RP_SITE_JOBSET] = "jobset", [RP_SITE_TRAINJOB] = "trainjob"};
     const char *kind = text_of(root, "kubernetes.kind");
-    site->kubernetes.kind = kind && strcmp(kind, "jobset") == 0 ? RP_SITE_JOBSET : RP_SITE_JOB;
+    for (size_t i = 0; kind && i < RP_COUNT(kinds); i++)
+        if (strcmp(kind, kinds[i]) == 0) site->kubernetes.kind = (enum rp_site_kind)i;
 }
 
 /* ---- reading

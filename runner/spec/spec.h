@@ -363,7 +363,7 @@ void rp_spec_free(struct rp_spec *spec); /* NULL is fine */
  * texts are NULL where the file has none. ---- */
 
 enum { RP_SITE_MAX_ITEMS = 64 };
-enum rp_site_kind { RP_SITE_JOB, RP_SITE_JOBSET };
+enum rp_site_kind { RP_SITE_JOB, RP_SITE_JOBSET, RP_SITE_TRAINJOB };
 struct rp_site_texts {
     const char *item[RP_SITE_MAX_ITEMS];
     int n;
