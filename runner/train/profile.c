@@ -66,6 +66,11 @@ void rp_profile_phase(struct rp_profile *p, enum rp_phase phase)
     p->phase_start = now;
 }
 
+double rp_profile_seconds(const struct rp_profile *p, enum rp_phase phase)
+{
+    return p->phase_seconds[phase];
+}
+
 double rp_profile_begin(const struct rp_profile *p)
 {
     return p ? rp_sys_clock() : 0;

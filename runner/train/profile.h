@@ -24,6 +24,8 @@ struct rp_profile *rp_profile_new(void);
 void rp_profile_free(struct rp_profile *profile);
 /* The phase that begins now; the one before ends. */
 void rp_profile_phase(struct rp_profile *profile, enum rp_phase phase);
+/* Of a phase so far, the one that runs now left out. */
+double rp_profile_seconds(const struct rp_profile *profile, enum rp_phase phase);
 /* Around one op: begin gives the time to hand to end. */
 double rp_profile_begin(const struct rp_profile *profile);
 void rp_profile_end(struct rp_profile *profile, const struct rp_op_call *call, double began);
