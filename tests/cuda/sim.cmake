@@ -17,11 +17,22 @@ set(RP_SIM_FLAGS -std=gnu++17 -O2 -g1 -ffp-contract=off -fno-math-errno -fno-tra
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   list(APPEND RP_SIM_FLAGS -mavx2 -mfma)
 endif()
+
+# Ranges for profilers want the headers of NVTX, which come with nvcc.
+set(RP_SIM_KERNELS ${RP_CUDA_SOURCES})
+get_filename_component(RP_NVCC_BIN "${RP_NVCC}" DIRECTORY)
+find_path(RP_NVTX_INCLUDE nvtx3/nvToolsExt.h HINTS ${RP_NVCC_BIN}/../include /usr/local/cuda/include)
+if(RP_NVTX_INCLUDE)
+  set_source_files_properties(${CMAKE_SOURCE_DIR}/kernels/cuda/ranges.cu PROPERTIES INCLUDE_DIRECTORIES ${RP_NVTX_INCLUDE})
+else()
+  list(REMOVE_ITEM RP_SIM_KERNELS ${CMAKE_SOURCE_DIR}/kernels/cuda/ranges.cu)
+  list(APPEND RP_SIM_KERNELS ${CMAKE_CURRENT_SOURCE_DIR}/cuda/absent/ranges.cu)
+endif()
 file(GLOB RP_SIM_SOURCES CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/cuda/*.cpp)
 
 function(rp_sim name kernel_flags flags)
-  add_library(rp_sim_${name}_kernels OBJECT ${RP_CUDA_SOURCES})
-  set_source_files_properties(${RP_CUDA_SOURCES} PROPERTIES LANGUAGE CXX)
+  add_library(rp_sim_${name}_kernels OBJECT ${RP_SIM_KERNELS})
+  set_source_files_properties(${RP_SIM_KERNELS} PROPERTIES LANGUAGE CXX)
   target_compile_options(rp_sim_${name}_kernels PRIVATE ${RP_SIM_FLAGS} ${flags} ${kernel_flags} -x c++ -include
     ${CMAKE_CURRENT_SOURCE_DIR}/cuda/sim.h)
   add_library(rp_sim_${name} MODULE $<TARGET_OBJECTS:rp_sim_${name}_kernels> ${RP_SIM_SOURCES} ${RP_MODULE_ERRORS} $<TARGET_OBJECTS:rp_ops>)
