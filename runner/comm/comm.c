@@ -1,11 +1,8 @@
 /* comm.c - opening and closing a world; what a rank says of itself. */
 #include "comm/control.h"
-#include "comm/tree.h"
+#include "comm/mover.h"
 
 #include <string.h>
-
-#define GLOO_ADVICE                                                                                \
-    "it moves bytes between CPU ranks; install libgloo-dev (scripts/setup) and build again"
 
 void rp_comm_open_one(struct rp_comm *comm)
 {
@@ -20,8 +17,7 @@ enum rp_status rp_comm_open(const struct rp_comm_world *world,
     if (world->n_ranks == 1) return RP_STATUS_OK;
     comm->rank = world->rank;
     comm->n_ranks = world->n_ranks;
-    RP_TRY(rp_control_open(world, options, &comm->control, err));
-    return rp_comm_find(comm, "reprise_gloo", GLOO_ADVICE, err);
+    return rp_control_open(world, options, &comm->control, err);
 }
 
 bool rp_comm_ends_together(enum rp_status status)

@@ -85,10 +85,17 @@ void rp_comm_rank_text(const struct rp_comm *comm, int rank, char text[300]);
 
 enum { RP_COMM_ALIGN = 256 }; /* of the borders of sums */
 
-/* Once, when everybody is ready: lets the module connect the ranks. Blocks lie on `device`, whose
- * work is ordered by `stream` (NULL where it has none). */
-RP_NODISCARD enum rp_status rp_comm_connect(struct rp_comm *comm, struct rp_device *device,
-                                            void *stream, struct rp_error *err);
+/* Opens the module that will move the bytes of blocks on `device`: `wanted` is resources.comm, of
+ * which `auto` is NCCL between GPUs and Gloo between CPUs. ENVIRONMENT: it is not there, or a
+ * library that it needs; USAGE: it is not for such a device. */
+RP_NODISCARD enum rp_status rp_comm_choose(struct rp_comm *comm, const struct rp_comm_world *world,
+                                           const char *wanted, struct rp_device *device,
+                                           struct rp_error *err);
+/* "reprise_nccl, NCCL 2.28.9"; "" in a world of one. */
+void rp_comm_describe(const struct rp_comm *comm, char text[128]);
+/* Once, when everybody is ready: lets the module connect the ranks. ENVIRONMENT: two ranks are on
+ * one GPU, or have chosen differently. */
+RP_NODISCARD enum rp_status rp_comm_connect(struct rp_comm *comm, struct rp_error *err);
 /* Memory for reduce, on the device: n_ranks times the own slice of the largest block. */
 RP_NODISCARD enum rp_status rp_comm_reserve(struct rp_comm *comm, uint64_t bytes,
                                             struct rp_error *err);

@@ -68,6 +68,14 @@ enum rp_status rp_control_cause(struct rp_control *c, const char *what, struct r
     return status;
 }
 
+bool rp_control_is_over(struct rp_control *c)
+{
+    pthread_mutex_lock(&c->mutex);
+    bool over = c->failed;
+    pthread_mutex_unlock(&c->mutex);
+    return over;
+}
+
 /* ---- messages ----------------------------------------------------------------------------------
  */
 

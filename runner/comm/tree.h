@@ -1,5 +1,4 @@
-/* tree.h - private to comm/: the upper levels of the tree over shards, across ranks; and what moves
- * the bytes for it. */
+/* tree.h - private to comm/: the upper levels of the tree over shards, across ranks. */
 #ifndef RP_TREE_H
 #define RP_TREE_H
 
@@ -10,10 +9,5 @@
  * on `device`; NULL: added by this thread, in the machine's memory. */
 RP_NODISCARD enum rp_status rp_tree_join(struct rp_device *device, float *node, int n_ranks,
                                          uint64_t n, float *root, struct rp_error *err);
-
-/* Opens the module that will move the bytes: ENVIRONMENT when it is not there. */
-RP_NODISCARD enum rp_status rp_comm_find(struct rp_comm *comm, const char *name, const char *advice,
-                                         struct rp_error *err);
-void rp_comm_disconnect(struct rp_comm *comm);
 
 #endif

@@ -60,8 +60,8 @@ bool fail(char why[RP_COMM_WHY_BYTES], const char *what)
     return false;
 }
 
-bool open_world(const struct rp_comm_module_options *options, void **world,
-                char why[RP_COMM_WHY_BYTES])
+enum rp_status open_world(const struct rp_comm_module_options *options, void **world,
+                          char why[RP_COMM_WHY_BYTES])
 {
     try {
         gloo::transport::tcp::attr attr(options->own_address);
@@ -73,9 +73,10 @@ bool open_world(const struct rp_comm_module_options *options, void **world,
         made->context->setTimeout(kLongest);
         made->context->connectFullMesh(shared, device);
         *world = made.release();
-        return true;
+        return RP_STATUS_OK;
     } catch (const std::exception &e) {
-        return fail(why, e.what());
+        fail(why, e.what());
+        return RP_STATUS_PEER_LOST;
     }
 }
 
@@ -127,7 +128,8 @@ bool all_gather(void *world, void *block, const uint64_t *border, char why[RP_CO
 
 char libraries[32];
 struct rp_comm_module table = {{RP_EXTENSION_VERSION, "reprise_gloo", libraries},
-                               false, /* device_memory */
+                               false,   /* device_memory */
+                               nullptr, /* look */
                                open_world,
                                close_world,
                                all_to_all,
