@@ -24,6 +24,8 @@ void rp_log_info(const char *format, ...) RP_PRINTF(1, 2);    /* "reprise: ..." 
 void rp_log_warning(const char *format, ...) RP_PRINTF(1, 2); /* "reprise: warning: ..." */
 void rp_log_error(const char *text);                          /* "reprise: error: ..." */
 
+void rp_log_note(const char *text); /* to the log file alone, as an error */
+
 /* One line on a terminal that the next replaces; nothing when standard error is no terminal. */
 void rp_log_progress(const char *format, ...) RP_PRINTF(1, 2);
 void rp_log_progress_clear(void);

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#define NCCL_MODULE "reprise_nccl"
 #define GLOO_ADVICE                                                                                \
     "it moves bytes between CPU ranks; install libgloo-dev (scripts/setup) and build again"
 #define NCCL_ADVICE                                                                                \
@@ -29,20 +30,22 @@ static const char *find_mpi(const struct rp_comm_world *world)
     return rp_extension_is_there(first) || !rp_extension_is_there(second) ? first : second;
 }
 
-static enum rp_status open_module(struct rp_comm *comm, const char *name, const char *advice,
-                                  struct rp_error *err)
+static enum rp_status open_module(const char *name, const char *advice,
+                                  const struct rp_comm_module **module, struct rp_error *err)
 {
     const struct rp_extension *extension = NULL;
     char why[RP_COMM_WHY_BYTES] = "";
     RP_TRY(rp_extension_open(name, advice, &extension, err));
-    const struct rp_comm_module *module = (const struct rp_comm_module *)(const void *)extension;
+    *module = (const struct rp_comm_module *)(const void *)extension;
     enum rp_status status =
-        module->look ? module->look(rp_sys_env("REPRISE_NCCL"), why) : RP_STATUS_OK;
-    if (status != RP_STATUS_OK) return rp_error_set(err, status, "%s", why);
-    comm->mover = RP_NEW(struct rp_comm_mover);
-    comm->mover->module = module;
-    comm->mover->name = name;
-    return RP_STATUS_OK;
+        (*module)->look ? (*module)->look(rp_sys_env("REPRISE_NCCL"), why) : RP_STATUS_OK;
+    return status == RP_STATUS_OK ? status : rp_error_set(err, status, "%s", why);
+}
+
+bool rp_comm_has_nccl(struct rp_error *why)
+{
+    const struct rp_comm_module *module = NULL;
+    return open_module(NCCL_MODULE, NCCL_ADVICE, &module, why) == RP_STATUS_OK;
 }
 
 /* NCCL refuses two ranks on a GPU of one host, so to it each is a host of its own, and what needs
@@ -66,19 +69,19 @@ enum rp_status rp_comm_choose(struct rp_comm *comm, const struct rp_comm_world *
     bool on_gpu = device->table->stream != NULL;
     if (comm->n_ranks <= 1) return RP_STATUS_OK;
     if (strcmp(wanted, "auto") == 0) wanted = on_gpu ? "nccl" : "gloo";
-    bool for_gpu = strcmp(wanted, "nccl") == 0;
+    bool for_gpu = strcmp(wanted, "nccl") == 0, mpi = strcmp(wanted, "mpi") == 0;
     if (for_gpu != on_gpu)
         return rp_error_set(err, RP_STATUS_USAGE,
                             "resources.comm is %s, which moves bytes between %s, and the device is "
                             "%s: write `comm: auto`",
                             wanted, for_gpu ? "GPUs" : "CPUs", device->table->name);
+    const char *name = for_gpu ? NCCL_MODULE : mpi ? find_mpi(world) : "reprise_gloo";
+    const struct rp_comm_module *module = NULL;
     if (for_gpu && device->config.share) let_nccl_share(comm->rank);
-    if (for_gpu)
-        RP_TRY(open_module(comm, "reprise_nccl", NCCL_ADVICE, err));
-    else if (strcmp(wanted, "mpi") == 0)
-        RP_TRY(open_module(comm, find_mpi(world), MPI_ADVICE, err));
-    else
-        RP_TRY(open_module(comm, "reprise_gloo", GLOO_ADVICE, err));
+    RP_TRY(open_module(name, for_gpu ? NCCL_ADVICE : mpi ? MPI_ADVICE : GLOO_ADVICE, &module, err));
+    comm->mover = RP_NEW(struct rp_comm_mover);
+    comm->mover->module = module;
+    comm->mover->name = name;
     comm->mover->device = device;
     comm->mover->launcher = world->launcher;
     return RP_STATUS_OK;

@@ -56,6 +56,8 @@ struct rp_comm_options {
     double peer_timeout; /* seconds of silence after which a rank is lost */
     double step_timeout; /* seconds without a step after which a rank is stuck; 0: the larger of 60
                           * and 10 times the slowest step so far */
+    /* Called at once by whoever finds out that a rank is lost; may be NULL. */
+    void (*lost)(void *context, const char *text);
     /* Called on rank 0 by the control thread when a rank is lost and this process is about to end
      * without its main thread; may be NULL. */
     void (*before_end)(void *context, enum rp_status status, const char *text);
@@ -91,6 +93,8 @@ enum { RP_COMM_ALIGN = 256 }; /* of the borders of sums */
 RP_NODISCARD enum rp_status rp_comm_choose(struct rp_comm *comm, const struct rp_comm_world *world,
                                            const char *wanted, struct rp_device *device,
                                            struct rp_error *err);
+/* Whether ranks on GPUs could be connected; if not, `why`. */
+bool rp_comm_has_nccl(struct rp_error *why);
 /* "reprise_nccl, NCCL 2.28.9"; "" in a world of one. */
 void rp_comm_describe(const struct rp_comm *comm, char text[128]);
 /* Once, when everybody is ready: lets the module connect the ranks. ENVIRONMENT: two ranks are on

@@ -19,13 +19,15 @@ void rp_control_fail(struct rp_control *c, enum rp_status status, const char *fo
 {
     va_list args;
     pthread_mutex_lock(&c->mutex);
-    if (!c->failed) {
+    bool first = !c->failed;
+    if (first) {
         c->failed = true;
         c->status = status;
         va_start(args, format);
         vsnprintf(c->text, sizeof c->text, format, args);
         va_end(args);
     }
+    if (first && c->options.lost) c->options.lost(c->options.context, c->text);
     pthread_cond_broadcast(&c->changed);
     pthread_mutex_unlock(&c->mutex);
 }
