@@ -12,7 +12,8 @@ struct rp_device_config {
     const char
         *path;     /* CPU: "avx512", "avx2", "neon", "scalar", or NULL for the widest that runs */
     bool poison;   /* fill what alloc returns with NaN patterns (tests) */
-    int number;    /* CUDA: which of the visible devices */
+    int number;    /* CUDA: which of the visible devices; where one alone is visible, that one */
+    bool share;    /* CUDA: numbers go round: several processes may be on a device (tests) */
     bool no_graph; /* CUDA: launch every kernel by itself (debugging, profiles) */
 };
 
@@ -35,6 +36,7 @@ struct rp_device_facts {
  * message at the failing place. A stream is implied: calls run in order, sync() waits for all. */
 struct rp_device_table {
     const char *name; /* "cpu", "cuda" */
+    int (*count)(void); /* how many there are to be had; NULL: one */
     enum rp_status (*open)(const struct rp_device_config *config, struct rp_device **device,
                            struct rp_error *err);
     void (*close)(struct rp_device *device); /* NULL is fine */
@@ -71,6 +73,11 @@ struct rp_device_table {
     enum rp_status (*run)(struct rp_device *device, const struct rp_op_call *call,
                           const struct rp_pass *pass, struct rp_error *err);
     enum rp_status (*sync)(struct rp_device *device, struct rp_error *err);
+    /* The stream, for a library that puts work of its own between ours (NCCL): everything asked for
+     * so far is on its way there when this returns. NULL, like stream_state, where there is none. */
+    enum rp_status (*stream)(struct rp_device *device, void **stream, struct rp_error *err);
+    /* 1: everything on the stream is done, 0: not yet, -1: it has failed. Waits for nothing. */
+    int (*stream_state)(struct rp_device *device);
     /* Around the calls of one training step. A device may record what it is asked to do between
      * them and, when a later step asks for the same, replay that whole; copies and ops may
      * therefore wait for `step_end`. Nothing is read back in between. */

@@ -50,7 +50,8 @@ enum rp_status rp_cuda_error(struct rp_error *err, const char *what, int code)
 
 /* ---- opening --------------------------------------------------------------------------------- */
 
-static enum rp_status find_device(const struct rp_device_config *config, struct rp_error *err)
+/* A rank that its launcher has bound to a GPU sees that one alone, whatever its number. */
+static enum rp_status find_device(struct rp_device_config *config, struct rp_error *err)
 {
     int count = 0, driver = 0;
     cudaError_t code = cudaGetDeviceCount(&count);
@@ -68,12 +69,19 @@ static enum rp_status find_device(const struct rp_device_config *config, struct 
             "at portable",
             driver / 1000, driver % 1000 / 10,
             code != cudaSuccess ? cudaGetErrorString(code) : "0 devices");
+    if (count == 1 || config->share) config->number %= count;
     if (config->number >= count)
         return rp_error_set(err, RP_STATUS_ENVIRONMENT,
-                            "GPU number %d was asked for and %d are visible; look at "
-                            "CUDA_VISIBLE_DEVICES",
+                            "GPU number %d was asked for and %d are visible; start at most as many "
+                            "ranks as this host has GPUs, and look at CUDA_VISIBLE_DEVICES",
                             config->number, count);
     return RP_STATUS_OK;
+}
+
+static int cuda_count(void)
+{
+    int count = 0;
+    return cudaGetDeviceCount(&count) == cudaSuccess ? count : 0;
 }
 
 static enum rp_status set_up(struct rp_cuda *cuda, struct rp_error *err)
@@ -115,12 +123,13 @@ static void cuda_close(struct rp_device *device)
 static enum rp_status cuda_open(const struct rp_device_config *config, struct rp_device **device,
                                 struct rp_error *err)
 {
+    struct rp_device_config found = *config;
     *device = NULL;
-    RP_TRY(find_device(config, err));
+    RP_TRY(find_device(&found, err));
     struct rp_cuda *cuda = (struct rp_cuda *)calloc(1, sizeof *cuda);
     if (!cuda) return rp_error_set(err, RP_STATUS_MEMORY, "no memory for the CUDA device");
     cuda->device.table = &rp_cuda_table;
-    cuda->device.config = *config;
+    cuda->device.config = found;
     cuda->device.config.path = rp_cuda_table.name;
     enum rp_status status = set_up(cuda, err);
     if (status == RP_STATUS_OK)
@@ -212,8 +221,25 @@ static enum rp_status cuda_sync(struct rp_device *device, struct rp_error *err)
     return rp_cuda_error(err, cuda->last ? cuda->last : "waiting for the GPU", (int)code);
 }
 
+static enum rp_status cuda_stream(struct rp_device *device, void **stream, struct rp_error *err)
+{
+    struct rp_cuda *cuda = (struct rp_cuda *)device;
+    *stream = cuda->stream;
+    return rp_cuda_graph_cut(cuda, err);
+}
+
+static int cuda_stream_state(struct rp_device *device)
+{
+    struct rp_cuda *cuda = (struct rp_cuda *)device;
+    cudaError_t code = cudaStreamQuery(cuda->stream);
+    if (code != cudaErrorNotReady) return code == cudaSuccess ? 1 : -1;
+    (void)cudaGetLastError(); /* not ready is no error of anybody's launch */
+    return 0;
+}
+
 const struct rp_device_table rp_cuda_table = {
     .name = "cuda",
+    .count = cuda_count,
     .open = cuda_open,
     .close = cuda_close,
     .alloc = cuda_alloc,
@@ -231,6 +257,8 @@ const struct rp_device_table rp_cuda_table = {
     .zero = cuda_zero,
     .run = cuda_run,
     .sync = cuda_sync,
+    .stream = cuda_stream,
+    .stream_state = cuda_stream_state,
     .step_begin = rp_cuda_step_begin,
     .step_end = rp_cuda_step_end,
     .mark = rp_cuda_mark,

@@ -177,6 +177,7 @@ static enum rp_status lead(struct rp_start *start, struct rp_train_result *resul
     rp_sha256_hex(&start->numeric, result->numeric);
     RP_TRY(rp_start_take(start, err));
     RP_TRY(rp_ranks_ready(start, &go, &start->origin.state.step, err));
+    RP_TRY(rp_comm_connect(&start->comm, err));
     RP_TRY(run_loop(start, result, err));
     return finish_result(start, result, err);
 }
@@ -193,6 +194,7 @@ static enum rp_status follow(struct rp_start *start, struct rp_train_result *res
     result->status = "finished";
     if (!go) return RP_STATUS_OK;
     RP_TRY(rp_start_open_trainer(start, err));
+    RP_TRY(rp_comm_connect(&start->comm, err));
     RP_TRY(rp_weights_begin(start->trainer, start->run, step, &start->origin, err));
     struct rp_loop loop = {.trainer = start->trainer, .state = start->origin.state};
     RP_TRY(rp_loop_run(&loop, err));

@@ -1,14 +1,16 @@
 /* sim_runtime.cpp - streams, memory and graphs of the simulated device.
  *
  * RP_SIM_SEED and RP_SIM_THREADS choose the order of execution and the host threads; RP_SIM_MEMORY
- * is the size of the device in bytes, RP_SIM_DEVICES 0 makes a machine without one, RP_SIM_PINNED
- * so many bytes of the host's memory may be pinned. RP_SIM_LATE: what another thread than the first
- * waits for takes so many milliseconds more. RP_SIM_DEAF: no stream waits for the one of this
- * number, counted from 1 as they are made; a control. */
+ * is the size of the device in bytes, RP_SIM_DEVICES the number of devices (0: a machine without
+ * one), RP_SIM_PINNED so many bytes of the host's memory may be pinned. RP_SIM_LATE: what another
+ * thread than the first waits for takes so many milliseconds more. RP_SIM_DEAF: no stream waits for
+ * the one of this number, counted from 1 as they are made; a control. */
 #include "sim_int.h"
+#include "sim_stream.h"
 
 #include <deque>
 #include <map>
+#include <sched.h>
 #include <set>
 #include <stdio.h>
 #include <stdlib.h>
@@ -43,6 +45,7 @@ namespace
 {
 
 cudaError_t last_code, fault;
+int current_device;
 std::set<rp_sim_stream *> streams;
 uint64_t things;                 /* asked for so far */
 std::map<void *, size_t> blocks; /* device memory handed out */
@@ -79,15 +82,21 @@ cudaError_t fails(cudaError_t code)
     return code;
 }
 
-/* Does what is late on a stream up to number `upto`; a fault stays, as on a device. */
-cudaError_t catch_up(rp_sim_stream *stream, uint64_t upto)
+/* Does what is late on a stream up to number `upto`; a fault stays, as on a device. What has to wait
+ * for another process is tried again until it is done, or (`wait` false) left for later. */
+cudaError_t catch_up(rp_sim_stream *stream, uint64_t upto, bool wait = true)
 {
     hold held(lock);
     while (stream && !stream->late.empty() && stream->done < upto) {
-        std::function<int()> what = std::move(stream->late.front());
+        int code = stream->late.front()();
+        if (code == RP_SIM_NOT_YET && !wait) return cudaErrorNotReady;
+        if (code == RP_SIM_NOT_YET) {
+            sched_yield();
+            continue;
+        }
         stream->late.pop_front();
         stream->done++;
-        if (what() != 0) fault = fails(cudaErrorLaunchFailure);
+        if (code != 0) fault = fails(cudaErrorLaunchFailure);
     }
     return fault;
 }
@@ -107,10 +116,21 @@ int enqueue(void *stream, std::function<int()> what)
     else
         s->late.push_back(std::move(what));
     bool now = options.seed == 1 || (options.seed > 1 && mix(options.seed ^ mix(++things)) & 1);
-    return now && !s->capturing ? catch_up(s, UINT64_MAX) : cudaSuccess;
+    cudaError_t code = now && !s->capturing ? catch_up(s, UINT64_MAX, false) : cudaSuccess;
+    return code == cudaErrorNotReady ? cudaSuccess : code;
 }
 
 } // namespace rp_sim
+
+void rp_sim_stream_add(void *stream, int (*work)(void *context), void *context)
+{
+    rp_sim::enqueue(stream, [=] { return work(context); });
+}
+
+int rp_sim_stream_device()
+{
+    return current_device;
+}
 
 /* ---- the device ------------------------------------------------------------------------------ */
 
@@ -127,15 +147,18 @@ cudaError_t cudaSetDevice(int device)
     options.seed = number_of("RP_SIM_SEED", 2);
     options.host_threads = (int)number_of("RP_SIM_THREADS", 1);
     options.limits_file = getenv("RP_SIM_LIMITS");
-    return device == 0 ? cudaSuccess : fails(cudaErrorInvalidValue);
+    if (device < 0 || device >= (int)number_of("RP_SIM_DEVICES", 1))
+        return fails(cudaErrorInvalidValue);
+    current_device = device;
+    return cudaSuccess;
 }
 
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int device)
 {
-    (void)device;
     memset(properties, 0, sizeof *properties);
     snprintf(properties->name, sizeof properties->name, "simulated device");
     memcpy(properties->uuid.bytes, "reprise-simulate", 16);
+    properties->uuid.bytes[15] = (char)(properties->uuid.bytes[15] + device);
     properties->totalGlobalMem = memory_bytes();
     properties->sharedMemPerBlockOptin = options.shared_limit;
     properties->major = 8;
@@ -316,6 +339,12 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream)
 {
     if (captures > 0) return fails(cudaErrorStreamCaptureUnsupported);
     return catch_up(stream, UINT64_MAX);
+}
+
+cudaError_t cudaStreamQuery(cudaStream_t stream)
+{
+    if (captures > 0) return fails(cudaErrorStreamCaptureUnsupported);
+    return catch_up(stream, UINT64_MAX, false);
 }
 
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags)
