@@ -50,7 +50,8 @@ enum rp_status rp_cuda_error(struct rp_error *err, const char *what, int code)
 
 /* ---- opening --------------------------------------------------------------------------------- */
 
-static enum rp_status find_device(const struct rp_device_config *config, struct rp_error *err)
+/* A rank that its launcher has bound to a GPU sees that one alone, whatever its number. */
+static enum rp_status find_device(struct rp_device_config *config, struct rp_error *err)
 {
     int count = 0, driver = 0;
     cudaError_t code = cudaGetDeviceCount(&count);
@@ -68,12 +69,19 @@ static enum rp_status find_device(const struct rp_device_config *config, struct 
             "at portable",
             driver / 1000, driver % 1000 / 10,
             code != cudaSuccess ? cudaGetErrorString(code) : "0 devices");
+    if (count == 1 || config->share) config->number %= count;
     if (config->number >= count)
         return rp_error_set(err, RP_STATUS_ENVIRONMENT,
-                            "GPU number %d was asked for and %d are visible; look at "
-                            "CUDA_VISIBLE_DEVICES",
+                            "GPU number %d was asked for and %d are visible; start at most as many "
+                            "ranks as this host has GPUs, and look at CUDA_VISIBLE_DEVICES",
                             config->number, count);
     return RP_STATUS_OK;
+}
+
+static int cuda_count(void)
+{
+    int count = 0;
+    return cudaGetDeviceCount(&count) == cudaSuccess ? count : 0;
 }
 
 static enum rp_status set_up(struct rp_cuda *cuda, struct rp_error *err)
@@ -91,6 +99,8 @@ static enum rp_status set_up(struct rp_cuda *cuda, struct rp_error *err)
     RP_CUDA_TRY(cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking));
     RP_TRY(rp_cuda_live_open(cuda, err));
     RP_TRY(rp_cuda_staging_open(cuda, err));
+    RP_TRY(rp_cuda_save_open(cuda, err));
+    rp_cuda_ranges_open(cuda);
     return rp_cuda_graph_open(cuda, err);
 }
 
@@ -101,6 +111,8 @@ static void cuda_close(struct rp_device *device)
     rp_cuda_graph_stop(cuda);
     if (cuda->stream) (void)cudaStreamSynchronize(cuda->stream);
     rp_cuda_graph_close(cuda);
+    rp_cuda_ranges_close(cuda);
+    rp_cuda_save_close(cuda);
     rp_cuda_staging_close(cuda);
     rp_cuda_live_close(cuda);
     (void)cudaFree(cuda->scratch);
@@ -111,12 +123,13 @@ static void cuda_close(struct rp_device *device)
 static enum rp_status cuda_open(const struct rp_device_config *config, struct rp_device **device,
                                 struct rp_error *err)
 {
+    struct rp_device_config found = *config;
     *device = NULL;
-    RP_TRY(find_device(config, err));
+    RP_TRY(find_device(&found, err));
     struct rp_cuda *cuda = (struct rp_cuda *)calloc(1, sizeof *cuda);
     if (!cuda) return rp_error_set(err, RP_STATUS_MEMORY, "no memory for the CUDA device");
     cuda->device.table = &rp_cuda_table;
-    cuda->device.config = *config;
+    cuda->device.config = found;
     cuda->device.config.path = rp_cuda_table.name;
     enum rp_status status = set_up(cuda, err);
     if (status == RP_STATUS_OK)
@@ -141,6 +154,7 @@ static void cuda_free(struct rp_device *device, void *block)
 {
     struct rp_cuda *cuda = (struct rp_cuda *)device;
     if (rp_cuda_graph_cut(cuda, NULL) != RP_STATUS_OK) rp_cuda_graph_stop(cuda);
+    rp_cuda_save_stop(cuda);
     (void)cudaStreamSynchronize(cuda->stream);
     (void)cudaFree(block);
 }
@@ -174,7 +188,11 @@ enum rp_status rp_cuda_run_now(struct rp_cuda *cuda, const struct rp_op_call *ca
                                const struct rp_pass *pass, struct rp_error *err)
 {
     cuda->last = rp_op_info(call->op)->name;
-    return entries[call->op](cuda, call, pass, err);
+    if (!cuda->ranges) return entries[call->op](cuda, call, pass, err);
+    rp_cuda_range_begin(cuda, cuda->last);
+    enum rp_status status = entries[call->op](cuda, call, pass, err);
+    rp_cuda_range_end(cuda);
+    return status;
 }
 
 static enum rp_status cuda_run(struct rp_device *device, const struct rp_op_call *call,
@@ -203,8 +221,25 @@ static enum rp_status cuda_sync(struct rp_device *device, struct rp_error *err)
     return rp_cuda_error(err, cuda->last ? cuda->last : "waiting for the GPU", (int)code);
 }
 
+static enum rp_status cuda_stream(struct rp_device *device, void **stream, struct rp_error *err)
+{
+    struct rp_cuda *cuda = (struct rp_cuda *)device;
+    *stream = cuda->stream;
+    return rp_cuda_graph_cut(cuda, err);
+}
+
+static int cuda_stream_state(struct rp_device *device)
+{
+    struct rp_cuda *cuda = (struct rp_cuda *)device;
+    cudaError_t code = cudaStreamQuery(cuda->stream);
+    if (code != cudaErrorNotReady) return code == cudaSuccess ? 1 : -1;
+    (void)cudaGetLastError(); /* not ready is no error of anybody's launch */
+    return 0;
+}
+
 const struct rp_device_table rp_cuda_table = {
     .name = "cuda",
+    .count = cuda_count,
     .open = cuda_open,
     .close = cuda_close,
     .alloc = cuda_alloc,
@@ -216,11 +251,17 @@ const struct rp_device_table rp_cuda_table = {
     .copy_ahead = rp_cuda_copy_ahead,
     .copy_out = rp_cuda_copy_out,
     .copy_out_many = rp_cuda_copy_out_many,
+    .save_start = rp_cuda_save_start,
+    .save_fence = rp_cuda_save_fence,
+    .save_wait = rp_cuda_save_wait,
     .zero = cuda_zero,
     .run = cuda_run,
     .sync = cuda_sync,
+    .stream = cuda_stream,
+    .stream_state = cuda_stream_state,
     .step_begin = rp_cuda_step_begin,
     .step_end = rp_cuda_step_end,
+    .mark = rp_cuda_mark,
     .reserve = cuda_reserve,
     .self_test = rp_cuda_self_test,
     .describe = rp_cuda_describe,

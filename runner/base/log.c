@@ -66,6 +66,17 @@ static void clear_progress_locked(void)
     progress_shown = false;
 }
 
+static void put_dated_locked(const char *kind, const char *text)
+{
+    char utc[32];
+    struct rp_text dated = {0};
+    if (file_fd < 0) return;
+    rp_sys_utc(rp_sys_wall(), utc);
+    rp_text_add(&dated, "%s %s%s\n", utc, kind, text);
+    put(file_fd, dated.bytes, dated.length);
+    rp_text_release(&dated);
+}
+
 static void emit(const char *color, const char *kind, const char *text, bool even_quiet)
 {
     struct rp_text line = {0};
@@ -77,14 +88,7 @@ static void emit(const char *color, const char *kind, const char *text, bool eve
         clear_progress_locked();
         put(STDERR_FILENO, line.bytes, line.length);
     }
-    if (file_fd >= 0) {
-        char utc[32];
-        rp_sys_utc(rp_sys_wall(), utc);
-        struct rp_text dated = {0};
-        rp_text_add(&dated, "%s %s%s\n", utc, kind, text);
-        put(file_fd, dated.bytes, dated.length);
-        rp_text_release(&dated);
-    }
+    put_dated_locked(kind, text);
     pthread_mutex_unlock(&lock);
     rp_text_release(&line);
 }
@@ -134,6 +138,13 @@ void rp_log_error(const char *text)
 {
     emit("\033[31m", "error: ", text, true);
     tell_scheduler(text);
+}
+
+void rp_log_note(const char *text)
+{
+    pthread_mutex_lock(&lock);
+    put_dated_locked("error: ", text);
+    pthread_mutex_unlock(&lock);
 }
 
 void rp_log_progress(const char *format, ...)

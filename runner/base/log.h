@@ -25,6 +25,8 @@ void rp_log_warning(const char *format, ...) RP_PRINTF(1, 2); /* "reprise: warni
 /* "reprise: error: ..."; also a line of the file $REPRISE_TERMINATION_LOG, where that is set. */
 void rp_log_error(const char *text);
 
+void rp_log_note(const char *text); /* to the log file alone, as an error */
+
 /* One line on a terminal that the next replaces; nothing when standard error is no terminal. */
 void rp_log_progress(const char *format, ...) RP_PRINTF(1, 2);
 void rp_log_progress_clear(void);

@@ -1,8 +1,13 @@
 /* comm.c - opening and closing a world; what a rank says of itself. */
 #include "comm/control.h"
-#include "comm/tree.h"
+#include "comm/mover.h"
 
 #include <string.h>
+
+void rp_comm_open_one(struct rp_comm *comm)
+{
+    *comm = (struct rp_comm){.n_ranks = 1};
+}
 
 enum rp_status rp_comm_open(const struct rp_comm_world *world,
                             const struct rp_comm_options *options, struct rp_comm *comm,
@@ -12,8 +17,7 @@ enum rp_status rp_comm_open(const struct rp_comm_world *world,
     if (world->n_ranks == 1) return RP_STATUS_OK;
     comm->rank = world->rank;
     comm->n_ranks = world->n_ranks;
-    RP_TRY(rp_control_open(world, options, &comm->control, err));
-    return rp_comm_open_gloo(comm, err);
+    return rp_control_open(world, options, &comm->control, err);
 }
 
 bool rp_comm_ends_together(enum rp_status status)
@@ -24,10 +28,8 @@ bool rp_comm_ends_together(enum rp_status status)
 
 void rp_comm_close(struct rp_comm *comm, enum rp_status status, const char *text)
 {
-    if (!comm->table) return;
     rp_control_close(comm->control, status, text);
-    comm->control = NULL;
-    comm->table->close(comm);
+    rp_comm_disconnect(comm);
     rp_comm_open_one(comm);
 }
 
@@ -50,16 +52,4 @@ void rp_comm_rank_text(const struct rp_comm *comm, int rank, char text[300])
         rp_control_rank_text(comm->control, rank, text);
     else
         text[0] = '\0';
-}
-
-enum rp_status rp_comm_reduce(struct rp_comm *comm, void *sums, uint64_t bytes,
-                              struct rp_error *err)
-{
-    return comm->table->reduce(comm, sums, bytes, err);
-}
-
-enum rp_status rp_comm_gather(struct rp_comm *comm, void *parameters, uint64_t bytes,
-                              struct rp_error *err)
-{
-    return comm->table->gather(comm, parameters, bytes, err);
 }

@@ -1,8 +1,8 @@
 /* comm.h - what ranks say to each other: which rank this process is, the control channel, and the
- * comm table that moves the bytes.
+ * sums over ranks.
  *
  * Only bytes move between ranks; sums are made by our own tree (DESIGN 1.2, 8). A rank holds one
- * aligned node of the tree over shards; reduce() completes the tree on every rank. */
+ * aligned node of the tree over shards; reduce completes the tree, for each sum at its owner. */
 #ifndef RP_COMM_H
 #define RP_COMM_H
 
@@ -38,27 +38,15 @@ void rp_comm_reap(double seconds);
 /* ---- comm --------------------------------------------------------------------------------------
  */
 
-struct rp_comm;
 struct rp_control;
+struct rp_comm_mover;
+struct rp_device;
 
-/* One of the program's four tables of function pointers. Every call is collective. */
-struct rp_comm_table {
-    const char *name;                    /* "one", "gloo", "nccl", "mpi" */
-    void (*close)(struct rp_comm *comm); /* NULL is fine */
-    /* Completes the tree over shards for a block of fp32 sums, in place: afterwards every rank has
-     * the root. `bytes` is a multiple of 256. */
-    enum rp_status (*reduce)(struct rp_comm *comm, void *sums, uint64_t bytes,
-                             struct rp_error *err);
-    /* After the owners' update: every rank gets every parameter. */
-    enum rp_status (*gather)(struct rp_comm *comm, void *parameters, uint64_t bytes,
-                             struct rp_error *err);
-};
-
+/* Every call on it is collective. */
 struct rp_comm {
-    const struct rp_comm_table *table;
     int rank, n_ranks;
-    struct rp_control *control; /* NULL: a world of one */
-    void *state;                /* of the table */
+    struct rp_control *control;  /* NULL: a world of one */
+    struct rp_comm_mover *mover; /* the module that moves bytes (module.h); NULL: a world of one */
 };
 
 /* The world of one: the rank's node is the root already, so nothing moves. */
@@ -68,6 +56,8 @@ struct rp_comm_options {
     double peer_timeout; /* seconds of silence after which a rank is lost */
     double step_timeout; /* seconds without a step after which a rank is stuck; 0: the larger of 60
                           * and 10 times the slowest step so far */
+    /* Called at once by whoever finds out that a rank is lost; may be NULL. */
+    void (*lost)(void *context, const char *text);
     /* Called on rank 0 by the control thread when a rank is lost and this process is about to end
      * without its main thread; may be NULL. */
     void (*before_end)(void *context, enum rp_status status, const char *text);
@@ -92,9 +82,39 @@ void rp_comm_note(struct rp_comm *comm, uint64_t step, const char *phase);
 /* "rank 3 (node7)". */
 void rp_comm_rank_text(const struct rp_comm *comm, int rank, char text[300]);
 
-RP_NODISCARD enum rp_status rp_comm_reduce(struct rp_comm *comm, void *sums, uint64_t bytes,
+/* ---- moving bytes
+ * ------------------------------------------------------------------------------- */
+
+enum { RP_COMM_ALIGN = 256 }; /* of the borders of sums */
+
+/* Opens the module that will move the bytes of blocks on `device`: `wanted` is resources.comm, of
+ * which `auto` is NCCL between GPUs and Gloo between CPUs. ENVIRONMENT: it is not there, or a
+ * library that it needs; USAGE: it is not for such a device. */
+RP_NODISCARD enum rp_status rp_comm_choose(struct rp_comm *comm, const struct rp_comm_world *world,
+                                           const char *wanted, struct rp_device *device,
                                            struct rp_error *err);
-RP_NODISCARD enum rp_status rp_comm_gather(struct rp_comm *comm, void *parameters, uint64_t bytes,
+/* Whether ranks on GPUs could be connected; if not, `why`. */
+bool rp_comm_has_nccl(struct rp_error *why);
+/* "reprise_nccl, NCCL 2.28.9"; "" in a world of one. */
+void rp_comm_describe(const struct rp_comm *comm, char text[128]);
+/* Once, when everybody is ready: lets the module connect the ranks. ENVIRONMENT: two ranks are on
+ * one GPU, or have chosen differently. */
+RP_NODISCARD enum rp_status rp_comm_connect(struct rp_comm *comm, struct rp_error *err);
+/* Memory for reduce, on the device: n_ranks times the own slice of the largest block. */
+RP_NODISCARD enum rp_status rp_comm_reserve(struct rp_comm *comm, uint64_t bytes,
+                                            struct rp_error *err);
+
+/* A block is cut into a slice for each rank: border (n_ranks + 1) are offsets in bytes, the same on
+ * every rank; a slice may be empty. */
+
+/* Completes the tree over shards for fp32 sums, each slice at its owner alone: there it is the root
+ * afterwards, the other slices are as they were. Borders are multiples of RP_COMM_ALIGN. */
+RP_NODISCARD enum rp_status rp_comm_reduce(struct rp_comm *comm, void *sums, const uint64_t *border,
                                            struct rp_error *err);
+/* Every rank's own slice comes to all, in place. Borders are multiples of 4. */
+RP_NODISCARD enum rp_status rp_comm_gather(struct rp_comm *comm, void *block,
+                                           const uint64_t *border, struct rp_error *err);
+/* Borders of equal slices, for what nobody owns. */
+void rp_comm_cut(const struct rp_comm *comm, uint64_t begin, uint64_t end, uint64_t *border);
 
 #endif

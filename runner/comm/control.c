@@ -19,13 +19,15 @@ void rp_control_fail(struct rp_control *c, enum rp_status status, const char *fo
 {
     va_list args;
     pthread_mutex_lock(&c->mutex);
-    if (!c->failed) {
+    bool first = !c->failed;
+    if (first) {
         c->failed = true;
         c->status = status;
         va_start(args, format);
         vsnprintf(c->text, sizeof c->text, format, args);
         va_end(args);
     }
+    if (first && c->options.lost) c->options.lost(c->options.context, c->text);
     pthread_cond_broadcast(&c->changed);
     pthread_mutex_unlock(&c->mutex);
 }
@@ -67,6 +69,14 @@ enum rp_status rp_control_cause(struct rp_control *c, const char *what, struct r
                   : rp_error_set(err, RP_STATUS_PEER_LOST, "a peer was lost: %s", what);
     pthread_mutex_unlock(&c->mutex);
     return status;
+}
+
+bool rp_control_is_over(struct rp_control *c)
+{
+    pthread_mutex_lock(&c->mutex);
+    bool over = c->failed;
+    pthread_mutex_unlock(&c->mutex);
+    return over;
 }
 
 /* ---- messages ----------------------------------------------------------------------------------

@@ -28,6 +28,8 @@ RP_NODISCARD enum rp_status rp_control_get(struct rp_control *control, const cha
  * that into `err`; else `what` is the cause. */
 RP_NODISCARD enum rp_status rp_control_cause(struct rp_control *control, const char *what,
                                              struct rp_error *err);
+/* A rank is known to be lost: whoever waits for others should stop. */
+bool rp_control_is_over(struct rp_control *control);
 /* The address of this host as rank 0 is reached from here, for others to connect to. */
 const char *rp_control_own_address(const struct rp_control *control);
 

@@ -37,6 +37,7 @@ int rp_env_threads(const struct rp_spec *spec);
 
 struct rp_env_device_options {
     int threads;   /* as resolved */
+    int gpu;       /* CUDA: which of the visible ones: the rank's number on its host */
     bool no_graph; /* CUDA: every kernel launched by itself */
     bool quiet;    /* `auto` falls to the CPU without a word */
 };
@@ -49,6 +50,9 @@ RP_NODISCARD enum rp_status rp_env_open_device(const struct rp_spec *spec,
                                                const struct rp_env_device_options *options,
                                                struct rp_device **device, struct rp_error *err);
 void rp_env_close_device(struct rp_device *device); /* NULL is fine */
+
+/* How many GPUs the job could use on this host: 0 where its device is the CPU, or there is none. */
+int rp_env_count_gpus(const struct rp_spec *spec);
 
 /* The table of the device that the job would get, for plans: a GPU need not be there when the spec
  * names it, only the module; without that the CPU's. Opens nothing for long. */

@@ -39,7 +39,11 @@ static enum rp_status open_gpu(const struct rp_env_device_options *options,
                                struct rp_device **device, struct rp_error *err)
 {
     const struct rp_device_module *module = NULL;
-    struct rp_device_config config = {.threads = options->threads, .no_graph = options->no_graph};
+    const char *share = rp_sys_env("REPRISE_SHARE_GPU");
+    struct rp_device_config config = {.threads = options->threads,
+                                      .number = options->gpu,
+                                      .share = share && strcmp(share, "1") == 0,
+                                      .no_graph = options->no_graph};
     RP_TRY(open_module(&module, err));
     return module->device->open(&config, device, err);
 }
@@ -94,6 +98,14 @@ enum rp_status rp_env_open_device(const struct rp_spec *spec,
 void rp_env_close_device(struct rp_device *device)
 {
     if (device) device->table->close(device);
+}
+
+int rp_env_count_gpus(const struct rp_spec *spec)
+{
+    const struct rp_device_module *module = NULL;
+    if (strcmp(spec->resources.device, "cpu") == 0) return 0;
+    if (!rp_extension_is_there(RP_CUDA_MODULE)) return 0;
+    return open_module(&module, NULL) == RP_STATUS_OK ? module->device->count() : 0;
 }
 
 const struct rp_device_table *rp_env_planned_device(const struct rp_spec *spec)

@@ -243,10 +243,12 @@ void rp_plan_set_memory(struct rp_plan *plan, const struct rp_spec *spec)
             rp_loader_bytes(&plan->data, plan->pass_samples, plan->loader_depth));
     add_row(plan, "evaluation batch", io_bytes(&model->eval));
     plan->saves_live = plan->device == &rp_device_cpu && numbers * 4 > most_copied_bytes;
+    bool on_gpu = plan->device != &rp_device_cpu;
     if (plan->saves_live)
         add_row(plan, "checkpoint writer", largest * 4 + save_buffer_bytes);
     else
-        add_row(plan, "checkpoint copy", (numbers + largest) * 4 + save_buffer_bytes);
+        add_row(plan, on_gpu ? "checkpoint copy, pinned" : "checkpoint copy",
+                (numbers + largest) * 4 + save_buffer_bytes);
     if (plan->device != &rp_device_cpu) add_row(plan, "pinned staging", staging_bytes);
     add_row(plan, "program", program);
     /* Data is read before anything else is there; only what goes beyond the rest counts. */

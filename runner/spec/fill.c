@@ -446,6 +446,7 @@ static void fill_place(struct rp_spec *spec, const struct rp_value *root)
     struct rp_span peer = {0}, step = {0};
     spec->environment_lock = get_text(get(root, "environment"), "lock");
     spec->resources.device = get_text(resources, "device");
+    spec->resources.comm = get_text(resources, "comm");
     spec->resources.ranks = get_int(resources, "ranks");
     spec->resources.threads = get_int(resources, "threads");
     get_span(timeout, "peer", &peer);

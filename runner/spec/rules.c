@@ -101,6 +101,18 @@ static void check_ranks(const struct rules *rules)
                  (long long)shards->whole, (long long)ranks->whole, (long long)lower);
 }
 
+static void check_comm(const struct rules *rules)
+{
+    const struct rp_value *comm = good(rules, "resources.comm");
+    const struct rp_value *device = good(rules, "resources.device");
+    if (!comm || !device || strcmp(comm->text, "auto") == 0) return;
+    bool for_gpu = strcmp(comm->text, "nccl") == 0;
+    if (strcmp(device->text, for_gpu ? "cpu" : "cuda") == 0)
+        COMPLAIN(rules, comm,
+                 "`comm: %s` moves bytes between %s, and `device` is `%s`; write `comm: auto`",
+                 comm->text, for_gpu ? "GPUs" : "CPUs", device->text);
+}
+
 /* ---- lengths ---- */
 
 static const struct rp_value *token_span(const struct rp_value *value)
@@ -435,6 +447,7 @@ void rp_rules_check(const struct rp_spec *spec, const struct rp_value *root,
     struct rules rules = {spec, root, problems};
     check_batch(&rules);
     check_ranks(&rules);
+    check_comm(&rules);
     check_lengths(&rules);
     check_dataset(&rules, "data.train");
     check_dataset(&rules, "data.valid");

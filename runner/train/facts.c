@@ -195,8 +195,9 @@ void rp_facts_describe(struct rp_start *start)
 void rp_facts_begin(struct rp_start *start, uint64_t step)
 {
     json_t *root = start->manifest.root, *overrides = json_array();
-    char device[256];
+    char device[256], comm[128];
     start->device->table->describe(start->device, device);
+    rp_comm_describe(&start->comm, comm);
     for (const char *const *set = start->options->set; set && *set; set++)
         json_array_append_new(overrides, json_string(*set));
     json_object_set_new(root, "status", json_string("running"));
@@ -207,9 +208,9 @@ void rp_facts_begin(struct rp_start *start, uint64_t step)
     json_object_set_new(root, "data", data_files(start->data));
     rp_manifest_add_segment(
         &start->manifest,
-        json_pack("{s:I, s:i, s:i, s:s, s:o, s:o, s:o, s:o}", "step_first", (json_int_t)step,
+        json_pack("{s:I, s:i, s:i, s:s, s:s, s:o, s:o, s:o, s:o}", "step_first", (json_int_t)step,
                   "ranks", start->plan->ranks, "threads", start->plan->threads, "device", device,
-                  "policy", section_digest(start->spec, RP_SECTION_POLICY), "place",
+                  "comm", comm, "policy", section_digest(start->spec, RP_SECTION_POLICY), "place",
                   section_digest(start->spec, RP_SECTION_PLACE), "overrides", overrides, "drift",
                   start->drift ? json_incref(start->drift) : json_array()));
 }

@@ -11,13 +11,14 @@
 /* ---- coming together --------------------------------------------------------------------------
  */
 
-/* Ranks that a process on each node starts; without nodes those that the spec demands. */
+/* Ranks that a process on each node starts; without nodes those that the spec demands, or one for
+ * each GPU. */
 static enum rp_status count_local(const struct rp_start *start, int64_t *n, struct rp_error *err)
 {
     const struct rp_comm_world *world = &start->world;
     int64_t demanded = start->spec->resources.ranks;
     *n = world->n_local       ? world->n_local
-         : demanded == 0      ? 1
+         : demanded == 0      ? rp_ranks_auto(start)
          : world->n_nodes > 1 ? demanded / world->n_nodes
                               : demanded;
     if (world->n_nodes == 1 || demanded == 0 || *n * world->n_nodes == demanded)
@@ -73,6 +74,7 @@ enum rp_status rp_ranks_open(struct rp_start *start, struct rp_error *err)
     if (world->rank != 0) rp_log_as_rank(world->rank, host);
     struct rp_comm_options options = {.peer_timeout = start->spec->resources.timeout_peer,
                                       .step_timeout = start->spec->resources.timeout_step,
+                                      .lost = rp_lost_note,
                                       .before_end = before_end,
                                       .context = start};
     return rp_comm_open(world, &options, &start->comm, err);
@@ -119,6 +121,7 @@ enum rp_status rp_ranks_ready(struct rp_start *start, bool *go, uint64_t *step,
         all[0].run[sizeof all[0].run - 1] = '\0';
         start->run = rp_mem_copy_text(all[0].run);
     }
+    rp_lost_begin(start->run, start->comm.rank);
     for (int r = 1; r < start->comm.n_ranks && *go && status == RP_STATUS_OK; r++) {
         if (memcmp(&all[r].numeric, &all[0].numeric, sizeof all[r].numeric) == 0) continue;
         rp_comm_rank_text(&start->comm, r, who);

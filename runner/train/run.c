@@ -109,13 +109,15 @@ static enum rp_status run_loop(struct rp_start *start, struct rp_train_result *r
                            .state = start->origin.state};
     if (start->options->stop_after > 0) loop.stop_at = rp_sys_clock() + start->options->stop_after;
     say_start(start);
-    if (start->options->profile) start->profile = start->trainer->profile = rp_profile_new();
+    if (start->options->profile || start->device->table->mark)
+        start->profile = start->trainer->profile =
+            rp_profile_new(start->device, start->options->profile);
     enum rp_status status = RP_STATUS_OK;
     if (loop.against)
         status =
             rp_against_recorded(loop.against, start->run, loop.state.step, &loop.n_compared, err);
     if (status == RP_STATUS_OK) status = rp_loop_run(&loop, err);
-    if (status == RP_STATUS_OK && start->profile) status = print_profile(start, err);
+    if (status == RP_STATUS_OK && start->options->profile) status = print_profile(start, err);
     if (status == RP_STATUS_DIFFERENT && loop.record_differs && start->comm.n_ranks == 1)
         status = judge_difference(start, &loop, err);
     if (status == RP_STATUS_OK) status = conclude(start, &loop, result, err);
@@ -175,6 +177,7 @@ static enum rp_status lead(struct rp_start *start, struct rp_train_result *resul
     rp_sha256_hex(&start->numeric, result->numeric);
     RP_TRY(rp_start_take(start, err));
     RP_TRY(rp_ranks_ready(start, &go, &start->origin.state.step, err));
+    RP_TRY(rp_comm_connect(&start->comm, err));
     RP_TRY(run_loop(start, result, err));
     return finish_result(start, result, err);
 }
@@ -191,6 +194,7 @@ static enum rp_status follow(struct rp_start *start, struct rp_train_result *res
     result->status = "finished";
     if (!go) return RP_STATUS_OK;
     RP_TRY(rp_start_open_trainer(start, err));
+    RP_TRY(rp_comm_connect(&start->comm, err));
     RP_TRY(rp_weights_begin(start->trainer, start->run, step, &start->origin, err));
     struct rp_loop loop = {.trainer = start->trainer, .state = start->origin.state};
     RP_TRY(rp_loop_run(&loop, err));

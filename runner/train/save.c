@@ -1,6 +1,7 @@
 /* save.c - a save copies the state between two updates; a thread writes and commits the copy. A
  * large state in the machine's memory (plan->saves_live) is not copied: the thread reads it where
- * it lies, and the next update waits until it has. One save at a time. */
+ * it lies, and the next update waits until it has. A device that can copies beside the steps: the
+ * thread waits for the copy, and the next update on the device does. One save at a time. */
 #include "train/train_int.h"
 
 #include "base/mem.h"
@@ -15,8 +16,9 @@ struct rp_saver {
     const struct rp_manifest *manifest;
     struct rp_record *record;
     float *copy;    /* every tensor in the file's layout; NULL: the live state is read */
-    float *scratch; /* one tensor whose layouts differ: in memory layout, or, without a copy, in the
-                     * file's */
+    bool beside;    /* the copy is made beside the steps, in the layout of memory */
+    float *scratch; /* one tensor whose layouts differ: in memory layout, or, where the writer finds
+                     * that, in the file's */
     struct rp_st_tensor *tensor;         /* model, then optimizer */
     const struct rp_model_tensor **kept; /* whose layout each has */
     const void **source;                 /* where each lies on the device */
@@ -73,6 +75,14 @@ static void list_tensors(struct rp_saver *s)
     s->n_optimizer = n - s->n_model;
 }
 
+static size_t copy_bytes(const struct rp_saver *s)
+{
+    size_t bytes = 0;
+    for (int i = 0; i < s->n_model + s->n_optimizer; i++)
+        bytes += rp_tensor_bytes(&s->tensor[i].shape);
+    return bytes;
+}
+
 /* The block that the copies lie in. */
 static enum rp_status place_copies(struct rp_saver *s, bool live, struct rp_error *err)
 {
@@ -118,6 +128,8 @@ enum rp_status rp_saver_open(struct rp_trainer *trainer, const char *run,
     s->record = record;
     enum rp_status status = place_copies(s, trainer->plan->saves_live, err);
     if (status == RP_STATUS_OK && !s->copy) trainer->saver = s;
+    s->beside = status == RP_STATUS_OK && s->copy && trainer->device->table->save_start;
+    if (s->beside) trainer->device->table->pin(trainer->device, s->copy, copy_bytes(s));
     if (status == RP_STATUS_OK)
         *saver = s;
     else
@@ -144,17 +156,18 @@ void rp_saver_wait_read(struct rp_saver *s)
     pthread_mutex_unlock(&s->mutex);
 }
 
-/* rp_st_source: the live tensor, in the file's layout. */
+/* rp_st_source: the live tensor, or what was copied of it, in the file's layout. */
 static const void *take_live(void *context, const struct rp_st_tensor *tensor)
 {
     struct rp_saver *s = context;
     if (!tensor) {
-        set_files_to_read(s, s->files_to_read - 1);
+        if (!s->copy) set_files_to_read(s, s->files_to_read - 1);
         return NULL;
     }
     ptrdiff_t i = tensor - s->tensor;
-    if (s->kept[i]->layout == RP_LAYOUT_PLAIN) return s->source[i];
-    rp_model_to_file(s->kept[i], s->source[i], s->scratch);
+    const void *source = s->copy ? tensor->shape.data : s->source[i];
+    if (s->kept[i]->layout == RP_LAYOUT_PLAIN) return source;
+    rp_model_to_file(s->kept[i], source, s->scratch);
     return s->scratch;
 }
 
@@ -173,7 +186,9 @@ static enum rp_status prune(const struct rp_saver *s, struct rp_error *err)
 static void *write_copy(void *arg)
 {
     struct rp_saver *s = arg;
-    s->status = rp_record_sync(s->record, NULL, NULL, &s->error);
+    struct rp_device *device = s->trainer->device;
+    s->status = s->beside ? device->table->save_wait(device, &s->error) : RP_STATUS_OK;
+    if (s->status == RP_STATUS_OK) s->status = rp_record_sync(s->record, NULL, NULL, &s->error);
     if (s->status == RP_STATUS_OK)
         s->status = rp_checkpoint_save(s->run, &s->content, &s->tensors_hash, &s->error);
     if (!s->copy) set_files_to_read(s, 0); /* whatever failed */
@@ -213,12 +228,28 @@ static enum rp_status take_copy(struct rp_saver *s, struct rp_error *err)
     return RP_STATUS_OK;
 }
 
+/* As memory has it: the writer brings it into the file's layout. */
+static enum rp_status start_copy(struct rp_saver *s, struct rp_error *err)
+{
+    struct rp_device *device = s->trainer->device;
+    int n = s->n_model + s->n_optimizer;
+    struct rp_device_copy *copies = RP_NEW_ARRAY(struct rp_device_copy, n);
+    for (int i = 0; i < n; i++)
+        copies[i] = (struct rp_device_copy){s->tensor[i].shape.data, s->source[i],
+                                            rp_tensor_bytes(&s->tensor[i].shape)};
+    enum rp_status status = device->table->save_start(device, copies, n, err);
+    rp_mem_free(copies);
+    return status;
+}
+
 enum rp_status rp_saver_save(struct rp_saver *s, const struct rp_checkpoint_state *state,
                              struct rp_error *err)
 {
     RP_TRY(rp_saver_wait(s, NULL, err));
     s->live = (struct rp_st_source){take_live, s};
-    if (s->copy)
+    if (s->beside)
+        RP_TRY(start_copy(s, err));
+    else if (s->copy)
         RP_TRY(take_copy(s, err));
     else
         set_files_to_read(s, 2);
@@ -228,7 +259,7 @@ enum rp_status rp_saver_save(struct rp_saver *s, const struct rp_checkpoint_stat
                                                 .n_model = s->n_model,
                                                 .optimizer = s->tensor + s->n_model,
                                                 .n_optimizer = s->n_optimizer,
-                                                .source = s->copy ? NULL : &s->live,
+                                                .source = s->copy && !s->beside ? NULL : &s->live,
                                                 .before_commit = still_ours,
                                                 .context = s};
     if (pthread_create(&s->thread, NULL, write_copy, s) == 0)
@@ -262,6 +293,7 @@ void rp_saver_close(struct rp_saver *s)
 {
     if (!s) return;
     if (s->running) pthread_join(s->thread, NULL);
+    if (s->beside) s->trainer->device->table->unpin(s->trainer->device, s->copy);
     s->trainer->saver = NULL;
     pthread_cond_destroy(&s->was_read);
     pthread_mutex_destroy(&s->mutex);

@@ -144,8 +144,12 @@ enum rp_status rp_start_prepare(struct rp_start *start, struct rp_error *err)
     bool has_init = false;
     struct rp_sha256 init = {0};
     struct rp_env_device_options device = {
-        .threads = threads, .no_graph = start->options->no_graph || start->options->profile};
+        .threads = threads,
+        .gpu = start->world.local_rank,
+        .no_graph = start->options->no_graph || start->options->profile};
     RP_TRY(rp_env_open_device(start->spec, &device, &start->device, err));
+    RP_TRY(rp_comm_choose(&start->comm, &start->world, start->spec->resources.comm, start->device,
+                          err));
     rp_env_begin(); /* hashes the program and its modules while the data is read */
     RP_TRY(open_data(start, err));
     RP_TRY(check_data(start, err));
@@ -234,7 +238,7 @@ enum rp_status rp_start_open_trainer(struct rp_start *start, struct rp_error *er
 {
     enum rp_status status =
         rp_trainer_open(start->spec, start->plan, start->data, start->device, &start->trainer, err);
-    if (status == RP_STATUS_OK && start->comm.table) start->trainer->comm = start->comm;
+    if (status == RP_STATUS_OK && start->comm.n_ranks > 1) start->trainer->comm = start->comm;
     if (status != RP_STATUS_MEMORY) return status;
     struct rp_text text = {0};
     rp_text_add(&text, "%s\n", err->text);

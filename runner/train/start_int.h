@@ -55,6 +55,16 @@ RP_NODISCARD enum rp_status rp_ranks_ready(struct rp_start *start, bool *go, uin
                                            struct rp_error *err);
 void rp_ranks_close(struct rp_start *start, enum rp_status status, const char *text);
 
+/* ranks_auto.c: how many this process starts where the spec leaves it open. */
+int rp_ranks_auto(const struct rp_start *start);
+
+/* ---- lost.c
+ * ---------------------------------------------------------------------------------------- */
+
+/* From here on a rank knows the run folder, where it would note the loss of another. */
+void rp_lost_begin(const char *run, int rank);
+void rp_lost_note(void *context, const char *text);
+
 /* ---- apply.c
  * --------------------------------------------------------------------------------------- */
 

@@ -32,7 +32,7 @@ static enum rp_status look_ahead(struct rp_trainer *t, uint64_t next_step, struc
     const struct rp_device_table *device = t->device->table;
     const struct rp_graph *graph = &t->model->train;
     struct rp_ahead *batch = &t->ahead;
-    if (!device->copy_ahead || t->profile) return RP_STATUS_OK;
+    if (!device->copy_ahead || rp_profile_is_timed(t->profile)) return RP_STATUS_OK;
     RP_TRY(device->copies_wait(t->device, err));
     rp_loader_take(t->loader, position, &batch->x, &batch->y);
     batch->position = position;
@@ -96,6 +96,15 @@ static enum rp_status run_passes(struct rp_trainer *t, uint64_t step, struct rp_
     return RP_STATUS_OK;
 }
 
+/* comm: every sum to everybody. */
+static enum rp_status reduce(struct rp_trainer *t, struct rp_error *err)
+{
+    uint64_t border[RP_COMM_MAX_RANKS + 1];
+    rp_comm_cut(&t->comm, 0, t->plan->sum_bytes, border);
+    RP_TRY(rp_comm_reduce(&t->comm, t->sums, border, err));
+    return rp_comm_gather(&t->comm, t->sums, border, err);
+}
+
 /* optim: norm and clip factor on the device, then every update, each of which digests what it
  * writes. */
 static enum rp_status update(struct rp_trainer *t, uint64_t step, const struct rp_pass *pass,
@@ -104,6 +113,7 @@ static enum rp_status update(struct rp_trainer *t, uint64_t step, const struct r
     struct rp_optim_state after = t->optim;
     rp_profile_phase(t->profile, RP_PHASE_SAVE);
     rp_saver_wait_read(t->saver);
+    if (t->device->table->save_fence) RP_TRY(t->device->table->save_fence(t->device, err));
     rp_profile_phase(t->profile, RP_PHASE_UPDATE);
     rp_optim_advance(t->spec, &after);
     for (int i = 0; i < 4; i++) {
@@ -150,9 +160,8 @@ enum rp_status rp_step(struct rp_trainer *t, uint64_t step, struct rp_step_resul
     RP_TRY(run_passes(t, step, &pass, err));
     rp_profile_phase(t->profile, RP_PHASE_REDUCE);
     rp_comm_note(&t->comm, step + 1, "reduce");
-    RP_TRY(rp_comm_reduce(&t->comm, t->sums, t->plan->sum_bytes, err));
+    RP_TRY(reduce(t, err));
     RP_TRY(update(t, step, &pass, err));
-    RP_TRY(rp_comm_gather(&t->comm, t->kept_block, 0, err));
     RP_TRY(t->device->table->step_end(t->device, err));
     RP_TRY(look_ahead(t, step + 1, err));
     RP_TRY(read_result(t, result, err));

@@ -17,11 +17,22 @@ set(RP_SIM_FLAGS -std=gnu++17 -O2 -g1 -ffp-contract=off -fno-math-errno -fno-tra
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   list(APPEND RP_SIM_FLAGS -mavx2 -mfma)
 endif()
+
+# Ranges for profilers want the headers of NVTX, which come with nvcc.
+set(RP_SIM_KERNELS ${RP_CUDA_SOURCES})
+get_filename_component(RP_NVCC_BIN "${RP_NVCC}" DIRECTORY)
+find_path(RP_NVTX_INCLUDE nvtx3/nvToolsExt.h HINTS ${RP_NVCC_BIN}/../include /usr/local/cuda/include)
+if(RP_NVTX_INCLUDE)
+  set_source_files_properties(${CMAKE_SOURCE_DIR}/kernels/cuda/ranges.cu PROPERTIES INCLUDE_DIRECTORIES ${RP_NVTX_INCLUDE})
+else()
+  list(REMOVE_ITEM RP_SIM_KERNELS ${CMAKE_SOURCE_DIR}/kernels/cuda/ranges.cu)
+  list(APPEND RP_SIM_KERNELS ${CMAKE_CURRENT_SOURCE_DIR}/cuda/absent/ranges.cu)
+endif()
 file(GLOB RP_SIM_SOURCES CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/cuda/*.cpp)
 
 function(rp_sim name kernel_flags flags)
-  add_library(rp_sim_${name}_kernels OBJECT ${RP_CUDA_SOURCES})
-  set_source_files_properties(${RP_CUDA_SOURCES} PROPERTIES LANGUAGE CXX)
+  add_library(rp_sim_${name}_kernels OBJECT ${RP_SIM_KERNELS})
+  set_source_files_properties(${RP_SIM_KERNELS} PROPERTIES LANGUAGE CXX)
   target_compile_options(rp_sim_${name}_kernels PRIVATE ${RP_SIM_FLAGS} ${flags} ${kernel_flags} -x c++ -include
     ${CMAKE_CURRENT_SOURCE_DIR}/cuda/sim.h)
   add_library(rp_sim_${name} MODULE $<TARGET_OBJECTS:rp_sim_${name}_kernels> ${RP_SIM_SOURCES} ${RP_MODULE_ERRORS} $<TARGET_OBJECTS:rp_ops>)
@@ -39,6 +50,27 @@ rp_sim(sim "" "${RP_SIM_SANITIZE}")
 target_link_options(rp_sim_sim PRIVATE ${RP_SIM_SANITIZE})
 if(NOT RP_SANITIZE)
   rp_sim(race "-fsanitize=thread" "-DRP_SIM_RACE")
+endif()
+
+# What stands in for NCCL among simulated devices, beside them; the module that takes it lies with the others.
+add_library(rp_sim_nccl SHARED ${CMAKE_CURRENT_SOURCE_DIR}/cuda/sim_nccl.c)
+set_target_properties(rp_sim_nccl PROPERTIES OUTPUT_NAME nccl SUFFIX .so.2 LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests/sim)
+target_include_directories(rp_sim_nccl PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/cuda)
+target_link_libraries(rp_sim_nccl PRIVATE rp_options ${CMAKE_DL_LIBS})
+add_custom_command(TARGET rp_sim_sim POST_BUILD COMMAND ${CMAKE_COMMAND} -E create_symlink
+  $<TARGET_FILE:reprise_nccl> $<TARGET_FILE_DIR:rp_sim_sim>/reprise_nccl.so)
+add_dependencies(rp_sim_sim rp_sim_nccl reprise_nccl)
+
+# NCCL's own header and library, where they are: that they are what we say of them.
+find_path(RP_NCCL_INCLUDE nccl.h HINTS /usr/local/cuda/include)
+find_library(RP_NCCL_LIBRARY nccl HINTS /usr/local/cuda/lib /usr/local/cuda/lib64)
+find_path(RP_CUDART_INCLUDE cuda_runtime.h HINTS /usr/local/cuda/include)
+if(RP_NCCL_INCLUDE AND RP_NCCL_LIBRARY AND RP_CUDART_INCLUDE AND NOT RP_SANITIZE)
+  add_executable(rp_test_nccl_abi ${CMAKE_CURRENT_SOURCE_DIR}/cuda/test_nccl_abi.c ${CMAKE_SOURCE_DIR}/runner/comm/nccl/load.c)
+  target_include_directories(rp_test_nccl_abi SYSTEM PRIVATE ${RP_NCCL_INCLUDE} ${RP_CUDART_INCLUDE})
+  target_compile_definitions(rp_test_nccl_abi PRIVATE RP_NCCL_FILE="${RP_NCCL_LIBRARY}")
+  target_link_libraries(rp_test_nccl_abi PRIVATE rp_options ${RP_NCCL_LIBRARY} ${CMAKE_DL_LIBS})
+  add_test(NAME sim/nccl_abi COMMAND rp_test_nccl_abi)
 endif()
 
 # The op cases, bit for bit; under other orders of execution (and the race detector) with plain numbers alone.

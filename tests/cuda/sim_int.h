@@ -60,7 +60,7 @@ struct Launch {
     const char *name;
     dim3 grid, block;
     unsigned block_threads;
-    size_t dynamic_shared;
+    size_t dynamic_shared, shared_most;
     uint64_t id;
     void (*run)(const void *);
     const void *call;

@@ -26,9 +26,10 @@ char *carve_shared(Worker &w, size_t bytes)
 {
     size_t rounded = (bytes + 15) / 16 * 16;
     w.shared_bytes += rounded;
-    if (w.shared_bytes > options.shared_limit || w.arena_used + rounded + fence_bytes > arena_bytes)
-        fail(w, format("%zu bytes of shared memory, the limit is %zu", w.shared_bytes,
-                       options.shared_limit));
+    if (w.shared_bytes > w.launch->shared_most ||
+        w.arena_used + rounded + fence_bytes > arena_bytes)
+        fail(w, format("%zu bytes of shared memory, static and dynamic, the limit is %zu",
+                       w.shared_bytes, w.launch->shared_most));
     char *p = w.arena + w.arena_used;
     w.arena_used += rounded + fence_bytes;
 #ifdef RP_SIM_ASAN
@@ -112,8 +113,15 @@ template <class T> void put_in_order(std::vector<T> &v, uint64_t seed, uint64_t 
     }
 }
 
+/* Static and dynamic together: 48 KiB, unless the kernel has been allowed so much dynamic. */
+size_t shared_most(const void *kernel, size_t dynamic)
+{
+    auto a = allowed_shared.find(kernel);
+    return a != allowed_shared.end() && a->second >= dynamic ? options.shared_limit : 48 * 1024;
+}
+
 /* What a launch on the device would refuse.  Returns the reason, or "". */
-std::string launch_fault(const Launch &l, const void *kernel, size_t param_bytes)
+std::string launch_fault(const Launch &l, size_t param_bytes)
 {
     uint64_t threads = (uint64_t)l.block.x * l.block.y * l.block.z;
     if (!threads || threads > 1024 || l.block.z > 64)
@@ -124,12 +132,9 @@ std::string launch_fault(const Launch &l, const void *kernel, size_t param_bytes
     if ((uint64_t)l.grid.x * l.grid.y * l.grid.z > 0xffffffffu)
         return "grid too large for the harness";
     if (param_bytes > 4096) return format("%zu bytes of parameters", param_bytes);
-    if (l.dynamic_shared > 48 * 1024) {
-        auto a = allowed_shared.find(kernel);
-        if (a == allowed_shared.end() || a->second < l.dynamic_shared)
-            return format("%zu bytes of dynamic shared memory without RP_ALLOW_SHARED",
-                          l.dynamic_shared);
-    }
+    if (l.dynamic_shared > l.shared_most)
+        return format("%zu bytes of dynamic shared memory without RP_ALLOW_SHARED",
+                      l.dynamic_shared);
     return "";
 }
 
@@ -230,10 +235,11 @@ int launch_erased(const char *name, const void *kernel, dim3 grid, dim3 block, s
     l.block = block;
     l.block_threads = block.x * block.y * block.z;
     l.dynamic_shared = shared;
+    l.shared_most = shared_most(kernel, shared);
     l.id = ++launches;
     l.run = run;
     l.call = call;
-    std::string fault = launch_fault(l, kernel, param_bytes);
+    std::string fault = launch_fault(l, param_bytes);
     if (fault.empty()) fault = compiled_limits_fault(l, kernel);
     if (!fault.empty()) {
         record_error(format("%s: launch refused: ", name) + fault);

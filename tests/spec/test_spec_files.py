@@ -164,12 +164,14 @@ MOVES = [
     ("name=other", {"policy"}),
     ("resources.threads=3", {"place"}),
     ("resources.device=cpu", {"place"}),
+    ("resources.comm=mpi", {"place"}),
     ("train.micro_batch=16", {"place"}),
     ("environment.lock=x.json", {"place"}),
     ("eval.early_stop.patience=3", {"numeric", "policy"}),
     ("train.shards=8", set()),
     ("train.optimizer.weight_decay=1e-2", set()),
     ("resources.threads=auto", set()),
+    ("resources.comm=auto", set()),
 ]
 
 

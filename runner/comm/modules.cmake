@@ -1,0 +1,60 @@
+# The modules that move bytes between ranks. What a machine has no library for is left out, and named when asked for.
+set(RP_COMM_MODULES "")
+
+# rp_comm_module(NAME SOURCES...): one in C, which takes of the runner its headers alone.
+function(rp_comm_module name)
+  add_library(${name} MODULE ${ARGN})
+  # A bundle's libraries lie beside its modules; the old kind of path holds for what these need, too.
+  set_target_properties(${name} PROPERTIES BUILD_RPATH "$ORIGIN" INSTALL_RPATH "$ORIGIN" PREFIX "")
+  target_link_options(${name} PRIVATE -Wl,--disable-new-dtags)
+  target_link_libraries(${name} PRIVATE rp_options ${CMAKE_DL_LIBS})
+  set(RP_COMM_MODULES ${RP_COMM_MODULES} ${name} PARENT_SCOPE)
+endfunction()
+
+# Gloo, between CPUs: the one C++ file of the program.
+find_path(RP_GLOO_INCLUDE gloo/alltoallv.h)
+find_library(RP_GLOO_LIBRARY gloo)
+include(CheckLanguage)
+check_language(CXX)
+if(RP_GLOO_INCLUDE AND RP_GLOO_LIBRARY AND CMAKE_CXX_COMPILER AND NOT RP_SANITIZE MATCHES "thread|fuzzer")
+  enable_language(CXX)
+  add_library(reprise_gloo MODULE runner/comm/gloo/gloo.cc)
+  set_target_properties(reprise_gloo PROPERTIES BUILD_RPATH "$ORIGIN" INSTALL_RPATH "$ORIGIN" PREFIX "" CXX_STANDARD 17 CXX_VISIBILITY_PRESET hidden)
+  target_include_directories(reprise_gloo PRIVATE ${CMAKE_SOURCE_DIR}/runner SYSTEM PRIVATE ${RP_GLOO_INCLUDE})
+  target_compile_options(reprise_gloo PRIVATE -Wall -Wextra -Werror)
+  target_link_options(reprise_gloo PRIVATE -Wl,--disable-new-dtags)
+  target_link_libraries(reprise_gloo PRIVATE ${RP_GLOO_LIBRARY} Threads::Threads)
+  list(APPEND RP_COMM_MODULES reprise_gloo)
+endif()
+
+# NCCL, between GPUs: opened when asked for, so nothing of it is needed here.
+file(GLOB RP_NCCL_SOURCES CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/runner/comm/nccl/*.c)
+rp_comm_module(reprise_nccl ${RP_NCCL_SOURCES})
+
+# MPI, between CPUs: a module for each of Debian's two, and one for a site's own, whose compiler RP_MPICC names.
+option(RP_MPI "build the modules reprise_mpi_* where the compilers of MPI are found" ON)
+set(RP_MPICC "" CACHE FILEPATH "the compiler (mpicc) of a site's own MPI, for the module reprise_mpi")
+if(RP_MPI AND NOT RP_SANITIZE)
+  find_program(RP_MPICC_MPICH mpicc.mpich)
+  find_program(RP_MPICC_OPENMPI mpicc.openmpi)
+  foreach(each "reprise_mpi_mpich=${RP_MPICC_MPICH}" "reprise_mpi_openmpi=${RP_MPICC_OPENMPI}" "reprise_mpi=${RP_MPICC}")
+    string(REGEX MATCH "^([^=]*)=(.*)$" each "${each}")
+    set(name ${CMAKE_MATCH_1})
+    set(mpicc ${CMAKE_MATCH_2})
+    if(mpicc)
+      # What the wrapper would call: of that the places and names of headers and libraries.
+      execute_process(COMMAND ${mpicc} -show OUTPUT_VARIABLE words OUTPUT_STRIP_TRAILING_WHITESPACE RESULT_VARIABLE bad)
+      if(bad)
+        message(FATAL_ERROR "${mpicc} -show failed: is it the compiler wrapper of an MPI? (RP_MPICC)")
+      endif()
+      separate_arguments(words UNIX_COMMAND "${words}")
+      set(includes ${words})
+      list(FILTER includes INCLUDE REGEX "^-I")
+      list(TRANSFORM includes REPLACE "^-I" "")
+      list(FILTER words INCLUDE REGEX "^(-L|-l|-Wl,-rpath)")
+      rp_comm_module(${name} runner/comm/mpi/mpi.c)
+      target_include_directories(${name} SYSTEM PRIVATE ${includes})
+      target_link_libraries(${name} PRIVATE ${words})
+    endif()
+  endforeach()
+endif()

@@ -1,0 +1,87 @@
+"""Ranks on simulated GPUs, their bytes moved by a stand-in for NCCL (tests/cuda/sim_nccl.c): the bits of the CPU, and a
+clear error for every GPU or library that is not there. tests/gpu/ranks.py asks more, of real GPUs too."""
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+import reprise as rp
+
+SIM = os.environ.get("REPRISE_SIM", "")
+ENV = {"REPRISE_MODULES": SIM, "REPRISE_NCCL": f"{SIM}/libnccl.so.2", "RP_SIM_DEVICES": "4", "OMP_NUM_THREADS": "1"}
+GPU = ["--set", "resources.device=cuda"]
+SPEC = rp.DIGITS_MLP.replace("for: 4 epochs", "for: 8 steps")
+pytestmark = pytest.mark.skipif(not SIM, reason="this build has no simulated device")
+
+
+@pytest.fixture(scope="module")
+def spec(tmp_path_factory):
+    return rp.write(tmp_path_factory.mktemp("spec"), SPEC)
+
+
+@pytest.fixture(scope="module")
+def cpu(spec, tmp_path_factory):
+    return rp.run(spec, tmp_path_factory.mktemp("cpu") / "run", "--set", "resources.device=cpu")
+
+
+def ranks(n):
+    return [*GPU, "--set", f"resources.ranks={n}"]
+
+
+def refused(spec, out, *args, code=3, **env):
+    _, err = rp.call("run", spec, "--out", out, *args, env={**ENV, **env}, expect=code)
+    return err
+
+
+def test_one_gpu_that_all_share(tmp_path):
+    """Models, several passes, no graphs, numbers of ranks that change, lost ranks."""
+    script = pathlib.Path(__file__).parents[1] / "gpu" / "ranks.py"
+    done = subprocess.run([sys.executable, script], env={**os.environ, **ENV, "RP_SIM_DEVICES": "1"}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("seed", ["0", "1", "7"])
+def test_equal_bits(seed, spec, cpu, tmp_path):
+    """A GPU for each rank; work done as late as it may be, at once, and in between."""
+    for n in (2, 4):
+        assert rp.run(spec, tmp_path / str(n), *ranks(n), env={**ENV, "RP_SIM_SEED": seed}) == cpu, n
+
+
+def test_a_rank_for_each_gpu(spec, cpu, tmp_path):
+    assert rp.run(spec, tmp_path / "run", *GPU, env={**ENV, "RP_SIM_DEVICES": "3"}) == cpu
+    segment = rp.manifest(tmp_path / "run")["segments"][0]
+    assert segment["ranks"] == 2 and segment["comm"] == "reprise_nccl, NCCL 2.28.9"
+
+
+def test_without_nccl_one_of_two_gpus(spec, cpu, tmp_path):
+    process = rp.start("run", spec, "--out", tmp_path / "run", *GPU, "--json", env={**ENV, "RP_SIM_DEVICES": "2", "REPRISE_NCCL": "/no/lib"})
+    out, err = process.communicate()
+    assert process.returncode == 0 and cpu in out and "2 GPUs are here and one is used" in err and "/no/lib" in err
+
+
+def test_gpus_that_are_not_there(spec, tmp_path):
+    assert "GPU number 2 was asked for and 2 are visible" in refused(spec, tmp_path / "run", *ranks(4), RP_SIM_DEVICES="2")
+    assert "are both on the GPU" in refused(spec, tmp_path / "run", *ranks(2), RP_SIM_DEVICES="1")
+
+
+def test_libraries_that_are_not_there(spec, tmp_path):
+    err = refused(spec, tmp_path / "run", *ranks(2), REPRISE_NCCL="/no/libnccl.so.2")
+    assert "looked for /no/libnccl.so.2" in err and "libnccl2" in err
+    assert "is NCCL 2.8.4: version 2.14 is the least" in refused(spec, tmp_path / "run", *ranks(2), RP_SIM_NCCL_VERSION="20804")
+    assert "is NCCL ?, without nccl" in refused(spec, tmp_path / "run", *ranks(2), REPRISE_NCCL="libz.so.1")
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_error_of_nccl_ends_the_run(spec, tmp_path):
+    err = refused(spec, tmp_path / "run", *ranks(2), code=21, RP_SIM_NCCL_FAIL="9")
+    assert "NCCL, all-" in err and "remote process exited" in err and "RP_SIM_NCCL_FAIL says so" in err
+    assert rp.manifest(tmp_path / "run")["exit_code"] == 21
+
+
+def test_comm_and_device_that_do_not_fit(spec, tmp_path):
+    err = refused(spec, tmp_path / "run", *ranks(2), "--set", "resources.comm=gloo", code=2)
+    assert "`comm: gloo` moves bytes between CPUs, and `device` is `cuda`" in err
+    err = refused(spec, tmp_path / "run", "--set", "resources.ranks=2", "--set", "resources.comm=nccl", code=2, RP_SIM_DEVICES="0")
+    assert "resources.comm is nccl" in err and "the device is cpu" in err
