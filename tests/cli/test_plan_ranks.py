@@ -1,5 +1,6 @@
 """`reprise plan --ranks`: what it prints for times at hand, what it refuses, and that it measures what it says."""
 import json
+import os
 
 import pytest
 
@@ -134,3 +135,12 @@ def test_measuring_refuses_what_a_run_would(tmp_path):
     spec = rp.write(tmp_path, rp.DIGITS_MLP.replace("[33, 20]", "[1000000, 1000000]"))
     _, err = rp.call("plan", spec, "--ranks", 2, *NET, expect=5)
     assert "in all, on a rank" in err
+
+
+@pytest.mark.skipif(not os.environ.get("REPRISE_SIM"), reason="no simulated device: $REPRISE_SIM")
+def test_measured_on_a_gpu(spec):
+    """By one copy: the others of a node have GPUs of their own."""
+    plan = rp.call_json("plan", spec, "--ranks", 2, "--per-node", 2, *NET, "--set", "resources.device=cuda", "--set", "train.batch=16",
+                        env={"REPRISE_MODULES": os.environ["REPRISE_SIM"]})
+    assert plan["times_of"] == "simulated device" and all(row["device_memory_bytes"] > 0 for row in plan["scaling"])
+    assert plan["scaling"][1]["scatter_seconds"] > 0 and plan["scaling"][1]["join_seconds"] > 0
