@@ -28,8 +28,8 @@ static void test_one_node_each(void)
     struct rp_plan_step one = exchange(1, 1), four = exchange(4, 1);
     CHECK(one.exchange <= 0);
     /* Thakur et al.: pairwise exchange and ring, (R-1) alpha + n (R-1)/R beta each. */
-    CHECK(near(four.scatter, 3 * 10e-6 + 1e6 * 3 / 4 / 1e9));
-    CHECK(near(four.gather, four.scatter));
+    CHECK(near(four.scatter, RP_SCALE_SCATTERS * 3 * 10e-6 + 1e6 * 3 / 4 / 1e9));
+    CHECK(near(four.gather, RP_SCALE_GATHERS * 3 * 10e-6 + 1e6 * 3 / 4 / 1e9));
     CHECK(near(four.join, 0.75e-3));
     CHECK(near(four.agree, 3 * (2 * 10e-6 + (24 + 4 * 24) / 1e9)));
 }
@@ -37,12 +37,13 @@ static void test_one_node_each(void)
 static void test_ranks_share_a_node(void)
 {
     struct rp_plan_step within = exchange(4, 4), eight = exchange(8, 4), apart = exchange(8, 1);
-    CHECK(near(within.scatter, 3 * (1e-6 + 0.25e6 / 1e10)));
-    CHECK(near(within.gather, within.scatter));
+    CHECK(near(within.scatter, 3 * (RP_SCALE_SCATTERS * 1e-6 + 0.25e6 / 1e10)));
+    CHECK(near(within.gather, 3 * (RP_SCALE_GATHERS * 1e-6 + 0.25e6 / 1e10)));
     /* 3 partners in the node, 4 beyond it, whose link 4 ranks share; the ring crosses it with one.
      */
-    CHECK(near(eight.scatter, 3 * (1e-6 + 0.125e6 / 1e10) + 4 * (10e-6 + 4 * 0.125e6 / 1e9)));
-    CHECK(near(eight.gather, 7 * (10e-6 + 0.125e6 / 1e9)));
+    CHECK(near(eight.scatter, RP_SCALE_SCATTERS * (3 * 1e-6 + 4 * 10e-6) + 3 * 0.125e6 / 1e10 +
+                                  4 * 4 * 0.125e6 / 1e9));
+    CHECK(near(eight.gather, 7 * (RP_SCALE_GATHERS * 10e-6 + 0.125e6 / 1e9)));
     CHECK(eight.scatter > apart.scatter); /* control: a link for each rank is faster */
 }
 
@@ -52,7 +53,7 @@ static void test_many(void)
     for (int ranks = 2; ranks <= RP_PLAN_MOST_RANKS; ranks *= 2) {
         struct rp_plan_step step = exchange(ranks, 1);
         CHECK(step.scatter >= 1e6 * (ranks - 1) / ranks / 1e9);
-        CHECK(step.scatter <= 1e-3 + ranks * 10e-6);
+        CHECK(step.scatter <= 1e-3 + RP_SCALE_SCATTERS * ranks * 10e-6);
         CHECK(ranks == 2 || step.exchange > exchange(ranks / 2, 1).exchange);
     }
 }
