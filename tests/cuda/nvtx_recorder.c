@@ -34,7 +34,8 @@ static void destroy(nvtxDomainHandle_t domain)
     fflush(out);
 }
 
-__attribute__((visibility("default"))) int InitializeInjectionNvtx2(NvtxGetExportTableFunc_t tables);
+__attribute__((visibility("default"))) int
+InitializeInjectionNvtx2(NvtxGetExportTableFunc_t tables);
 
 int InitializeInjectionNvtx2(NvtxGetExportTableFunc_t tables)
 {

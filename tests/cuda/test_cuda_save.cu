@@ -60,8 +60,7 @@ static struct job open_job(uint64_t seed, bool pins)
 
 static void close_job(struct job *job)
 {
-    for (int i = 0; i < TENSORS; i++)
-        job->device->table->unpin(job->device, job->host[i].data());
+    for (int i = 0; i < TENSORS; i++) job->device->table->unpin(job->device, job->host[i].data());
     for (int i = 0; i < TENSORS; i++) job->device->table->free(job->device, job->state[i]);
     job->device->table->free(job->device, job->forward);
     job->device->table->close(job->device);
@@ -147,7 +146,7 @@ static void check_forgotten(void)
 int main(void)
 {
     for (uint64_t seed = 0; seed < 12; seed++) CHECK_INT(wrong_after(seed, true), 0);
-    CHECK(wrong_after(0, false) > 0); /* the control: everything as late as it may be */
+    CHECK(wrong_after(0, false) > 0);    /* the control: everything as late as it may be */
     CHECK_INT(wrong_after(1, false), 0); /* and at once, which would hide it */
     check_unpinned();
     check_forgotten();
