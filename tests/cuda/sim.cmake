@@ -94,6 +94,13 @@ foreach(name gemm save)
 endforeach()
 set_tests_properties(sim/gemm sim/save PROPERTIES TIMEOUT 600)
 
+# Under the limits that ptxas says each kernel has.
+if(RP_NVCC AND NOT RP_SANITIZE)
+  add_test(NAME long/limits COMMAND sh -c "${CMAKE_SOURCE_DIR}/scripts/check-ptx --limits && $<TARGET_FILE:rp_test_ops> --module $<TARGET_FILE:rp_sim_sim> compare")
+  set_tests_properties(long/limits PROPERTIES LABELS long TIMEOUT 7200 SKIP_RETURN_CODE 77 ENVIRONMENT
+    "RP_SIM_LIMITS=${CMAKE_SOURCE_DIR}/build/ptx/limits.txt;RP_LEVELS=1")
+endif()
+
 # Kernels with a fault each: what a build of the simulator does not find of them, it is blind to.
 function(rp_sim_control name kernel_flags flags)
   add_library(rp_sim_wrong_${name} OBJECT ${CMAKE_CURRENT_SOURCE_DIR}/cuda/wrong/wrong_kernels.cu)
