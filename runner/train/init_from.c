@@ -160,12 +160,12 @@ static enum rp_status load_optimizer(struct rp_trainer *t, const char *path, str
         rp_optim_states(t->spec, rp_plan_optim_kind(&t->model->kept[i]), names);
         for (int s = 0; status == RP_STATUS_OK && s < 2 && t->state[s][i]; s++) {
             snprintf(name, sizeof name, "%s.%s", t->model->kept[i].name, names[s]);
-            status = rp_weights_load(t, &file, name, i, t->state[s][i], RP_STATUS_DATA, err);
+            status = rp_weights_load_own(t, &file, name, i, t->state[s][i], RP_STATUS_DATA, err);
         }
         snprintf(name, sizeof name, "%s.ema", t->model->kept[i].name);
         /* A run without averages has none to go on with. */
         if (status == RP_STATUS_OK && t->average[i] && rp_st_find(&file, name))
-            status = rp_weights_load(t, &file, name, i, t->average[i], RP_STATUS_DATA, err);
+            status = rp_weights_load_own(t, &file, name, i, t->average[i], RP_STATUS_DATA, err);
     }
     rp_st_release(&file);
     return status;
