@@ -1,5 +1,6 @@
 /* sim_nccl.c - a library that stands in for libnccl.so.2 where devices are simulated: ranks of one
- * machine, through memory that they share. What it does as NCCL does is what a caller can get wrong:
+ * machine, through memory that they share. What it does as NCCL does is what a caller can get
+ * wrong:
  *
  *   - calls take effect at the end of their group, and of a communicator that does not block only
  *     when its state has been asked for some times; other calls before that are refused;
@@ -231,8 +232,7 @@ SHOWN int ncclAllGather(const void *from, void *to, size_t n, int type, struct r
     for (int r = 0; r < comm->n_ranks && code == RP_NCCL_SUCCESS; r++) {
         if (r == comm->rank) continue;
         code = add_op(comm, stream, true, (void *)(uintptr_t)from, n, r);
-        if (code == RP_NCCL_SUCCESS)
-            code = add_op(comm, stream, false, all + (size_t)r * n, n, r);
+        if (code == RP_NCCL_SUCCESS) code = add_op(comm, stream, false, all + (size_t)r * n, n, r);
     }
     return code;
 }
@@ -289,9 +289,9 @@ SHOWN int ncclCommInitRankConfig(struct rp_nccl_comm **comm, int n_ranks, struct
         return INVALID_ARGUMENT;
     if (config->blocking != 0) return refuse("the stand-in has no communicators that block");
     int fd = open(id.bytes, O_RDWR | O_CLOEXEC);
-    void *block = fd < 0 ? MAP_FAILED
-                         : mmap(NULL, sizeof(struct shared), PROT_READ | PROT_WRITE, MAP_SHARED, fd,
-                                0);
+    void *block =
+        fd < 0 ? MAP_FAILED
+               : mmap(NULL, sizeof(struct shared), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (fd >= 0) close(fd);
     if (block == MAP_FAILED) return INVALID_ARGUMENT;
     struct rp_nccl_comm *c = calloc(1, sizeof *c);
