@@ -41,6 +41,18 @@ enum rp_status rp_comm_agree(struct rp_comm *comm, const void *mine, size_t byte
     return RP_STATUS_OK;
 }
 
+enum rp_status rp_comm_post(struct rp_comm *comm, const char *key, const void *bytes, size_t n,
+                            struct rp_error *err)
+{
+    return rp_control_post(comm->control, key, bytes, n, err);
+}
+
+enum rp_status rp_comm_take(struct rp_comm *comm, int rank, const char *key, void **bytes,
+                            size_t *n, struct rp_error *err)
+{
+    return rp_control_take(comm->control, rank, key, bytes, n, err);
+}
+
 void rp_comm_note(struct rp_comm *comm, uint64_t step, const char *phase)
 {
     if (comm->control) rp_control_note(comm->control, step, phase);

@@ -79,6 +79,12 @@ void rp_comm_close(struct rp_comm *comm, enum rp_status status, const char *text
 /* Every rank gives `bytes` bytes and gets those of all, in order of rank: all (n_ranks, bytes). */
 RP_NODISCARD enum rp_status rp_comm_agree(struct rp_comm *comm, const void *mine, size_t bytes,
                                           void *all, struct rp_error *err);
+/* Beside what the main thread does, from any thread: every rank but 0 posts some bytes, rank 0
+ * takes them (and frees them). PEER_LOST when they will not come. */
+RP_NODISCARD enum rp_status rp_comm_post(struct rp_comm *comm, const char *key, const void *bytes,
+                                         size_t n, struct rp_error *err);
+RP_NODISCARD enum rp_status rp_comm_take(struct rp_comm *comm, int rank, const char *key,
+                                         void **bytes, size_t *n, struct rp_error *err);
 /* What this rank is doing, for messages and for the clock that finds the stuck; `phase` is a
  * constant. */
 void rp_comm_note(struct rp_comm *comm, uint64_t step, const char *phase);

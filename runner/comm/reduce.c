@@ -32,7 +32,7 @@ enum rp_status rp_comm_reduce(struct rp_comm *comm, void *sums, const uint64_t *
 {
     struct rp_comm_mover *m = comm->mover;
     char why[RP_COMM_WHY_BYTES] = "";
-    if (comm->n_ranks == 1) return RP_STATUS_OK;
+    if (comm->n_ranks == 1 || border[0] == border[comm->n_ranks]) return RP_STATUS_OK;
     uint64_t begin = border[comm->rank], bytes = border[comm->rank + 1] - begin;
     RP_TRY(rp_comm_reserve(comm, bytes * (uint64_t)comm->n_ranks, err));
     RP_TRY(order_work(m, err));
