@@ -9,6 +9,8 @@
 #include <string.h>
 
 #define NCCL_MODULE "reprise_nccl"
+#define MPICH       "reprise_mpi_mpich"
+#define OPEN_MPI    "reprise_mpi_openmpi"
 #define GLOO_ADVICE                                                                                \
     "it moves bytes between CPU ranks; install libgloo-dev (scripts/setup) and build again"
 #define NCCL_ADVICE                                                                                \
@@ -23,11 +25,9 @@
  * variables of its process manager. */
 static const char *find_mpi(const struct rp_comm_world *world)
 {
-    static const char site[] = "reprise_mpi", mpich[] = "reprise_mpi_mpich",
-                      open_mpi[] = "reprise_mpi_openmpi";
     bool pmix = strcmp(world->launcher, "Open MPI") == 0 || rp_world_value("PMIX_RANK");
-    const char *first = pmix ? open_mpi : mpich, *second = pmix ? mpich : open_mpi;
-    if (rp_extension_is_there(site)) return site;
+    const char *first = pmix ? OPEN_MPI : MPICH, *second = pmix ? MPICH : OPEN_MPI;
+    if (rp_extension_is_there("reprise_mpi")) return "reprise_mpi";
     return rp_extension_is_there(first) || !rp_extension_is_there(second) ? first : second;
 }
 
@@ -64,6 +64,22 @@ static void let_nccl_share(int rank)
         if (!rp_sys_env(variable[i][0])) rp_sys_set_env(variable[i][0], variable[i][1]);
 }
 
+/* UCX, below MPICH, writes pages about a dead rank that we name in a line. Open MPI ends in MPI_Init
+ * where Slurm has not told it of the others. */
+static enum rp_status prepare_mpi(const char *name, const struct rp_comm_world *world,
+                                  struct rp_error *err)
+{
+    if (!rp_sys_env("UCX_HANDLE_ERRORS")) rp_sys_set_env("UCX_HANDLE_ERRORS", "none");
+    if (strcmp(name, OPEN_MPI) != 0 || strcmp(world->launcher, "Slurm") != 0 ||
+        rp_world_value("PMIX_RANK"))
+        return RP_STATUS_OK;
+    return rp_error_set(err, RP_STATUS_USAGE,
+                        "Slurm started %d ranks, but Open MPI would have a world of 1: it was not "
+                        "told of the others. Start them with `srun --mpi=pmix`; `resources: {comm: "
+                        "gloo}` needs no MPI",
+                        world->n_ranks);
+}
+
 enum rp_status rp_comm_choose(struct rp_comm *comm, const struct rp_comm_world *world,
                               const char *wanted, struct rp_device *device, struct rp_error *err)
 {
@@ -79,6 +95,7 @@ enum rp_status rp_comm_choose(struct rp_comm *comm, const struct rp_comm_world *
     const char *name = for_gpu ? NCCL_MODULE : mpi ? find_mpi(world) : "reprise_gloo";
     const struct rp_comm_module *module = NULL;
     if (for_gpu && device->config.share) let_nccl_share(comm->rank);
+    if (mpi) RP_TRY(prepare_mpi(name, world, err));
     RP_TRY(open_module(name, for_gpu ? NCCL_ADVICE : mpi ? MPI_ADVICE : GLOO_ADVICE, &module, err));
     comm->mover = RP_NEW(struct rp_comm_mover);
     comm->mover->module = module;

@@ -32,6 +32,9 @@ RP_NODISCARD enum rp_status rp_comm_discover(struct rp_comm_world *world, struct
 /* Starts the other n - 1 ranks of this host: this program with the same arguments. This process
  * becomes rank 0, or of a later node its first. They end with it. */
 RP_NODISCARD enum rp_status rp_comm_spawn(struct rp_comm_world *world, int n, struct rp_error *err);
+/* For a rank that a launcher of MPI started, before it has any thread: from here on a child is the
+ * rank, and the process itself keeps that launcher from ending the others at once when it dies. */
+void rp_comm_shield(void);
 /* Waits for the ranks that spawn started and kills those that have not ended after `seconds`. */
 void rp_comm_reap(double seconds);
 

@@ -47,7 +47,8 @@ function(rp_sim name kernel_flags flags)
 endfunction()
 
 rp_sim(sim "" "${RP_SIM_SANITIZE}")
-target_link_options(rp_sim_sim PRIVATE ${RP_SIM_SANITIZE})
+# By its name the stand-in for NCCL finds it.
+target_link_options(rp_sim_sim PRIVATE ${RP_SIM_SANITIZE} -Wl,-soname,reprise_cuda.so)
 if(NOT RP_SANITIZE)
   rp_sim(race "-fsanitize=thread" "-DRP_SIM_RACE")
 endif()
