@@ -273,7 +273,8 @@ void rp_plan_set_memory(struct rp_plan *plan, const struct rp_spec *spec)
     add_device_row(plan, "gradients", plan->sum_bytes);
     add_device_row(plan, "gradients, tree over passes", (levels - 1) * plan->sum_bytes);
     add_device_row(plan, "gradients, open chains", plan->partial ? plan->sum_bytes : 0);
-    add_device_row(plan, "sums of other ranks", incoming_bytes(plan));
+    plan->owners.incoming = incoming_bytes(plan);
+    add_device_row(plan, "sums of other ranks", plan->owners.incoming);
     add_device_row(plan, "optimizer state", states);
     add_device_row(plan, "averages of the weights", averages);
     add_device_row(plan, "activations", larger(plan->train_place.bytes, plan->eval_place.bytes));

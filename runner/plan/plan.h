@@ -51,6 +51,7 @@ struct rp_plan_owners {
     int64_t n_chunks;
     uint64_t *kept_offset, kept_bytes; /* (n_kept) */
     uint64_t *sum_offset, sum_bytes;   /* (tensors of the train graph) in a level of sums */
+    uint64_t incoming;                 /* bytes that a reduction needs for what other ranks send */
     uint64_t shared_sums;              /* from here on they are everybody's: loss, statistics */
     int *writer; /* (n_kept) the rank that writes it, whole, to a checkpoint */
 };

@@ -246,7 +246,9 @@ static enum rp_status decide(struct rp_loop *loop, const struct clock_state *clo
                                                   (t->comm.rank == 0 && time_due(loop, clock)),
                                           .signal = loop->signal};
     int n = result && log_due(loop, step) ? t->model->n_kept : 0; /* as the record has them */
-    return rp_ranks_decide(&t->comm, step, result, t->host_digests, n, &loop->decision, err);
+    RP_TRY(rp_ranks_decide(&t->comm, step, result, t->host_digests, n, &loop->decision, err));
+    loop->save_asked |= loop->decision.save; /* a signal asks once, and this may be asked again */
+    return RP_STATUS_OK;
 }
 
 /* The ranks have decided with the digests of the last step, unless they have evaluated since. */
@@ -303,13 +305,14 @@ enum rp_status rp_loop_run(struct rp_loop *loop, struct rp_error *err)
         double evaluated = rp_sys_clock();
         bool over = loop->state.step >= t->plan->n_steps || stop_early(loop);
         RP_TRY(ask(loop, &clock, over && !eval_due(loop), err));
-        bool due = best || loop->decision.save || over || loop->stopped_why ||
+        bool due = best || loop->save_asked || over || loop->stopped_why ||
                    rp_plan_due(t->plan, &t->spec->checkpoint.every, loop->state.step) ||
                    rp_trial_event(loop->trial, loop->state.step);
         if (due && (loop->state.step != saved || best) && loop->state.step > 0) {
             RP_TRY(save(loop, &clock, err));
             saved = loop->state.step;
         }
+        loop->save_asked = false;
         if (loop->trial) RP_TRY(rp_saver_wait(loop->saver, NULL, err));
         double kept = rp_sys_clock();
         if (over || loop->stopped_why) break;

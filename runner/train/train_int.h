@@ -322,6 +322,7 @@ struct rp_loop {
     const char *stopped_why; /* NULL: ran to the end */
     struct rp_trial *trial;  /* of run --try (try_int.h); NULL: a real run */
     bool decided;            /* with the digests of the last step: `decision` still holds */
+    bool save_asked;         /* by a signal or rank 0's clock, and not done yet */
     struct rp_decision decision;
 };
 /* With `result` (may be NULL), of step `step`, its params and the n `digests` become those of all

@@ -205,3 +205,18 @@ def test_a_failing_write_of_any_rank_is_told(tmp_path):
     _, err = process.communicate(timeout=60)
     assert process.returncode == 9 and "rank 1" in err, err
     rp.call("verify", tmp_path / "run")
+
+
+def test_a_save_that_a_rank_is_asked_for(tmp_path):
+    """SIGUSR2 to any rank, where an evaluation follows every step: asked once, saved once."""
+    spec = rp.write(tmp_path, rp.DIGITS_MLP)
+    process = rp.start("run", spec, "--out", tmp_path / "run", *ranks(2), "--set", "train.for=100000 steps", "--set", "eval.every=1 steps",
+                       "--set", "checkpoint.every=100000 steps", env=ENV)
+    digests = tmp_path / "run/digests.jsonl"
+    wait_for(lambda: digests.exists() and digests.read_text().count("\n") > 5)
+    assert not list((tmp_path / "run").glob("checkpoints/step-*"))
+    os.kill(children_of(process)[0], signal.SIGUSR2)
+    wait_for(lambda: list((tmp_path / "run").glob("checkpoints/step-*")))
+    process.terminate()
+    process.communicate(timeout=60)
+    assert process.returncode == 20 and len(list((tmp_path / "run").glob("checkpoints/step-*"))) == 2
