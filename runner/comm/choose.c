@@ -64,8 +64,8 @@ static void let_nccl_share(int rank)
         if (!rp_sys_env(variable[i][0])) rp_sys_set_env(variable[i][0], variable[i][1]);
 }
 
-/* UCX, below MPICH, writes pages about a dead rank that we name in a line. Open MPI ends in MPI_Init
- * where Slurm has not told it of the others. */
+/* UCX, below MPICH, writes pages about a dead rank that we name in a line. Open MPI ends in
+ * MPI_Init where Slurm has not told it of the others. */
 static enum rp_status prepare_mpi(const char *name, const struct rp_comm_world *world,
                                   struct rp_error *err)
 {

@@ -54,6 +54,8 @@ struct rp_comm {
 
 /* The world of one: the rank's node is the root already, so nothing moves. */
 void rp_comm_open_one(struct rp_comm *comm);
+/* Rank 0 of `n_ranks` without the others, whose part of the work is measured: nothing moves. */
+void rp_comm_open_alone(struct rp_comm *comm, int n_ranks);
 
 struct rp_comm_options {
     double peer_timeout; /* seconds of silence after which a rank is lost */

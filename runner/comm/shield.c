@@ -1,6 +1,7 @@
-/* shield.c - ranks that a launcher of MPI started. It kills all others as soon as one is gone, before
- * they can say why; so the process that it started only waits, and its child is the rank. When a rank
- * dies this process stays for some seconds, in which the others write down what they know and end. */
+/* shield.c - ranks that a launcher of MPI started. It kills all others as soon as one is gone,
+ * before they can say why; so the process that it started only waits, and its child is the rank.
+ * When a rank dies this process stays for some seconds, in which the others write down what they
+ * know and end. */
 #include "comm/comm.h"
 
 #include <signal.h>
@@ -25,7 +26,8 @@ static _Noreturn void end_like(int state, const sigset_t *all)
     sigset_t term;
     sigemptyset(&term);
     sigaddset(&term, SIGTERM);
-    if (!WIFEXITED(state) || !is_expected(WEXITSTATUS(state))) (void)sigtimedwait(&term, NULL, &stay);
+    if (!WIFEXITED(state) || !is_expected(WEXITSTATUS(state)))
+        (void)sigtimedwait(&term, NULL, &stay);
     if (WIFEXITED(state)) _exit(WEXITSTATUS(state));
     signal(WTERMSIG(state), SIG_DFL);
     sigprocmask(SIG_UNBLOCK, all, NULL);
