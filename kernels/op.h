@@ -99,6 +99,7 @@ struct rp_running_params {
     float momentum;         /* new = old + momentum * (seen / shards - old): PyTorch's meaning */
     int shards;             /* S of the step: `seen` is a sum over this many shards */
     uint32_t tensor_number; /* for its digest */
+    uint32_t first_chunk;   /* of a part of a tensor: the number of its first chunk */
 };
 struct rp_dropout_params {
     float p;       /* probability that an element becomes zero */
@@ -119,9 +120,10 @@ struct rp_optim_params {
     float weight_decay, eps;
     float scale;            /* muon: of the update, times lr */
     uint32_t tensor_number; /* place of the parameter in the model, for its digest */
+    uint32_t first_chunk;   /* of a part of a parameter: the number of its first chunk */
 };
 struct rp_digest_params {
-    uint32_t tensor_number;
+    uint32_t tensor_number, first_chunk;
 };
 
 union rp_op_params {

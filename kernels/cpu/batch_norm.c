@@ -288,6 +288,6 @@ RP_CPU_KERNEL(running_update)
         }
         kept = running;
     }
-    if (digest) *digest += rp_digest_range(kept, 0, n, params->tensor_number);
+    if (digest) *digest += rp_digest_range(kept, 0, n, params->tensor_number, params->first_chunk);
     return RP_STATUS_OK;
 }

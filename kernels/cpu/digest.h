@@ -66,16 +66,17 @@ static inline uint64_t rp_digest_chunk(const float *x, int64_t n, const struct r
     return rp_digest_finish(rp_digest_pairs(x, n, keys->key), tensor_number, (uint64_t)chunk);
 }
 
-/* What elements [begin, end) of the tensor at x add; begin is a multiple of RP_DIGEST_CHUNK. */
+/* What elements [begin, end) at x add; begin is a multiple of RP_DIGEST_CHUNK, and at x itself
+ * chunk number `first_chunk` of the tensor begins. */
 static inline uint64_t rp_digest_range(const float *x, int64_t begin, int64_t end,
-                                       uint32_t tensor_number)
+                                       uint32_t tensor_number, uint32_t first_chunk)
 {
     struct rp_digest_keys keys;
     rp_digest_keys_make(&keys, end - begin);
     uint64_t sum = 0;
     for (int64_t at = begin; at < end; at += RP_DIGEST_CHUNK) {
         int64_t n = end - at < RP_DIGEST_CHUNK ? end - at : RP_DIGEST_CHUNK;
-        sum += rp_digest_chunk(x + at, n, &keys, tensor_number, at / RP_DIGEST_CHUNK);
+        sum += rp_digest_chunk(x + at, n, &keys, tensor_number, first_chunk + at / RP_DIGEST_CHUNK);
     }
     return sum;
 }

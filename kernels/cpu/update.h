@@ -30,6 +30,7 @@ static inline void rp_update_work(void *arg, int thread)
     const struct rp_op_call *call = job->call;
     const float *kept = job->apply ? call->out[0].data : call->in[0].data;
     uint32_t tensor_number = call->params.optim.tensor_number;
+    int64_t first_chunk = call->params.optim.first_chunk;
     struct rp_digest_keys keys;
     uint64_t digest = 0;
     int64_t begin, end;
@@ -38,7 +39,8 @@ static inline void rp_update_work(void *arg, int thread)
     for (int64_t at = begin; at < end; at += RP_DIGEST_CHUNK) {
         int64_t stop = at + RP_DIGEST_CHUNK < end ? at + RP_DIGEST_CHUNK : end;
         if (job->apply) job->span(job, at, stop);
-        digest += rp_digest_chunk(kept + at, stop - at, &keys, tensor_number, at / RP_DIGEST_CHUNK);
+        digest += rp_digest_chunk(kept + at, stop - at, &keys, tensor_number,
+                                  first_chunk + at / RP_DIGEST_CHUNK);
     }
     atomic_fetch_add(&job->digest, digest);
 }

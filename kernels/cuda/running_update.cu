@@ -25,6 +25,7 @@ RP_CUDA_KERNEL(running_update)
     job.control = (const struct rp_control *)call->in[2].data;
     job.digest = (uint64_t *)call->out[1].data;
     job.tensor_number = call->params.running.tensor_number;
+    job.first_chunk = call->params.running.first_chunk;
     running_rule rule = {};
     rule.momentum = call->params.running.momentum;
     rule.shards = (float)call->params.running.shards;

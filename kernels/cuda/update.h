@@ -16,7 +16,7 @@ struct rp_update_job {
     const struct rp_control *control;
     const struct rp_update *update;
     uint64_t *digest; /* or NULL */
-    uint32_t tensor_number;
+    uint32_t tensor_number, first_chunk;
 };
 
 /* One quad of p, g and the states at element `at`; p holds what the digest is over. */
@@ -54,7 +54,8 @@ __global__ void __launch_bounds__(RP_CHUNK_THREADS) rp_update(struct rp_update_j
         rp_chunk_keys(rp_chunk_place(i), key);
         pairs += rp_chunk_pairs(p, at, job.n, key);
     }
-    if (job.digest) rp_chunk_add(pairs, job.tensor_number, blockIdx.x, job.digest);
+    if (job.digest)
+        rp_chunk_add(pairs, job.tensor_number, (uint64_t)job.first_chunk + blockIdx.x, job.digest);
 }
 
 template <class Rule>
@@ -89,6 +90,7 @@ static inline struct rp_update_job rp_update_begin(struct rp_cuda *cuda,
     job.update = rp_cuda_update(cuda, call->update);
     job.digest = (uint64_t *)call->out[1 + n_states].data;
     job.tensor_number = call->params.optim.tensor_number;
+    job.first_chunk = call->params.optim.first_chunk;
     return job;
 }
 

@@ -4,6 +4,14 @@
 
 #include <string.h>
 
+#define GLOO_ADVICE                                                                                \
+    "it moves bytes between CPU ranks; install libgloo-dev (scripts/setup) and build again"
+
+void rp_comm_open_one(struct rp_comm *comm)
+{
+    *comm = (struct rp_comm){.n_ranks = 1};
+}
+
 enum rp_status rp_comm_open(const struct rp_comm_world *world,
                             const struct rp_comm_options *options, struct rp_comm *comm,
                             struct rp_error *err)
@@ -13,7 +21,7 @@ enum rp_status rp_comm_open(const struct rp_comm_world *world,
     comm->rank = world->rank;
     comm->n_ranks = world->n_ranks;
     RP_TRY(rp_control_open(world, options, &comm->control, err));
-    return rp_comm_open_gloo(comm, err);
+    return rp_comm_find(comm, "reprise_gloo", GLOO_ADVICE, err);
 }
 
 bool rp_comm_ends_together(enum rp_status status)
@@ -24,10 +32,8 @@ bool rp_comm_ends_together(enum rp_status status)
 
 void rp_comm_close(struct rp_comm *comm, enum rp_status status, const char *text)
 {
-    if (!comm->table) return;
     rp_control_close(comm->control, status, text);
-    comm->control = NULL;
-    comm->table->close(comm);
+    rp_comm_disconnect(comm);
     rp_comm_open_one(comm);
 }
 
@@ -37,6 +43,18 @@ enum rp_status rp_comm_agree(struct rp_comm *comm, const void *mine, size_t byte
     if (comm->control) return rp_control_agree(comm->control, mine, bytes, all, err);
     memcpy(all, mine, bytes);
     return RP_STATUS_OK;
+}
+
+enum rp_status rp_comm_post(struct rp_comm *comm, const char *key, const void *bytes, size_t n,
+                            struct rp_error *err)
+{
+    return rp_control_post(comm->control, key, bytes, n, err);
+}
+
+enum rp_status rp_comm_take(struct rp_comm *comm, int rank, const char *key, void **bytes,
+                            size_t *n, struct rp_error *err)
+{
+    return rp_control_take(comm->control, rank, key, bytes, n, err);
 }
 
 void rp_comm_note(struct rp_comm *comm, uint64_t step, const char *phase)
@@ -50,16 +68,4 @@ void rp_comm_rank_text(const struct rp_comm *comm, int rank, char text[300])
         rp_control_rank_text(comm->control, rank, text);
     else
         text[0] = '\0';
-}
-
-enum rp_status rp_comm_reduce(struct rp_comm *comm, void *sums, uint64_t bytes,
-                              struct rp_error *err)
-{
-    return comm->table->reduce(comm, sums, bytes, err);
-}
-
-enum rp_status rp_comm_gather(struct rp_comm *comm, void *parameters, uint64_t bytes,
-                              struct rp_error *err)
-{
-    return comm->table->gather(comm, parameters, bytes, err);
 }

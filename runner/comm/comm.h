@@ -1,8 +1,8 @@
 /* comm.h - what ranks say to each other: which rank this process is, the control channel, and the
- * comm table that moves the bytes.
+ * sums over ranks.
  *
  * Only bytes move between ranks; sums are made by our own tree (DESIGN 1.2, 8). A rank holds one
- * aligned node of the tree over shards; reduce() completes the tree on every rank. */
+ * aligned node of the tree over shards; reduce completes the tree, for each sum at its owner. */
 #ifndef RP_COMM_H
 #define RP_COMM_H
 
@@ -38,27 +38,15 @@ void rp_comm_reap(double seconds);
 /* ---- comm --------------------------------------------------------------------------------------
  */
 
-struct rp_comm;
 struct rp_control;
+struct rp_comm_mover;
+struct rp_device;
 
-/* One of the program's four tables of function pointers. Every call is collective. */
-struct rp_comm_table {
-    const char *name;                    /* "one", "gloo", "nccl", "mpi" */
-    void (*close)(struct rp_comm *comm); /* NULL is fine */
-    /* Completes the tree over shards for a block of fp32 sums, in place: afterwards every rank has
-     * the root. `bytes` is a multiple of 256. */
-    enum rp_status (*reduce)(struct rp_comm *comm, void *sums, uint64_t bytes,
-                             struct rp_error *err);
-    /* After the owners' update: every rank gets every parameter. */
-    enum rp_status (*gather)(struct rp_comm *comm, void *parameters, uint64_t bytes,
-                             struct rp_error *err);
-};
-
+/* Every call on it is collective. */
 struct rp_comm {
-    const struct rp_comm_table *table;
     int rank, n_ranks;
-    struct rp_control *control; /* NULL: a world of one */
-    void *state;                /* of the table */
+    struct rp_control *control;  /* NULL: a world of one */
+    struct rp_comm_mover *mover; /* the module that moves bytes (module.h); NULL: a world of one */
 };
 
 /* The world of one: the rank's node is the root already, so nothing moves. */
@@ -86,15 +74,42 @@ void rp_comm_close(struct rp_comm *comm, enum rp_status status, const char *text
 /* Every rank gives `bytes` bytes and gets those of all, in order of rank: all (n_ranks, bytes). */
 RP_NODISCARD enum rp_status rp_comm_agree(struct rp_comm *comm, const void *mine, size_t bytes,
                                           void *all, struct rp_error *err);
+/* Beside what the main thread does, from any thread: every rank but 0 posts some bytes, rank 0
+ * takes them (and frees them). PEER_LOST when they will not come. */
+RP_NODISCARD enum rp_status rp_comm_post(struct rp_comm *comm, const char *key, const void *bytes,
+                                         size_t n, struct rp_error *err);
+RP_NODISCARD enum rp_status rp_comm_take(struct rp_comm *comm, int rank, const char *key,
+                                         void **bytes, size_t *n, struct rp_error *err);
 /* What this rank is doing, for messages and for the clock that finds the stuck; `phase` is a
  * constant. */
 void rp_comm_note(struct rp_comm *comm, uint64_t step, const char *phase);
 /* "rank 3 (node7)". */
 void rp_comm_rank_text(const struct rp_comm *comm, int rank, char text[300]);
 
-RP_NODISCARD enum rp_status rp_comm_reduce(struct rp_comm *comm, void *sums, uint64_t bytes,
+/* ---- moving bytes
+ * ------------------------------------------------------------------------------- */
+
+enum { RP_COMM_ALIGN = 256 }; /* of the borders of sums */
+
+/* Once, when everybody is ready: lets the module connect the ranks. Blocks lie on `device`, whose
+ * work is ordered by `stream` (NULL where it has none). */
+RP_NODISCARD enum rp_status rp_comm_connect(struct rp_comm *comm, struct rp_device *device,
+                                            void *stream, struct rp_error *err);
+/* Memory for reduce, on the device: n_ranks times the own slice of the largest block. */
+RP_NODISCARD enum rp_status rp_comm_reserve(struct rp_comm *comm, uint64_t bytes,
+                                            struct rp_error *err);
+
+/* A block is cut into a slice for each rank: border (n_ranks + 1) are offsets in bytes, the same on
+ * every rank; a slice may be empty. */
+
+/* Completes the tree over shards for fp32 sums, each slice at its owner alone: there it is the root
+ * afterwards, the other slices are as they were. Borders are multiples of RP_COMM_ALIGN. */
+RP_NODISCARD enum rp_status rp_comm_reduce(struct rp_comm *comm, void *sums, const uint64_t *border,
                                            struct rp_error *err);
-RP_NODISCARD enum rp_status rp_comm_gather(struct rp_comm *comm, void *parameters, uint64_t bytes,
-                                           struct rp_error *err);
+/* Every rank's own slice comes to all, in place. Borders are multiples of 4. */
+RP_NODISCARD enum rp_status rp_comm_gather(struct rp_comm *comm, void *block,
+                                           const uint64_t *border, struct rp_error *err);
+/* Borders of equal slices, for what nobody owns. */
+void rp_comm_cut(const struct rp_comm *comm, uint64_t begin, uint64_t end, uint64_t *border);
 
 #endif

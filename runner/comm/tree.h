@@ -1,14 +1,19 @@
-/* tree.h - private to comm/: the upper levels of the tree over shards, across ranks. */
+/* tree.h - private to comm/: the upper levels of the tree over shards, across ranks; and what moves
+ * the bytes for it. */
 #ifndef RP_TREE_H
 #define RP_TREE_H
 
 #include "comm/comm.h"
 
-/* node (n_ranks, n): the nodes of one slice, in order of rank. node 0 becomes the root of the
- * binary tree (0 + 1), (2 + 3), ...; n_ranks is a power of two. */
-void rp_tree_join(float *node, int n_ranks, uint64_t n);
+/* node (n_ranks, n): the nodes of one slice, in order of rank, which are written over. root (n):
+ * gets the root of the binary tree (0 + 1), (2 + 3), ...; n_ranks is a power of two above 1. All
+ * on `device`; NULL: added by this thread, in the machine's memory. */
+RP_NODISCARD enum rp_status rp_tree_join(struct rp_device *device, float *node, int n_ranks,
+                                         uint64_t n, float *root, struct rp_error *err);
 
-/* Opens the module that moves bytes between CPUs; comm->control is open. */
-RP_NODISCARD enum rp_status rp_comm_open_gloo(struct rp_comm *comm, struct rp_error *err);
+/* Opens the module that will move the bytes: ENVIRONMENT when it is not there. */
+RP_NODISCARD enum rp_status rp_comm_find(struct rp_comm *comm, const char *name, const char *advice,
+                                         struct rp_error *err);
+void rp_comm_disconnect(struct rp_comm *comm);
 
 #endif

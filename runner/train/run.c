@@ -175,11 +175,13 @@ static enum rp_status lead(struct rp_start *start, struct rp_train_result *resul
     rp_sha256_hex(&start->numeric, result->numeric);
     RP_TRY(rp_start_take(start, err));
     RP_TRY(rp_ranks_ready(start, &go, &start->origin.state.step, err));
+    RP_TRY(rp_comm_connect(&start->comm, start->device, NULL, err));
     RP_TRY(run_loop(start, result, err));
     return finish_result(start, result, err);
 }
 
-/* Every other rank: the same steps on its own shards, nothing written. */
+/* Every other rank: the same steps on its own shards; its part of checkpoints, and nothing else, is
+ * written. */
 static enum rp_status follow(struct rp_start *start, struct rp_train_result *result,
                              struct rp_error *err)
 {
@@ -191,9 +193,17 @@ static enum rp_status follow(struct rp_start *start, struct rp_train_result *res
     result->status = "finished";
     if (!go) return RP_STATUS_OK;
     RP_TRY(rp_start_open_trainer(start, err));
+    RP_TRY(rp_comm_connect(&start->comm, start->device, NULL, err));
     RP_TRY(rp_weights_begin(start->trainer, start->run, step, &start->origin, err));
-    struct rp_loop loop = {.trainer = start->trainer, .state = start->origin.state};
-    RP_TRY(rp_loop_run(&loop, err));
+    RP_TRY(rp_saver_open(start->trainer, start->run, NULL, NULL, &start->saver, err));
+    struct rp_loop loop = {
+        .trainer = start->trainer, .saver = start->saver, .state = start->origin.state};
+    enum rp_status status = rp_loop_run(&loop, err);
+    struct rp_error ignored = {0};
+    /* Before the control channel is closed: rank 0 waits for what this save has to say. */
+    enum rp_status saved =
+        rp_saver_wait(start->saver, NULL, status == RP_STATUS_OK ? err : &ignored);
+    RP_TRY(status != RP_STATUS_OK ? status : saved);
     result->step = loop.state.step;
     result->signal = loop.signal;
     if (loop.stopped_why) result->status = "stopped";

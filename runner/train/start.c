@@ -233,8 +233,8 @@ static enum rp_status open_record(struct rp_start *start, struct rp_error *err)
 enum rp_status rp_start_open_trainer(struct rp_start *start, struct rp_error *err)
 {
     enum rp_status status =
-        rp_trainer_open(start->spec, start->plan, start->data, start->device, &start->trainer, err);
-    if (status == RP_STATUS_OK && start->comm.table) start->trainer->comm = start->comm;
+        rp_trainer_open(start->spec, start->plan, start->data, start->device,
+                        start->comm.n_ranks > 1 ? &start->comm : NULL, &start->trainer, err);
     if (status != RP_STATUS_MEMORY) return status;
     struct rp_text text = {0};
     rp_text_add(&text, "%s\n", err->text);

@@ -393,7 +393,8 @@ static void add_update(struct op_cases *cases, int kind, int64_t n, bool apply)
     c->update = update_scalars;
     c->update.first = kind == 1;
     c->control = (struct rp_control){.norm = 3, .factor = 0.37f, .apply = apply};
-    c->call.params.optim = (struct rp_optim_params){.eps = 1e-8f, .tensor_number = 11};
+    c->call.params.optim = (struct rp_optim_params){
+        .eps = 1e-8f, .tensor_number = 11, .first_chunk = (uint32_t)(n % 7)};
     if (kind >= 1 && kind <= 3) c->call.params.optim.momentum = 0.9f;
     if (kind == 3) c->call.params.optim.nesterov = true;
     if (kind == 2) c->call.params.optim.dampening = 0.1f;
@@ -441,6 +442,7 @@ static void add_update_cases(struct op_cases *cases)
         struct op_case *c = case_add(cases, RP_OP_digest);
         IN(c, 0, FILL_RANDOM, sizes[i]);
         c->call.params.digest.tensor_number = 3;
+        c->call.params.digest.first_chunk = (uint32_t)i;
         c = case_add(cases, RP_OP_grad_norm);
         IN(c, 0, FILL_RANDOM, sizes[i]);
         for (int shards = 1; shards <= 8; shards *= 8) {
@@ -449,8 +451,8 @@ static void add_update_cases(struct op_cases *cases)
             IN(c, 1, FILL_RANDOM, sizes[i]);
             IN(c, 2, FILL_CONTROL, 16);
             c->control = (struct rp_control){.norm = 1, .factor = 1, .apply = shards == 8 || i % 2};
-            c->call.params.running =
-                (struct rp_running_params){.momentum = 0.1f, .shards = shards, .tensor_number = 9};
+            c->call.params.running = (struct rp_running_params){
+                .momentum = 0.1f, .shards = shards, .tensor_number = 9, .first_chunk = (uint32_t)i};
         }
     }
     static const int64_t chunks[] = {1, 31, 33, 1000, 4096, 4097, 9001};

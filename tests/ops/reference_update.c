@@ -38,14 +38,14 @@ static uint32_t keyed(const float *x, int64_t n, int64_t at, int64_t i)
 }
 
 /* `control`: the pairs of the first chunk start at the wrong element. */
-static void add_digest(const float *x, int64_t n, uint32_t tensor_number, uint64_t *digest,
-                       bool control)
+static void add_digest(const float *x, int64_t n, uint32_t tensor_number, uint32_t first_chunk,
+                       uint64_t *digest, bool control)
 {
     for (int64_t at = 0; at < n; at += CHUNK) {
         uint64_t pairs = control && at == 0;
         for (int64_t i = 0; i < CHUNK && at + i < n; i += 2)
             pairs += (uint64_t)keyed(x, n, at, i) * keyed(x, n, at, i + 1);
-        uint64_t place = ((uint64_t)tensor_number << 32) + (uint64_t)(at / CHUNK);
+        uint64_t place = ((uint64_t)tensor_number << 32) + first_chunk + (uint64_t)(at / CHUNK);
         *digest += mix(pairs ^ mix(place + 0x9e3779b97f4a7c15u));
     }
 }
@@ -53,7 +53,7 @@ static void add_digest(const float *x, int64_t n, uint32_t tensor_number, uint64
 bool reference_digest(const struct op_case *c, void *const in[], void *const out[], bool control)
 {
     add_digest(in[0], rp_tensor_elements(&c->call.in[0]), c->call.params.digest.tensor_number,
-               out[0], control);
+               c->call.params.digest.first_chunk, out[0], control);
     return true;
 }
 
@@ -135,7 +135,7 @@ static bool update(const struct op_case *c, void *const in[], void *const out[],
     const float *g = in[1];
     if (!c->control.apply) {
         add_digest(control ? in[1] : in[0], n, c->call.params.optim.tensor_number,
-                   out[1 + n_states], false);
+                   c->call.params.optim.first_chunk, out[1 + n_states], false);
         return true;
     }
     memcpy(out[0], in[0], sizeof(float) * (size_t)n);
@@ -151,7 +151,8 @@ static bool update(const struct op_case *c, void *const in[], void *const out[],
         else
             update_lion(c, scaled, p, m);
     }
-    add_digest(out[0], n, c->call.params.optim.tensor_number, out[1 + n_states], false);
+    add_digest(out[0], n, c->call.params.optim.tensor_number, c->call.params.optim.first_chunk,
+               out[1 + n_states], false);
     return true;
 }
 
@@ -269,7 +270,7 @@ bool reference_muon(const struct op_case *c, void *const in[], void *const out[]
         for (int64_t i = 0; i < n; i++)
             new[i] = rp_fma(-(u->lr * o->scale), x[i], rp_fma(-u->lr_decay, p[i], p[i]));
     }
-    add_digest(c->control.apply ? new : p, n, o->tensor_number, out[2], false);
+    add_digest(c->control.apply ? new : p, n, o->tensor_number, o->first_chunk, out[2], false);
     free(x);
     return c->control.apply;
 }
@@ -287,7 +288,7 @@ bool reference_running_update(const struct op_case *c, void *const in[], void *c
             float step = seen[i] / (float)params->shards - old[i];
             new[i] = control ? old[i] + momentum *step : rp_fma(momentum, step, old[i]);
         }
-    add_digest(c->control.apply ? new : old, n, params->tensor_number, out[1],
+    add_digest(c->control.apply ? new : old, n, params->tensor_number, params->first_chunk, out[1],
                control && !c->control.apply);
     return true;
 }

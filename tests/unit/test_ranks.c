@@ -20,14 +20,15 @@ static float tree_of(const float *node, int first, int n, int i)
 static void test_tree(void)
 {
     float *node = RP_NEW_ARRAY(float, MOST *N), *copy = RP_NEW_ARRAY(float, MOST *N);
+    struct rp_error err = {0};
     int other = 0;
-    for (int n = 1; n <= MOST; n *= 2) {
+    for (int n = 2; n <= MOST; n *= 2) {
         uint32_t state = 1;
         for (int i = 0; i < n * N; i++) {
             state = state * 1664525u + 1013904223u;
             copy[i] = node[i] = (float)(int32_t)state * 1e-7f;
         }
-        rp_tree_join(node, n, N);
+        CHECK_INT(rp_tree_join(NULL, node, n, N, node, &err), RP_STATUS_OK);
         for (int i = 0; i < N; i++) {
             float want = tree_of(copy, 0, n, i), in_order = copy[i];
             for (int r = 1; r < n; r++) in_order += copy[r * N + i];

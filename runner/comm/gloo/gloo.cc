@@ -1,6 +1,6 @@
 // gloo.cc - the module reprise_gloo: the one C++ file between us and Gloo. No exception leaves it.
-#include <gloo/allgather.h>
-#include <gloo/alltoall.h>
+#include <gloo/allgatherv.h>
+#include <gloo/alltoallv.h>
 #include <gloo/config.h>
 #include <gloo/rendezvous/context.h>
 #include <gloo/rendezvous/store.h>
@@ -10,17 +10,19 @@
 #include <cstring>
 
 extern "C" {
-#include "comm/gloo/gloo.h"
+#include "comm/module.h"
 }
 
 static const struct rp_extension_host *host;
 
-namespace {
+namespace
+{
 
 // What the control channel keeps for us.
-class ControlStore : public gloo::rendezvous::Store {
+class ControlStore : public gloo::rendezvous::Store
+{
   public:
-    explicit ControlStore(const struct rp_gloo_store *store) : store_(*store) {}
+    explicit ControlStore(const struct rp_comm_store *store) : store_(*store) {}
     void set(const std::string &key, const std::vector<char> &data) override
     {
         if (!store_.set(store_.context, key.c_str(), data.data(), data.size())) over();
@@ -42,7 +44,7 @@ class ControlStore : public gloo::rendezvous::Store {
 
   private:
     [[noreturn]] static void over() { throw std::runtime_error("the control channel is closed"); }
-    struct rp_gloo_store store_;
+    struct rp_comm_store store_;
 };
 
 struct World {
@@ -52,21 +54,22 @@ struct World {
 // The control channel finds the lost; this is for the case that it does not.
 const std::chrono::milliseconds kLongest(24 * 3600 * 1000);
 
-bool fail(char why[RP_GLOO_WHY_BYTES], const char *what)
+bool fail(char why[RP_COMM_WHY_BYTES], const char *what)
 {
-    snprintf(why, RP_GLOO_WHY_BYTES, "%.*s", RP_GLOO_WHY_BYTES - 1, what);
+    snprintf(why, RP_COMM_WHY_BYTES, "%.*s", RP_COMM_WHY_BYTES - 1, what);
     return false;
 }
 
-bool open_world(int rank, int n_ranks, const char *own_address, const struct rp_gloo_store *store,
-                void **world, char why[RP_GLOO_WHY_BYTES])
+bool open_world(const struct rp_comm_module_options *options, void **world,
+                char why[RP_COMM_WHY_BYTES])
 {
     try {
-        gloo::transport::tcp::attr attr(own_address);
+        gloo::transport::tcp::attr attr(options->own_address);
         auto device = gloo::transport::tcp::CreateDevice(attr);
-        ControlStore shared(store);
+        ControlStore shared(&options->store);
         auto made = std::make_unique<World>();
-        made->context = std::make_shared<gloo::rendezvous::Context>(rank, n_ranks);
+        made->context =
+            std::make_shared<gloo::rendezvous::Context>(options->rank, options->n_ranks);
         made->context->setTimeout(kLongest);
         made->context->connectFullMesh(shared, device);
         *world = made.release();
@@ -81,29 +84,41 @@ void close_world(void *world)
     delete static_cast<World *>(world);
 }
 
-bool all_to_all(void *world, const void *in, void *out, size_t bytes, char why[RP_GLOO_WHY_BYTES])
+// Bytes of each slice.
+template <typename T> std::vector<T> sizes(const uint64_t *border, int n)
+{
+    std::vector<T> size(static_cast<size_t>(n));
+    for (int r = 0; r < n; r++)
+        size[static_cast<size_t>(r)] = static_cast<T>(border[r + 1] - border[r]);
+    return size;
+}
+
+bool all_to_all(void *world, const void *block, const uint64_t *border, void *out,
+                char why[RP_COMM_WHY_BYTES])
 {
     auto &context = static_cast<World *>(world)->context;
     try {
-        gloo::AlltoallOptions options(context);
-        size_t all = bytes * static_cast<size_t>(context->size);
-        options.setInput(const_cast<char *>(static_cast<const char *>(in)), all);
-        options.setOutput(static_cast<char *>(out), all);
-        gloo::alltoall(options);
+        gloo::AlltoallvOptions options(context);
+        std::vector<int64_t> sent = sizes<int64_t>(border, context->size);
+        std::vector<int64_t> own = sent;
+        for (int64_t &size : own) size = sent[static_cast<size_t>(context->rank)];
+        options.setInput(const_cast<char *>(static_cast<const char *>(block)) + border[0], sent);
+        options.setOutput(static_cast<char *>(out), own);
+        gloo::alltoallv(options);
         return true;
     } catch (const std::exception &e) {
         return fail(why, e.what());
     }
 }
 
-bool all_gather(void *world, const void *in, void *out, size_t bytes, char why[RP_GLOO_WHY_BYTES])
+bool all_gather(void *world, void *block, const uint64_t *border, char why[RP_COMM_WHY_BYTES])
 {
     auto &context = static_cast<World *>(world)->context;
     try {
-        gloo::AllgatherOptions options(context);
-        options.setInput(const_cast<char *>(static_cast<const char *>(in)), bytes);
-        options.setOutput(static_cast<char *>(out), bytes * static_cast<size_t>(context->size));
-        gloo::allgather(options);
+        gloo::AllgathervOptions options(context);
+        options.setOutput(static_cast<char *>(block) + border[0],
+                          sizes<size_t>(border, context->size));
+        gloo::allgatherv(options);
         return true;
     } catch (const std::exception &e) {
         return fail(why, e.what());
@@ -111,7 +126,8 @@ bool all_gather(void *world, const void *in, void *out, size_t bytes, char why[R
 }
 
 char libraries[32];
-struct rp_gloo_module table = {{RP_EXTENSION_VERSION, RP_GLOO_MODULE, libraries},
+struct rp_comm_module table = {{RP_EXTENSION_VERSION, "reprise_gloo", libraries},
+                               false, /* device_memory */
                                open_world,
                                close_world,
                                all_to_all,

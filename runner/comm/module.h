@@ -1,0 +1,49 @@
+/* module.h - what moves bytes between ranks: one table, which reprise_gloo and reprise_mpi (blocks
+ * in the machine's memory) and reprise_nccl (blocks in a GPU's) export. A module moves bytes and
+ * adds nothing. */
+#ifndef RP_COMM_MODULE_H
+#define RP_COMM_MODULE_H
+
+#include "base/extension.h"
+
+enum { RP_COMM_WHY_BYTES = 512 };
+
+/* The rendezvous, which the control channel serves: a value is set once, get waits until it is
+ * there. Both return false when the channel is over. Only to be used in open. */
+struct rp_comm_store {
+    void *context;
+    bool (*set)(void *context, const char *key, const void *bytes, size_t n);
+    /* `*bytes` is from the host's allocate. */
+    bool (*get)(void *context, const char *key, void **bytes, size_t *n);
+};
+
+struct rp_comm_module_options {
+    int rank, n_ranks;
+    const char *own_address; /* of this host, as rank 0 is reached from here */
+    struct rp_comm_store store;
+    void *stream; /* device_memory: the device's, on which blocks are written and read; or NULL */
+};
+
+/* A block is cut into slices, one for each rank, in order of rank: slice q is the bytes border[q]
+ * to border[q + 1] of it, and may be empty. `border` (n_ranks + 1) is the same on every rank;
+ * border[0] need not be 0; all are multiples of 4.
+ *
+ * Every function but close returns false with the reason in `why`. All are collective. One thread
+ * at a time calls them, not always the same one. With device_memory they may return before the
+ * bytes have moved, as long as later work on `stream` waits for that. */
+struct rp_comm_module {
+    struct rp_extension extension;
+    bool device_memory; /* blocks are the device's memory; false: the machine's */
+    bool (*open)(const struct rp_comm_module_options *options, void **world,
+                 char why[RP_COMM_WHY_BYTES]);
+    void (*close)(void *world);
+    /* Slice q of `block` goes to rank q. out (n_ranks, bytes of the own slice): what came from each
+     * rank, one's own part included, in order of rank. */
+    bool (*all_to_all)(void *world, const void *block, const uint64_t *border, void *out,
+                       char why[RP_COMM_WHY_BYTES]);
+    /* In place: every rank's own slice of `block` comes to all. */
+    bool (*all_gather)(void *world, void *block, const uint64_t *border,
+                       char why[RP_COMM_WHY_BYTES]);
+};
+
+#endif
