@@ -35,7 +35,7 @@ struct rp_device_facts {
 /* One of the program's four tables of function pointers. Every call returns a status and writes the
  * message at the failing place. A stream is implied: calls run in order, sync() waits for all. */
 struct rp_device_table {
-    const char *name; /* "cpu", "cuda" */
+    const char *name;   /* "cpu", "cuda" */
     int (*count)(void); /* how many there are to be had; NULL: one */
     enum rp_status (*open)(const struct rp_device_config *config, struct rp_device **device,
                            struct rp_error *err);
@@ -74,7 +74,8 @@ struct rp_device_table {
                           const struct rp_pass *pass, struct rp_error *err);
     enum rp_status (*sync)(struct rp_device *device, struct rp_error *err);
     /* The stream, for a library that puts work of its own between ours (NCCL): everything asked for
-     * so far is on its way there when this returns. NULL, like stream_state, where there is none. */
+     * so far is on its way there when this returns. NULL, like stream_state, where there is none.
+     */
     enum rp_status (*stream)(struct rp_device *device, void **stream, struct rp_error *err);
     /* 1: everything on the stream is done, 0: not yet, -1: it has failed. Waits for nothing. */
     int (*stream_state)(struct rp_device *device);

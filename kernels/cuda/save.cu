@@ -31,7 +31,7 @@ void rp_cuda_save_stop(struct rp_cuda *cuda)
     struct rp_cuda_save *save = cuda->save;
     if (!save || !save->started) return;
     (void)cudaStreamSynchronize(save->stream);
-    save->started = save->pending = false;
+    save->pending = false;
 }
 
 void rp_cuda_save_close(struct rp_cuda *cuda)
@@ -57,6 +57,7 @@ enum rp_status rp_cuda_save_start(struct rp_device *device, const struct rp_devi
     struct rp_cuda *cuda = (struct rp_cuda *)device;
     struct rp_cuda_save *save = cuda->save;
     rp_cuda_save_stop(cuda);
+    save->started = false; /* the writer, which looks at it, has ended */
     for (int i = 0; i < n; i++)
         if (!rp_cuda_is_pinned(cuda, copies[i].host, copies[i].bytes))
             return rp_cuda_copy_out_many(device, copies, n, err);

@@ -2,7 +2,11 @@
  * committed.
  *
  * Order of a save (DESIGN 4): tensor files; state.json; fsync of each; rename of the folder; fsync
- * of the parent. A damaged checkpoint is skipped with a message and never loaded. */
+ * of the parent. A damaged checkpoint is skipped with a message and never loaded.
+ *
+ * Several ranks write one checkpoint together: each whole tensors, to files of its own
+ * (model-00002-of-00004.safetensors). Whoever reads it gets the tensors in the order and with the
+ * hashes that they have in the two files of a single rank, whatever the number of ranks. */
 #ifndef RP_CHECKPOINT_H
 #define RP_CHECKPOINT_H
 
@@ -31,7 +35,8 @@ struct rp_st_source {
 /* Writes tensors in the order given, from their data or from `source` (may be NULL), with
  * `metadata` (name, value pairs, NULL-terminated; may be NULL). Fills `tensor_hash[i]` with the
  * SHA-256 of each tensor's bytes and `file_hash` (either may be NULL); fsyncs. STORAGE when it
- * cannot be written; what was written of it stays for the caller to remove. */
+ * cannot be written; what was written of it stays for the caller to remove. With path NULL nothing
+ * is written, and the hashes are those of the file that would have been. */
 RP_NODISCARD enum rp_status rp_st_write(const char *path, const struct rp_st_tensor *tensors, int n,
                                         const struct rp_st_source *source,
                                         const char *const *metadata, struct rp_sha256 *tensor_hash,
@@ -45,6 +50,8 @@ struct rp_st_file {
     void *block;
     uint64_t bytes;
     struct rp_sha256 file_hash;
+    struct rp_st_file *shard; /* (n_shards) the files that it was put together from, or NULL */
+    int n_shards;
 };
 RP_NODISCARD enum rp_status rp_st_read(const char *path, enum rp_status status,
                                        struct rp_st_file *file, struct rp_error *err);
@@ -150,6 +157,13 @@ struct rp_checkpoint_state {
     uint64_t evaluated_step; /* last step after which an evaluation was completed and recorded */
 };
 
+enum { RP_CHECKPOINT_MAX_SHARDS = 64 };
+/* A tensor of a checkpoint that several ranks write. */
+struct rp_checkpoint_entry {
+    const char *name;
+    uint64_t bytes;
+    int shard; /* the rank that has it */
+};
 /* Everything one save needs; host memory, file layout already applied, or `source`. Not owned. */
 struct rp_checkpoint_content {
     struct rp_checkpoint_state state;
@@ -163,6 +177,11 @@ struct rp_checkpoint_content {
      */
     enum rp_status (*before_commit)(void *context, struct rp_error *err);
     void *context;
+    /* Of several ranks: model and optimizer are this one's, and the entries tell all tensors in the
+     * order of a single rank, in which this one's are too. */
+    int shard, n_shards; /* 0 of 0: a single rank */
+    const struct rp_checkpoint_entry *all_model, *all_optimizer;
+    int n_all_model, n_all_optimizer;
 };
 /* Writes RUN/checkpoints/step-%08llu and commits it. On failure earlier checkpoints are as they
  * were and nothing of this one is left. May be called from a thread of its own; one save of a run
@@ -172,6 +191,41 @@ RP_NODISCARD enum rp_status rp_checkpoint_save(const char *run,
                                                const struct rp_checkpoint_content *content,
                                                struct rp_sha256 *tensors_hash,
                                                struct rp_error *err);
+
+/* The three parts of a save by several ranks. First one rank makes an empty folder to write to;
+ * then all write; then that one rank, which has what the others say of their files, commits. */
+struct rp_checkpoint_shard {
+    struct rp_checkpoint_file {
+        struct rp_sha256 hash;
+        uint64_t bytes;
+    } model, optimizer;
+    struct rp_sha256 *tensor; /* model, then optimizer, in the order of content; the caller's */
+};
+RP_NODISCARD enum rp_status rp_checkpoint_begin(const char *run, uint64_t step,
+                                                struct rp_error *err);
+RP_NODISCARD enum rp_status rp_checkpoint_write_shard(const char *run,
+                                                      const struct rp_checkpoint_content *content,
+                                                      struct rp_checkpoint_shard *shard,
+                                                      struct rp_error *err);
+/* shards (n_shards). */
+RP_NODISCARD enum rp_status rp_checkpoint_commit(const char *run,
+                                                 const struct rp_checkpoint_content *content,
+                                                 const struct rp_checkpoint_shard *shards,
+                                                 struct rp_sha256 *tensors_hash,
+                                                 struct rp_error *err);
+/* Removes what there is of a save that failed. */
+void rp_checkpoint_abandon(const char *run, uint64_t step);
+
+/* One kind of tensors of a committed checkpoint in its folder, checked by its own hashes only, as
+ * model.init_from reads it; and the SHA-256 of its file, of shards that of the one file that they
+ * stand for. */
+enum rp_checkpoint_kind { RP_CHECKPOINT_OF_MODEL, RP_CHECKPOINT_OF_OPTIMIZER };
+RP_NODISCARD enum rp_status rp_checkpoint_read_kind(const char *folder,
+                                                    enum rp_checkpoint_kind kind,
+                                                    struct rp_st_file *file, struct rp_error *err);
+RP_NODISCARD enum rp_status rp_checkpoint_hash_kind(const char *folder,
+                                                    enum rp_checkpoint_kind kind,
+                                                    struct rp_sha256 *hash, struct rp_error *err);
 
 struct rp_checkpoint {
     struct rp_checkpoint_state state;

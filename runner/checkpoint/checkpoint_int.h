@@ -62,18 +62,36 @@ RP_NODISCARD enum rp_status rp_hf_write_config(const char *folder, enum rp_hf_ki
 /* ---- folders and state.json
  * ---------------------------------------------------------------------------- */
 
-/* Files of one committed checkpoint, in the order written. COMMITTED holds the SHA-256 of
- * state.json, which holds the SHA-256 of the other two. */
-#define RP_CHECKPOINT_MODEL     "model.safetensors"
-#define RP_CHECKPOINT_OPTIMIZER "optimizer.safetensors"
+/* Beside the files of tensors. COMMITTED holds the SHA-256 of state.json, which holds the SHA-256
+ * of the others. */
+#define RP_CHECKPOINT_INDEX     "model.safetensors.index.json" /* of shards, for other readers */
 #define RP_CHECKPOINT_STATE     "state.json"
 #define RP_CHECKPOINT_COMMITTED "COMMITTED"
 
-struct rp_checkpoint_hashes {
-    struct rp_sha256 model, optimizer; /* of the files */
-    uint64_t model_bytes, optimizer_bytes;
-    struct rp_sha256 tensors; /* over the hashes of every tensor, model then optimizer */
+/* What state.json says of the files of one kind. */
+struct rp_checkpoint_files {
+    struct rp_checkpoint_file shard[RP_CHECKPOINT_MAX_SHARDS]; /* (n_shards) */
+    int n_tensors, *shard_of; /* several shards: in which each tensor lies, in order; else NULL */
 };
+struct rp_checkpoint_hashes {
+    int n_shards;                       /* 1: of a single rank */
+    struct rp_checkpoint_files kind[2]; /* by enum rp_checkpoint_kind */
+    struct rp_checkpoint_file index;    /* several shards: of RP_CHECKPOINT_INDEX */
+    struct rp_sha256 tensors;           /* over the hashes of every tensor, model then optimizer */
+};
+void rp_checkpoint_hashes_release(struct rp_checkpoint_hashes *hashes); /* safe twice */
+/* "model.safetensors", "optimizer-00002-of-00004.safetensors". */
+enum { RP_CHECKPOINT_NAME_BYTES = 48 };
+void rp_checkpoint_file_name(enum rp_checkpoint_kind kind, int shard, int n_shards,
+                             char name[RP_CHECKPOINT_NAME_BYTES]);
+/* What a writer adds to every file. `step_text` is written to. */
+void rp_checkpoint_metadata(uint64_t step, char step_text[24], const char *metadata[7]);
+
+/* shards.c: all files of a kind, each with the hash and size that state.json gives, as one. */
+RP_NODISCARD enum rp_status rp_checkpoint_read_files(const char *folder,
+                                                     const struct rp_checkpoint_hashes *hashes,
+                                                     enum rp_checkpoint_kind kind,
+                                                     struct rp_st_file *file, struct rp_error *err);
 
 char *rp_checkpoint_root(const char *run); /* RUN/checkpoints; caller frees */
 char *rp_checkpoint_folder(const char *run,
@@ -89,7 +107,8 @@ RP_NODISCARD enum rp_status rp_checkpoint_parse_state(const char *text, size_t l
                                                       struct rp_checkpoint_state *state,
                                                       struct rp_checkpoint_hashes *hashes,
                                                       struct rp_error *err);
-/* COMMITTED and state.json of a folder, checked against each other. DATA when damaged. */
+/* COMMITTED and state.json of a folder, checked against each other. DATA when damaged. `hashes` is
+ * the caller's to release, whatever comes back. */
 RP_NODISCARD enum rp_status rp_checkpoint_open_state(const char *folder,
                                                      struct rp_checkpoint_state *state,
                                                      struct rp_checkpoint_hashes *hashes,

@@ -56,6 +56,7 @@ enum rp_status rp_checkpoint_read_state(const char *run, uint64_t step,
     struct rp_checkpoint_hashes hashes;
     char *folder = rp_checkpoint_folder(run, step);
     enum rp_status status = rp_checkpoint_open_state(folder, state, &hashes, err);
+    rp_checkpoint_hashes_release(&hashes);
     rp_mem_free(folder);
     return status;
 }
@@ -68,26 +69,13 @@ enum rp_status rp_checkpoint_read_tensors_hash(const char *run, uint64_t step,
     char *folder = rp_checkpoint_folder(run, step);
     enum rp_status status = rp_checkpoint_open_state(folder, &state, &hashes, err);
     if (status == RP_STATUS_OK) *tensors_hash = hashes.tensors;
+    rp_checkpoint_hashes_release(&hashes);
     rp_mem_free(folder);
     return status;
 }
 
 /* ---- loading -----------------------------------------------------------------------------------
  */
-
-static enum rp_status load_tensors(const char *folder, const char *name,
-                                   const struct rp_sha256 *hash, uint64_t bytes,
-                                   struct rp_st_file *file, struct rp_error *err)
-{
-    char *path = rp_sys_join(folder, name);
-    enum rp_status status = rp_st_read(path, RP_STATUS_DATA, file, err);
-    if (status == RP_STATUS_OK &&
-        (file->bytes != bytes || !rp_sha256_equal(&file->file_hash, hash)))
-        status = rp_error_set(err, RP_STATUS_DATA,
-                              "%s has not the hash that " RP_CHECKPOINT_STATE " gives", path);
-    rp_mem_free(path);
-    return status;
-}
 
 static struct rp_sha256 *hash_each(const struct rp_st_file *file)
 {
@@ -120,13 +108,13 @@ static enum rp_status load_folder(const char *folder, uint64_t step,
                               checkpoint->state.step);
         goto out;
     }
+    RP_TRY_GOTO(
+        status,
+        rp_checkpoint_read_files(folder, &hashes, RP_CHECKPOINT_OF_MODEL, &checkpoint->model, err),
+        out);
     RP_TRY_GOTO(status,
-                load_tensors(folder, RP_CHECKPOINT_MODEL, &hashes.model, hashes.model_bytes,
-                             &checkpoint->model, err),
-                out);
-    RP_TRY_GOTO(status,
-                load_tensors(folder, RP_CHECKPOINT_OPTIMIZER, &hashes.optimizer,
-                             hashes.optimizer_bytes, &checkpoint->optimizer, err),
+                rp_checkpoint_read_files(folder, &hashes, RP_CHECKPOINT_OF_OPTIMIZER,
+                                         &checkpoint->optimizer, err),
                 out);
     checkpoint->tensors_hash = hash_tensors(&checkpoint->model, &checkpoint->optimizer);
     if (!rp_sha256_equal(&checkpoint->tensors_hash, &hashes.tensors))
@@ -134,6 +122,7 @@ static enum rp_status load_folder(const char *folder, uint64_t step,
                               "%s: tensors have not the hash that " RP_CHECKPOINT_STATE " gives",
                               folder);
 out:
+    rp_checkpoint_hashes_release(&hashes);
     if (status != RP_STATUS_OK) rp_checkpoint_release(checkpoint);
     return status;
 }

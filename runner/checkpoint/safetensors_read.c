@@ -83,6 +83,8 @@ const struct rp_st_tensor *rp_st_find(const struct rp_st_file *file, const char 
 
 void rp_st_release(struct rp_st_file *file)
 {
+    for (int i = 0; i < file->n_shards; i++) rp_st_release(&file->shard[i]);
+    rp_mem_free(file->shard);
     rp_mem_free(file->tensor);
     rp_mem_free(file->block);
     *file = (struct rp_st_file){0};

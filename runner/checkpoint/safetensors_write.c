@@ -30,8 +30,8 @@ static enum rp_status build_header(const char *path, const struct rp_st_tensor *
     for (int i = 0; i < n; i++) {
         const struct rp_tensor *shape = &tensors[i].shape;
         if (shape->dtype != RP_DTYPE_F32)
-            return rp_error_set(err, RP_STATUS_INTERNAL, "%s: tensor %s is not F32", path,
-                                tensors[i].name);
+            return rp_error_set(err, RP_STATUS_INTERNAL, "%s: tensor %s is not F32",
+                                path ? path : "a hash", tensors[i].name);
         uint64_t bytes = rp_tensor_bytes(shape);
         rp_text_add(header, "%s", comma);
         rp_text_add_json(header, tensors[i].name);
@@ -62,7 +62,8 @@ struct stream {
 static enum rp_status stream_flush(struct stream *stream, struct rp_error *err)
 {
     rp_hasher_add(stream->file, stream->block, stream->used);
-    RP_TRY(rp_sys_write(stream->fd, stream->block, stream->used, stream->path, err));
+    if (stream->path)
+        RP_TRY(rp_sys_write(stream->fd, stream->block, stream->used, stream->path, err));
     stream->used = 0;
     return RP_STATUS_OK;
 }
@@ -108,11 +109,11 @@ enum rp_status rp_st_write(const char *path, const struct rp_st_tensor *tensors,
     RP_TRY_GOTO(status, build_header(path, tensors, n, metadata, &header, err), out);
     stream.block = rp_mem_try(BLOCK);
     if (!stream.block) {
-        status = rp_error_set(err, RP_STATUS_MEMORY, "no memory for a block to write %s", path);
+        status = rp_error_set(err, RP_STATUS_MEMORY, "no memory for a block to write tensors with");
         goto out;
     }
     stream.file = rp_hasher_new();
-    RP_TRY_GOTO(status, rp_sys_create(path, &stream.fd, err), out);
+    if (path) RP_TRY_GOTO(status, rp_sys_create(path, &stream.fd, err), out);
     for (int i = 0; i < 8; i++) length[i] = (unsigned char)((uint64_t)header.length >> (8 * i));
     RP_TRY_GOTO(status, stream_put(&stream, length, sizeof length, NULL, err), out);
     RP_TRY_GOTO(status, stream_put(&stream, header.bytes, header.length, NULL, err), out);
@@ -123,7 +124,7 @@ enum rp_status rp_st_write(const char *path, const struct rp_st_tensor *tensors,
             out);
     if (source) source->take(source->context, NULL);
     RP_TRY_GOTO(status, stream_flush(&stream, err), out);
-    RP_TRY_GOTO(status, rp_sys_sync(stream.fd, path, err), out);
+    if (path) RP_TRY_GOTO(status, rp_sys_sync(stream.fd, path, err), out);
     if (file_hash) *file_hash = rp_hasher_finish(stream.file);
 out:
     rp_sys_close(stream.fd);

@@ -81,48 +81,55 @@ out:
     return status;
 }
 
-static enum rp_status write_tensors(const char *folder, const char *name,
-                                    const struct rp_st_tensor *tensors, int n,
-                                    const struct rp_st_source *source, uint64_t step,
-                                    struct rp_sha256 *tensor_hash, struct rp_sha256 *file_hash,
-                                    uint64_t *bytes, struct rp_error *err)
+void rp_checkpoint_file_name(enum rp_checkpoint_kind kind, int shard, int n_shards,
+                             char name[RP_CHECKPOINT_NAME_BYTES])
 {
-    char *path = rp_sys_join(folder, name), step_text[24];
-    struct rp_sys_stat stat;
-    snprintf(step_text, sizeof step_text, "%" PRIu64, step);
+    const char *what = kind == RP_CHECKPOINT_OF_MODEL ? "model" : "optimizer";
+    if (n_shards > 1)
+        snprintf(name, RP_CHECKPOINT_NAME_BYTES, "%s-%05d-of-%05d.safetensors", what, shard + 1,
+                 n_shards);
+    else
+        snprintf(name, RP_CHECKPOINT_NAME_BYTES, "%s.safetensors", what);
+}
+
+void rp_checkpoint_metadata(uint64_t step, char step_text[24], const char *metadata[7])
+{
     /* `format: pt` says how the axes lie (outputs first); some readers insist on it. */
-    const char *const metadata[] = {"format", "pt", "writer", "reprise", "step", step_text, NULL};
-    enum rp_status status =
-        rp_st_write(path, tensors, n, source, metadata, tensor_hash, file_hash, err);
+    static const char *const known[] = {"format", "pt", "writer", "reprise", "step"};
+    snprintf(step_text, 24, "%" PRIu64, step);
+    memcpy(metadata, known, sizeof known);
+    metadata[5] = step_text;
+    metadata[6] = NULL;
+}
+
+static enum rp_status write_tensors(const char *folder, const struct rp_checkpoint_content *content,
+                                    enum rp_checkpoint_kind kind, struct rp_sha256 *tensor_hash,
+                                    struct rp_checkpoint_file *file, struct rp_error *err)
+{
+    bool model = kind == RP_CHECKPOINT_OF_MODEL;
+    char name[RP_CHECKPOINT_NAME_BYTES], step_text[24];
+    const char *metadata[7];
+    struct rp_sys_stat stat;
+    rp_checkpoint_file_name(kind, content->shard, content->n_shards, name);
+    rp_checkpoint_metadata(content->state.step, step_text, metadata);
+    char *path = rp_sys_join(folder, name);
+    enum rp_status status = rp_st_write(path, model ? content->model : content->optimizer,
+                                        model ? content->n_model : content->n_optimizer,
+                                        content->source, metadata, tensor_hash, &file->hash, err);
     if (status == RP_STATUS_OK) status = rp_sys_stat(path, &stat, err);
-    if (status == RP_STATUS_OK) *bytes = stat.size;
+    if (status == RP_STATUS_OK) file->bytes = stat.size;
     rp_mem_free(path);
     return status;
 }
 
-/* All files of the checkpoint, each synced, and the folder that lists them. */
-static enum rp_status write_files(const char *folder, const struct rp_checkpoint_content *content,
-                                  struct rp_checkpoint_hashes *hashes, struct rp_error *err)
+/* state.json and the marker, each synced, and the folder that lists all files. */
+static enum rp_status write_state(const char *folder, const struct rp_checkpoint_state *state,
+                                  const struct rp_checkpoint_hashes *hashes, struct rp_error *err)
 {
-    struct rp_sha256 *model = RP_NEW_ARRAY(struct rp_sha256, content->n_model + 1);
-    struct rp_sha256 *optimizer = RP_NEW_ARRAY(struct rp_sha256, content->n_optimizer + 1);
     struct rp_text text = {0};
     char hex[RP_SHA256_HEX + 1];
     enum rp_status status = RP_STATUS_OK;
-
-    RP_TRY_GOTO(status,
-                write_tensors(folder, RP_CHECKPOINT_MODEL, content->model, content->n_model,
-                              content->source, content->state.step, model, &hashes->model,
-                              &hashes->model_bytes, err),
-                out);
-    RP_TRY_GOTO(status,
-                write_tensors(folder, RP_CHECKPOINT_OPTIMIZER, content->optimizer,
-                              content->n_optimizer, content->source, content->state.step, optimizer,
-                              &hashes->optimizer, &hashes->optimizer_bytes, err),
-                out);
-    hashes->tensors =
-        rp_checkpoint_join_hashes(model, content->n_model, optimizer, content->n_optimizer);
-    rp_checkpoint_write_state(&content->state, hashes, &text);
+    rp_checkpoint_write_state(state, hashes, &text);
     RP_TRY_GOTO(status, write_small(folder, RP_CHECKPOINT_STATE, text.bytes, text.length, err),
                 out);
     struct rp_sha256 hash = rp_sha256_of(text.bytes, text.length);
@@ -132,8 +139,6 @@ static enum rp_status write_files(const char *folder, const struct rp_checkpoint
     status = rp_sys_sync_folder(folder, err);
 out:
     rp_text_release(&text);
-    rp_mem_free(optimizer);
-    rp_mem_free(model);
     return status;
 }
 
@@ -160,29 +165,144 @@ out:
     return status;
 }
 
-enum rp_status rp_checkpoint_save(const char *run, const struct rp_checkpoint_content *content,
-                                  struct rp_sha256 *tensors_hash, struct rp_error *err)
+/* ---- the parts of a save ------------------------------------------------------------------------
+ */
+
+enum rp_status rp_checkpoint_begin(const char *run, uint64_t step, struct rp_error *err)
+{
+    char *root = rp_checkpoint_root(run), *saving = folder_with_prefix(run, SAVING, step);
+    enum rp_status status = rp_sys_make_folder(root, err);
+    if (status == RP_STATUS_OK) status = rp_sys_remove(saving, err);
+    if (status == RP_STATUS_OK) status = rp_sys_make_folder(saving, err);
+    rp_mem_free(saving);
+    rp_mem_free(root);
+    return status;
+}
+
+enum rp_status rp_checkpoint_write_shard(const char *run,
+                                         const struct rp_checkpoint_content *content,
+                                         struct rp_checkpoint_shard *shard, struct rp_error *err)
+{
+    char *saving = folder_with_prefix(run, SAVING, content->state.step);
+    shard->tensor = RP_NEW_ARRAY(struct rp_sha256, content->n_model + content->n_optimizer + 1);
+    enum rp_status status = rp_sys_make_folder(saving, err); /* made on another host: seen now */
+    if (status == RP_STATUS_OK)
+        status = write_tensors(saving, content, RP_CHECKPOINT_OF_MODEL, shard->tensor,
+                               &shard->model, err);
+    if (status == RP_STATUS_OK)
+        status = write_tensors(saving, content, RP_CHECKPOINT_OF_OPTIMIZER,
+                               shard->tensor + content->n_model, &shard->optimizer, err);
+    rp_mem_free(saving);
+    return status;
+}
+
+/* Which shard each tensor lies in, and its hash, in order; `next` counts what has been taken of
+ * each shard's. */
+static struct rp_sha256 *take_entries(const struct rp_checkpoint_entry *all, int n,
+                                      const struct rp_checkpoint_shard *shards, int *next,
+                                      struct rp_checkpoint_files *files)
+{
+    struct rp_sha256 *tensor = RP_NEW_ARRAY(struct rp_sha256, n + 1);
+    files->shard_of = RP_NEW_ARRAY(int, n + 1);
+    files->n_tensors = n;
+    for (int i = 0; i < n; i++) {
+        int shard = files->shard_of[i] = all[i].shard;
+        tensor[i] = shards[shard].tensor[next[shard]++];
+    }
+    return tensor;
+}
+
+static void join_shards(const struct rp_checkpoint_content *content,
+                        const struct rp_checkpoint_shard *shards,
+                        struct rp_checkpoint_hashes *hashes)
+{
+    int next[RP_CHECKPOINT_MAX_SHARDS] = {0};
+    hashes->n_shards = content->n_shards > 1 ? content->n_shards : 1;
+    for (int r = 0; r < hashes->n_shards; r++) {
+        hashes->kind[0].shard[r] = shards[r].model;
+        hashes->kind[1].shard[r] = shards[r].optimizer;
+    }
+    if (hashes->n_shards == 1) {
+        hashes->tensors =
+            rp_checkpoint_join_hashes(shards->tensor, content->n_model,
+                                      shards->tensor + content->n_model, content->n_optimizer);
+        return;
+    }
+    struct rp_sha256 *model =
+        take_entries(content->all_model, content->n_all_model, shards, next, &hashes->kind[0]);
+    struct rp_sha256 *optimizer = take_entries(content->all_optimizer, content->n_all_optimizer,
+                                               shards, next, &hashes->kind[1]);
+    hashes->tensors =
+        rp_checkpoint_join_hashes(model, content->n_all_model, optimizer, content->n_all_optimizer);
+    rp_mem_free(optimizer);
+    rp_mem_free(model);
+}
+
+/* Which file holds which tensor, in the form that others read. */
+static enum rp_status write_index(const char *folder, const struct rp_checkpoint_content *content,
+                                  struct rp_checkpoint_file *index, struct rp_error *err)
+{
+    struct rp_text text = {0};
+    uint64_t bytes = 0;
+    for (int i = 0; i < content->n_all_model; i++) bytes += content->all_model[i].bytes;
+    rp_text_add(&text, "{\"metadata\": {\"total_size\": %" PRIu64 "}, \"weight_map\": {", bytes);
+    for (int i = 0; i < content->n_all_model; i++) {
+        char name[RP_CHECKPOINT_NAME_BYTES];
+        rp_checkpoint_file_name(RP_CHECKPOINT_OF_MODEL, content->all_model[i].shard,
+                                content->n_shards, name);
+        rp_text_add(&text, "%s\n  ", i ? "," : "");
+        rp_text_add_json(&text, content->all_model[i].name);
+        rp_text_add(&text, ": \"%s\"", name);
+    }
+    rp_text_add(&text, "}}\n");
+    index->hash = rp_sha256_of(text.bytes, text.length);
+    index->bytes = text.length;
+    enum rp_status status = write_small(folder, RP_CHECKPOINT_INDEX, text.bytes, text.length, err);
+    rp_text_release(&text);
+    return status;
+}
+
+enum rp_status rp_checkpoint_commit(const char *run, const struct rp_checkpoint_content *content,
+                                    const struct rp_checkpoint_shard *shards,
+                                    struct rp_sha256 *tensors_hash, struct rp_error *err)
 {
     uint64_t step = content->state.step;
     char *root = rp_checkpoint_root(run), *saving = folder_with_prefix(run, SAVING, step);
     struct rp_checkpoint_hashes hashes = {0};
     enum rp_status status = RP_STATUS_OK;
-
-    RP_TRY_GOTO(status, rp_sys_make_folder(root, err), out);
-    RP_TRY_GOTO(status, rp_sys_remove(saving, err), out);
-    RP_TRY_GOTO(status, rp_sys_make_folder(saving, err), out);
-    RP_TRY_GOTO(status, write_files(saving, content, &hashes, err), out);
+    join_shards(content, shards, &hashes);
+    if (hashes.n_shards > 1)
+        RP_TRY_GOTO(status, write_index(saving, content, &hashes.index, err), out);
+    RP_TRY_GOTO(status, write_state(saving, &content->state, &hashes, err), out);
     if (content->before_commit)
         RP_TRY_GOTO(status, content->before_commit(content->context, err), out);
     status = commit(run, root, saving, step, err);
     if (status == RP_STATUS_OK && tensors_hash) *tensors_hash = hashes.tensors;
 out:
-    /* The cause is in `err` already; what cannot be removed now goes with the next prune. */
-    if (status != RP_STATUS_OK) {
-        enum rp_status removal = rp_sys_remove(saving, NULL);
-        (void)removal;
-    }
+    rp_checkpoint_hashes_release(&hashes);
     rp_mem_free(saving);
     rp_mem_free(root);
     return status;
+}
+
+enum rp_status rp_checkpoint_save(const char *run, const struct rp_checkpoint_content *content,
+                                  struct rp_sha256 *tensors_hash, struct rp_error *err)
+{
+    struct rp_checkpoint_shard shard = {0};
+    enum rp_status status = rp_checkpoint_begin(run, content->state.step, err);
+    if (status == RP_STATUS_OK) status = rp_checkpoint_write_shard(run, content, &shard, err);
+    if (status == RP_STATUS_OK)
+        status = rp_checkpoint_commit(run, content, &shard, tensors_hash, err);
+    if (status != RP_STATUS_OK) rp_checkpoint_abandon(run, content->state.step);
+    rp_mem_free(shard.tensor);
+    return status;
+}
+
+/* The cause is told already; what cannot be removed now goes with the next prune. */
+void rp_checkpoint_abandon(const char *run, uint64_t step)
+{
+    char *saving = folder_with_prefix(run, SAVING, step);
+    enum rp_status ignored = rp_sys_remove(saving, NULL);
+    (void)ignored;
+    rp_mem_free(saving);
 }

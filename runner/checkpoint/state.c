@@ -12,7 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FORMAT = 1, MAX_STATE = 1 << 20 };
+/* Shards came with 2; what a single rank writes is as it was. */
+enum { FORMAT = 1, FORMAT_SHARDS = 2, MAX_STATE = 16 << 20 };
 
 /* ---- writing ----------------------------------------------------------------------------------
  */
@@ -40,13 +41,44 @@ static void add_hash(struct rp_text *text, const char *key, const struct rp_sha2
     rp_text_add(text, "  \"%s\": \"%s\",\n", key, hex);
 }
 
-static void add_file(struct rp_text *text, const char *name, const struct rp_sha256 *hash,
-                     uint64_t bytes, const char *end)
+static void add_file(struct rp_text *text, const char *name, const struct rp_checkpoint_file *file,
+                     const char *end)
 {
     char hex[RP_SHA256_HEX];
-    rp_sha256_hex(hash, hex);
-    rp_text_add(text, "    \"%s\": {\"size\": %" PRIu64 ", \"sha256\": \"%s\"}%s\n", name, bytes,
-                hex, end);
+    rp_sha256_hex(&file->hash, hex);
+    rp_text_add(text, "    \"%s\": {\"size\": %" PRIu64 ", \"sha256\": \"%s\"}%s\n", name,
+                file->bytes, hex, end);
+}
+
+static const char *const kind_names[] = {"model", "optimizer"};
+
+/* In which shard each tensor lies. */
+static void add_order(struct rp_text *text, const struct rp_checkpoint_hashes *hashes)
+{
+    rp_text_add(text, "  \"shards\": %d,\n  \"order\": {\n", hashes->n_shards);
+    for (int kind = 0; kind < 2; kind++) {
+        const struct rp_checkpoint_files *files = &hashes->kind[kind];
+        rp_text_add(text, "    \"%s\": [", kind_names[kind]);
+        for (int i = 0; i < files->n_tensors; i++)
+            rp_text_add(text, "%s%d", i ? ", " : "", files->shard_of[i]);
+        rp_text_add(text, "]%s\n", kind == 0 ? "," : "");
+    }
+    rp_text_add(text, "  },\n");
+}
+
+static void add_files(struct rp_text *text, const struct rp_checkpoint_hashes *hashes)
+{
+    rp_text_add(text, "  \"files\": {\n");
+    for (int kind = 0; kind < 2; kind++) {
+        for (int r = 0; r < hashes->n_shards; r++) {
+            char name[RP_CHECKPOINT_NAME_BYTES];
+            bool last = kind == 1 && r == hashes->n_shards - 1 && hashes->n_shards == 1;
+            rp_checkpoint_file_name((enum rp_checkpoint_kind)kind, r, hashes->n_shards, name);
+            add_file(text, name, &hashes->kind[kind].shard[r], last ? "" : ",");
+        }
+    }
+    if (hashes->n_shards > 1) add_file(text, RP_CHECKPOINT_INDEX, &hashes->index, "");
+    rp_text_add(text, "  }\n}\n");
 }
 
 void rp_checkpoint_write_state(const struct rp_checkpoint_state *state,
@@ -54,7 +86,7 @@ void rp_checkpoint_write_state(const struct rp_checkpoint_state *state,
 {
     char params[RP_HEX64];
     rp_hex64(state->params_digest, params);
-    rp_text_add(text, "{\n  \"format\": %d,\n", FORMAT);
+    rp_text_add(text, "{\n  \"format\": %d,\n", hashes->n_shards > 1 ? FORMAT_SHARDS : FORMAT);
     add_u64(text, "step", state->step);
     add_u64(text, "t", state->t);
     add_double(text, "beta1_power", state->beta1_power);
@@ -72,10 +104,8 @@ void rp_checkpoint_write_state(const struct rp_checkpoint_state *state,
     add_u64(text, "evaluated_step", state->evaluated_step);
     add_double(text, "seconds", state->seconds);
     add_hash(text, "tensors", &hashes->tensors);
-    rp_text_add(text, "  \"files\": {\n");
-    add_file(text, RP_CHECKPOINT_MODEL, &hashes->model, hashes->model_bytes, ",");
-    add_file(text, RP_CHECKPOINT_OPTIMIZER, &hashes->optimizer, hashes->optimizer_bytes, "");
-    rp_text_add(text, "  }\n}\n");
+    if (hashes->n_shards > 1) add_order(text, hashes);
+    add_files(text, hashes);
 }
 
 /* ---- reading ----------------------------------------------------------------------------------
@@ -135,14 +165,50 @@ static uint64_t get_hex64(struct fields *fields, const char *key)
     return value;
 }
 
-static void get_file(struct fields *fields, const char *name, struct rp_sha256 *hash,
-                     uint64_t *bytes)
+static void get_file(struct fields *fields, const char *name, struct rp_checkpoint_file *to)
 {
     struct fields file = {.object =
                               json_object_get(json_object_get(fields->object, "files"), name)};
-    *hash = get_hash(&file, "sha256");
-    *bytes = get_u64(&file, "size");
-    note(fields, file.object && !file.wrong, name);
+    to->hash = get_hash(&file, "sha256");
+    to->bytes = get_u64(&file, "size");
+    note(fields, file.object && !file.wrong, "files");
+}
+
+static void get_order(struct fields *fields, int kind, struct rp_checkpoint_hashes *hashes)
+{
+    const json_t *list =
+        json_object_get(json_object_get(fields->object, "order"), kind_names[kind]);
+    struct rp_checkpoint_files *files = &hashes->kind[kind];
+    int n = (int)json_array_size(list);
+    note(fields, json_is_array(list), "order");
+    files->shard_of = RP_NEW_ARRAY(int, n + 1);
+    files->n_tensors = n;
+    for (int i = 0; i < n; i++) {
+        const json_t *item = json_array_get(list, (size_t)i);
+        json_int_t shard = json_integer_value(item);
+        bool good = json_is_integer(item) && shard >= 0 && shard < hashes->n_shards;
+        note(fields, good, "order");
+        files->shard_of[i] = good ? (int)shard : 0;
+    }
+}
+
+static void get_files(struct fields *fields, struct rp_checkpoint_hashes *hashes)
+{
+    uint64_t format = get_u64(fields, "format"), shards = 1;
+    note(fields, format == FORMAT || format == FORMAT_SHARDS, "format");
+    if (format == FORMAT_SHARDS) shards = get_u64(fields, "shards");
+    bool good = format == FORMAT || (shards > 1 && shards <= RP_CHECKPOINT_MAX_SHARDS);
+    note(fields, good, "shards");
+    hashes->n_shards = good ? (int)shards : 1;
+    for (int kind = 0; kind < 2; kind++) {
+        for (int r = 0; r < hashes->n_shards; r++) {
+            char name[RP_CHECKPOINT_NAME_BYTES];
+            rp_checkpoint_file_name((enum rp_checkpoint_kind)kind, r, hashes->n_shards, name);
+            get_file(fields, name, &hashes->kind[kind].shard[r]);
+        }
+        if (hashes->n_shards > 1) get_order(fields, kind, hashes);
+    }
+    if (hashes->n_shards > 1) get_file(fields, RP_CHECKPOINT_INDEX, &hashes->index);
 }
 
 enum rp_status rp_checkpoint_parse_state(const char *text, size_t length, const char *where,
@@ -154,7 +220,7 @@ enum rp_status rp_checkpoint_parse_state(const char *text, size_t length, const 
     enum rp_status status = RP_STATUS_OK;
     if (!root) return rp_error_set(err, RP_STATUS_DATA, "%s: no JSON: %s", where, why.text);
     struct fields fields = {.object = root};
-    note(&fields, get_u64(&fields, "format") == FORMAT, "format");
+    *hashes = (struct rp_checkpoint_hashes){0};
     state->step = get_u64(&fields, "step");
     state->t = get_u64(&fields, "t");
     state->beta1_power = get_double(&fields, "beta1_power");
@@ -174,8 +240,7 @@ enum rp_status rp_checkpoint_parse_state(const char *text, size_t length, const 
     state->evaluated_step = get_u64(&fields, "evaluated_step");
     state->seconds = get_double(&fields, "seconds");
     hashes->tensors = get_hash(&fields, "tensors");
-    get_file(&fields, RP_CHECKPOINT_MODEL, &hashes->model, &hashes->model_bytes);
-    get_file(&fields, RP_CHECKPOINT_OPTIMIZER, &hashes->optimizer, &hashes->optimizer_bytes);
+    get_files(&fields, hashes);
     if (fields.wrong)
         status =
             rp_error_set(err, RP_STATUS_DATA, "%s: `%s` is missing or wrong", where, fields.wrong);
@@ -191,6 +256,7 @@ enum rp_status rp_checkpoint_open_state(const char *folder, struct rp_checkpoint
     char hex[RP_SHA256_HEX];
     size_t length = 0, marker_length = 0;
     enum rp_status status = RP_STATUS_OK;
+    *hashes = (struct rp_checkpoint_hashes){0};
 
     RP_TRY_GOTO(status,
                 rp_sys_read_file(marker, 1024, RP_STATUS_DATA, &marker_text, &marker_length, err),
@@ -211,4 +277,10 @@ out:
     rp_mem_free(marker_text);
     rp_mem_free(marker);
     return status;
+}
+
+void rp_checkpoint_hashes_release(struct rp_checkpoint_hashes *hashes)
+{
+    for (int kind = 0; kind < 2; kind++) rp_mem_free(hashes->kind[kind].shard_of);
+    hashes->kind[0].shard_of = hashes->kind[1].shard_of = NULL;
 }

@@ -9,24 +9,25 @@
 #include <string.h>
 
 #define NCCL_MODULE "reprise_nccl"
+#define MPICH       "reprise_mpi_mpich"
+#define OPEN_MPI    "reprise_mpi_openmpi"
 #define GLOO_ADVICE                                                                                \
     "it moves bytes between CPU ranks; install libgloo-dev (scripts/setup) and build again"
 #define NCCL_ADVICE                                                                                \
     "it moves bytes between GPUs and comes with every build: install the modules that came with "  \
     "this program, or name their folder in REPRISE_MODULES"
 #define MPI_ADVICE                                                                                 \
-    "it is built for each MPI whose compiler is found: install libmpich-dev or libopenmpi-dev, or "  \
+    "it is built for each MPI whose compiler is found: install libmpich-dev or libopenmpi-dev, "   \
+    "or "                                                                                          \
     "name the compiler of this site's own MPI (cmake -DRP_MPICC=FILE), and build again"
 
 /* A site's own build comes first; of Debian's two the one whose launcher started us, told by the
  * variables of its process manager. */
 static const char *find_mpi(const struct rp_comm_world *world)
 {
-    static const char site[] = "reprise_mpi", mpich[] = "reprise_mpi_mpich",
-                      open_mpi[] = "reprise_mpi_openmpi";
     bool pmix = strcmp(world->launcher, "Open MPI") == 0 || rp_world_value("PMIX_RANK");
-    const char *first = pmix ? open_mpi : mpich, *second = pmix ? mpich : open_mpi;
-    if (rp_extension_is_there(site)) return site;
+    const char *first = pmix ? OPEN_MPI : MPICH, *second = pmix ? MPICH : OPEN_MPI;
+    if (rp_extension_is_there("reprise_mpi")) return "reprise_mpi";
     return rp_extension_is_there(first) || !rp_extension_is_there(second) ? first : second;
 }
 
@@ -53,14 +54,30 @@ bool rp_comm_has_nccl(struct rp_error *why)
 static void let_nccl_share(int rank)
 {
     static const char *const variable[][2] = {
-        {"NCCL_NET", "Socket"},      {"NCCL_IB_DISABLE", "1"},   {"NCCL_SOCKET_IFNAME", "lo"},
-        {"NCCL_NVLS_ENABLE", "0"},   {"NCCL_MNNVL_ENABLE", "0"},
+        {"NCCL_NET", "Socket"},    {"NCCL_IB_DISABLE", "1"},   {"NCCL_SOCKET_IFNAME", "lo"},
+        {"NCCL_NVLS_ENABLE", "0"}, {"NCCL_MNNVL_ENABLE", "0"},
     };
     char name[32];
     snprintf(name, sizeof name, "reprise-rank-%d", rank);
     if (!rp_sys_env("NCCL_HOSTID")) rp_sys_set_env("NCCL_HOSTID", name);
     for (size_t i = 0; i < RP_COUNT(variable); i++)
         if (!rp_sys_env(variable[i][0])) rp_sys_set_env(variable[i][0], variable[i][1]);
+}
+
+/* UCX, below MPICH, writes pages about a dead rank that we name in a line. Open MPI ends in
+ * MPI_Init where Slurm has not told it of the others. */
+static enum rp_status prepare_mpi(const char *name, const struct rp_comm_world *world,
+                                  struct rp_error *err)
+{
+    if (!rp_sys_env("UCX_HANDLE_ERRORS")) rp_sys_set_env("UCX_HANDLE_ERRORS", "none");
+    if (strcmp(name, OPEN_MPI) != 0 || strcmp(world->launcher, "Slurm") != 0 ||
+        rp_world_value("PMIX_RANK"))
+        return RP_STATUS_OK;
+    return rp_error_set(err, RP_STATUS_USAGE,
+                        "Slurm started %d ranks, but Open MPI would have a world of 1: it was not "
+                        "told of the others. Start them with `srun --mpi=pmix`; `resources: {comm: "
+                        "gloo}` needs no MPI",
+                        world->n_ranks);
 }
 
 enum rp_status rp_comm_choose(struct rp_comm *comm, const struct rp_comm_world *world,
@@ -78,6 +95,7 @@ enum rp_status rp_comm_choose(struct rp_comm *comm, const struct rp_comm_world *
     const char *name = for_gpu ? NCCL_MODULE : mpi ? find_mpi(world) : "reprise_gloo";
     const struct rp_comm_module *module = NULL;
     if (for_gpu && device->config.share) let_nccl_share(comm->rank);
+    if (mpi) RP_TRY(prepare_mpi(name, world, err));
     RP_TRY(open_module(name, for_gpu ? NCCL_ADVICE : mpi ? MPI_ADVICE : GLOO_ADVICE, &module, err));
     comm->mover = RP_NEW(struct rp_comm_mover);
     comm->mover->module = module;

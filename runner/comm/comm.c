@@ -9,6 +9,11 @@ void rp_comm_open_one(struct rp_comm *comm)
     *comm = (struct rp_comm){.n_ranks = 1};
 }
 
+void rp_comm_open_alone(struct rp_comm *comm, int n_ranks)
+{
+    *comm = (struct rp_comm){.n_ranks = n_ranks};
+}
+
 enum rp_status rp_comm_open(const struct rp_comm_world *world,
                             const struct rp_comm_options *options, struct rp_comm *comm,
                             struct rp_error *err)
@@ -39,6 +44,18 @@ enum rp_status rp_comm_agree(struct rp_comm *comm, const void *mine, size_t byte
     if (comm->control) return rp_control_agree(comm->control, mine, bytes, all, err);
     memcpy(all, mine, bytes);
     return RP_STATUS_OK;
+}
+
+enum rp_status rp_comm_post(struct rp_comm *comm, const char *key, const void *bytes, size_t n,
+                            struct rp_error *err)
+{
+    return rp_control_post(comm->control, key, bytes, n, err);
+}
+
+enum rp_status rp_comm_take(struct rp_comm *comm, int rank, const char *key, void **bytes,
+                            size_t *n, struct rp_error *err)
+{
+    return rp_control_take(comm->control, rank, key, bytes, n, err);
 }
 
 void rp_comm_note(struct rp_comm *comm, uint64_t step, const char *phase)

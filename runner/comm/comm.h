@@ -32,6 +32,9 @@ RP_NODISCARD enum rp_status rp_comm_discover(struct rp_comm_world *world, struct
 /* Starts the other n - 1 ranks of this host: this program with the same arguments. This process
  * becomes rank 0, or of a later node its first. They end with it. */
 RP_NODISCARD enum rp_status rp_comm_spawn(struct rp_comm_world *world, int n, struct rp_error *err);
+/* For a rank that a launcher of MPI started, before it has any thread: from here on a child is the
+ * rank, and the process itself keeps that launcher from ending the others at once when it dies. */
+void rp_comm_shield(void);
 /* Waits for the ranks that spawn started and kills those that have not ended after `seconds`. */
 void rp_comm_reap(double seconds);
 
@@ -51,6 +54,8 @@ struct rp_comm {
 
 /* The world of one: the rank's node is the root already, so nothing moves. */
 void rp_comm_open_one(struct rp_comm *comm);
+/* Rank 0 of `n_ranks` without the others, whose part of the work is measured: nothing moves. */
+void rp_comm_open_alone(struct rp_comm *comm, int n_ranks);
 
 struct rp_comm_options {
     double peer_timeout; /* seconds of silence after which a rank is lost */
@@ -76,6 +81,12 @@ void rp_comm_close(struct rp_comm *comm, enum rp_status status, const char *text
 /* Every rank gives `bytes` bytes and gets those of all, in order of rank: all (n_ranks, bytes). */
 RP_NODISCARD enum rp_status rp_comm_agree(struct rp_comm *comm, const void *mine, size_t bytes,
                                           void *all, struct rp_error *err);
+/* Beside what the main thread does, from any thread: every rank but 0 posts some bytes, rank 0
+ * takes them (and frees them). PEER_LOST when they will not come. */
+RP_NODISCARD enum rp_status rp_comm_post(struct rp_comm *comm, const char *key, const void *bytes,
+                                         size_t n, struct rp_error *err);
+RP_NODISCARD enum rp_status rp_comm_take(struct rp_comm *comm, int rank, const char *key,
+                                         void **bytes, size_t *n, struct rp_error *err);
 /* What this rank is doing, for messages and for the clock that finds the stuck; `phase` is a
  * constant. */
 void rp_comm_note(struct rp_comm *comm, uint64_t step, const char *phase);

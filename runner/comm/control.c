@@ -170,6 +170,17 @@ enum rp_status rp_control_agree(struct rp_control *c, const void *mine, size_t b
     return status;
 }
 
+static bool send_entry(struct rp_control *c, const char *key, const void *bytes, size_t n)
+{
+    size_t length = strlen(key) + 1;
+    char *message = rp_mem_new(length + n);
+    memcpy(message, key, length);
+    memcpy(message + length, bytes, n);
+    bool sent = rp_control_send(c, c->fd, RP_NET_SET, message, length + n);
+    rp_mem_free(message);
+    return sent;
+}
+
 enum rp_status rp_control_set(struct rp_control *c, const char *key, const void *bytes, size_t n,
                               struct rp_error *err)
 {
@@ -179,13 +190,39 @@ enum rp_status rp_control_set(struct rp_control *c, const char *key, const void 
         pthread_mutex_unlock(&c->mutex);
         return RP_STATUS_OK;
     }
-    size_t length = strlen(key) + 1;
-    char *message = rp_mem_new(length + n);
-    memcpy(message, key, length);
-    memcpy(message + length, bytes, n);
-    bool sent = rp_control_send(c, c->fd, RP_NET_SET, message, length + n);
-    rp_mem_free(message);
-    return sent ? RP_STATUS_OK : rp_control_cause(c, "rank 0 does not answer", err);
+    if (send_entry(c, key, bytes, n)) return RP_STATUS_OK;
+    return rp_control_cause(c, "rank 0 does not answer", err);
+}
+
+enum rp_status rp_control_post(struct rp_control *c, const char *key, const void *bytes, size_t n,
+                               struct rp_error *err)
+{
+    if (send_entry(c, key, bytes, n)) return RP_STATUS_OK;
+    return rp_error_set(err, RP_STATUS_PEER_LOST, "rank 0 does not answer");
+}
+
+enum rp_status rp_control_take(struct rp_control *c, int rank, const char *key, void **bytes,
+                               size_t *n, struct rp_error *err)
+{
+    const struct rp_control_entry *entry = NULL;
+    enum rp_status status = RP_STATUS_OK;
+    char who[300];
+    pthread_mutex_lock(&c->mutex);
+    while (!(entry = rp_control_server_find(c, key)) && !c->failed && !c->member[rank].ended)
+        pthread_cond_wait(&c->changed, &c->mutex);
+    if (entry) {
+        *bytes = rp_mem_new(entry->n + 1);
+        memcpy(*bytes, entry->bytes, entry->n);
+        *n = entry->n;
+        rp_control_server_forget(c, entry);
+    } else if (c->failed) { /* not rp_control_failure: it is the main thread that ends by it */
+        status = rp_error_set(err, c->status, "%s", c->text);
+    } else {
+        rp_control_rank_text(c, rank, who);
+        status = rp_error_set(err, RP_STATUS_PEER_LOST, "%s ended before it had said %s", who, key);
+    }
+    pthread_mutex_unlock(&c->mutex);
+    return status;
 }
 
 enum rp_status rp_control_get(struct rp_control *c, const char *key, void **bytes, size_t *n,

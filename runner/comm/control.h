@@ -24,6 +24,14 @@ RP_NODISCARD enum rp_status rp_control_set(struct rp_control *control, const cha
 RP_NODISCARD enum rp_status rp_control_get(struct rp_control *control, const char *key,
                                            void **bytes, size_t *n, struct rp_error *err);
 
+/* The same as set from any thread, whatever else is under way; not on rank 0. */
+RP_NODISCARD enum rp_status rp_control_post(struct rp_control *control, const char *key,
+                                            const void *bytes, size_t n, struct rp_error *err);
+/* On rank 0, from any thread: waits for what `rank` posts under the key, and takes it out.
+ * PEER_LOST when that rank has ended, or the run. */
+RP_NODISCARD enum rp_status rp_control_take(struct rp_control *control, int rank, const char *key,
+                                            void **bytes, size_t *n, struct rp_error *err);
+
 /* A transport has failed: waits for the channel to find out why, a few seconds at most, and puts
  * that into `err`; else `what` is the cause. */
 RP_NODISCARD enum rp_status rp_control_cause(struct rp_control *control, const char *what,

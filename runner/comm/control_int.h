@@ -87,6 +87,7 @@ void rp_control_server_set(struct rp_control *control, const char *key, const vo
                            size_t n);
 const struct rp_control_entry *rp_control_server_find(const struct rp_control *control,
                                                       const char *key);
+void rp_control_server_forget(struct rp_control *control, const struct rp_control_entry *entry);
 void rp_control_server_close(struct rp_control *control, enum rp_status status, const char *text);
 
 RP_NODISCARD enum rp_status rp_control_client_open(struct rp_control *control,

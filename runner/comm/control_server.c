@@ -144,6 +144,14 @@ void rp_control_server_set(struct rp_control *c, const char *key, const void *by
     pthread_cond_broadcast(&c->changed);
 }
 
+void rp_control_server_forget(struct rp_control *c, const struct rp_control_entry *entry)
+{
+    int i = (int)(entry - c->store);
+    rp_mem_free(c->store[i].key);
+    rp_mem_free(c->store[i].bytes);
+    c->store[i] = c->store[--c->n_store];
+}
+
 /* ---- agreement --------------------------------------------------------------------------------
  */
 

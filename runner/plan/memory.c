@@ -17,7 +17,6 @@ static const uint64_t staging_bytes = (uint64_t)16 << 20;
 /* A larger state is saved from where it lies, where the writer can reach it: by the time of the
  * next update it has been read, as steps grow with the model. */
 static const uint64_t most_copied_bytes = (uint64_t)64 << 20;
-enum { CHUNK = 4096 }; /* elements of a chunk of the gradient norm */
 
 static void add_row(struct rp_plan *plan, const char *what, uint64_t bytes)
 {
@@ -53,12 +52,17 @@ static int n_states(const struct rp_spec *spec, const struct rp_model_tensor *ke
     return is_trained(kept) ? rp_optim_states(spec, rp_plan_optim_kind(kept), names) : 0;
 }
 
-static uint64_t state_bytes(const struct rp_spec *spec, const struct rp_model *model)
+/* Of what a rank owns: states of the optimizer, and averages of train.ema. */
+static void owned_bytes(const struct rp_plan *plan, const struct rp_spec *spec, int rank,
+                        uint64_t *states, uint64_t *averages)
 {
-    uint64_t bytes = 0;
-    for (int i = 0; i < model->n_kept; i++)
-        bytes += (uint64_t)n_states(spec, &model->kept[i]) * aligned_tensor(&model->kept[i].shape);
-    return bytes;
+    *states = *averages = 0;
+    for (int i = 0; i < plan->model->n_kept; i++) {
+        struct rp_plan_part part = rp_plan_owned(plan, rank, i);
+        uint64_t bytes = rp_plan_align((uint64_t)part.n * sizeof(float));
+        *states += (uint64_t)n_states(spec, &plan->model->kept[i]) * bytes;
+        if (spec->train.ema_decay > 0) *averages += bytes;
+    }
 }
 
 /* Aligned bytes of the kept tensors that `which` takes. */
@@ -76,22 +80,9 @@ static bool is_parameter(const struct rp_model_tensor *tensor)
     return !tensor->statistic;
 }
 
-static bool is_averaged(const struct rp_model_tensor *tensor)
-{
-    return !tensor->frozen;
-}
-
 static bool is_statistic(const struct rp_model_tensor *tensor)
 {
     return tensor->statistic;
-}
-
-static uint64_t sums_of(const struct rp_graph *graph)
-{
-    uint64_t bytes = 0;
-    for (int t = 0; t < graph->n_tensors; t++)
-        if (graph->tensor[t].role == RP_ROLE_SUM) bytes += aligned_tensor(&graph->tensor[t].shape);
-    return bytes;
 }
 
 static uint64_t io_bytes(const struct rp_graph *graph)
@@ -107,6 +98,13 @@ static uint64_t larger(uint64_t a, uint64_t b)
 
 /* ---- the update -------------------------------------------------------------------------------
  */
+
+/* The chunks of the norm; twice where they are put in another order. */
+static uint64_t norm_bytes(const struct rp_plan *plan)
+{
+    uint64_t bytes = (uint64_t)plan->owners.n_chunks * sizeof(double);
+    return plan->owners.reordered ? 2 * bytes + bytes / 2 : bytes;
+}
 
 /* The update call of a kept tensor, for its cost and scratch. */
 static void update_call(const struct rp_spec *spec, const struct rp_model_tensor *kept,
@@ -170,31 +168,70 @@ static void set_flops(struct rp_plan *plan, const struct rp_spec *spec)
 /* ---- checkpoint -------------------------------------------------------------------------------
  */
 
-/* fp32 numbers in a checkpoint, and the largest tensor among them whose layout in the file is
- * another. */
-static uint64_t checkpoint_numbers(const struct rp_plan *plan, const struct rp_spec *spec,
-                                   uint64_t *largest, uint64_t *names)
+static uint64_t copies_of(const struct rp_spec *spec, const struct rp_model_tensor *kept)
 {
-    uint64_t numbers = 0;
-    *largest = *names = 0;
-    for (int i = 0; i < plan->model->n_kept; i++) {
-        const struct rp_model_tensor *kept = &plan->model->kept[i];
-        uint64_t n = (uint64_t)rp_tensor_elements(&kept->shape);
-        uint64_t copies = 1 + (uint64_t)n_states(spec, kept);
-        copies += spec->train.ema_decay > 0 && is_averaged(kept);
-        numbers += n * copies;
-        *names += copies;
-        if (kept->layout != RP_LAYOUT_PLAIN) *largest = larger(*largest, n);
-    }
-    return numbers;
+    return 1 + (uint64_t)n_states(spec, kept) + (spec->train.ema_decay > 0 && !kept->frozen);
 }
 
-static uint64_t norm_bytes(const struct rp_model *model)
+uint64_t rp_plan_checkpoint_numbers(const struct rp_spec *spec, const struct rp_model_tensor *kept)
 {
-    uint64_t chunks = 0;
-    for (int i = 0; i < model->n_kept; i++)
-        chunks += ((uint64_t)rp_tensor_elements(&model->kept[i].shape) + CHUNK - 1) / CHUNK;
-    return chunks * sizeof(double);
+    return (uint64_t)rp_tensor_elements(&kept->shape) * copies_of(spec, kept);
+}
+
+/* fp32 numbers in a checkpoint; the most that one rank writes of them; and the largest tensor whose
+ * layout in the file is another. */
+struct checkpoint_size {
+    uint64_t numbers, on_rank, largest, tensors;
+};
+
+static struct checkpoint_size checkpoint_size(const struct rp_plan *plan,
+                                              const struct rp_spec *spec)
+{
+    struct checkpoint_size size = {0};
+    for (int r = 0; r < plan->ranks; r++) {
+        uint64_t here = 0;
+        for (int i = 0; i < plan->model->n_kept; i++) {
+            const struct rp_model_tensor *kept = &plan->model->kept[i];
+            if (plan->owners.writer[i] != r) continue;
+            here += rp_plan_checkpoint_numbers(spec, kept);
+            size.tensors += copies_of(spec, kept);
+            if (kept->layout != RP_LAYOUT_PLAIN)
+                size.largest = larger(size.largest, (uint64_t)rp_tensor_elements(&kept->shape));
+        }
+        size.numbers += here;
+        size.on_rank = larger(size.on_rank, here);
+    }
+    return size;
+}
+
+/* States of tensors that several ranks own of, which are gathered for their writer: the most. */
+static uint64_t cut_bytes(const struct rp_plan *plan, const struct rp_spec *spec)
+{
+    uint64_t most = 0;
+    for (int r = 0; r < plan->ranks; r++) {
+        uint64_t bytes = 0;
+        for (int i = 0; i < plan->model->n_kept; i++) {
+            const struct rp_model_tensor *kept = &plan->model->kept[i];
+            int64_t n = rp_tensor_elements(&kept->shape);
+            if (plan->owners.writer[i] != r || !is_trained(kept)) continue;
+            if (rp_plan_owned(plan, r, i).n < n)
+                bytes += (copies_of(spec, kept) - 1) * (uint64_t)n * sizeof(float);
+        }
+        most = larger(most, bytes);
+    }
+    return most;
+}
+
+/* Parts of a block that come from every rank for what this one owns of it: the most. */
+static uint64_t incoming_bytes(const struct rp_plan *plan)
+{
+    const struct rp_plan_owners *o = &plan->owners;
+    uint64_t most = 0, shared = (o->sum_bytes - o->shared_sums) / (uint64_t)plan->ranks;
+    if (plan->ranks == 1) return 0;
+    for (int j = 0; j < RP_PLAN_REGIONS; j++)
+        for (int r = 0; r < plan->ranks; r++)
+            most = larger(most, o->region[j].gradient[r + 1] - o->region[j].gradient[r]);
+    return (uint64_t)plan->ranks * larger(most, shared + RP_PLAN_ALIGN);
 }
 
 /* ---- the table --------------------------------------------------------------------------------
@@ -212,14 +249,22 @@ static void set_loader(struct rp_plan *plan)
 void rp_plan_set_memory(struct rp_plan *plan, const struct rp_spec *spec)
 {
     const struct rp_model *model = plan->model;
-    uint64_t largest, tensors;
-    uint64_t numbers = checkpoint_numbers(plan, spec, &largest, &tensors);
+    struct checkpoint_size saved = checkpoint_size(plan, spec);
+    uint64_t states = 0, averages = 0;
     uint64_t levels = (uint64_t)plan->n_levels;
     uint64_t program = program_bytes + (uint64_t)plan->threads * thread_bytes;
     struct rp_plan_data_memory data = rp_plan_data_memory(plan, spec);
     set_loader(plan);
-    plan->sum_bytes = sums_of(&model->train);
-    plan->checkpoint_bytes = numbers * 4 + tensors * 160 + 2048; /* a header line a tensor, state */
+    for (int r = 0; r < plan->ranks; r++) { /* the rank that holds most */
+        uint64_t of_rank, averages_of_rank;
+        owned_bytes(plan, spec, r, &of_rank, &averages_of_rank);
+        if (of_rank + averages_of_rank < states + averages) continue;
+        states = of_rank;
+        averages = averages_of_rank;
+    }
+    plan->sum_bytes = plan->owners.sum_bytes;
+    /* A header line a tensor, state. */
+    plan->checkpoint_bytes = saved.numbers * 4 + saved.tensors * 160 + 2048;
     plan->n_memory = 0;
     plan->memory_bytes = plan->device_bytes = 0;
     plan->scratch_bytes = scratch_bytes(plan, spec);
@@ -228,27 +273,27 @@ void rp_plan_set_memory(struct rp_plan *plan, const struct rp_spec *spec)
     add_device_row(plan, "gradients", plan->sum_bytes);
     add_device_row(plan, "gradients, tree over passes", (levels - 1) * plan->sum_bytes);
     add_device_row(plan, "gradients, open chains", plan->partial ? plan->sum_bytes : 0);
-    add_row(plan, "sums of other ranks", plan->ranks > 1 ? plan->sum_bytes : 0);
-    add_device_row(plan, "optimizer state", state_bytes(spec, model));
-    if (spec->train.ema_decay > 0)
-        add_device_row(plan, "averages of the weights", kept_bytes(model, is_averaged));
+    add_device_row(plan, "sums of other ranks", incoming_bytes(plan));
+    add_device_row(plan, "optimizer state", states);
+    add_device_row(plan, "averages of the weights", averages);
     add_device_row(plan, "activations", larger(plan->train_place.bytes, plan->eval_place.bytes));
     add_device_row(plan, "input and target of a pass",
                    larger(io_bytes(&model->train), io_bytes(&model->eval)));
     if (plan->device != &rp_device_cpu)
         add_device_row(plan, "next input and target", io_bytes(&model->train));
-    add_device_row(plan, "kernel scratch", plan->scratch_bytes + norm_bytes(model));
+    add_device_row(plan, "kernel scratch", plan->scratch_bytes + norm_bytes(plan));
     add_row(plan, "data set", data.held);
     add_row(plan, "batches read ahead",
             rp_loader_bytes(&plan->data, plan->pass_samples, plan->loader_depth));
     add_row(plan, "evaluation batch", io_bytes(&model->eval));
-    plan->saves_live = plan->device == &rp_device_cpu && numbers * 4 > most_copied_bytes;
-    bool on_gpu = plan->device != &rp_device_cpu;
+    plan->saves_live = plan->device == &rp_device_cpu && saved.on_rank * 4 > most_copied_bytes;
+    bool pinned = plan->device != &rp_device_cpu && plan->ranks == 1;
     if (plan->saves_live)
-        add_row(plan, "checkpoint writer", largest * 4 + save_buffer_bytes);
+        add_row(plan, "checkpoint writer",
+                saved.largest * 4 + cut_bytes(plan, spec) + save_buffer_bytes);
     else
-        add_row(plan, on_gpu ? "checkpoint copy, pinned" : "checkpoint copy",
-                (numbers + largest) * 4 + save_buffer_bytes);
+        add_row(plan, pinned ? "checkpoint copy, pinned" : "checkpoint copy",
+                (saved.on_rank + saved.largest) * 4 + save_buffer_bytes);
     if (plan->device != &rp_device_cpu) add_row(plan, "pinned staging", staging_bytes);
     add_row(plan, "program", program);
     /* Data is read before anything else is there; only what goes beyond the rest counts. */

@@ -9,7 +9,9 @@
 #include "optim/optim.h"
 
 enum {
-    RP_PLAN_ALIGN = 256,        /* of every tensor in a block */
+    RP_PLAN_ALIGN = 256,  /* of every tensor in a block */
+    RP_PLAN_CHUNK = 4096, /* elements: what the norm, digests and owners count in */
+    RP_PLAN_REGIONS = 2,
     RP_PLAN_LOADER_DEPTH = 2,   /* batches read ahead by one thread, beside the CPU's work */
     RP_PLAN_GPU_DEPTH = 4,      /* the most beside a GPU's, by a thread each */
     RP_PLAN_EVAL_SAMPLES = 1024 /* the largest evaluation pass */
@@ -30,6 +32,33 @@ struct rp_plan_memory {
 };
 enum { RP_PLAN_MEMORY_ROWS = 20 };
 
+/* Trained parameters that are cut alike, `n` of them in rp_plan_owners.order. Rank q owns what lies
+ * between border q and q + 1: of the chunks, and the bytes of these in each block. */
+struct rp_plan_region {
+    int first, n;
+    int64_t *chunk;              /* (ranks + 1) */
+    uint64_t *gradient, *second; /* in a level of sums: gradients, and those of second uses */
+    uint64_t *kept;              /* in the block of kept tensors */
+    uint64_t *norm;              /* in the chunks of the norm, fp64 */
+};
+/* Who updates what (owners.c). Statistics are everybody's, and so is what is frozen. */
+struct rp_plan_owners {
+    int ranks;
+    struct rp_plan_region region[RP_PLAN_REGIONS]; /* by elements, by whole matrices */
+    int *order;           /* trained parameters as they lie in the blocks */
+    bool reordered;       /* that is not the order of the parameters */
+    int64_t *first_chunk; /* (n_kept) of a trained parameter, counted in that order */
+    int64_t n_chunks;
+    uint64_t *kept_offset, kept_bytes; /* (n_kept) */
+    uint64_t *sum_offset, sum_bytes;   /* (tensors of the train graph) in a level of sums */
+    uint64_t shared_sums;              /* from here on they are everybody's: loss, statistics */
+    int *writer; /* (n_kept) the rank that writes it, whole, to a checkpoint */
+};
+/* Elements [first, first + n) of a tensor; n is 0 for none of it. */
+struct rp_plan_part {
+    int64_t first, n;
+};
+
 struct rp_plan {
     struct rp_model *model; /* owned */
     struct rp_data_shape data;
@@ -44,6 +73,7 @@ struct rp_plan {
     int ranks, threads, max_ranks;
     int loader_depth, loader_threads;
     struct rp_plan_place train_place, eval_place;
+    struct rp_plan_owners owners;
     uint64_t sum_bytes; /* one level of all SUM tensors */
     struct rp_plan_memory memory[RP_PLAN_MEMORY_ROWS];
     int n_memory;
@@ -83,6 +113,9 @@ RP_NODISCARD enum rp_status rp_plan_check_device_memory(const struct rp_plan *pl
 
 /* The pass number i of a step: rows, and the slot of its first sample. */
 void rp_plan_pass(const struct rp_plan *plan, int i, struct rp_rows *rows, uint64_t *first_slot);
+
+/* What `rank` updates of a kept tensor. */
+struct rp_plan_part rp_plan_owned(const struct rp_plan *plan, int rank, int tensor);
 
 /* A span in steps: the first step count that completes it (epochs, samples: ceil); seconds give 0.
  */

@@ -26,6 +26,13 @@ struct rp_plan_data_memory {
 struct rp_plan_data_memory rp_plan_data_memory(const struct rp_plan *plan,
                                                const struct rp_spec *spec);
 
+/* owners.c: `plan->ranks` and the model are there. */
+void rp_plan_set_owners(struct rp_plan *plan, const struct rp_spec *spec);
+void rp_plan_release_owners(struct rp_plan_owners *owners);
+
+/* memory.c: fp32 numbers that a checkpoint holds for a tensor, its states and average included. */
+uint64_t rp_plan_checkpoint_numbers(const struct rp_spec *spec, const struct rp_model_tensor *kept);
+
 /* memory.c: sum_bytes, the table, checkpoint_bytes, flops_per_step. */
 void rp_plan_set_memory(struct rp_plan *plan, const struct rp_spec *spec);
 

@@ -71,11 +71,12 @@ void rp_scale_exchange(double n, const struct rp_plan_time *time,
     const struct rp_plan_link *w = &network->within, *x = &network->between;
     double ranks = time->ranks, slice = n / ranks, vote = RP_SCALE_VOTE_BYTES;
     double near = ranks < network->per_node ? ranks : network->per_node, far = ranks - near;
-    double round = near > 1 ? message(w, slice, 1) : 0;
-    if (far > 0) round = fmax(round, message(x, slice, 1));
-    step->scatter = (near - 1) * message(w, slice, 1) + far * message(x, slice, near);
+    double round = near > 1 ? message(w, slice, 1) : 0, wait = near > 1 ? w->seconds : 0;
+    if (far > 0) round = fmax(round, message(x, slice, 1)), wait = fmax(wait, x->seconds);
+    step->scatter = (near - 1) * message(w, slice, 1) + far * message(x, slice, near) +
+                    (RP_SCALE_SCATTERS - 1) * ((near - 1) * w->seconds + far * x->seconds);
     step->join = (ranks - 1) / ranks * time->add_seconds;
-    step->gather = (ranks - 1) * round;
+    step->gather = (ranks - 1) * (round + (RP_SCALE_GATHERS - 1) * wait);
     step->agree = (near - 1) * (message(w, vote, 1) + message(w, ranks * vote, 1)) +
                   far * (message(x, vote, 1) + message(x, ranks * vote, 1));
     step->exchange = step->scatter + step->join + step->gather + step->agree;

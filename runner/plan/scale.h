@@ -23,6 +23,8 @@
  *            another, R - 1 answers of R v bytes out of it
  *            (K-1) (w(v) + w(R v)) + (R-K) (x(v, 1) + x(R v, 1))
  *
+ *   Where a step scatters or gathers several times, each further time costs its latencies.
+ *
  *   step     C + U + exposed         exposed = scatter + join + gather + agree
  *
  * C (data, forward, backward of batch/R samples) and U (the update) are measured by running them,
@@ -34,7 +36,11 @@
 
 #include "plan/plan.h"
 
-enum { RP_SCALE_VOTE_BYTES = 24 }; /* of an agreement after a step (train/ranks.c) */
+enum {
+    RP_SCALE_VOTE_BYTES = 48, /* of an agreement after a step (train/ranks.c) */
+    RP_SCALE_SCATTERS = 2, /* collectives of a step (train/owners.c): one has all the bytes, the */
+    RP_SCALE_GATHERS = 3   /* others are small */
+};
 
 /* The formulas alone: n bytes of sums; `time` gives R and A. */
 void rp_scale_exchange(double n, const struct rp_plan_time *time,

@@ -42,7 +42,8 @@ static enum rp_status read_all(const char *path, json_t *root, struct rp_plan_ti
     if (version != 1) return refuse(path, "reprise_times is not 1", err);
     *times = (struct rp_plan_times){.batch = batch, .shards = shards, .parameters = parameters};
     snprintf(times->where, sizeof times->where, "%s", where);
-    if (json_array_size(rows) > RP_PLAN_TIMES) return refuse(path, "it has too many rows", err);
+    if (!json_is_array(rows) || json_array_size(rows) > RP_PLAN_TIMES)
+        return refuse(path, "`times` is no list of at most 13 rows", err);
     for (; times->n < (int)json_array_size(rows); times->n++)
         if (!read_time(json_array_get(rows, (size_t)times->n), &times->time[times->n]))
             return refuse(path, "a row lacks a number, or one is not above zero", err);

@@ -3,20 +3,12 @@
 
 #include "base/mem.h"
 
-enum { CHUNK = 4096 };
-
 /* Which kept tensor a graph tensor is; NO_TENSOR when it is none. */
 static int kept_number(const struct rp_model *model, bool eval, int tensor)
 {
     for (int i = 0; i < model->n_kept; i++)
         if ((eval ? model->kept[i].eval_tensor : model->kept[i].train_tensor) == tensor) return i;
     return RP_GRAPH_NO_TENSOR;
-}
-
-/* What the kept tensor is read from: evaluations use the averages of train.ema. */
-static void *value_of(const struct rp_trainer *t, bool eval, int number)
-{
-    return eval && t->average[number] ? t->average[number] : t->kept[number];
 }
 
 static void *place_of(const struct rp_trainer *t, const struct rp_bound *bound, int tensor)
@@ -33,7 +25,8 @@ static void *place_of(const struct rp_trainer *t, const struct rp_bound *bound, 
         return bound->target;
     case RP_ROLE_PARAMETER:
     case RP_ROLE_STATISTIC:
-        return value_of(t, eval, kept_number(t->model, eval, tensor));
+        tensor = kept_number(t->model, eval, tensor);
+        return eval ? rp_trainer_shown(t, tensor) : t->kept[tensor];
     case RP_ROLE_SUM:
         return t->sums + t->sum_offset[tensor];
     case RP_ROLE_ACTIVATION:
@@ -96,6 +89,33 @@ static struct rp_tensor flat(void *data, enum rp_dtype dtype, int64_t n)
     return (struct rp_tensor){.data = data, .dtype = dtype, .n_dims = 1, .dims = {n}};
 }
 
+/* What this rank owns of a tensor like kept tensor i: all of it, or a row of its elements. */
+static struct rp_tensor own_part(const struct rp_trainer *t, int i, void *data)
+{
+    struct rp_tensor part = t->model->kept[i].shape;
+    part.data = data;
+    if (t->own[i].n == rp_tensor_elements(&part)) return part;
+    return flat((float *)data + t->own[i].first, RP_DTYPE_F32, t->own[i].n);
+}
+
+/* The same of a state or average, of which there is no more than that. */
+static struct rp_tensor own_state(const struct rp_trainer *t, int i, void *data)
+{
+    struct rp_tensor part = own_part(t, i, data);
+    part.data = data;
+    return part;
+}
+
+static uint32_t first_chunk(const struct rp_trainer *t, int i)
+{
+    return (uint32_t)(t->own[i].first / RP_PLAN_CHUNK);
+}
+
+static struct rp_tensor own_sum(const struct rp_trainer *t, int i, int sum)
+{
+    return own_part(t, i, t->sums + t->sum_offset[sum]);
+}
+
 /* The gradients of the two uses of a parameter, in the order of the net (chapter 13): one addition
  * each, when both are sums over the whole step. */
 static void bind_ties(struct rp_trainer *t)
@@ -104,35 +124,47 @@ static void bind_ties(struct rp_trainer *t)
     t->tie_call = RP_NEW_ARRAY(struct rp_op_call, model->n_parameters);
     for (int i = 0; i < model->n_parameters; i++) {
         const struct rp_model_tensor *kept = &model->kept[i];
-        if (kept->grad_tensor2 == RP_GRAPH_NO_TENSOR) continue;
+        if (kept->grad_tensor2 == RP_GRAPH_NO_TENSOR || t->own[i].n == 0) continue;
         struct rp_op_call *call = &t->tie_call[t->n_tie_calls++];
         call->op = RP_OP_add;
-        call->in[0] = call->in[1] = kept->shape;
-        call->in[0].data = t->sums + t->sum_offset[kept->grad_tensor];
-        call->in[1].data = t->sums + t->sum_offset[kept->grad_tensor2];
-        call->out[0] = call->in[0];
+        call->in[0] = call->out[0] = own_sum(t, i, kept->grad_tensor);
+        call->in[1] = own_sum(t, i, kept->grad_tensor2);
     }
 }
 
-/* grad_norm for each trained parameter, its chunks in parameter order; clip over all of them. */
+/* A row of two fp32 numbers for each fp64 one: an embedding moves their bits as they are. */
+static void bind_order(struct rp_trainer *t)
+{
+    int64_t n = t->plan->owners.n_chunks;
+    struct rp_op_call *call = &t->order_call;
+    call->op = RP_OP_embedding;
+    call->in[0] = (struct rp_tensor){
+        .data = t->chunk_order, .dtype = RP_DTYPE_I32, .n_dims = 2, .dims = {1, n}};
+    call->in[1] =
+        (struct rp_tensor){.data = t->chunks, .dtype = RP_DTYPE_F32, .n_dims = 2, .dims = {n, 2}};
+    call->out[0] = (struct rp_tensor){
+        .data = t->in_order, .dtype = RP_DTYPE_F32, .n_dims = 3, .dims = {1, n, 2}};
+}
+
+/* grad_norm for what is owned of each trained parameter; clip over the chunks of all, in parameter
+ * order. */
 static void bind_norm(struct rp_trainer *t)
 {
     const struct rp_model *model = t->model;
-    int64_t at = 0;
+    const struct rp_plan_owners *o = &t->plan->owners;
     t->norm_call = RP_NEW_ARRAY(struct rp_op_call, model->n_parameters);
     for (int i = 0; i < model->n_parameters; i++) {
         const struct rp_model_tensor *kept = &model->kept[i];
-        if (kept->frozen) continue;
+        if (t->own[i].n == 0) continue;
         struct rp_op_call *call = &t->norm_call[t->n_norm_calls++];
-        int64_t n = (rp_tensor_elements(&kept->shape) + CHUNK - 1) / CHUNK;
         call->op = RP_OP_grad_norm;
-        call->in[0] = kept->shape;
-        call->in[0].data = t->sums + t->sum_offset[kept->grad_tensor];
-        call->out[0] = flat(t->chunks + at, RP_DTYPE_F64, n);
-        at += n;
+        call->in[0] = own_sum(t, i, kept->grad_tensor);
+        call->out[0] = flat(t->chunks + o->first_chunk[i] + first_chunk(t, i), RP_DTYPE_F64,
+                            (t->own[i].n + RP_PLAN_CHUNK - 1) / RP_PLAN_CHUNK);
     }
+    if (t->in_order) bind_order(t);
     t->clip_call.op = RP_OP_clip;
-    t->clip_call.in[0] = flat(t->chunks, RP_DTYPE_F64, at);
+    t->clip_call.in[0] = flat(t->in_order ? t->in_order : t->chunks, RP_DTYPE_F64, o->n_chunks);
     t->clip_call.in[1] = flat(t->sums + t->sum_offset[model->train.loss_sum], RP_DTYPE_F32, 1);
     t->clip_call.out[0] = flat(t->control, RP_DTYPE_U8, sizeof *t->control);
     t->clip_call.params.clip.max_norm = t->spec->train.clip_norm;
@@ -143,20 +175,16 @@ static void bind_parameter_update(struct rp_trainer *t, struct rp_op_call *call,
     const struct rp_model_tensor *kept = &t->model->kept[i];
     struct rp_optim_kind kind = rp_plan_optim_kind(kept);
     int n_in = 0, n_out = 0;
-    struct rp_tensor value = kept->shape;
-    value.data = t->kept[i];
     call->op = rp_optim_op(t->spec, kind);
-    call->in[n_in++] = call->out[n_out++] = value;
-    value.data = t->sums + t->sum_offset[kept->grad_tensor];
-    call->in[n_in++] = value;
-    for (int s = 0; s < 2 && t->state[s][i]; s++) {
-        value.data = t->state[s][i];
-        call->in[n_in++] = call->out[n_out++] = value;
-    }
+    call->in[n_in++] = call->out[n_out++] = own_part(t, i, t->kept[i]);
+    call->in[n_in++] = own_sum(t, i, kept->grad_tensor);
+    for (int s = 0; s < 2 && t->state[s][i]; s++)
+        call->in[n_in++] = call->out[n_out++] = own_state(t, i, t->state[s][i]);
     const struct rp_op_info *info = rp_op_info(call->op);
     call->in[info->n_in - 1] = flat(t->control, RP_DTYPE_U8, sizeof *t->control);
     call->out[info->n_out - 1] = flat(t->digests + i, RP_DTYPE_U64, 1);
     rp_optim_params(t->spec, kind, &kept->shape, (uint32_t)i, &call->params.optim);
+    call->params.optim.first_chunk = first_chunk(t, i);
     call->update = &t->update[2 * kind.by_muon + kind.decays];
 }
 
@@ -180,19 +208,16 @@ static void bind_statistic_update(struct rp_trainer *t, struct rp_op_call *call,
  * digest goes with that of the tensor, as one that stands behind all of the model. */
 static void bind_average(struct rp_trainer *t, struct rp_op_call *call, int i)
 {
-    const struct rp_model_tensor *kept = &t->model->kept[i];
-    struct rp_tensor value = kept->shape;
-    value.data = t->average[i];
     call->op = RP_OP_running_update;
-    call->in[0] = call->out[0] = value;
-    value.data = t->kept[i];
-    call->in[1] = value;
+    call->in[0] = call->out[0] = own_state(t, i, t->average[i]);
+    call->in[1] = own_part(t, i, t->kept[i]);
     call->in[2] = flat(t->control, RP_DTYPE_U8, sizeof *t->control);
     call->out[1] = flat(t->digests + i, RP_DTYPE_U64, 1);
     call->params.running =
         (struct rp_running_params){.momentum = (float)(1.0 - t->spec->train.ema_decay),
                                    .shards = 1,
-                                   .tensor_number = (uint32_t)(t->model->n_kept + i)};
+                                   .tensor_number = (uint32_t)(t->model->n_kept + i),
+                                   .first_chunk = first_chunk(t, i)};
 }
 
 static void bind_updates(struct rp_trainer *t)
@@ -200,7 +225,7 @@ static void bind_updates(struct rp_trainer *t)
     const struct rp_model *model = t->model;
     t->update_call = RP_NEW_ARRAY(struct rp_op_call, 2 * model->n_kept);
     for (int i = 0; i < model->n_kept; i++) {
-        if (model->kept[i].frozen) continue;
+        if (t->own[i].n == 0) continue;
         struct rp_op_call *call = &t->update_call[t->n_update_calls++];
         if (model->kept[i].statistic)
             bind_statistic_update(t, call, i);

@@ -34,13 +34,14 @@ static enum rp_status pick_step(const struct rp_spec *spec, const char *run, uin
     return status;
 }
 
-/* The model file (and optimizer file, or NULL) that the spec names; caller frees both. */
-static enum rp_status find_files(const struct rp_spec *spec, char **model, char **optimizer,
-                                 struct rp_error *err)
+/* What the spec names: the folder of a checkpoint, or, as `path`, a file or a folder of others. The
+ * other is NULL; caller frees both. */
+static enum rp_status find_weights(const struct rp_spec *spec, char **folder, char **path,
+                                   struct rp_error *err)
 {
-    *model = *optimizer = NULL;
+    *folder = *path = NULL;
     if (spec->model.init_from.path) {
-        *model = rp_spec_path(spec, spec->model.init_from.path);
+        *path = rp_spec_path(spec, spec->model.init_from.path);
         return RP_STATUS_OK;
     }
     uint64_t step = 0;
@@ -52,12 +53,8 @@ static enum rp_status find_files(const struct rp_spec *spec, char **model, char 
     else if (status == RP_STATUS_OK)
         status = rp_run_find(spec->model.init_from.run, &run, err);
     if (status == RP_STATUS_OK) status = pick_step(spec, run, &step, err);
-    if (status == RP_STATUS_OK) {
-        *model = rp_mem_text("%s/checkpoints/step-%08llu/model.safetensors", run,
-                             (unsigned long long)step);
-        *optimizer = rp_mem_text("%s/checkpoints/step-%08llu/optimizer.safetensors", run,
-                                 (unsigned long long)step);
-    }
+    if (status == RP_STATUS_OK)
+        *folder = rp_mem_text("%s/checkpoints/step-%08llu", run, (unsigned long long)step);
     rp_mem_free(run);
     rp_mem_free(local);
     return status;
@@ -100,26 +97,29 @@ enum rp_status rp_train_check_weights(const struct rp_spec *spec, const struct r
 enum rp_status rp_weights_hash(const struct rp_spec *spec, bool *found, struct rp_sha256 *hash,
                                struct rp_error *err)
 {
-    char *model = NULL, *optimizer = NULL;
+    char *folder = NULL, *path = NULL;
     *found = spec->model.init_from.given;
     if (!*found) return RP_STATUS_OK;
-    enum rp_status status = find_files(spec, &model, &optimizer, err);
-    if (status == RP_STATUS_OK) status = hash_weights(model, hash, err);
+    enum rp_status status = find_weights(spec, &folder, &path, err);
+    if (status == RP_STATUS_OK)
+        status = folder ? rp_checkpoint_hash_kind(folder, RP_CHECKPOINT_OF_MODEL, hash, err)
+                        : hash_weights(path, hash, err);
     if (status == RP_STATUS_OK && spec->model.init_from.has_sha256 &&
         !rp_sha256_equal(hash, &spec->model.init_from.sha256)) {
         char found_hex[RP_SHA256_HEX];
         rp_sha256_hex(hash, found_hex);
         status = rp_spec_fail(spec, spec->model.init_from.at, RP_STATUS_DATA, err,
-                              "%s has SHA-256 %s, not the one in the spec", model, found_hex);
+                              "%s has SHA-256 %s, not the one in the spec", folder ? folder : path,
+                              found_hex);
     }
-    if (status == RP_STATUS_OK && spec->model.init_from.load == RP_INIT_LOAD_ALL && optimizer) {
+    if (status == RP_STATUS_OK && spec->model.init_from.load == RP_INIT_LOAD_ALL && folder) {
         /* The optimizer's state changes bits too: both files enter the digest. */
         struct rp_sha256 both[2] = {*hash, {{0}}};
-        status = rp_sha256_of_file(optimizer, &both[1], NULL, err);
+        status = rp_checkpoint_hash_kind(folder, RP_CHECKPOINT_OF_OPTIMIZER, &both[1], err);
         if (status == RP_STATUS_OK) *hash = rp_sha256_of(both, sizeof both);
     }
-    rp_mem_free(optimizer);
-    rp_mem_free(model);
+    rp_mem_free(path);
+    rp_mem_free(folder);
     return status;
 }
 
@@ -130,10 +130,14 @@ bool rp_weights_skipped(const struct rp_spec *spec, const char *name)
     return false;
 }
 
-static enum rp_status load_file(struct rp_trainer *t, const char *path, struct rp_error *err)
+/* From a checkpoint's folder, or the file at `path`. */
+static enum rp_status load_tensors(struct rp_trainer *t, const char *folder, const char *path,
+                                   struct rp_error *err)
 {
     struct rp_st_file file = {0};
-    enum rp_status status = rp_st_read(path, RP_STATUS_DATA, &file, err);
+    enum rp_status status =
+        folder ? rp_checkpoint_read_kind(folder, RP_CHECKPOINT_OF_MODEL, &file, err)
+               : rp_st_read(path, RP_STATUS_DATA, &file, err);
     for (int i = 0; i < t->model->n_kept && status == RP_STATUS_OK; i++)
         if (!rp_weights_skipped(t->spec, t->model->kept[i].name))
             status = rp_weights_load(t, &file, t->model->kept[i].name, i, t->kept[i],
@@ -142,17 +146,18 @@ static enum rp_status load_file(struct rp_trainer *t, const char *path, struct r
     return status;
 }
 
-static enum rp_status load_model(struct rp_trainer *t, const char *path, struct rp_error *err)
+static enum rp_status load_model(struct rp_trainer *t, const char *folder, const char *path,
+                                 struct rp_error *err)
 {
-    bool folder = false;
-    RP_TRY(is_folder(path, &folder, err));
-    return folder ? rp_hf_load_model(t, path, err) : load_file(t, path, err);
+    bool of_others = false;
+    if (path) RP_TRY(is_folder(path, &of_others, err));
+    return of_others ? rp_hf_load_model(t, path, err) : load_tensors(t, folder, path, err);
 }
 
-static enum rp_status load_optimizer(struct rp_trainer *t, const char *path, struct rp_error *err)
+static enum rp_status load_optimizer(struct rp_trainer *t, const char *folder, struct rp_error *err)
 {
     struct rp_st_file file = {0};
-    enum rp_status status = rp_st_read(path, RP_STATUS_DATA, &file, err);
+    enum rp_status status = rp_checkpoint_read_kind(folder, RP_CHECKPOINT_OF_OPTIMIZER, &file, err);
     for (int i = 0; status == RP_STATUS_OK && i < t->model->n_kept; i++) {
         char name[112];
         const char *names[2];
@@ -160,22 +165,21 @@ static enum rp_status load_optimizer(struct rp_trainer *t, const char *path, str
         rp_optim_states(t->spec, rp_plan_optim_kind(&t->model->kept[i]), names);
         for (int s = 0; status == RP_STATUS_OK && s < 2 && t->state[s][i]; s++) {
             snprintf(name, sizeof name, "%s.%s", t->model->kept[i].name, names[s]);
-            status = rp_weights_load(t, &file, name, i, t->state[s][i], RP_STATUS_DATA, err);
+            status = rp_weights_load_own(t, &file, name, i, t->state[s][i], RP_STATUS_DATA, err);
         }
         snprintf(name, sizeof name, "%s.ema", t->model->kept[i].name);
         /* A run without averages has none to go on with. */
         if (status == RP_STATUS_OK && t->average[i] && rp_st_find(&file, name))
-            status = rp_weights_load(t, &file, name, i, t->average[i], RP_STATUS_DATA, err);
+            status = rp_weights_load_own(t, &file, name, i, t->average[i], RP_STATUS_DATA, err);
     }
     rp_st_release(&file);
     return status;
 }
 
 /* load: all goes on with the optimizer's time too, from the state beside its file. */
-static enum rp_status load_time(struct rp_trainer *t, const char *optimizer, struct rp_error *err)
+static enum rp_status load_time(struct rp_trainer *t, const char *folder, struct rp_error *err)
 {
-    char *folder = rp_sys_folder_of(optimizer), *checkpoints = rp_sys_folder_of(folder),
-         *run = rp_sys_folder_of(checkpoints);
+    char *checkpoints = rp_sys_folder_of(folder), *run = rp_sys_folder_of(checkpoints);
     struct rp_checkpoint_state state;
     uint64_t step = strtoull(strrchr(folder, '-') + 1, NULL, 10);
     enum rp_status status = rp_checkpoint_read_state(run, step, &state, err);
@@ -184,27 +188,26 @@ static enum rp_status load_time(struct rp_trainer *t, const char *optimizer, str
             .t = state.t, .beta1_power = state.beta1_power, .beta2_power = state.beta2_power};
     rp_mem_free(run);
     rp_mem_free(checkpoints);
-    rp_mem_free(folder);
     return status;
 }
 
 enum rp_status rp_weights_init_from(struct rp_trainer *t, struct rp_error *err)
 {
     const struct rp_spec *spec = t->spec;
-    char *model = NULL, *optimizer = NULL;
+    char *folder = NULL, *path = NULL;
     if (!spec->model.init_from.given) return RP_STATUS_OK;
-    enum rp_status status = find_files(spec, &model, &optimizer, err);
-    if (status == RP_STATUS_OK) status = load_model(t, model, err);
+    enum rp_status status = find_weights(spec, &folder, &path, err);
+    if (status == RP_STATUS_OK) status = load_model(t, folder, path, err);
     if (status == RP_STATUS_OK) status = rp_weights_begin_averages(t, err);
     if (status == RP_STATUS_OK && spec->model.init_from.load == RP_INIT_LOAD_ALL) {
-        if (!optimizer)
+        if (!folder)
             status =
                 rp_spec_fail(spec, spec->model.init_from.at, RP_STATUS_USAGE, err,
                              "load: all needs `run`, not `path`: a file has no optimizer state");
-        if (status == RP_STATUS_OK) status = load_optimizer(t, optimizer, err);
-        if (status == RP_STATUS_OK) status = load_time(t, optimizer, err);
+        if (status == RP_STATUS_OK) status = load_optimizer(t, folder, err);
+        if (status == RP_STATUS_OK) status = load_time(t, folder, err);
     }
-    rp_mem_free(optimizer);
-    rp_mem_free(model);
+    rp_mem_free(path);
+    rp_mem_free(folder);
     return status;
 }

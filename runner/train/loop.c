@@ -177,6 +177,8 @@ static enum rp_status evaluate_if_due(struct rp_loop *loop, bool *best, struct r
     if (!eval_due(loop)) return RP_STATUS_OK;
     rp_profile_phase(loop->trainer->profile, RP_PHASE_EVALUATE);
     rp_comm_note(&loop->trainer->comm, loop->state.step, "evaluate");
+    loop->decided = false;
+    RP_TRY(rp_owners_show_averages(loop->trainer, err));
     RP_TRY(rp_evaluate(loop->trainer, RP_SPLIT_VALID, &e, err));
     if (e.abandoned) return RP_STATUS_OK;
     struct rp_metric metrics[RP_EVALUATION_METRICS];
@@ -215,7 +217,6 @@ static bool time_due(const struct rp_loop *loop, const struct clock_state *clock
 
 static enum rp_status save(struct rp_loop *loop, struct clock_state *clock, struct rp_error *err)
 {
-    if (!loop->saver) return RP_STATUS_OK; /* rank 0 saves */
     rp_profile_phase(loop->trainer->profile, RP_PHASE_SAVE);
     rp_comm_note(&loop->trainer->comm, loop->state.step, "save");
     loop->state.t = loop->trainer->optim.t;
@@ -223,9 +224,42 @@ static enum rp_status save(struct rp_loop *loop, struct clock_state *clock, stru
     loop->state.beta2_power = loop->trainer->optim.beta2_power;
     loop->state.seconds = clock->seconds_before + rp_sys_clock() - clock->start;
     clock->last_save = rp_sys_clock();
-    RP_TRY(
-        rp_record_mark(loop->record, &loop->state.metrics_bytes, &loop->state.digests_bytes, err));
+    if (loop->record)
+        RP_TRY(rp_record_mark(loop->record, &loop->state.metrics_bytes, &loop->state.digests_bytes,
+                              err));
     return rp_saver_save(loop->saver, &loop->state, err);
+}
+
+/* ---- what comes next
+ * ------------------------------------------------------------------------------------ */
+
+/* What asks the run to stop, or to save: signals to any rank, and rank 0's clock. With the result
+ * of a step (may be NULL) the ranks add up what they answer for, too. */
+static enum rp_status decide(struct rp_loop *loop, const struct clock_state *clock, uint64_t step,
+                             struct rp_step_result *result, struct rp_error *err)
+{
+    struct rp_trainer *t = loop->trainer;
+    enum rp_request request = rp_signals_request(&loop->signal);
+    bool timed = t->comm.rank == 0 && loop->stop_at > 0 && rp_sys_clock() >= loop->stop_at;
+    loop->decision = (struct rp_decision){.stop = request == RP_REQUEST_STOP || timed,
+                                          .save = request == RP_REQUEST_SAVE ||
+                                                  (t->comm.rank == 0 && time_due(loop, clock)),
+                                          .signal = loop->signal};
+    int n = result && log_due(loop, step) ? t->model->n_kept : 0; /* as the record has them */
+    return rp_ranks_decide(&t->comm, step, result, t->host_digests, n, &loop->decision, err);
+}
+
+/* The ranks have decided with the digests of the last step, unless they have evaluated since. */
+static enum rp_status ask(struct rp_loop *loop, const struct clock_state *clock, bool over,
+                          struct rp_error *err)
+{
+    if (!loop->decided) RP_TRY(decide(loop, clock, loop->state.step, NULL, err));
+    loop->decided = false;
+    loop->signal = loop->decision.signal;
+    loop->stopped_why = over || !loop->decision.stop ? NULL
+                        : loop->decision.signal      ? "signal"
+                                                     : "stop-after";
+    return RP_STATUS_OK;
 }
 
 /* ---- the loop
@@ -247,28 +281,12 @@ static enum rp_status one_step(struct rp_loop *loop, struct clock_state *clock,
     if (!result.applied)
         rp_log_warning("step %llu skipped: loss %g, gradient norm %g", (unsigned long long)done,
                        (double)result.loss, result.norm);
+    loop->decided = t->comm.n_ranks > 1;
+    if (loop->decided) RP_TRY(decide(loop, clock, done, &result, err));
     RP_TRY(record_step(loop, done, &result, err));
     loop->state.step = done;
     clock->steps_timed++;
     return log_step(loop, clock, done, &result, err);
-}
-
-/* What asks the run to stop, or to save: signals to any rank, and rank 0's clock. */
-static enum rp_status ask(struct rp_loop *loop, const struct clock_state *clock, bool over,
-                          bool *save_asked, struct rp_error *err)
-{
-    struct rp_comm *comm = &loop->trainer->comm;
-    enum rp_request request = rp_signals_request(&loop->signal);
-    bool timed = comm->rank == 0 && loop->stop_at > 0 && rp_sys_clock() >= loop->stop_at;
-    struct rp_decision decision = {.stop = request == RP_REQUEST_STOP || timed,
-                                   .save = request == RP_REQUEST_SAVE ||
-                                           (comm->rank == 0 && time_due(loop, clock)),
-                                   .signal = loop->signal};
-    RP_TRY(rp_ranks_decide(comm, loop->state.step, loop->state.params_digest, &decision, err));
-    loop->signal = decision.signal;
-    *save_asked = decision.save;
-    loop->stopped_why = over || !decision.stop ? NULL : decision.signal ? "signal" : "stop-after";
-    return RP_STATUS_OK;
 }
 
 enum rp_status rp_loop_run(struct rp_loop *loop, struct rp_error *err)
@@ -279,13 +297,13 @@ enum rp_status rp_loop_run(struct rp_loop *loop, struct rp_error *err)
     uint64_t saved = loop->state.step;
     loop->first_step = loop->state.step;
     for (;;) {
-        bool best = false, save_asked = false;
+        bool best = false;
         double begun = rp_sys_clock();
         RP_TRY(evaluate_if_due(loop, &best, err));
         double evaluated = rp_sys_clock();
         bool over = loop->state.step >= t->plan->n_steps || stop_early(loop);
-        RP_TRY(ask(loop, &clock, over && !eval_due(loop), &save_asked, err));
-        bool due = best || save_asked || over || loop->stopped_why ||
+        RP_TRY(ask(loop, &clock, over && !eval_due(loop), err));
+        bool due = best || loop->decision.save || over || loop->stopped_why ||
                    rp_plan_due(t->plan, &t->spec->checkpoint.every, loop->state.step) ||
                    rp_trial_event(loop->trial, loop->state.step);
         if (due && (loop->state.step != saved || best) && loop->state.step > 0) {

@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-enum { ALIGN = 256, CHUNK = 4096 };
+enum { ALIGN = RP_PLAN_ALIGN };
 
 static uint64_t aligned(uint64_t bytes)
 {
@@ -34,7 +34,13 @@ static int n_states(const struct rp_trainer *t, int i)
     return rp_optim_states(t->spec, rp_plan_optim_kind(kept), names);
 }
 
-/* The block of the optimizer's states, tensor by tensor, then the averages of train.ema. */
+static uint64_t own_bytes(const struct rp_trainer *t, int i)
+{
+    return aligned((uint64_t)t->own[i].n * sizeof(float));
+}
+
+/* The block of the optimizer's states, tensor by tensor, then the averages of train.ema: of what
+ * this rank owns. */
 static enum rp_status allocate_states(struct rp_trainer *t, struct rp_error *err)
 {
     const struct rp_model *model = t->model;
@@ -42,21 +48,19 @@ static enum rp_status allocate_states(struct rp_trainer *t, struct rp_error *err
     bool averages = !t->eval_only && t->spec->train.ema_decay > 0;
     for (int s = 0; s < 2; s++) t->state[s] = RP_NEW_ARRAY(void *, model->n_kept);
     t->average = RP_NEW_ARRAY(void *, model->n_kept);
-    for (int i = 0; i < model->n_kept; i++) {
-        uint64_t size = aligned(rp_tensor_bytes(&model->kept[i].shape));
-        t->state_bytes += (uint64_t)n_states(t, i) * size;
-        if (averages && !model->kept[i].frozen) t->state_bytes += size;
-    }
+    for (int i = 0; i < model->n_kept; i++)
+        t->state_bytes += own_bytes(t, i) * (uint64_t)(n_states(t, i) + averages);
     RP_TRY(take(t, t->state_bytes, &t->state_block, err));
     RP_TRY(t->device->table->zero(t->device, t->state_block, t->state_bytes, err));
     for (int i = 0; i < model->n_kept; i++) {
-        uint64_t size = aligned(rp_tensor_bytes(&model->kept[i].shape));
-        for (int s = 0; s < n_states(t, i); s++, at += size) t->state[s][i] = t->state_block + at;
+        if (t->own[i].n == 0) continue;
+        for (int s = 0; s < n_states(t, i); s++, at += own_bytes(t, i))
+            t->state[s][i] = t->state_block + at;
     }
     for (int i = 0; averages && i < model->n_kept; i++) {
-        if (model->kept[i].frozen) continue;
+        if (t->own[i].n == 0) continue;
         t->average[i] = t->state_block + at;
-        at += aligned(rp_tensor_bytes(&model->kept[i].shape));
+        at += own_bytes(t, i);
     }
     return RP_STATUS_OK;
 }
@@ -64,33 +68,21 @@ static enum rp_status allocate_states(struct rp_trainer *t, struct rp_error *err
 static enum rp_status allocate_kept(struct rp_trainer *t, struct rp_error *err)
 {
     const struct rp_model *model = t->model;
-    uint64_t bytes = 0, at = 0;
-    for (int i = 0; i < model->n_kept; i++)
-        bytes += aligned(rp_tensor_bytes(&model->kept[i].shape));
-    RP_TRY(take(t, bytes, &t->kept_block, err));
+    RP_TRY(take(t, t->plan->owners.kept_bytes, &t->kept_block, err));
     t->kept = RP_NEW_ARRAY(void *, model->n_kept);
+    t->own = RP_NEW_ARRAY(struct rp_plan_part, model->n_kept);
     for (int i = 0; i < model->n_kept; i++) {
-        t->kept[i] = t->kept_block + at;
-        at += aligned(rp_tensor_bytes(&model->kept[i].shape));
+        t->kept[i] = t->kept_block + t->plan->owners.kept_offset[i];
+        t->own[i] = rp_plan_owned(t->plan, t->comm.rank, i);
     }
     return allocate_states(t, err);
 }
 
 static enum rp_status allocate_sums(struct rp_trainer *t, struct rp_error *err)
 {
-    const struct rp_graph *graph = &t->model->train;
-    uint64_t at = 0;
-    t->sum_offset = RP_NEW_ARRAY(uint64_t, graph->n_tensors);
-    for (int i = 0; i < graph->n_tensors; i++) {
-        if (graph->tensor[i].role != RP_ROLE_SUM) continue;
-        t->sum_offset[i] = at;
-        at += aligned(rp_tensor_bytes(&graph->tensor[i].shape));
-    }
-    if (at != t->plan->sum_bytes)
-        return rp_error_set(err, RP_STATUS_INTERNAL,
-                            "the plan counts %llu bytes of sums, the graph has %llu",
-                            (unsigned long long)t->plan->sum_bytes, (unsigned long long)at);
-    uint64_t bytes = at * (uint64_t)(t->plan->n_levels + (t->plan->partial ? 1 : 0));
+    uint64_t levels = (uint64_t)(t->plan->n_levels + (t->plan->partial ? 1 : 0));
+    uint64_t bytes = t->plan->sum_bytes * levels;
+    t->sum_offset = t->plan->owners.sum_offset;
     RP_TRY(take(t, bytes, &t->sums, err));
     return t->device->table->zero(t->device, t->sums, bytes,
                                   err); /* the gaps between tensors are added too */
@@ -109,19 +101,40 @@ static void place_io(struct rp_trainer *t, struct rp_bound *bound)
         t->io + aligned(rp_tensor_bytes(&bound->graph->tensor[bound->graph->input].shape));
 }
 
+/* With a table of places: the chunks of a parameter follow each other in both orders. */
+static enum rp_status allocate_chunks(struct rp_trainer *t, struct rp_error *err)
+{
+    const struct rp_plan_owners *o = &t->plan->owners;
+    uint64_t n = (uint64_t)o->n_chunks;
+    int32_t at = 0;
+    RP_TRY(take(t, n * sizeof(double), &t->chunks, err));
+    if (!o->reordered) return RP_STATUS_OK;
+    RP_TRY(take(t, n * sizeof(double), &t->in_order, err));
+    RP_TRY(take(t, n * sizeof(int32_t), &t->chunk_order, err));
+    int32_t *order = RP_NEW_ARRAY(int32_t, n);
+    for (int i = 0; i < t->model->n_kept; i++) {
+        if (!trained(&t->model->kept[i])) continue;
+        int64_t elements = rp_tensor_elements(&t->model->kept[i].shape);
+        for (int64_t c = 0; c * RP_PLAN_CHUNK < elements; c++)
+            order[at++] = (int32_t)(o->first_chunk[i] + c);
+    }
+    enum rp_status status =
+        t->device->table->copy_in(t->device, t->chunk_order, order, n * sizeof *order, err);
+    rp_mem_free(order);
+    return status;
+}
+
 static enum rp_status allocate(struct rp_trainer *t, struct rp_error *err)
 {
     const struct rp_model *model = t->model;
-    uint64_t arena = t->plan->train_place.bytes, io = io_bytes(&model->train), n_chunks = 0;
+    uint64_t arena = t->plan->train_place.bytes, io = io_bytes(&model->train);
     if (t->plan->eval_place.bytes > arena) arena = t->plan->eval_place.bytes;
     if (io_bytes(&model->eval) > io) io = io_bytes(&model->eval);
-    for (int i = 0; i < model->n_kept; i++)
-        n_chunks += (uint64_t)((rp_tensor_elements(&model->kept[i].shape) + CHUNK - 1) / CHUNK);
     RP_TRY(allocate_kept(t, err));
     RP_TRY(allocate_sums(t, err));
     RP_TRY(take(t, arena, &t->arena, err));
     RP_TRY(take(t, io, &t->io, err));
-    RP_TRY(take(t, n_chunks * sizeof(double), &t->chunks, err));
+    RP_TRY(allocate_chunks(t, err));
     RP_TRY(take(t, sizeof *t->control, &t->control, err));
     RP_TRY(take(t, (uint64_t)model->n_kept * sizeof(uint64_t), &t->digests, err));
     t->host_digests = RP_NEW_ARRAY(uint64_t, model->n_kept);
@@ -170,10 +183,17 @@ enum rp_status rp_trainer_open_eval(const struct rp_spec *spec, const struct rp_
 
 enum rp_status rp_trainer_open(const struct rp_spec *spec, const struct rp_plan *plan,
                                const struct rp_data *data, struct rp_device *device,
-                               struct rp_trainer **trainer, struct rp_error *err)
+                               const struct rp_comm *comm, struct rp_trainer **trainer,
+                               struct rp_error *err)
 {
     struct rp_trainer *t = new_trainer(spec, plan, data, device);
     enum rp_status status = RP_STATUS_OK;
+    if (comm) t->comm = *comm;
+    if (t->comm.n_ranks != plan->ranks)
+        RP_TRY_GOTO(status,
+                    rp_error_set(err, RP_STATUS_INTERNAL, "a plan for %d ranks, but there are %d",
+                                 plan->ranks, t->comm.n_ranks),
+                    out);
     t->optim = (struct rp_optim_state){.t = 0, .beta1_power = 1.0, .beta2_power = 1.0};
     RP_TRY_GOTO(status, device->table->reserve(device, plan->scratch_bytes, err), out);
     RP_TRY_GOTO(status, allocate(t, err), out);
@@ -195,8 +215,8 @@ out:
 void rp_trainer_close(struct rp_trainer *t)
 {
     if (!t) return;
-    void *blocks[] = {t->kept_block, t->state_block, t->sums,    t->arena,
-                      t->io,         t->chunks,      t->control, t->digests};
+    void *blocks[] = {t->kept_block, t->state_block, t->sums,        t->arena,   t->io,
+                      t->chunks,     t->in_order,    t->chunk_order, t->control, t->digests};
     if (t->loader) {
         size_t bytes = 0;
         t->device->table->unpin(t->device, rp_loader_block(t->loader, &bytes));
@@ -210,9 +230,9 @@ void rp_trainer_close(struct rp_trainer *t)
     rp_mem_free(t->train.call);
     rp_mem_free(t->frozen_digests);
     rp_mem_free(t->host_digests);
-    rp_mem_free(t->sum_offset);
     rp_mem_free(t->average);
     for (int s = 0; s < 2; s++) rp_mem_free(t->state[s]);
+    rp_mem_free(t->own);
     rp_mem_free(t->kept);
     rp_mem_free(t);
 }

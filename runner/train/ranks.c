@@ -69,6 +69,7 @@ enum rp_status rp_ranks_open(struct rp_start *start, struct rp_error *err)
         rp_plan_check_ranks(start->spec, spawns ? n_local * world->n_nodes : world->n_ranks, err));
     if (spawns && n_local * world->n_nodes > 1) RP_TRY(rp_comm_spawn(world, (int)n_local, err));
     if (world->n_ranks == 1) return RP_STATUS_OK;
+    if (!spawns && strcmp(start->spec->resources.comm, "mpi") == 0) rp_comm_shield();
     char host[256];
     rp_sys_host(host);
     if (world->rank != 0) rp_log_as_rank(world->rank, host);
@@ -145,36 +146,72 @@ void rp_ranks_close(struct rp_start *start, enum rp_status status, const char *t
 /* ---- between steps ----------------------------------------------------------------------------
  */
 
+/* Its digests follow, where there are any. */
 struct vote {
     uint64_t step, params;
+    struct common {
+        uint64_t digest;
+        double norm;
+        float loss;
+        uint32_t applied;
+    } common;
     int32_t signal;
     uint8_t stop, save;
 };
 
-enum rp_status rp_ranks_decide(struct rp_comm *comm, uint64_t step, uint64_t params,
-                               struct rp_decision *decision, struct rp_error *err)
+static void fill_vote(struct vote *vote, uint64_t step, const struct rp_step_result *result,
+                      const struct rp_decision *decision)
 {
-    struct vote mine, all[RP_COMM_MAX_RANKS];
+    vote->step = step;
+    vote->signal = decision->signal;
+    vote->stop = decision->stop;
+    vote->save = decision->save;
+    if (!result) return;
+    vote->params = result->params;
+    vote->common.digest = result->common;
+    vote->common.norm = result->norm;
+    vote->common.loss = result->loss;
+    vote->common.applied = result->applied;
+}
+
+static enum rp_status refuse(struct rp_comm *comm, int rank, uint64_t step, struct rp_error *err)
+{
     char who[300];
+    rp_comm_rank_text(comm, rank, who);
+    return rp_error_set(err, RP_STATUS_HARDWARE,
+                        "%s has other sums than rank 0 after step %llu: suspect its machine", who,
+                        (unsigned long long)step);
+}
+
+enum rp_status rp_ranks_decide(struct rp_comm *comm, uint64_t step, struct rp_step_result *result,
+                               uint64_t *digests, int n, struct rp_decision *decision,
+                               struct rp_error *err)
+{
+    enum rp_status status = RP_STATUS_OK;
+    size_t bytes = sizeof(struct vote) + (size_t)n * sizeof *digests;
     if (comm->n_ranks == 1) return RP_STATUS_OK;
-    memset(&mine, 0, sizeof mine);
-    mine.step = step;
-    mine.params = params;
-    mine.signal = decision->signal;
-    mine.stop = decision->stop;
-    mine.save = decision->save;
+    char *mine = rp_mem_new(bytes), *all = rp_mem_new(bytes * (size_t)comm->n_ranks);
+    fill_vote((struct vote *)(void *)mine, step, result, decision);
+    if (n > 0) memcpy(mine + sizeof(struct vote), digests, (size_t)n * sizeof *digests);
+    if (n > 0) memset(digests, 0, (size_t)n * sizeof *digests);
+    if (result) result->params = 0;
     rp_comm_note(comm, step, "agree");
-    RP_TRY(rp_comm_agree(comm, &mine, sizeof mine, all, err));
-    for (int r = 0; r < comm->n_ranks; r++) {
-        decision->stop |= all[r].stop;
-        decision->save |= all[r].save;
-        if (!decision->signal) decision->signal = all[r].signal;
-        if (all[r].step == all[0].step && all[r].params == all[0].params) continue;
-        rp_comm_rank_text(comm, r, who);
-        return rp_error_set(err, RP_STATUS_HARDWARE,
-                            "%s has other parameters than rank 0 after step %llu: suspect its "
-                            "machine",
-                            who, (unsigned long long)step);
+    RP_TRY_GOTO(status, rp_comm_agree(comm, mine, bytes, all, err), out);
+    const struct vote *first = (const struct vote *)(const void *)all;
+    for (int r = 0; r < comm->n_ranks && status == RP_STATUS_OK; r++) {
+        const struct vote *vote = (const struct vote *)(const void *)(all + (size_t)r * bytes);
+        const uint64_t *of_rank = (const uint64_t *)(const void *)(vote + 1);
+        decision->stop |= vote->stop;
+        decision->save |= vote->save;
+        if (!decision->signal) decision->signal = vote->signal;
+        if (result) result->params += vote->params;
+        for (int i = 0; i < n; i++) digests[i] += of_rank[i];
+        if (vote->step != first->step ||
+            memcmp(&vote->common, &first->common, sizeof vote->common) != 0)
+            status = refuse(comm, r, step, err);
     }
-    return RP_STATUS_OK;
+out:
+    rp_mem_free(all);
+    rp_mem_free(mine);
+    return status;
 }

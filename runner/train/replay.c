@@ -94,9 +94,10 @@ static enum rp_status replay(const struct rp_spec *spec, const char *run, uint64
     start.run = rp_mem_copy_text(run);
     RP_TRY_GOTO(status, rp_start_look(&start, &finished, err), out);
     RP_TRY_GOTO(status, rp_start_prepare(&start, err), out);
-    RP_TRY_GOTO(status,
-                rp_trainer_open(spec, start.plan, start.data, start.device, &start.trainer, err),
-                out);
+    RP_TRY_GOTO(
+        status,
+        rp_trainer_open(spec, start.plan, start.data, start.device, NULL, &start.trainer, err),
+        out);
     RP_TRY_GOTO(status, pick_checkpoint(run, first, &step, err), out);
     RP_TRY_GOTO(status, rp_weights_begin(start.trainer, run, step, &start.origin, err), out);
     status = compute(&start, first, last, result, err);

@@ -182,7 +182,8 @@ static enum rp_status lead(struct rp_start *start, struct rp_train_result *resul
     return finish_result(start, result, err);
 }
 
-/* Every other rank: the same steps on its own shards, nothing written. */
+/* Every other rank: the same steps on its own shards; its part of checkpoints, and nothing else, is
+ * written. */
 static enum rp_status follow(struct rp_start *start, struct rp_train_result *result,
                              struct rp_error *err)
 {
@@ -196,8 +197,15 @@ static enum rp_status follow(struct rp_start *start, struct rp_train_result *res
     RP_TRY(rp_start_open_trainer(start, err));
     RP_TRY(rp_comm_connect(&start->comm, err));
     RP_TRY(rp_weights_begin(start->trainer, start->run, step, &start->origin, err));
-    struct rp_loop loop = {.trainer = start->trainer, .state = start->origin.state};
-    RP_TRY(rp_loop_run(&loop, err));
+    RP_TRY(rp_saver_open(start->trainer, start->run, NULL, NULL, &start->saver, err));
+    struct rp_loop loop = {
+        .trainer = start->trainer, .saver = start->saver, .state = start->origin.state};
+    enum rp_status status = rp_loop_run(&loop, err);
+    struct rp_error ignored = {0};
+    /* Before the control channel is closed: rank 0 waits for what this save has to say. */
+    enum rp_status saved =
+        rp_saver_wait(start->saver, NULL, status == RP_STATUS_OK ? err : &ignored);
+    RP_TRY(status != RP_STATUS_OK ? status : saved);
     result->step = loop.state.step;
     result->signal = loop.signal;
     if (loop.stopped_why) result->status = "stopped";

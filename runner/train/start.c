@@ -143,10 +143,10 @@ enum rp_status rp_start_prepare(struct rp_start *start, struct rp_error *err)
     int threads = rp_ranks_threads(start);
     bool has_init = false;
     struct rp_sha256 init = {0};
-    struct rp_env_device_options device = {
-        .threads = threads,
-        .gpu = start->world.local_rank,
-        .no_graph = start->options->no_graph || start->options->profile};
+    struct rp_env_device_options device = {.threads = threads,
+                                           .gpu = start->world.local_rank,
+                                           .no_graph =
+                                               start->options->no_graph || start->options->profile};
     RP_TRY(rp_env_open_device(start->spec, &device, &start->device, err));
     RP_TRY(rp_comm_choose(&start->comm, &start->world, start->spec->resources.comm, start->device,
                           err));
@@ -237,8 +237,8 @@ static enum rp_status open_record(struct rp_start *start, struct rp_error *err)
 enum rp_status rp_start_open_trainer(struct rp_start *start, struct rp_error *err)
 {
     enum rp_status status =
-        rp_trainer_open(start->spec, start->plan, start->data, start->device, &start->trainer, err);
-    if (status == RP_STATUS_OK && start->comm.n_ranks > 1) start->trainer->comm = start->comm;
+        rp_trainer_open(start->spec, start->plan, start->data, start->device,
+                        start->comm.n_ranks > 1 ? &start->comm : NULL, &start->trainer, err);
     if (status != RP_STATUS_MEMORY) return status;
     struct rp_text text = {0};
     rp_text_add(&text, "%s\n", err->text);

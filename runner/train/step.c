@@ -96,15 +96,6 @@ static enum rp_status run_passes(struct rp_trainer *t, uint64_t step, struct rp_
     return RP_STATUS_OK;
 }
 
-/* comm: every sum to everybody. */
-static enum rp_status reduce(struct rp_trainer *t, struct rp_error *err)
-{
-    uint64_t border[RP_COMM_MAX_RANKS + 1];
-    rp_comm_cut(&t->comm, 0, t->plan->sum_bytes, border);
-    RP_TRY(rp_comm_reduce(&t->comm, t->sums, border, err));
-    return rp_comm_gather(&t->comm, t->sums, border, err);
-}
-
 /* optim: norm and clip factor on the device, then every update, each of which digests what it
  * writes. */
 static enum rp_status update(struct rp_trainer *t, uint64_t step, const struct rp_pass *pass,
@@ -125,6 +116,7 @@ static enum rp_status update(struct rp_trainer *t, uint64_t step, const struct r
     for (int i = 0; i < t->n_tie_calls; i++) RP_TRY(rp_trainer_run(t, &t->tie_call[i], pass, err));
     for (int i = 0; i < t->n_norm_calls; i++)
         RP_TRY(rp_trainer_run(t, &t->norm_call[i], pass, err));
+    RP_TRY(rp_owners_join_norm(t, pass, err));
     RP_TRY(rp_trainer_run(t, &t->clip_call, pass, err));
     for (int i = 0; i < t->n_update_calls; i++)
         RP_TRY(rp_trainer_run(t, &t->update_call[i], pass, err));
@@ -145,9 +137,16 @@ static enum rp_status read_result(struct rp_trainer *t, struct rp_step_result *r
     result->loss = sum / (float)t->loss_values;
     result->norm = control.norm;
     result->applied = control.apply != 0;
-    result->params = 0;
-    for (int i = 0; i < t->model->n_kept; i++)
-        result->params += t->host_digests[i] += t->frozen_digests[i];
+    result->params = result->common = 0;
+    for (int i = 0; i < t->model->n_kept; i++) {
+        const struct rp_model_tensor *kept = &t->model->kept[i];
+        t->host_digests[i] += t->frozen_digests[i];
+        if (kept->statistic || kept->frozen) { /* everybody's, and rank 0 answers for it */
+            result->common += t->host_digests[i];
+            if (t->comm.rank != 0) t->host_digests[i] = 0;
+        }
+        result->params += t->host_digests[i];
+    }
     return RP_STATUS_OK;
 }
 
@@ -160,8 +159,10 @@ enum rp_status rp_step(struct rp_trainer *t, uint64_t step, struct rp_step_resul
     RP_TRY(run_passes(t, step, &pass, err));
     rp_profile_phase(t->profile, RP_PHASE_REDUCE);
     rp_comm_note(&t->comm, step + 1, "reduce");
-    RP_TRY(reduce(t, err));
+    RP_TRY(rp_owners_reduce(t, err));
     RP_TRY(update(t, step, &pass, err));
+    rp_comm_note(&t->comm, step + 1, "gather");
+    RP_TRY(rp_owners_gather(t, err));
     RP_TRY(t->device->table->step_end(t->device, err));
     RP_TRY(look_ahead(t, step + 1, err));
     RP_TRY(read_result(t, result, err));

@@ -40,17 +40,20 @@ struct rp_trainer {
     struct rp_ahead ahead;
     int64_t loss_values; /* of the step under way: the mean loss is over so many */
 
-    unsigned char *kept_block;  /* parameters, then statistics */
+    unsigned char *kept_block;  /* parameters and statistics, as plan->owners lays them out */
     void **kept;                /* (n_kept) into it */
+    struct rp_plan_part *own;   /* (n_kept) what this rank updates of each */
     unsigned char *state_block; /* optimizer states */
     uint64_t state_bytes;
-    void **state[2]; /* (n_parameters) into it; NULL entries for frozen ones */
-    void **average;  /* (n_kept) into state_block: train.ema's; NULL entries where there is none */
-    unsigned char *sums;  /* n_levels of sum_bytes, then the open chains when passes are partial */
-    uint64_t *sum_offset; /* (train graph tensors) within a level */
-    unsigned char *arena; /* activations of train and eval, never alive together */
-    unsigned char *io;    /* input and target */
-    double *chunks;       /* sums of squares for the gradient norm, all parameters */
+    void **state[2];     /* (n_kept) into it, of the own part; NULL entries where there is none */
+    void **average;      /* (n_kept) into state_block, of the own part: train.ema's; or NULL */
+    unsigned char *sums; /* n_levels of sum_bytes, then the open chains when passes are partial */
+    const uint64_t *sum_offset; /* plan->owners': (train graph tensors) within a level */
+    unsigned char *arena;       /* activations of train and eval, never alive together */
+    unsigned char *io;          /* input and target */
+    double *chunks;       /* sums of squares for the gradient norm, as plan->owners counts them */
+    double *in_order;     /* the same in the order of the parameters, where that is another */
+    int32_t *chunk_order; /* with it: which chunk stands where; else both NULL */
     struct rp_control *control;
     uint64_t *digests; /* (n_kept) digest of each kept tensor after the update */
 
@@ -59,13 +62,14 @@ struct rp_trainer {
     int n_tie_calls;
     struct rp_op_call *norm_call; /* grad_norm per trained parameter */
     int n_norm_calls;
+    struct rp_op_call order_call; /* chunks to in_order */
     struct rp_op_call clip_call;
     struct rp_op_call *update_call; /* per trained parameter, then per statistic */
     int n_update_calls;
     struct rp_update update[4]; /* without, with weight decay; the same by muon */
     struct rp_optim_state optim;
 
-    uint64_t *host_digests;     /* (n_kept) */
+    uint64_t *host_digests;     /* (n_kept), of what this rank answers for */
     uint64_t *frozen_digests;   /* (n_kept) of tensors that no update writes; 0 for the others */
     struct rp_profile *profile; /* NULL: off */
     struct rp_saver *saver;     /* set by it when it reads the live state; NULL: it copies */
@@ -74,9 +78,11 @@ struct rp_trainer {
 /* ---- memory.c, bind.c: from a plan to memory and calls
  * -------------------------------------------- */
 
+/* `comm` (NULL: a world of one) has as many ranks as the plan is for. */
 RP_NODISCARD enum rp_status rp_trainer_open(const struct rp_spec *spec, const struct rp_plan *plan,
                                             const struct rp_data *data, struct rp_device *device,
-                                            struct rp_trainer **trainer, struct rp_error *err);
+                                            const struct rp_comm *comm, struct rp_trainer **trainer,
+                                            struct rp_error *err);
 /* The same for evaluation alone, in the memory that it needs. */
 RP_NODISCARD enum rp_status rp_trainer_open_eval(const struct rp_spec *spec,
                                                  const struct rp_plan *plan,
@@ -92,6 +98,27 @@ RP_NODISCARD enum rp_status rp_trainer_run(struct rp_trainer *trainer,
                                            const struct rp_op_call *call,
                                            const struct rp_pass *pass, struct rp_error *err);
 
+/* ---- owners.c: what moves between ranks in a step. Without other ranks nothing does
+ * ---------------------------------------------------------------------------------------- */
+
+/* Sums to their owners; what is everybody's to everybody. */
+RP_NODISCARD enum rp_status rp_owners_reduce(struct rp_trainer *trainer, struct rp_error *err);
+/* The norm's chunks of all owners, in the order of the parameters. */
+RP_NODISCARD enum rp_status rp_owners_join_norm(struct rp_trainer *trainer,
+                                                const struct rp_pass *pass, struct rp_error *err);
+/* Updated parameters from their owners to everybody. */
+RP_NODISCARD enum rp_status rp_owners_gather(struct rp_trainer *trainer, struct rp_error *err);
+/* The averages of train.ema to everybody, for an evaluation: into the memory of the gradients,
+ * where rp_trainer_shown has each. */
+RP_NODISCARD enum rp_status rp_owners_show_averages(struct rp_trainer *trainer,
+                                                    struct rp_error *err);
+/* A state or average of kept tensor i from all who own of it to everybody: `mine` is this rank's
+ * part (NULL: none), `*whole` all of it, in the memory of its gradient. */
+RP_NODISCARD enum rp_status rp_owners_join(struct rp_trainer *trainer, int i, const void *mine,
+                                           const void **whole, struct rp_error *err);
+/* What an evaluation reads kept tensor i from: the average of train.ema, or the tensor itself. */
+void *rp_trainer_shown(const struct rp_trainer *trainer, int i);
+
 /* ---- step.c
  * ---------------------------------------------------------------------------------------- */
 
@@ -99,7 +126,9 @@ struct rp_step_result {
     float loss;      /* mean over the batch */
     double norm;     /* global gradient norm before clipping */
     bool applied;    /* false: not finite, nothing was written */
-    uint64_t params; /* digest over every kept tensor */
+    uint64_t params; /* digest over every kept tensor; of what this rank answers for, until the
+                      * ranks have added theirs (rp_ranks_decide) */
+    uint64_t common; /* digest over what every rank has updated by itself, or none */
 };
 /* Step number `step` (from 0): one update of the model. Per-tensor digests are in
  * trainer->host_digests. */
@@ -201,6 +230,11 @@ RP_NODISCARD enum rp_status rp_weights_init_from(struct rp_trainer *trainer, str
 RP_NODISCARD enum rp_status rp_weights_load(struct rp_trainer *trainer,
                                             const struct rp_st_file *file, const char *name, int i,
                                             void *to, enum rp_status bad, struct rp_error *err);
+/* The same of a state or average, of which only the own part is kept. */
+RP_NODISCARD enum rp_status rp_weights_load_own(struct rp_trainer *trainer,
+                                                const struct rp_st_file *file, const char *name,
+                                                int i, void *to, enum rp_status bad,
+                                                struct rp_error *err);
 
 /* model.init_from.skip names this tensor. */
 bool rp_weights_skipped(const struct rp_spec *spec, const char *name);
@@ -247,6 +281,16 @@ RP_NODISCARD enum rp_status rp_trainer_snapshot(struct rp_trainer *trainer,
 void rp_saver_wait_read(struct rp_saver *saver);
 void rp_saver_close(struct rp_saver *saver); /* waits; NULL is fine */
 
+/* ---- save_ranks.c
+ * -------------------------------------------------------------------------------------- */
+
+/* One rank's part of a checkpoint of several; on rank 0 with the commit. `status` other than OK:
+ * this rank has failed already, and says so to rank 0. */
+RP_NODISCARD enum rp_status rp_save_shard(struct rp_comm *comm, const char *run,
+                                          const struct rp_checkpoint_content *content,
+                                          enum rp_status status, struct rp_sha256 *tensors_hash,
+                                          struct rp_error *err);
+
 /* ---- signals.c
  * ------------------------------------------------------------------------------------- */
 
@@ -258,9 +302,14 @@ bool rp_signals_stop_asked(void);
 /* ---- loop.c: steps, events, the end
  * ----------------------------------------------------------------- */
 
+/* What all ranks do next: a request to any of them holds for all, and rank 0 has the clock. */
+struct rp_decision {
+    bool stop, save;
+    int signal;
+};
 struct rp_loop {
     struct rp_trainer *trainer;
-    struct rp_record *record; /* NULL, like saver, on every rank but 0 */
+    struct rp_record *record; /* NULL on every rank but 0 */
     struct rp_saver *saver;
     const struct rp_digests *against;
     uint64_t n_compared;
@@ -272,14 +321,14 @@ struct rp_loop {
     int signal;
     const char *stopped_why; /* NULL: ran to the end */
     struct rp_trial *trial;  /* of run --try (try_int.h); NULL: a real run */
+    bool decided;            /* with the digests of the last step: `decision` still holds */
+    struct rp_decision decision;
 };
-/* What all ranks do next: a request to any of them holds for all, and rank 0 has the clock. */
-struct rp_decision {
-    bool stop, save;
-    int signal;
-};
-/* Also compares the digests of the step just done: HARDWARE names the rank that differs. */
-RP_NODISCARD enum rp_status rp_ranks_decide(struct rp_comm *comm, uint64_t step, uint64_t params,
+/* With `result` (may be NULL), of step `step`, its params and the n `digests` become those of all
+ * ranks together, and what all must have in common is compared: HARDWARE names the rank that has
+ * something else. */
+RP_NODISCARD enum rp_status rp_ranks_decide(struct rp_comm *comm, uint64_t step,
+                                            struct rp_step_result *result, uint64_t *digests, int n,
                                             struct rp_decision *decision, struct rp_error *err);
 /* Steps from state.step to the end, or until asked to stop (STOPPED). */
 RP_NODISCARD enum rp_status rp_loop_run(struct rp_loop *loop, struct rp_error *err);

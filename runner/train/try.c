@@ -93,8 +93,8 @@ static enum rp_status look_at_real(struct rp_start *start, struct rp_error *err)
     RP_TRY(rp_start_prepare(start, err));
     if (!start->found) return RP_STATUS_OK;
     struct rp_weights_origin origin;
-    enum rp_status status =
-        rp_trainer_open(start->spec, start->plan, start->data, start->device, &start->trainer, err);
+    enum rp_status status = rp_trainer_open(start->spec, start->plan, start->data, start->device,
+                                            NULL, &start->trainer, err);
     if (status == RP_STATUS_OK)
         status = rp_weights_begin(start->trainer, start->run, UINT64_MAX, &origin, err);
     rp_trainer_close(start->trainer);

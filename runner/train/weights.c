@@ -7,10 +7,10 @@
 #include <stdio.h>
 #include <string.h>
 
-static enum rp_status put(struct rp_trainer *t, void *to, const float *values,
-                          const struct rp_tensor *shape, struct rp_error *err)
+static enum rp_status put(struct rp_trainer *t, void *to, const float *values, int64_t n,
+                          struct rp_error *err)
 {
-    return t->device->table->copy_in(t->device, to, values, rp_tensor_bytes(shape), err);
+    return t->device->table->copy_in(t->device, to, values, (size_t)n * sizeof *values, err);
 }
 
 static int64_t largest(const struct rp_model *model)
@@ -41,9 +41,10 @@ static enum rp_status draw(struct rp_trainer *t, struct rp_error *err)
     return status;
 }
 
-enum rp_status rp_weights_load(struct rp_trainer *t, const struct rp_st_file *file,
-                               const char *name, int i, void *to, enum rp_status bad,
-                               struct rp_error *err)
+/* Elements of the part of a stored tensor that has kept tensor i's shape. */
+static enum rp_status load_part(struct rp_trainer *t, const struct rp_st_file *file,
+                                const char *name, int i, struct rp_plan_part part, void *to,
+                                enum rp_status bad, struct rp_error *err)
 {
     const struct rp_model_tensor *kept = &t->model->kept[i];
     const struct rp_st_tensor *stored = rp_st_find(file, name);
@@ -57,12 +58,28 @@ enum rp_status rp_weights_load(struct rp_trainer *t, const struct rp_st_file *fi
     if (!fits)
         return rp_error_set(err, bad, "tensor %s has another shape in the file than in the model",
                             name);
-    if (kept->layout == RP_LAYOUT_PLAIN) return put(t, to, stored->shape.data, &kept->shape, err);
+    if (kept->layout == RP_LAYOUT_PLAIN)
+        return put(t, to, (const float *)stored->shape.data + part.first, part.n, err);
     float *permuted = RP_NEW_ARRAY(float, rp_tensor_elements(&kept->shape));
     rp_model_from_file(kept, stored->shape.data, permuted);
-    enum rp_status status = put(t, to, permuted, &kept->shape, err);
+    enum rp_status status = put(t, to, permuted + part.first, part.n, err);
     rp_mem_free(permuted);
     return status;
+}
+
+enum rp_status rp_weights_load(struct rp_trainer *t, const struct rp_st_file *file,
+                               const char *name, int i, void *to, enum rp_status bad,
+                               struct rp_error *err)
+{
+    struct rp_plan_part all = {0, rp_tensor_elements(&t->model->kept[i].shape)};
+    return load_part(t, file, name, i, all, to, bad, err);
+}
+
+enum rp_status rp_weights_load_own(struct rp_trainer *t, const struct rp_st_file *file,
+                                   const char *name, int i, void *to, enum rp_status bad,
+                                   struct rp_error *err)
+{
+    return load_part(t, file, name, i, t->own[i], to, bad, err);
 }
 
 static enum rp_status load_states(struct rp_trainer *t, const struct rp_st_file *file, int i,
@@ -74,12 +91,12 @@ static enum rp_status load_states(struct rp_trainer *t, const struct rp_st_file 
     for (int s = 0; s < 2 && t->state[s][i]; s++) {
         char name[112];
         snprintf(name, sizeof name, "%s.%s", kept->name, names[s]);
-        RP_TRY(rp_weights_load(t, file, name, i, t->state[s][i], RP_STATUS_NO_CHECKPOINT, err));
+        RP_TRY(rp_weights_load_own(t, file, name, i, t->state[s][i], RP_STATUS_NO_CHECKPOINT, err));
     }
     if (!t->average[i]) return RP_STATUS_OK;
     char name[112];
     snprintf(name, sizeof name, "%s.ema", kept->name);
-    return rp_weights_load(t, file, name, i, t->average[i], RP_STATUS_NO_CHECKPOINT, err);
+    return rp_weights_load_own(t, file, name, i, t->average[i], RP_STATUS_NO_CHECKPOINT, err);
 }
 
 static enum rp_status restore(struct rp_trainer *t, const struct rp_checkpoint *checkpoint,
@@ -125,10 +142,11 @@ enum rp_status rp_weights_begin_averages(struct rp_trainer *t, struct rp_error *
     if (t->spec->train.ema_decay == 0) return RP_STATUS_OK;
     float *values = RP_NEW_ARRAY(float, largest(t->model));
     for (int i = 0; status == RP_STATUS_OK && i < t->model->n_kept; i++) {
-        const struct rp_tensor *shape = &t->model->kept[i].shape;
+        const struct rp_plan_part *own = &t->own[i];
         if (!t->average[i]) continue;
-        status = device->copy_out(t->device, values, t->kept[i], rp_tensor_bytes(shape), err);
-        if (status == RP_STATUS_OK) status = put(t, t->average[i], values, shape, err);
+        status = device->copy_out(t->device, values, (const float *)t->kept[i] + own->first,
+                                  (size_t)own->n * sizeof *values, err);
+        if (status == RP_STATUS_OK) status = put(t, t->average[i], values, own->n, err);
     }
     rp_mem_free(values);
     return status;

@@ -6,7 +6,6 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <thread>
-#include <dlfcn.h>
 
 namespace rp_sim
 {
@@ -138,42 +137,6 @@ std::string launch_fault(const Launch &l, size_t param_bytes)
     return "";
 }
 
-/* Limits known only to nvcc (__launch_bounds__, registers), read from the
- * table of tools/check_ptx.sh: symbol, max threads, registers. */
-std::string compiled_limits_fault(const Launch &l, const void *kernel)
-{
-    static std::map<std::string, Limits> table;
-    static const char *loaded;
-    if (!options.limits_file) return "";
-    if (loaded != options.limits_file) {
-        loaded = options.limits_file;
-        table.clear();
-        if (FILE *f = fopen(loaded, "r")) {
-            char symbol[512];
-            Limits k;
-            while (fscanf(f, "%511s %u %u", symbol, &k.max_threads, &k.registers) == 3) {
-                Limits &known = table[symbol]; /* one line per architecture: keep the larger need */
-                known.max_threads = k.max_threads;
-                if (k.registers > known.registers) known.registers = k.registers;
-            }
-            fclose(f);
-        }
-    }
-    Dl_info info;
-    if (!dladdr(kernel, &info) || !info.dli_sname) return "";
-    auto k = table.find(info.dli_sname);
-    if (k == table.end()) return format("no entry for %s in the table of limits", info.dli_sname);
-    if (k->second.max_threads && l.block_threads > k->second.max_threads)
-        return format("%u threads, __launch_bounds__ says %u", l.block_threads,
-                      k->second.max_threads);
-    unsigned warps = (l.block_threads + 31) / 32,
-             per_warp = (k->second.registers * 32 + 255) / 256 * 256;
-    if (warps * per_warp > 65536)
-        return format("%u threads with %u registers each: more than 64 Ki", l.block_threads,
-                      k->second.registers);
-    return "";
-}
-
 void add(Stats &to, Stats &from)
 {
     to.blocks += from.blocks;
@@ -240,7 +203,7 @@ int launch_erased(const char *name, const void *kernel, dim3 grid, dim3 block, s
     l.run = run;
     l.call = call;
     std::string fault = launch_fault(l, param_bytes);
-    if (fault.empty()) fault = compiled_limits_fault(l, kernel);
+    if (fault.empty()) fault = limits_fault(l, kernel);
     if (!fault.empty()) {
         record_error(format("%s: launch refused: ", name) + fault);
         return 1;

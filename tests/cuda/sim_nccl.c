@@ -1,5 +1,6 @@
 /* sim_nccl.c - a library that stands in for libnccl.so.2 where devices are simulated: ranks of one
- * machine, through memory that they share. What it does as NCCL does is what a caller can get wrong:
+ * machine, through memory that they share. What it does as NCCL does is what a caller can get
+ * wrong:
  *
  *   - calls take effect at the end of their group, and of a communicator that does not block only
  *     when its state has been asked for some times; other calls before that are refused;
@@ -22,7 +23,12 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define SHOWN __attribute__((visibility("default")))
+#define SHOWN                    __attribute__((visibility("default")))
+#define RP_NCCL(name, arguments) SHOWN int nccl##name arguments;
+RP_NCCL_FUNCTIONS
+#undef RP_NCCL
+SHOWN const char *ncclGetErrorString(int result);
+SHOWN const char *ncclGetLastError(struct rp_nccl_comm *comm);
 
 enum { MOST_RANKS = 16, PIPE_BYTES = 1 << 16, MOST_OPS = 4 * MOST_RANKS, LOOKS = 3 };
 enum { VERSION = 22809, INVALID_ARGUMENT = 4 };
@@ -161,7 +167,7 @@ static int add_op(struct rp_nccl_comm *comm, void *stream, bool sends, void *at,
     return RP_NCCL_SUCCESS;
 }
 
-SHOWN int ncclGroupStart(void)
+int ncclGroupStart(void)
 {
     if (depth++ == 0) open_group = calloc(1, sizeof *open_group);
     return RP_NCCL_SUCCESS;
@@ -181,7 +187,7 @@ static void begin_pending(struct rp_nccl_comm *comm)
     put_on_stream(group->stream, work, group);
 }
 
-SHOWN int ncclGroupEnd(void)
+int ncclGroupEnd(void)
 {
     struct group *group = open_group;
     if (depth == 0) return refuse("the end of no group");
@@ -197,21 +203,21 @@ SHOWN int ncclGroupEnd(void)
     return RP_NCCL_IN_PROGRESS;
 }
 
-SHOWN int ncclSend(const void *from, size_t n, int type, int peer, struct rp_nccl_comm *comm,
-                   void *stream)
+int ncclSend(const void *from, size_t n, int type, int peer, struct rp_nccl_comm *comm,
+             void *stream)
 {
     if (type != RP_NCCL_UINT8) return INVALID_ARGUMENT;
     return add_op(comm, stream, true, (void *)(uintptr_t)from, n, peer);
 }
 
-SHOWN int ncclRecv(void *to, size_t n, int type, int peer, struct rp_nccl_comm *comm, void *stream)
+int ncclRecv(void *to, size_t n, int type, int peer, struct rp_nccl_comm *comm, void *stream)
 {
     if (type != RP_NCCL_UINT8) return INVALID_ARGUMENT;
     return add_op(comm, stream, false, to, n, peer);
 }
 
-SHOWN int ncclBroadcast(const void *from, void *to, size_t n, int type, int root,
-                        struct rp_nccl_comm *comm, void *stream)
+int ncclBroadcast(const void *from, void *to, size_t n, int type, int root,
+                  struct rp_nccl_comm *comm, void *stream)
 {
     int code = RP_NCCL_SUCCESS;
     if (type != RP_NCCL_UINT8 || root < 0 || root >= comm->n_ranks) return INVALID_ARGUMENT;
@@ -222,8 +228,8 @@ SHOWN int ncclBroadcast(const void *from, void *to, size_t n, int type, int root
     return code;
 }
 
-SHOWN int ncclAllGather(const void *from, void *to, size_t n, int type, struct rp_nccl_comm *comm,
-                        void *stream)
+int ncclAllGather(const void *from, void *to, size_t n, int type, struct rp_nccl_comm *comm,
+                  void *stream)
 {
     unsigned char *all = to;
     int code = type == RP_NCCL_UINT8 ? RP_NCCL_SUCCESS : INVALID_ARGUMENT;
@@ -231,8 +237,7 @@ SHOWN int ncclAllGather(const void *from, void *to, size_t n, int type, struct r
     for (int r = 0; r < comm->n_ranks && code == RP_NCCL_SUCCESS; r++) {
         if (r == comm->rank) continue;
         code = add_op(comm, stream, true, (void *)(uintptr_t)from, n, r);
-        if (code == RP_NCCL_SUCCESS)
-            code = add_op(comm, stream, false, all + (size_t)r * n, n, r);
+        if (code == RP_NCCL_SUCCESS) code = add_op(comm, stream, false, all + (size_t)r * n, n, r);
     }
     return code;
 }
@@ -240,28 +245,28 @@ SHOWN int ncclAllGather(const void *from, void *to, size_t n, int type, struct r
 /* ---- communicators -----------------------------------------------------------------------------
  */
 
-SHOWN int ncclGetVersion(int *version)
+int ncclGetVersion(int *version)
 {
     const char *other = getenv("RP_SIM_NCCL_VERSION");
     *version = other ? atoi(other) : VERSION;
     return RP_NCCL_SUCCESS;
 }
 
-SHOWN const char *ncclGetErrorString(int result)
+const char *ncclGetErrorString(int result)
 {
     return result == RP_NCCL_INVALID_USAGE  ? "invalid usage"
            : result == RP_NCCL_REMOTE_ERROR ? "remote process exited or there was a network error"
                                             : "error of the stand-in";
 }
 
-SHOWN const char *ncclGetLastError(struct rp_nccl_comm *comm)
+const char *ncclGetLastError(struct rp_nccl_comm *comm)
 {
     (void)comm;
     return last_error;
 }
 
 /* The id is the place of memory that this process made, which has to live until all have come. */
-SHOWN int ncclGetUniqueId(struct rp_nccl_id *id)
+int ncclGetUniqueId(struct rp_nccl_id *id)
 {
     int fd = memfd_create("sim_nccl", MFD_CLOEXEC);
     if (fd < 0 || ftruncate(fd, (off_t)sizeof(struct shared)) != 0) return INVALID_ARGUMENT;
@@ -278,8 +283,8 @@ static void join(struct rp_nccl_comm *comm)
     atomic_fetch_add(&comm->shared->joined, 1);
 }
 
-SHOWN int ncclCommInitRankConfig(struct rp_nccl_comm **comm, int n_ranks, struct rp_nccl_id id,
-                                 int rank, struct rp_nccl_config *config)
+int ncclCommInitRankConfig(struct rp_nccl_comm **comm, int n_ranks, struct rp_nccl_id id, int rank,
+                           struct rp_nccl_config *config)
 {
     const char *fail = getenv("RP_SIM_NCCL_FAIL");
     *comm = NULL;
@@ -289,9 +294,9 @@ SHOWN int ncclCommInitRankConfig(struct rp_nccl_comm **comm, int n_ranks, struct
         return INVALID_ARGUMENT;
     if (config->blocking != 0) return refuse("the stand-in has no communicators that block");
     int fd = open(id.bytes, O_RDWR | O_CLOEXEC);
-    void *block = fd < 0 ? MAP_FAILED
-                         : mmap(NULL, sizeof(struct shared), PROT_READ | PROT_WRITE, MAP_SHARED, fd,
-                                0);
+    void *block =
+        fd < 0 ? MAP_FAILED
+               : mmap(NULL, sizeof(struct shared), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (fd >= 0) close(fd);
     if (block == MAP_FAILED) return INVALID_ARGUMENT;
     struct rp_nccl_comm *c = calloc(1, sizeof *c);
@@ -316,7 +321,7 @@ static int check_members(const struct rp_nccl_comm *comm)
     return RP_NCCL_SUCCESS;
 }
 
-SHOWN int ncclCommGetAsyncError(struct rp_nccl_comm *comm, int *result)
+int ncclCommGetAsyncError(struct rp_nccl_comm *comm, int *result)
 {
     if (comm->joining && atomic_load(&comm->shared->joined) == comm->n_ranks &&
         comm->looks++ == LOOKS) {
@@ -328,7 +333,7 @@ SHOWN int ncclCommGetAsyncError(struct rp_nccl_comm *comm, int *result)
     return RP_NCCL_SUCCESS;
 }
 
-SHOWN int ncclCommFinalize(struct rp_nccl_comm *comm)
+int ncclCommFinalize(struct rp_nccl_comm *comm)
 {
     if (comm->result != RP_NCCL_SUCCESS) return refuse("the end of a communicator that is busy");
     return RP_NCCL_SUCCESS;
@@ -341,14 +346,14 @@ static void release(struct rp_nccl_comm *comm)
     free(comm);
 }
 
-SHOWN int ncclCommDestroy(struct rp_nccl_comm *comm)
+int ncclCommDestroy(struct rp_nccl_comm *comm)
 {
     release(comm);
     return RP_NCCL_SUCCESS;
 }
 
 /* What is on a stream still looks at the communicator once: it stays. */
-SHOWN int ncclCommAbort(struct rp_nccl_comm *comm)
+int ncclCommAbort(struct rp_nccl_comm *comm)
 {
     atomic_store(&comm->aborted, true);
     return RP_NCCL_SUCCESS;

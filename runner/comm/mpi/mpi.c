@@ -1,18 +1,22 @@
-/* mpi.c - a module reprise_mpi_NAME: bytes between ranks through the MPI of a site, for fabrics that
- * Gloo's TCP does not reach. One is built for each MPI that is found: their ABIs differ.
+/* mpi.c - a module reprise_mpi_NAME: bytes between ranks through the MPI of a site, for fabrics
+ * that Gloo's TCP does not reach. One is built for each MPI that is found: their ABIs differ.
  *
- * Only messages from rank to rank are used, none of MPI's collectives: MPICH's turn a processor over
- * while they wait, which ruins ranks that share one, and nobody could leave them when a rank is
- * lost. */
+ * Only messages from rank to rank are used, none of MPI's collectives: MPICH's turn a processor
+ * over while they wait, which ruins ranks that share one, and nobody could leave them when a rank
+ * is lost. */
 #include "comm/module.h"
 
+#include <errno.h>
 #include <mpi.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 enum { MOST_BYTES = 1 << 30 /* of a message: MPI counts in int */ };
+enum { SECONDS_TO_SAY_WHY = 10 };
 static const uint32_t looks_to_leave = 20000; /* at close: about two seconds of them */
 
 struct world {
@@ -143,6 +147,27 @@ static bool all_gather(void *world, void *block, const uint64_t *border,
     return finish(w, why);
 }
 
+/* ---- a library that aborts ---------------------------------------------------------------------
+ */
+
+/* MPICH's UCX calls abort() on a rank that touches a dead one. The thread that does so is held here
+ * until the thread of the control channel has said why and ended the process. */
+static void hold_abort(int number)
+{
+    const struct timespec longest = {.tv_sec = SECONDS_TO_SAY_WHY};
+    struct timespec left = longest;
+    (void)number;
+    while (clock_nanosleep(CLOCK_MONOTONIC, 0, &left, &left) == EINTR) {
+    }
+}
+
+static void hold_aborts(bool on)
+{
+    struct sigaction action = {.sa_handler = on ? hold_abort : SIG_DFL};
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGABRT, &action, NULL);
+}
+
 /* ---- opening, closing ---------------------------------------------------------------------------
  */
 
@@ -212,6 +237,7 @@ static enum rp_status open_world(const struct rp_comm_module_options *options, v
         host->release(w);
         return RP_STATUS_PEER_LOST;
     }
+    hold_aborts(true);
     *world = w;
     return RP_STATUS_OK;
 }
@@ -235,6 +261,7 @@ static void close_world(void *world)
     if (all_leave(w)) {
         MPI_Comm_free(&w->comm);
         MPI_Finalize();
+        hold_aborts(false);
     }
     free(w->request);
     host->release(w);
