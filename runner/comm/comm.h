@@ -104,7 +104,8 @@ enum { RP_COMM_ALIGN = 256 }; /* of the borders of sums */
 RP_NODISCARD enum rp_status rp_comm_choose(struct rp_comm *comm, const struct rp_comm_world *world,
                                            const char *wanted, struct rp_device *device,
                                            struct rp_error *err);
-/* For people: each module that can move bytes, and what it is linked with, or why it is not there. */
+/* For people: each module that can move bytes, and what it is linked with, or why it is not there.
+ */
 enum { RP_COMM_MODULES = 5, RP_COMM_MODULE_TEXT = 600 };
 int rp_comm_list(const char *names[RP_COMM_MODULES],
                  char texts[RP_COMM_MODULES][RP_COMM_MODULE_TEXT]);
