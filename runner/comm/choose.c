@@ -64,8 +64,8 @@ static void let_nccl_share(int rank)
         if (!rp_sys_env(variable[i][0])) rp_sys_set_env(variable[i][0], variable[i][1]);
 }
 
-/* UCX, below MPICH, writes pages about a dead rank that we name in a line. Open MPI ends in MPI_Init
- * where Slurm has not told it of the others. */
+/* UCX, below MPICH, writes pages about a dead rank that we name in a line. Open MPI ends in
+ * MPI_Init where Slurm has not told it of the others. */
 static enum rp_status prepare_mpi(const char *name, const struct rp_comm_world *world,
                                   struct rp_error *err)
 {
@@ -103,6 +103,30 @@ enum rp_status rp_comm_choose(struct rp_comm *comm, const struct rp_comm_world *
     comm->mover->device = device;
     comm->mover->launcher = world->launcher;
     return RP_STATUS_OK;
+}
+
+/* Those of MPI are not opened: it is not sure that two MPIs can be in one process. */
+int rp_comm_list(const char *names[RP_COMM_MODULES],
+                 char texts[RP_COMM_MODULES][RP_COMM_MODULE_TEXT])
+{
+    static const char *const mpi[] = {MPICH, OPEN_MPI, "reprise_mpi"};
+    const struct rp_comm_module *module = NULL;
+    struct rp_error why = {0};
+    int n = 0;
+    for (int i = 0; i < 2; i++, n++) {
+        names[n] = i == 0 ? "reprise_gloo" : NCCL_MODULE;
+        const char *advice = i == 0 ? GLOO_ADVICE : NCCL_ADVICE;
+        bool there = open_module(names[n], advice, &module, &why) == RP_STATUS_OK;
+        snprintf(texts[n], RP_COMM_MODULE_TEXT, "%.580s",
+                 there ? module->extension.libraries : why.text);
+        rp_error_clear(&why);
+    }
+    for (size_t i = 0; i < RP_COUNT(mpi); i++) {
+        if (!rp_extension_is_there(mpi[i])) continue;
+        names[n] = mpi[i];
+        snprintf(texts[n++], RP_COMM_MODULE_TEXT, "there");
+    }
+    return n;
 }
 
 void rp_comm_describe(const struct rp_comm *comm, char text[128])

@@ -230,6 +230,22 @@ static void lose(struct rp_control *c, int r, enum rp_status status, const char 
     rp_text_release(&where);
 }
 
+/* What no second try heals on that rank ends all in the same way; else a peer is lost. */
+static enum rp_status end_of_all(enum rp_status of_rank)
+{
+    switch (of_rank) {
+    case RP_STATUS_USAGE:
+    case RP_STATUS_ENVIRONMENT:
+    case RP_STATUS_DATA:
+    case RP_STATUS_MEMORY:
+    case RP_STATUS_STORAGE:
+    case RP_STATUS_HARDWARE:
+        return of_rank;
+    default:
+        return RP_STATUS_PEER_LOST;
+    }
+}
+
 static void take_end(struct rp_control *c, int r, const char *bytes, size_t n)
 {
     struct rp_control_member *member = &c->member[r];
@@ -240,8 +256,8 @@ static void take_end(struct rp_control *c, int r, const char *bytes, size_t n)
     pthread_cond_broadcast(&c->changed);
     pthread_mutex_unlock(&c->mutex);
     if (!rp_comm_ends_together((enum rp_status)code))
-        rp_control_fail(c, RP_STATUS_PEER_LOST, "rank %d (%s) ended with code %u: %s", r,
-                        member->host, code, n > sizeof code ? bytes + sizeof code : "");
+        rp_control_fail(c, end_of_all((enum rp_status)code), "rank %d (%s) ended with code %u: %s",
+                        r, member->host, code, n > sizeof code ? bytes + sizeof code : "");
 }
 
 static void take_beat(struct rp_control *c, struct rp_control_member *member,

@@ -87,11 +87,13 @@ static enum rp_status open_copy(struct copy *c, bool no_graph, struct rp_error *
     struct rp_env_device_options device = {
         .threads = c->threads, .no_graph = no_graph, .quiet = true};
     struct rp_weights_origin origin;
+    struct rp_comm comm;
+    rp_comm_open_alone(&comm, c->ranks);
     RP_TRY(rp_env_open_device(c->spec, &device, &c->device, err));
     RP_TRY(rp_plan_make_for(c->spec, rp_data_shape(c->data), c->threads, c->ranks, c->device->table,
                             &c->plan, err));
     RP_TRY(check_memory(c, err));
-    RP_TRY(rp_trainer_open(c->spec, c->plan, c->data, c->device, &c->trainer, err));
+    RP_TRY(rp_trainer_open(c->spec, c->plan, c->data, c->device, &comm, &c->trainer, err));
     return rp_weights_begin(c->trainer, "", 0, &origin, err);
 }
 
@@ -176,7 +178,7 @@ static enum rp_status measure(struct copy *c, int n, struct report *report, stru
         RP_TRY(open_copy(c, true, err));
         RP_TRY(run_steps(c, 1, &ignored, err));
     }
-    c->trainer->profile = rp_profile_new();
+    c->trainer->profile = rp_profile_new(c->device, true);
     RP_TRY(run_steps(c, profiled, &ignored, err));
     report->update_seconds = rp_profile_seconds(c->trainer->profile, RP_PHASE_UPDATE) / profiled;
     return measure_add(c, &report->add_seconds, err);

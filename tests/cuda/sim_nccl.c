@@ -23,7 +23,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define SHOWN __attribute__((visibility("default")))
+#define SHOWN                    __attribute__((visibility("default")))
 #define RP_NCCL(name, arguments) SHOWN int nccl##name arguments;
 RP_NCCL_FUNCTIONS
 #undef RP_NCCL
@@ -204,7 +204,7 @@ int ncclGroupEnd(void)
 }
 
 int ncclSend(const void *from, size_t n, int type, int peer, struct rp_nccl_comm *comm,
-                   void *stream)
+             void *stream)
 {
     if (type != RP_NCCL_UINT8) return INVALID_ARGUMENT;
     return add_op(comm, stream, true, (void *)(uintptr_t)from, n, peer);
@@ -217,7 +217,7 @@ int ncclRecv(void *to, size_t n, int type, int peer, struct rp_nccl_comm *comm, 
 }
 
 int ncclBroadcast(const void *from, void *to, size_t n, int type, int root,
-                        struct rp_nccl_comm *comm, void *stream)
+                  struct rp_nccl_comm *comm, void *stream)
 {
     int code = RP_NCCL_SUCCESS;
     if (type != RP_NCCL_UINT8 || root < 0 || root >= comm->n_ranks) return INVALID_ARGUMENT;
@@ -229,7 +229,7 @@ int ncclBroadcast(const void *from, void *to, size_t n, int type, int root,
 }
 
 int ncclAllGather(const void *from, void *to, size_t n, int type, struct rp_nccl_comm *comm,
-                        void *stream)
+                  void *stream)
 {
     unsigned char *all = to;
     int code = type == RP_NCCL_UINT8 ? RP_NCCL_SUCCESS : INVALID_ARGUMENT;
@@ -283,8 +283,8 @@ static void join(struct rp_nccl_comm *comm)
     atomic_fetch_add(&comm->shared->joined, 1);
 }
 
-int ncclCommInitRankConfig(struct rp_nccl_comm **comm, int n_ranks, struct rp_nccl_id id,
-                                 int rank, struct rp_nccl_config *config)
+int ncclCommInitRankConfig(struct rp_nccl_comm **comm, int n_ranks, struct rp_nccl_id id, int rank,
+                           struct rp_nccl_config *config)
 {
     const char *fail = getenv("RP_SIM_NCCL_FAIL");
     *comm = NULL;

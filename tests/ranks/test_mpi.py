@@ -117,7 +117,7 @@ def test_a_build_without_mpi(spec, tmp_path):
 # ---- a dead rank ---------------------------------------------------------------------------------------------
 
 
-def wait_for(condition, seconds=60):
+def wait_for(condition, seconds=120):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "nothing happened"

@@ -31,7 +31,7 @@ static void test_one_node_each(void)
     CHECK(near(four.scatter, RP_SCALE_SCATTERS * 3 * 10e-6 + 1e6 * 3 / 4 / 1e9));
     CHECK(near(four.gather, RP_SCALE_GATHERS * 3 * 10e-6 + 1e6 * 3 / 4 / 1e9));
     CHECK(near(four.join, 0.75e-3));
-    CHECK(near(four.agree, 3 * (2 * 10e-6 + (24 + 4 * 24) / 1e9)));
+    CHECK(near(four.agree, 3 * (2 * 10e-6 + (1 + 4) * RP_SCALE_VOTE_BYTES / 1e9)));
 }
 
 static void test_ranks_share_a_node(void)
