@@ -11,7 +11,8 @@ struct rp_text;
     X(DATA, "data")                                                                                \
     X(MODEL, "model")                                                                              \
     X(REDUCE, "reduce")                                                                            \
-    X(UPDATE, "update") X(RECORD, "record") X(EVALUATE, "evaluate") X(SAVE, "save")
+    X(UPDATE, "update")                                                                            \
+    X(GATHER, "gather") X(RECORD, "record") X(EVALUATE, "evaluate") X(SAVE, "save")
 enum rp_phase {
 #define RP_PHASE_ENUM(name, text) RP_PHASE_##name,
     RP_PHASE_LIST(RP_PHASE_ENUM)

@@ -161,6 +161,7 @@ enum rp_status rp_step(struct rp_trainer *t, uint64_t step, struct rp_step_resul
     rp_comm_note(&t->comm, step + 1, "reduce");
     RP_TRY(rp_owners_reduce(t, err));
     RP_TRY(update(t, step, &pass, err));
+    rp_profile_phase(t->profile, RP_PHASE_GATHER);
     rp_comm_note(&t->comm, step + 1, "gather");
     RP_TRY(rp_owners_gather(t, err));
     RP_TRY(t->device->table->step_end(t->device, err));
