@@ -35,7 +35,7 @@ struct rp_device_facts {
 /* One of the program's four tables of function pointers. Every call returns a status and writes the
  * message at the failing place. A stream is implied: calls run in order, sync() waits for all. */
 struct rp_device_table {
-    const char *name; /* "cpu", "cuda" */
+    const char *name;   /* "cpu", "cuda" */
     int (*count)(void); /* how many there are to be had; NULL: one */
     enum rp_status (*open)(const struct rp_device_config *config, struct rp_device **device,
                            struct rp_error *err);
@@ -46,7 +46,7 @@ struct rp_device_table {
     enum rp_status (*copy_in)(struct rp_device *device, void *to, const void *host, size_t bytes,
                               struct rp_error *err);
     /* Memory of the host that copy_in reads where it lies, and may go on reading until copies_wait
-     * returns. Where it cannot be pinned nothing is lost but time. */
+     * returns; or that save_start writes. Where it cannot be pinned nothing is lost but time. */
     void (*pin)(struct rp_device *device, void *block, size_t bytes);
     void (*unpin)(struct rp_device *device, void *block);
     enum rp_status (*copies_wait)(struct rp_device *device, struct rp_error *err);
@@ -59,13 +59,23 @@ struct rp_device_table {
     /* All of them, and one wait. */
     enum rp_status (*copy_out_many)(struct rp_device *device, const struct rp_device_copy *copies,
                                     int n, struct rp_error *err);
+    /* Copies of what is there now, made beside what is asked for later, into memory of the host
+     * that is pinned (else they are done when it returns); one set at a time. What is asked for
+     * after save_fence waits until they have been read, so it may change what they are of.
+     * save_wait, which any thread may call, returns when they are there. The pointers are NULL
+     * where there is no use for them. */
+    enum rp_status (*save_start)(struct rp_device *device, const struct rp_device_copy *copies,
+                                 int n, struct rp_error *err);
+    enum rp_status (*save_fence)(struct rp_device *device, struct rp_error *err);
+    enum rp_status (*save_wait)(struct rp_device *device, struct rp_error *err);
     enum rp_status (*zero)(struct rp_device *device, void *block, size_t bytes,
                            struct rp_error *err);
     enum rp_status (*run)(struct rp_device *device, const struct rp_op_call *call,
                           const struct rp_pass *pass, struct rp_error *err);
     enum rp_status (*sync)(struct rp_device *device, struct rp_error *err);
     /* The stream, for a library that puts work of its own between ours (NCCL): everything asked for
-     * so far is on its way there when this returns. NULL, like stream_state, where there is none. */
+     * so far is on its way there when this returns. NULL, like stream_state, where there is none.
+     */
     enum rp_status (*stream)(struct rp_device *device, void **stream, struct rp_error *err);
     /* 1: everything on the stream is done, 0: not yet, -1: it has failed. Waits for nothing. */
     int (*stream_state)(struct rp_device *device);
@@ -74,6 +84,9 @@ struct rp_device_table {
      * therefore wait for `step_end`. Nothing is read back in between. */
     enum rp_status (*step_begin)(struct rp_device *device, struct rp_error *err);
     enum rp_status (*step_end)(struct rp_device *device, struct rp_error *err);
+    /* Tells a profiler what the work from here on is for ("update"); NULL: that it has ended. The
+     * pointer is NULL where no profiler of the device's own could want to know. */
+    void (*mark)(struct rp_device *device, const char *phase);
     /* Scratch for run(), taken now and not in a step. */
     enum rp_status (*reserve)(struct rp_device *device, size_t bytes, struct rp_error *err);
     /* Floating-point mode and 300 or so golden vectors, on every thread. ENVIRONMENT when one

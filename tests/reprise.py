@@ -12,11 +12,16 @@ SOURCE = pathlib.Path(os.environ.get("REPRISE_SOURCE", pathlib.Path(__file__).re
 SHARED = SOURCE / "data" if (SOURCE / "data").is_dir() else SOURCE.parent / "shared" / "data"
 
 
-def start(*args, cwd=None, env=None, **more):
+def start(*args, **more):
     """A process of the program, output captured."""
+    return start_words([PROGRAM, *args], **more)
+
+
+def start_words(words, cwd=None, env=None, **more):
+    """The same of any program."""
     full = dict(os.environ)
     full.update(env or {})
-    return subprocess.Popen([PROGRAM, *map(str, args)], cwd=cwd, env=full, stdout=subprocess.PIPE,
+    return subprocess.Popen([*map(str, words)], cwd=cwd, env=full, stdout=subprocess.PIPE,
                             stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True, **more)
 
 

@@ -115,6 +115,7 @@ void rp_cuda_unpin(struct rp_device *device, void *block)
     rp_cuda_graph_stop(cuda);
     (void)cudaStreamSynchronize(cuda->stream);
     (void)cudaStreamSynchronize(s->fetching);
+    rp_cuda_save_stop(cuda);
     for (int i = 0; i < AHEAD; i++) s->ahead[i].full = false;
     for (int i = 0; i < PINNED; i++) {
         if (s->pinned[i].block != block) continue;
@@ -123,8 +124,9 @@ void rp_cuda_unpin(struct rp_device *device, void *block)
     }
 }
 
-static bool is_pinned(const struct rp_cuda_staging *s, const void *host, size_t bytes)
+bool rp_cuda_is_pinned(const struct rp_cuda *cuda, const void *host, size_t bytes)
 {
+    const struct rp_cuda_staging *s = cuda->staging;
     const unsigned char *at = (const unsigned char *)host;
     for (int i = 0; i < PINNED; i++) {
         const struct pinned *p = &s->pinned[i];
@@ -178,8 +180,9 @@ enum rp_status rp_cuda_copy_ahead(struct rp_device *device, const void *host, si
         if (!host)
             s->ahead[i].full = false;
         else if (!s->ahead[i].full)
-            return is_pinned(s, host, bytes) ? fetch(cuda, &s->ahead[i], host, bytes, err)
-                                             : RP_STATUS_OK;
+            return rp_cuda_is_pinned(cuda, host, bytes)
+                       ? fetch(cuda, &s->ahead[i], host, bytes, err)
+                       : RP_STATUS_OK;
     }
     return RP_STATUS_OK;
 }
@@ -228,7 +231,7 @@ enum rp_status rp_cuda_copy_in(struct rp_device *device, void *to, const void *h
     RP_TRY(rp_cuda_graph_cut(cuda, err));
     RP_TRY(take_ahead(cuda, to, host, bytes, &found, err));
     if (found) return RP_STATUS_OK;
-    if (!is_pinned(s, host, bytes)) return copy_staged(cuda, to, host, bytes, err);
+    if (!rp_cuda_is_pinned(cuda, host, bytes)) return copy_staged(cuda, to, host, bytes, err);
     RP_CUDA_TRY(cudaMemcpyAsync(to, host, bytes, cudaMemcpyHostToDevice, cuda->stream));
     RP_CUDA_TRY(cudaEventRecord(s->direct, cuda->stream));
     s->is_direct = true;

@@ -99,6 +99,8 @@ static enum rp_status set_up(struct rp_cuda *cuda, struct rp_error *err)
     RP_CUDA_TRY(cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking));
     RP_TRY(rp_cuda_live_open(cuda, err));
     RP_TRY(rp_cuda_staging_open(cuda, err));
+    RP_TRY(rp_cuda_save_open(cuda, err));
+    rp_cuda_ranges_open(cuda);
     return rp_cuda_graph_open(cuda, err);
 }
 
@@ -109,6 +111,8 @@ static void cuda_close(struct rp_device *device)
     rp_cuda_graph_stop(cuda);
     if (cuda->stream) (void)cudaStreamSynchronize(cuda->stream);
     rp_cuda_graph_close(cuda);
+    rp_cuda_ranges_close(cuda);
+    rp_cuda_save_close(cuda);
     rp_cuda_staging_close(cuda);
     rp_cuda_live_close(cuda);
     (void)cudaFree(cuda->scratch);
@@ -150,6 +154,7 @@ static void cuda_free(struct rp_device *device, void *block)
 {
     struct rp_cuda *cuda = (struct rp_cuda *)device;
     if (rp_cuda_graph_cut(cuda, NULL) != RP_STATUS_OK) rp_cuda_graph_stop(cuda);
+    rp_cuda_save_stop(cuda);
     (void)cudaStreamSynchronize(cuda->stream);
     (void)cudaFree(block);
 }
@@ -183,7 +188,11 @@ enum rp_status rp_cuda_run_now(struct rp_cuda *cuda, const struct rp_op_call *ca
                                const struct rp_pass *pass, struct rp_error *err)
 {
     cuda->last = rp_op_info(call->op)->name;
-    return entries[call->op](cuda, call, pass, err);
+    if (!cuda->ranges) return entries[call->op](cuda, call, pass, err);
+    rp_cuda_range_begin(cuda, cuda->last);
+    enum rp_status status = entries[call->op](cuda, call, pass, err);
+    rp_cuda_range_end(cuda);
+    return status;
 }
 
 static enum rp_status cuda_run(struct rp_device *device, const struct rp_op_call *call,
@@ -242,6 +251,9 @@ const struct rp_device_table rp_cuda_table = {
     .copy_ahead = rp_cuda_copy_ahead,
     .copy_out = rp_cuda_copy_out,
     .copy_out_many = rp_cuda_copy_out_many,
+    .save_start = rp_cuda_save_start,
+    .save_fence = rp_cuda_save_fence,
+    .save_wait = rp_cuda_save_wait,
     .zero = cuda_zero,
     .run = cuda_run,
     .sync = cuda_sync,
@@ -249,6 +261,7 @@ const struct rp_device_table rp_cuda_table = {
     .stream_state = cuda_stream_state,
     .step_begin = rp_cuda_step_begin,
     .step_end = rp_cuda_step_end,
+    .mark = rp_cuda_mark,
     .reserve = cuda_reserve,
     .self_test = rp_cuda_self_test,
     .describe = rp_cuda_describe,

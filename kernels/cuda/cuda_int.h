@@ -33,6 +33,8 @@ extern "C" {
 struct rp_cuda_live;    /* live.cu */
 struct rp_cuda_graph;   /* graph.cu */
 struct rp_cuda_staging; /* copy.cu */
+struct rp_cuda_save;    /* save.cu */
+struct rp_cuda_ranges;  /* ranges.cu */
 
 struct rp_cuda {
     struct rp_device device; /* first: a rp_device is a rp_cuda */
@@ -47,7 +49,9 @@ struct rp_cuda {
     struct rp_cuda_live *live;
     struct rp_cuda_graph *graph;
     struct rp_cuda_staging *staging;
-    const char *last; /* name of the op run last: a fault shows later */
+    struct rp_cuda_save *save;
+    struct rp_cuda_ranges *ranges; /* NULL: no profiler listens */
+    const char *last;              /* name of the op run last: a fault shows later */
 };
 
 /* Where the contents of `pass`, of `update`, will lie in device memory when the kernel runs. */
@@ -94,6 +98,7 @@ RP_NODISCARD enum rp_status rp_cuda_copy_in(struct rp_device *device, void *to, 
                                             size_t bytes, struct rp_error *err);
 void rp_cuda_pin(struct rp_device *device, void *block, size_t bytes);
 void rp_cuda_unpin(struct rp_device *device, void *block);
+bool rp_cuda_is_pinned(const struct rp_cuda *cuda, const void *host, size_t bytes);
 RP_NODISCARD enum rp_status rp_cuda_copies_wait(struct rp_device *device, struct rp_error *err);
 RP_NODISCARD enum rp_status rp_cuda_copy_ahead(struct rp_device *device, const void *host,
                                                size_t bytes, struct rp_error *err);
@@ -104,6 +109,27 @@ RP_NODISCARD enum rp_status rp_cuda_copy_out_many(struct rp_device *device,
                                                   struct rp_error *err);
 RP_NODISCARD enum rp_status rp_cuda_fill(struct rp_cuda *cuda, void *block, size_t bytes,
                                          uint32_t word, struct rp_error *err);
+
+/* save.cu: copies of the state beside the steps. */
+RP_NODISCARD enum rp_status rp_cuda_save_open(struct rp_cuda *cuda, struct rp_error *err);
+void rp_cuda_save_close(struct rp_cuda *cuda);
+RP_NODISCARD enum rp_status rp_cuda_save_start(struct rp_device *device,
+                                               const struct rp_device_copy *copies, int n,
+                                               struct rp_error *err);
+RP_NODISCARD enum rp_status rp_cuda_save_fence(struct rp_device *device, struct rp_error *err);
+RP_NODISCARD enum rp_status rp_cuda_save_wait(struct rp_device *device, struct rp_error *err);
+/* The fence of the save under way has not been passed. */
+bool rp_cuda_save_pending(const struct rp_cuda *cuda);
+/* Nothing is read or written any more when it returns. */
+void rp_cuda_save_stop(struct rp_cuda *cuda);
+
+/* ranges.cu: names of phases and ops for a profiler (NVTX, domain "reprise"). */
+void rp_cuda_ranges_open(struct rp_cuda *cuda);
+void rp_cuda_ranges_close(struct rp_cuda *cuda);
+void rp_cuda_mark(struct rp_device *device, const char *phase);
+/* Around the launches of an op; only where `ranges` is set. */
+void rp_cuda_range_begin(struct rp_cuda *cuda, const char *op);
+void rp_cuda_range_end(struct rp_cuda *cuda);
 
 /* live.cu: a small table in device memory. Outside of a recorded step it is set before the call
  * whose values are not in it; in one, the values of a segment are gathered and set before its

@@ -5,7 +5,7 @@
  * the graph is launched in their place. A step is cut where data comes in, so with one pass to a
  * step there is one graph. Where a step asks for something else than the one before (it does not
  * happen in a run, whose plan is static), the calls held back are done one by one and the next step
- * is captured anew. */
+ * is captured anew. The step after a save is run call by call, and the graph is kept. */
 #include "cuda/gpu.h"
 
 #include <stdlib.h>
@@ -243,6 +243,7 @@ enum rp_status rp_cuda_step_begin(struct rp_device *device, struct rp_error *err
     rp_cuda_graph_stop(cuda);
     g->in_step = true;
     if (device->config.no_graph || !g->warm || g->unsupported) return RP_STATUS_OK;
+    if (rp_cuda_save_pending(cuda)) return RP_STATUS_OK; /* its fence is in no graph */
     g->mode = g->n == 0 ? MODE_CAPTURE : MODE_REPLAY;
     rp_cuda_live_gather(cuda, true);
     return RP_STATUS_OK;

@@ -19,6 +19,7 @@ enum {
     RP_SHORT_WARPS = 4,
     RP_LONG_WARPS = 16,         /* at most, of a thread block */
     RP_WALK = 8,                /* elements of a lane that are worked on together */
+    RP_ROW_SHORT = 47 * 1024,   /* for a block of short rows; with its sums at most 48 KiB */
     RP_ROW_SHARED = 160 * 1024, /* for the rows of all blocks on a processor, if more than one */
     RP_SUMS_CACHED = 64,        /* blocks of a cached row, at most */
     RP_SUMS_MOST = RP_ROW_BLOCK
@@ -44,7 +45,7 @@ static inline struct rp_row_plan rp_row_plan(const struct rp_cuda *cuda, int64_t
         unsigned n_blocks = rp_blocks(n, RP_ROW_BLOCK), rounds = rp_blocks(n_blocks, RP_LONG_WARPS);
         warps = rp_blocks(n_blocks, rounds);
     } else {
-        while (warps > 1 && warps * row > 48 * 1024) warps /= 2;
+        while (warps > 1 && warps * row > RP_ROW_SHORT) warps /= 2;
         teams = warps;
     }
     plan.threads = 32 * warps;

@@ -9,6 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 
+enum { MOST_REASON_BYTES = 1000 /* a pod's reason has 4096 */ };
+
 static struct rp_log_style style;
 static int file_fd = -1;
 static bool progress_shown;
@@ -114,9 +116,28 @@ void rp_log_warning(const char *format, ...)
     va_end(args);
 }
 
+/* Kubernetes shows of a container that ended what it has written into a file that its manifest
+ * names; a pod's ranks share it. Those that only follow another's end add nothing to what is said.
+ */
+static void tell_scheduler(const char *text)
+{
+    const char *path = rp_sys_env("REPRISE_TERMINATION_LOG");
+    struct rp_sys_stat stat = {0};
+    struct rp_text line = {0};
+    int fd = -1;
+    if (!path || !path[0]) return;
+    bool said = rp_sys_stat(path, &stat, NULL) == RP_STATUS_OK && stat.size > 0;
+    if ((muted && said) || rp_sys_open_append(path, &fd, NULL) != RP_STATUS_OK) return;
+    rp_text_add(&line, "%s%.*s\n", prefix, MOST_REASON_BYTES, text);
+    put(fd, line.bytes, line.length);
+    rp_sys_close(fd);
+    rp_text_release(&line);
+}
+
 void rp_log_error(const char *text)
 {
     emit("\033[31m", "error: ", text, true);
+    tell_scheduler(text);
 }
 
 void rp_log_note(const char *text)

@@ -22,7 +22,8 @@ void rp_log_to_file(int fd);
 
 void rp_log_info(const char *format, ...) RP_PRINTF(1, 2);    /* "reprise: ..." */
 void rp_log_warning(const char *format, ...) RP_PRINTF(1, 2); /* "reprise: warning: ..." */
-void rp_log_error(const char *text);                          /* "reprise: error: ..." */
+/* "reprise: error: ..."; also a line of the file $REPRISE_TERMINATION_LOG, where that is set. */
+void rp_log_error(const char *text);
 
 void rp_log_note(const char *text); /* to the log file alone, as an error */
 

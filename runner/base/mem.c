@@ -80,6 +80,12 @@ char *rp_mem_copy_text(const char *text)
     return text ? checked(strdup(text)) : NULL;
 }
 
+bool rp_text_ends(const char *text, const char *ending)
+{
+    size_t n = strlen(text), m = strlen(ending);
+    return n > m && strcmp(text + n - m, ending) == 0;
+}
+
 void rp_text_add_bytes(struct rp_text *text, const void *bytes, size_t length)
 {
     if (text->length + length + 1 > text->capacity) {

@@ -13,6 +13,9 @@ void rp_mem_free(void *block);  /* NULL is fine */
 char *rp_mem_text(const char *format, ...) RP_PRINTF(1, 2); /* a new string; caller frees */
 char *rp_mem_copy_text(const char *text);                   /* NULL gives NULL */
 
+/* Whether `text` is something before `ending`, and then that. */
+bool rp_text_ends(const char *text, const char *ending);
+
 /* Large blocks go back to the system when freed, whatever was freed before: what a run holds is
  * then what plan/ counts. Once, at the start of the program. */
 void rp_mem_configure(void);

@@ -7,8 +7,8 @@
 #include <jansson.h>
 #include <stdio.h>
 
-/* What could move bytes between ranks: no part of the environment that a lock holds, as a run of one
- * rank opens none of it, and the others record what they opened. */
+/* What could move bytes between ranks: no part of the environment that a lock holds, as a run of
+ * one rank opens none of it, and the others record what they opened. */
 static json_t *probe_comm(void)
 {
     const char *names[RP_COMM_MODULES];

@@ -9,11 +9,12 @@
 
 #include <inttypes.h>
 #include <jansson.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { LEAST_STOP_SECONDS = 120, SLOW_BYTES_PER_SECOND = 25 << 20 };
+enum { LEAST_STOP_SECONDS = 120, MOST_STOP_SECONDS = 3600, SLOW_BYTES_PER_SECOND = 25 << 20 };
 
 struct request {
     const struct rp_cli_args *args;
@@ -93,19 +94,21 @@ static void release(struct request *r)
 /* ---- the rest of the job
  * ---------------------------------------------------------------------------------- */
 
-/* A step, then a save to a slow disk; where the data cannot be looked at from here, a guess. */
-static int stop_seconds(const struct rp_spec *spec)
+/* What a step and a save to a slow disk take, and what is asked for; where the data cannot be
+ * looked at from here, a guess. */
+static void reckon_stop(struct rp_launch *job)
 {
     struct rp_data_shape data;
     struct rp_plan *plan = NULL;
     struct rp_error ignored = {0};
-    uint64_t seconds = 0;
-    if (rp_data_describe(spec, false, &data, &ignored) == RP_STATUS_OK &&
-        rp_plan_make(spec, &data, 1, &plan, &ignored) == RP_STATUS_OK)
-        seconds = 60 + plan->checkpoint_bytes / SLOW_BYTES_PER_SECOND;
+    uint64_t seconds = 60;
+    if (rp_data_describe(job->spec, false, &data, &ignored) == RP_STATUS_OK &&
+        rp_plan_make(job->spec, &data, 1, &plan, &ignored) == RP_STATUS_OK)
+        seconds += plan->checkpoint_bytes / SLOW_BYTES_PER_SECOND;
     rp_plan_free(plan);
-    if (seconds > 3600) seconds = 3600;
-    return seconds < LEAST_STOP_SECONDS ? LEAST_STOP_SECONDS : (int)(seconds + 29) / 30 * 30;
+    job->save_seconds = seconds > MOST_STOP_SECONDS ? MOST_STOP_SECONDS : (int)seconds;
+    job->stop_seconds = job->save_seconds < LEAST_STOP_SECONDS ? LEAST_STOP_SECONDS
+                                                               : (job->save_seconds + 29) / 30 * 30;
 }
 
 static enum rp_status parse_nodes(const struct rp_cli_args *args, int *nodes, struct rp_error *err)
@@ -125,8 +128,8 @@ static enum rp_status parse_nodes(const struct rp_cli_args *args, int *nodes, st
 
 /* --estimate: what `run --try` says the first member takes on this machine, half as much again and
  * ten minutes for another. Slurm takes the less of it and the site's limit: a run that needs longer
- * is requeued. Caller frees. */
-static enum rp_status estimate(const struct request *r, char **time, struct rp_error *err)
+ * is requeued. What it takes to stop is measured with it. */
+static enum rp_status estimate(struct request *r, struct rp_launch *job, struct rp_error *err)
 {
     struct rp_try_result result = {0};
     struct rp_train_options options = {.set = r->members[0].set};
@@ -135,7 +138,13 @@ static enum rp_status estimate(const struct request *r, char **time, struct rp_e
     int64_t minutes = (int64_t)(result.total_seconds * 1.5 / 60) + 10;
     rp_log_info("the run takes about %.3g min on this machine; the time limit is %" PRId64 " min",
                 result.total_seconds / 60, minutes);
-    *time = rp_mem_text("%" PRId64 ":%02d:00", minutes / 60, (int)(minutes % 60));
+    r->time = rp_mem_text("%" PRId64 ":%02d:00", minutes / 60, (int)(minutes % 60));
+    job->save_seconds = (int)ceil(2 * result.stop_seconds + 5);
+    if (job->save_seconds > job->stop_seconds)
+        job->stop_seconds = (job->save_seconds + 29) / 30 * 30;
+    job->measured = true;
+    rp_log_info("from a request to stop to the end it took %.3g s; %d s are asked for",
+                result.stop_seconds, job->stop_seconds);
     return RP_STATUS_OK;
 }
 
@@ -192,8 +201,8 @@ static enum rp_status launch(struct request *r, json_t *json, struct rp_error *e
     job.program = r->program;
     job.member = r->members;
     job.n_members = r->n_members;
-    job.stop_seconds = stop_seconds(r->spec);
-    if (rp_cli_has(r->args, "--estimate")) RP_TRY(estimate(r, &r->time, err));
+    reckon_stop(&job);
+    if (rp_cli_has(r->args, "--estimate")) RP_TRY(estimate(r, &job, err));
     job.estimate = r->time;
     status = rp_launch_write(r->launcher, &job, &files, err);
     if (status == RP_STATUS_OK) {
@@ -246,7 +255,8 @@ static const struct rp_cli_option options[] = {
     {"--nodes", RP_CLI_TEXT, "N", "on so many nodes (default: as few as the ranks need)"},
     {"--time", RP_CLI_TEXT, "TIME", "time limit in Slurm's form, in place of the site's"},
     {"--estimate", RP_CLI_FLAG, NULL,
-     "on Slurm: try the first steps here, and lower the time limit to what the run will take"},
+     "try the first steps here: measures what it takes to stop; on Slurm, lowers the time limit "
+     "to what the run will take"},
     {"--sweep", RP_CLI_LIST, "KEY=A,B|1..5", "a job for every combination: on Slurm, a job array"},
     {"--set", RP_CLI_LIST, "KEY=VALUE", "change a key of the spec; recorded"},
     {"--data", RP_CLI_TEXT, "DIR", "where relative data paths start"},

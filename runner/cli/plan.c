@@ -1,9 +1,8 @@
-/* plan.c - `reprise plan SPEC`: everything that can be known without a device, from headers alone.
- */
-#include "cli/cli.h"
+/* plan.c - `reprise plan SPEC`: everything that can be known without a device, from headers alone;
+ * with --ranks what steps on many ranks take (plan_ranks.c). */
+#include "cli/plan_int.h"
 
 #include "env/env.h"
-#include "plan/plan.h"
 #include "train/train.h"
 
 #include <jansson.h>
@@ -33,8 +32,13 @@ static enum rp_status run(const struct rp_cli_args *args, json_t *result, struct
     struct rp_plan *plan = NULL;
     struct rp_data_shape data;
     enum rp_status status;
+    RP_TRY_GOTO(status, rp_cli_plan_ranks_check(args, err), done);
     RP_TRY_GOTO(status, rp_spec_load(args->word[0], &options, &spec, err), done);
     RP_TRY_GOTO(status, rp_data_describe(spec, true, &data, err), done);
+    if (rp_cli_has(args, "--ranks")) {
+        status = rp_cli_plan_ranks(args, spec, &data, result, err);
+        goto done;
+    }
     RP_TRY_GOTO(status,
                 rp_plan_make_for(spec, &data, rp_env_threads(spec), 0, rp_env_planned_device(spec),
                                  &plan, err),
@@ -50,6 +54,16 @@ done:
 static const struct rp_cli_option options[] = {
     {"--data", RP_CLI_TEXT, "DIR", "where relative paths of the spec start"},
     {"--set", RP_CLI_LIST, "KEY=VALUE", "changes one key of the spec"},
+    {"--ranks", RP_CLI_TEXT, "N",
+     "predicts a step on 1, 2, 4, ... N ranks: measures some steps of a rank's part here"},
+    {"--network", RP_CLI_TEXT, "BANDWIDTH,LATENCY",
+     "with --ranks: of a node to others, like 400Gb/s,5us; its ranks share it"},
+    {"--per-node", RP_CLI_TEXT, "K", "with --ranks: ranks on a node (1)"},
+    {"--node-network", RP_CLI_TEXT, "BANDWIDTH,LATENCY",
+     "with --ranks: of a rank to those of its node (as --network)"},
+    {"--save-times", RP_CLI_TEXT, "FILE", "with --ranks: keeps what was measured"},
+    {"--times", RP_CLI_TEXT, "FILE",
+     "with --ranks: takes what --save-times kept, measures nothing"},
     {NULL, RP_CLI_FLAG, NULL, NULL}};
 
 const struct rp_command rp_command_plan = {

@@ -7,19 +7,13 @@
 #include <stdio.h>
 #include <string.h>
 
-static bool ends_in(const char *path, const char *ending)
-{
-    size_t n = strlen(path), m = strlen(ending);
-    return n > m && strcmp(path + n - m, ending) == 0;
-}
-
 /* Before anything is computed: may the file be written? */
 static enum rp_status check_out(const struct rp_cli_args *args, struct rp_error *err)
 {
     const char *out = rp_cli_text(args, "--out");
     struct rp_sys_stat stat;
     if (!out) return RP_STATUS_OK;
-    if (!ends_in(out, ".csv") && !ends_in(out, ".npy"))
+    if (!rp_text_ends(out, ".csv") && !rp_text_ends(out, ".npy"))
         return rp_error_set(err, RP_STATUS_USAGE,
                             "--out %s: expected a name that ends in .csv or .npy", out);
     RP_TRY(rp_sys_stat(out, &stat, err));
@@ -37,7 +31,7 @@ static enum rp_status write_out(const struct rp_cli_args *args,
     const char *out = rp_cli_text(args, "--out");
     struct rp_text text = {0};
     enum rp_status status = RP_STATUS_OK;
-    if (out && ends_in(out, ".npy"))
+    if (out && rp_text_ends(out, ".npy"))
         rp_predictions_npy(predictions, &text);
     else if (out || !args->json)
         rp_predictions_csv(predictions, &text);

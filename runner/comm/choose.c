@@ -17,7 +17,8 @@
     "it moves bytes between GPUs and comes with every build: install the modules that came with "  \
     "this program, or name their folder in REPRISE_MODULES"
 #define MPI_ADVICE                                                                                 \
-    "it is built for each MPI whose compiler is found: install libmpich-dev or libopenmpi-dev, or "  \
+    "it is built for each MPI whose compiler is found: install libmpich-dev or libopenmpi-dev, "   \
+    "or "                                                                                          \
     "name the compiler of this site's own MPI (cmake -DRP_MPICC=FILE), and build again"
 
 /* A site's own build comes first; of Debian's two the one whose launcher started us, told by the
@@ -53,8 +54,8 @@ bool rp_comm_has_nccl(struct rp_error *why)
 static void let_nccl_share(int rank)
 {
     static const char *const variable[][2] = {
-        {"NCCL_NET", "Socket"},      {"NCCL_IB_DISABLE", "1"},   {"NCCL_SOCKET_IFNAME", "lo"},
-        {"NCCL_NVLS_ENABLE", "0"},   {"NCCL_MNNVL_ENABLE", "0"},
+        {"NCCL_NET", "Socket"},    {"NCCL_IB_DISABLE", "1"},   {"NCCL_SOCKET_IFNAME", "lo"},
+        {"NCCL_NVLS_ENABLE", "0"}, {"NCCL_MNNVL_ENABLE", "0"},
     };
     char name[32];
     snprintf(name, sizeof name, "reprise-rank-%d", rank);
@@ -63,8 +64,8 @@ static void let_nccl_share(int rank)
         if (!rp_sys_env(variable[i][0])) rp_sys_set_env(variable[i][0], variable[i][1]);
 }
 
-/* UCX, below MPICH, writes pages about a dead rank that we name in a line. Open MPI ends in MPI_Init
- * where Slurm has not told it of the others. */
+/* UCX, below MPICH, writes pages about a dead rank that we name in a line. Open MPI ends in
+ * MPI_Init where Slurm has not told it of the others. */
 static enum rp_status prepare_mpi(const char *name, const struct rp_comm_world *world,
                                   struct rp_error *err)
 {

@@ -9,6 +9,11 @@ void rp_comm_open_one(struct rp_comm *comm)
     *comm = (struct rp_comm){.n_ranks = 1};
 }
 
+void rp_comm_open_alone(struct rp_comm *comm, int n_ranks)
+{
+    *comm = (struct rp_comm){.n_ranks = n_ranks};
+}
+
 enum rp_status rp_comm_open(const struct rp_comm_world *world,
                             const struct rp_comm_options *options, struct rp_comm *comm,
                             struct rp_error *err)

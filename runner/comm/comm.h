@@ -54,6 +54,8 @@ struct rp_comm {
 
 /* The world of one: the rank's node is the root already, so nothing moves. */
 void rp_comm_open_one(struct rp_comm *comm);
+/* Rank 0 of `n_ranks` without the others, whose part of the work is measured: nothing moves. */
+void rp_comm_open_alone(struct rp_comm *comm, int n_ranks);
 
 struct rp_comm_options {
     double peer_timeout; /* seconds of silence after which a rank is lost */
@@ -102,7 +104,8 @@ enum { RP_COMM_ALIGN = 256 }; /* of the borders of sums */
 RP_NODISCARD enum rp_status rp_comm_choose(struct rp_comm *comm, const struct rp_comm_world *world,
                                            const char *wanted, struct rp_device *device,
                                            struct rp_error *err);
-/* For people: each module that can move bytes, and what it is linked with, or why it is not there. */
+/* For people: each module that can move bytes, and what it is linked with, or why it is not there.
+ */
 enum { RP_COMM_MODULES = 5, RP_COMM_MODULE_TEXT = 600 };
 int rp_comm_list(const char *names[RP_COMM_MODULES],
                  char texts[RP_COMM_MODULES][RP_COMM_MODULE_TEXT]);

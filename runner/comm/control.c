@@ -41,7 +41,8 @@ void rp_control_end_process(struct rp_control *c)
     pthread_mutex_unlock(&c->mutex);
     if (!c->thread_ends || atomic_load(&c->closing)) return;
     if (c->options.before_end) c->options.before_end(c->options.context, c->status, c->text);
-    if (!c->told) rp_log_error(c->text);
+    if (c->told) rp_log_mute();
+    rp_log_error(c->text);
     rp_comm_reap(1);
     _exit((int)c->status);
 }

@@ -16,7 +16,7 @@ static const double BEAT = 0.5;
 enum rp_status rp_control_client_open(struct rp_control *c, const struct rp_comm_world *world,
                                       struct rp_error *err)
 {
-    struct rp_net_hello hello = {.version = 1,
+    struct rp_net_hello hello = {.version = RP_NET_VERSION,
                                  .rank = (uint32_t)c->rank,
                                  .n_ranks = (uint32_t)c->n_ranks,
                                  .pid = (uint32_t)rp_sys_pid()};
@@ -30,7 +30,8 @@ enum rp_status rp_control_client_open(struct rp_control *c, const struct rp_comm
     rp_net_set_timeout(c->fd, SECONDS_TO_CONNECT);
     bool answered = rp_net_send(c->fd, RP_NET_HELLO, &hello, sizeof hello) &&
                     rp_net_receive(c->fd, &type, &answer, &n);
-    rp_net_set_timeout(c->fd, 0);
+    /* A message that stops in its middle must not stop the clock of this thread. */
+    rp_net_set_timeout(c->fd, c->options.peer_timeout);
     c->heard = rp_sys_clock();
     enum rp_status status = RP_STATUS_OK;
     if (!answered)
@@ -39,8 +40,31 @@ enum rp_status rp_control_client_open(struct rp_control *c, const struct rp_comm
     else if (type != RP_NET_WELCOME)
         status = rp_error_set(err, RP_STATUS_USAGE, "rank 0 at %s port %d refuses us: %s",
                               world->address, world->port, (const char *)answer);
+    else
+        snprintf(c->server, sizeof c->server, "%s, at %s port %d", (const char *)answer,
+                 world->address, world->port);
     rp_mem_free(answer);
     return status;
+}
+
+/* Where rank 0 stands, for the message that says it is lost. */
+static void take_beat(struct rp_control *c, const void *bytes, size_t n)
+{
+    if (n != sizeof c->server_beat) return;
+    memcpy(&c->server_beat, bytes, n);
+    c->server_beat.phase[sizeof c->server_beat.phase - 1] = '\0';
+}
+
+/* Both sides of a cut say what they know: who, when, and that the other side may be the one. */
+static void lose_server(struct rp_control *c, const char *why)
+{
+    rp_control_fail(
+        c, RP_STATUS_PEER_LOST,
+        "rank 0 (%s) is lost: %s; last heard at step %llu, in %s, while rank %d waits at "
+        "step %llu, in %s",
+        c->server, why, (unsigned long long)c->server_beat.step,
+        c->server_beat.phase[0] ? c->server_beat.phase : "start", c->rank,
+        (unsigned long long)atomic_load(&c->step), atomic_load(&c->phase));
 }
 
 /* The end of rank 0, or its verdict about another: it has said so itself. */
@@ -70,6 +94,8 @@ static bool take_message(struct rp_control *c)
         bytes = NULL;
         pthread_cond_broadcast(&c->changed);
         pthread_mutex_unlock(&c->mutex);
+    } else if (type == RP_NET_BEAT) {
+        take_beat(c, bytes, n);
     } else if (type == RP_NET_END) {
         take_end(c, bytes, n);
     }
@@ -93,14 +119,9 @@ void *rp_control_client_main(void *arg)
         int ready = poll(&wait, 1, 100);
         double now = rp_sys_clock();
         if (ready > 0 && !take_message(c) && !atomic_load(&c->closing))
-            rp_control_fail(c, RP_STATUS_PEER_LOST,
-                            "rank 0 is lost: its connection ended at step %llu of ours, in %s",
-                            (unsigned long long)atomic_load(&c->step), atomic_load(&c->phase));
+            lose_server(c, "its connection ended");
         if (now - c->heard > c->options.peer_timeout)
-            rp_control_fail(c, RP_STATUS_PEER_LOST,
-                            "rank 0 is lost: silent for %.0f s, at step %llu of ours, in %s",
-                            c->options.peer_timeout, (unsigned long long)atomic_load(&c->step),
-                            atomic_load(&c->phase));
+            lose_server(c, "silent for longer than timeout.peer");
         if (now < next) continue;
         next = now + BEAT;
         beat(c);

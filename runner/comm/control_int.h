@@ -55,6 +55,8 @@ struct rp_control {
 
     /* the others */
     int fd;
+    char server[340]; /* rank 0: its host, address and port */
+    struct rp_net_beat server_beat;
     double heard; /* of rank 0 */
     void *answer; /* to what was asked last, or NULL */
     size_t answer_bytes;

@@ -21,7 +21,7 @@ static const double BEAT = 0.5, LEAST_STEP_TIMEOUT = 60;
 static const char *refusal(const struct rp_control *c, const struct rp_comm_world *world,
                            const struct rp_net_hello *hello)
 {
-    if (hello->version != 1) return "it is another version of reprise";
+    if (hello->version != RP_NET_VERSION) return "it is another version of reprise";
     if (strncmp(hello->token, world->token, sizeof hello->token) != 0)
         return "it belongs to another run (its token differs)";
     if ((int)hello->n_ranks != c->n_ranks) return "it was started for another number of ranks";
@@ -51,7 +51,8 @@ static void welcome(struct rp_control *c, const struct rp_comm_world *world, int
         return;
     }
     struct rp_control_member *member = &c->member[hello.rank];
-    member->there = rp_net_send(fd, RP_NET_WELCOME, NULL, 0);
+    member->there = rp_net_send(fd, RP_NET_WELCOME, c->member[0].host, strlen(c->member[0].host));
+    rp_net_set_timeout(fd, c->options.peer_timeout);
     member->fd = fd;
     member->pid = hello.pid;
     memcpy(member->host, hello.host, sizeof member->host);
@@ -314,27 +315,61 @@ static double step_limit(const struct rp_control *c)
     return limit > LEAST_STEP_TIMEOUT ? limit : LEAST_STEP_TIMEOUT;
 }
 
-/* Nobody moves: the one to name is the furthest behind, and of those one that does not wait. */
+/* Is it within a collective, for which it waits? The other phases take their own time. */
+static bool waits(const struct rp_control_member *m)
+{
+    static const char *const working[] = {"start", "step", "evaluate", "save"};
+    for (size_t i = 0; i < RP_COUNT(working); i++)
+        if (strcmp(m->phase, working[i]) == 0) return false;
+    return true;
+}
+
+/* Nobody has moved for too long: the one to name is the furthest behind, and of those one that
+ * does not wait. That all wait for each other is a cut between two of them: each of these is heard
+ * here, and nobody else is. */
 static void check_stuck(struct rp_control *c, double now)
 {
-    int who = -1;
+    int who = -1, behind = 0;
+    bool all_wait = true;
     double limit = step_limit(c);
     for (int r = 0; r < c->n_ranks; r++) {
         const struct rp_control_member *m = &c->member[r];
-        if (m->ended || m->step == 0 || strcmp(m->phase, "step") != 0) continue;
-        if (now - m->moved > limit && (who < 0 || m->step < c->member[who].step)) who = r;
+        bool late = !m->ended && m->step > 0 && now - m->moved > limit;
+        all_wait &= m->ended || (late && waits(m));
+        if (m->step < c->member[behind].step) behind = r;
+        if (!late || strcmp(m->phase, "step") != 0) continue;
+        if (who < 0 || m->step < c->member[who].step) who = r;
     }
-    if (who >= 0) lose(c, who, RP_STATUS_STUCK, "makes no progress");
+    if (who >= 0)
+        lose(c, who, RP_STATUS_STUCK, "makes no progress");
+    else if (all_wait)
+        lose(c, behind, RP_STATUS_STUCK,
+             "makes no progress, and nobody does, though all are heard: a connection between two "
+             "ranks may be cut;");
+}
+
+/* All silent at once: this host is the one that is cut off. */
+static void check_silent(struct rp_control *c, double now)
+{
+    int first = 0, n = 0;
+    for (int r = c->n_ranks - 1; r > 0; r--) {
+        const struct rp_control_member *m = &c->member[r];
+        if (m->ended || now - m->heard <= c->options.peer_timeout) continue;
+        first = r;
+        n++;
+    }
+    if (n > 1 && n == c->n_ranks - 1)
+        lose(c, first, RP_STATUS_PEER_LOST,
+             "is lost, and so is every other rank: this host may be cut off. Silent for longer "
+             "than timeout.peer");
+    else if (n > 0)
+        lose(c, first, RP_STATUS_PEER_LOST, "is lost: silent for longer than timeout.peer");
 }
 
 static void check_clocks(struct rp_control *c, double now)
 {
-    for (int r = 1; r < c->n_ranks; r++) {
-        struct rp_control_member *m = &c->member[r];
-        if (!m->ended && now - m->heard > c->options.peer_timeout)
-            lose(c, r, RP_STATUS_PEER_LOST, "is lost: silent for longer than timeout.peer");
-    }
-    check_stuck(c, now);
+    check_silent(c, now);
+    if (!c->failed) check_stuck(c, now);
 }
 
 static void beat(struct rp_control *c)
@@ -343,7 +378,7 @@ static void beat(struct rp_control *c)
     snprintf(own.phase, sizeof own.phase, "%s", atomic_load(&c->phase));
     take_beat(c, &c->member[0], &own);
     for (int r = 1; r < c->n_ranks; r++)
-        if (!c->member[r].ended) rp_control_send(c, c->member[r].fd, RP_NET_BEAT, NULL, 0);
+        if (!c->member[r].ended) rp_control_send(c, c->member[r].fd, RP_NET_BEAT, &own, sizeof own);
 }
 
 void *rp_control_server_main(void *arg)

@@ -17,16 +17,16 @@ struct rp_comm_store {
     bool (*get)(void *context, const char *key, void **bytes, size_t *n);
 };
 
-/* What to do between two looks at what other ranks have not done yet: rest() takes a short while, and
- * gives false when waiting is over because the control channel has found a rank lost. `looks` so
- * far. In close, where that channel is closed already, `context` has to be NULL. */
+/* What to do between two looks at what other ranks have not done yet: rest() takes a short while,
+ * and gives false when waiting is over because the control channel has found a rank lost. `looks`
+ * so far. In close, where that channel is closed already, `context` has to be NULL. */
 struct rp_comm_patience {
     void *context;
     bool (*rest)(void *context, uint32_t looks);
 };
 
-/* device_memory: the stream on which blocks are written and read, and how far it is: 1 everything on
- * it is done, 0 not yet, -1 it has failed. */
+/* device_memory: the stream on which blocks are written and read, and how far it is: 1 everything
+ * on it is done, 0 not yet, -1 it has failed. */
 struct rp_comm_stream {
     void *stream;
     void *context;

@@ -6,16 +6,16 @@
 
 enum rp_net_type {
     RP_NET_HELLO = 1, /* struct rp_net_hello */
-    RP_NET_WELCOME,
-    RP_NET_REFUSE, /* text */
-    RP_NET_BEAT,   /* struct rp_net_beat */
-    RP_NET_AGREE,  /* bytes of one rank; back: of all */
-    RP_NET_SET,    /* key, NUL, value */
-    RP_NET_GET,    /* key */
-    RP_NET_VALUE,  /* value */
-    RP_NET_END     /* u32 status, text */
+    RP_NET_WELCOME,   /* host of rank 0 */
+    RP_NET_REFUSE,    /* text */
+    RP_NET_BEAT,      /* struct rp_net_beat */
+    RP_NET_AGREE,     /* bytes of one rank; back: of all */
+    RP_NET_SET,       /* key, NUL, value */
+    RP_NET_GET,       /* key */
+    RP_NET_VALUE,     /* value */
+    RP_NET_END        /* u32 status, text */
 };
-enum { RP_NET_MAX_BYTES = 1 << 24 };
+enum { RP_NET_VERSION = 2, RP_NET_MAX_BYTES = 1 << 24 };
 
 struct rp_net_header {
     uint32_t magic, type, bytes, zero;
@@ -39,11 +39,12 @@ int rp_net_accept(int listener); /* -1: nobody */
 /* Numeric address of this end of a connection. */
 void rp_net_own_address(int fd, char text[64]);
 
-/* A whole message; false when the connection is gone. `seconds`: longest silence, 0: for ever. */
+/* A whole message; false when the connection is gone or the timeout over. */
 bool rp_net_send(int fd, enum rp_net_type type, const void *bytes, size_t n);
 /* `*bytes` is the caller's to free with rp_mem_free, NUL behind the last. */
 bool rp_net_receive(int fd, enum rp_net_type *type, void **bytes, size_t *n);
-void rp_net_set_timeout(int fd, double seconds); /* of receive; 0: none */
-void rp_net_close(int fd);                       /* -1 is fine */
+/* The longest that receive waits within a message and send for room; 0: for ever. */
+void rp_net_set_timeout(int fd, double seconds);
+void rp_net_close(int fd); /* -1 is fine */
 
 #endif

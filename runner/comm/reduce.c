@@ -18,7 +18,7 @@ static enum rp_status order_work(const struct rp_comm_mover *m, struct rp_error 
 enum rp_status rp_comm_reserve(struct rp_comm *comm, uint64_t bytes, struct rp_error *err)
 {
     struct rp_comm_mover *m = comm->mover;
-    if (comm->n_ranks == 1 || bytes <= m->bytes) return RP_STATUS_OK;
+    if (!m || bytes <= m->bytes) return RP_STATUS_OK;
     m->device->table->free(m->device, m->parts);
     m->parts = NULL;
     m->bytes = 0;
@@ -32,7 +32,7 @@ enum rp_status rp_comm_reduce(struct rp_comm *comm, void *sums, const uint64_t *
 {
     struct rp_comm_mover *m = comm->mover;
     char why[RP_COMM_WHY_BYTES] = "";
-    if (comm->n_ranks == 1 || border[0] == border[comm->n_ranks]) return RP_STATUS_OK;
+    if (!m || border[0] == border[comm->n_ranks]) return RP_STATUS_OK;
     uint64_t begin = border[comm->rank], bytes = border[comm->rank + 1] - begin;
     RP_TRY(rp_comm_reserve(comm, bytes * (uint64_t)comm->n_ranks, err));
     RP_TRY(order_work(m, err));
@@ -45,11 +45,11 @@ enum rp_status rp_comm_reduce(struct rp_comm *comm, void *sums, const uint64_t *
 enum rp_status rp_comm_gather(struct rp_comm *comm, void *block, const uint64_t *border,
                               struct rp_error *err)
 {
+    struct rp_comm_mover *m = comm->mover;
     char why[RP_COMM_WHY_BYTES] = "";
-    if (comm->n_ranks == 1 || border[0] == border[comm->n_ranks]) return RP_STATUS_OK;
-    RP_TRY(order_work(comm->mover, err));
-    if (comm->mover->module->all_gather(comm->mover->world, block, border, why))
-        return RP_STATUS_OK;
+    if (!m || border[0] == border[comm->n_ranks]) return RP_STATUS_OK;
+    RP_TRY(order_work(m, err));
+    if (m->module->all_gather(m->world, block, border, why)) return RP_STATUS_OK;
     return rp_control_cause(comm->control, why, err);
 }
 

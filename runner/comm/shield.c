@@ -1,6 +1,7 @@
-/* shield.c - ranks that a launcher of MPI started. It kills all others as soon as one is gone, before
- * they can say why; so the process that it started only waits, and its child is the rank. When a rank
- * dies this process stays for some seconds, in which the others write down what they know and end. */
+/* shield.c - ranks that a launcher of MPI started. It kills all others as soon as one is gone,
+ * before they can say why; so the process that it started only waits, and its child is the rank.
+ * When a rank dies this process stays for some seconds, in which the others write down what they
+ * know and end. */
 #include "comm/comm.h"
 
 #include "base/log.h"

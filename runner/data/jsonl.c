@@ -2,49 +2,28 @@
  * prompt and the response to it. Texts follow one another without padding, an end between two. Of
  * prompt and response only the response is a target, and the end behind it. */
 #include "data/encode.h"
+#include "data/json_line.h"
 #include "data/listing.h"
 
-#include <jansson.h>
 #include <stdio.h>
 #include <string.h>
 
-enum { MEMBERS_SHOWN = 8 };
-
-/* Lists a few of the members that there are. */
-static enum rp_status fail_no_member(const struct rp_data_source *source, int index, int64_t line,
-                                     const char *name, json_t *object, struct rp_error *err)
-{
-    struct rp_text names = {0};
-    const char *key;
-    json_t *value;
-    int n = 0;
-    json_object_foreach(object, key, value)
-    {
-        if (n++ < MEMBERS_SHOWN) rp_text_add(&names, "%s`%.60s`", n > 1 ? ", " : "", key);
-    }
-    if (n > MEMBERS_SHOWN) rp_text_add(&names, ", ...");
-    enum rp_status status = rp_data_fail(source, index, err, "line %lld has no `%s`; it has %s",
-                                         (long long)line, name, n ? rp_text_get(&names) : "none");
-    rp_text_release(&names);
-    return status;
-}
-
 static enum rp_status find_text(const struct rp_data_source *source, int index, int64_t line,
-                                json_t *object, const char *name, const char **text, size_t *n,
-                                struct rp_error *err)
+                                const json_t *object, const char *name, const char **text,
+                                size_t *n, struct rp_error *err)
 {
-    const json_t *value = json_object_get(object, name);
-    if (!value) return fail_no_member(source, index, line, name, object, err);
-    if (!json_is_string(value))
-        return rp_data_fail(source, index, err, "line %lld: `%s` is no text in quotes",
-                            (long long)line, name);
-    *text = json_string_value(value);
-    *n = json_string_length(value);
-    return RP_STATUS_OK;
+    struct rp_error why = {0};
+    if (rp_json_line_text(object, name, text, n, &why) != RP_STATUS_OK)
+        return rp_data_fail(source, index, err, "line %lld has %s", (long long)line, why.text);
+    if (source->dataset->tokenizer || !memchr(*text, '\0', *n)) return RP_STATUS_OK;
+    return rp_data_fail(source, index, err,
+                        "line %lld has a NUL in `%s`, and where a token is a byte that is the end "
+                        "of a text",
+                        (long long)line, name);
 }
 
 static enum rp_status encode_object(const struct rp_data_source *source, const struct rp_bpe *bpe,
-                                    int32_t end, int index, int64_t line, json_t *object,
+                                    int32_t end, int index, int64_t line, const json_t *object,
                                     struct encoded *out, struct rp_error *err)
 {
     const struct rp_spec_dataset *dataset = source->dataset;
@@ -72,22 +51,12 @@ enum rp_status jsonl_encode_line(const struct rp_data_source *source, const stru
                                  int32_t end, int index, int64_t line, const char *text, size_t n,
                                  struct encoded *out, struct rp_error *err)
 {
-    /* Numbers are none of our business: whole ones of any length are taken as fractions. */
-    enum { FLAGS = JSON_DECODE_INT_AS_REAL };
-    json_error_t why;
-    if (line == 1 && n >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0) text += 3, n -= 3;
-    size_t blank = 0;
-    while (blank < n && strchr(" \t\r", text[blank]) && text[blank]) blank++;
-    if (blank == n) return RP_STATUS_OK;
-    json_t *object = json_loadb(text, n, FLAGS, &why);
-    enum rp_status status;
-    if (!object)
-        status = rp_data_fail(source, index, err, "line %lld is no JSON: %s (column %d)",
-                              (long long)line, why.text, why.column);
-    else if (!json_is_object(object))
-        status = rp_data_fail(source, index, err, "line %lld is no object {...}", (long long)line);
-    else
-        status = encode_object(source, bpe, end, index, line, object, out, err);
+    struct rp_error why = {0};
+    json_t *object = NULL;
+    if (rp_json_line_read(line, text, n, &object, &why) != RP_STATUS_OK)
+        return rp_data_fail(source, index, err, "line %lld is %s", (long long)line, why.text);
+    if (!object) return RP_STATUS_OK;
+    enum rp_status status = encode_object(source, bpe, end, index, line, object, out, err);
     json_decref(object);
     return status;
 }

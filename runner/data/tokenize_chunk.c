@@ -1,15 +1,8 @@
 /* tokenize_chunk.c - a chunk of text, or of JSON lines, to tokens. */
+#include "data/json_line.h"
 #include "data/tokenize_int.h"
 
-#include <jansson.h>
 #include <string.h>
-
-static enum rp_status fail_line(const struct chunk *chunk, int64_t line, const char *what,
-                                const char *which)
-{
-    return rp_error_set(chunk->err, RP_STATUS_DATA, "%s:%lld: %s%s", chunk->input->path,
-                        (long long)line, what, which);
-}
 
 /* `n` bytes of text that are a document. */
 static void add_document(const struct chunk_form *form, struct chunk *chunk, const char *text,
@@ -25,33 +18,22 @@ static void add_document(const struct chunk_form *form, struct chunk *chunk, con
     chunk->text_bytes += n;
 }
 
-static enum rp_status add_object(const struct chunk_form *form, struct chunk *chunk, int64_t line,
-                                 const json_t *object)
-{
-    const json_t *text = json_object_get(object, form->field);
-    if (!json_is_object(object))
-        return fail_line(chunk, line, "expected an object: {\"", form->field);
-    if (!text) return fail_line(chunk, line, "no key ", form->field);
-    if (!json_is_string(text)) return fail_line(chunk, line, "not a text: ", form->field);
-    add_document(form, chunk, json_string_value(text), json_string_length(text));
-    return RP_STATUS_OK;
-}
-
-static bool is_blank(const char *line, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        if (line[i] != ' ' && line[i] != '\t' && line[i] != '\r') return false;
-    return true;
-}
-
 static enum rp_status add_line(const struct chunk_form *form, struct chunk *chunk, int64_t number,
                                const char *line, size_t n)
 {
-    json_error_t problem;
-    if (is_blank(line, n)) return RP_STATUS_OK;
-    json_t *object = json_loadb(line, n, JSON_ALLOW_NUL, &problem);
-    enum rp_status status = object ? add_object(form, chunk, number, object)
-                                   : fail_line(chunk, number, "not JSON: ", problem.text);
+    struct rp_error why = {0};
+    json_t *object = NULL;
+    const char *text = NULL, *is = "is";
+    enum rp_status status = rp_json_line_read(number, line, n, &object, &why);
+    if (object) {
+        is = "has";
+        status = rp_json_line_text(object, form->field, &text, &n, &why);
+    }
+    if (status != RP_STATUS_OK)
+        status = rp_error_set(chunk->err, status, "%s: line %lld %s %s", chunk->input->path,
+                              (long long)number, is, why.text);
+    else if (object)
+        add_document(form, chunk, text, n);
     json_decref(object);
     return status;
 }

@@ -1,26 +1,20 @@
 /* tokenize_read.c - which files are read, and in which pieces. */
 #include "data/tokenize_int.h"
 
+#include "data/folder.h"
+
 #include "base/sys.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 enum {
     CHUNK_BYTES = 1 << 20,
     WINDOW_BYTES = 1 << 14, /* at the end of a chunk: where a place to cut is looked for first */
     CHUNK_MOST = 1 << 30,
-    DEPTH_MOST = 32,
 };
 
 /* ---- inputs ------------------------------------------------------------------------------------
  */
-
-static bool ends_in(const char *name, const char *ending)
-{
-    size_t n = strlen(name), m = strlen(ending);
-    return n >= m && strcmp(name + n - m, ending) == 0;
-}
 
 static void add_input(struct reader *reader, const char *path, uint64_t size, bool lines)
 {
@@ -32,53 +26,36 @@ static void add_input(struct reader *reader, const char *path, uint64_t size, bo
 }
 
 static enum rp_status add_folder(struct reader *reader, const char *folder, bool only_lines,
-                                 int depth, struct rp_error *err)
+                                 struct rp_error *err)
 {
-    char **names = NULL;
-    if (depth > DEPTH_MOST)
-        return rp_error_set(err, RP_STATUS_DATA,
-                            "%s: folders within folders too deep; is there a link to one above?",
-                            folder);
-    RP_TRY(rp_sys_list(folder, &names, err));
-    enum rp_status status = RP_STATUS_OK;
-    for (char **name = names; status == RP_STATUS_OK && *name; name++) {
+    struct rp_folder found;
+    struct rp_error why = {0};
+    enum rp_status status = rp_folder_list(folder, only_lines ? ".jsonl" : NULL, &found, &why);
+    if (status != RP_STATUS_OK)
+        status = rp_error_set(err, status, "%s: %s", folder, why.text);
+    else if (found.n == 0)
+        status = rp_error_set(err, RP_STATUS_DATA, "%s: the folder holds no %s", folder,
+                              only_lines ? ".jsonl file" : "file");
+    for (int i = 0; i < found.n && status == RP_STATUS_OK; i++) {
         struct rp_sys_stat stat;
-        bool lines = ends_in(*name, ".jsonl");
-        if (**name == '.') continue;
-        char *path = rp_sys_join(folder, *name);
+        char *path = rp_sys_join(folder, found.file[i]);
         status = rp_sys_stat(path, &stat, err);
-        if (status == RP_STATUS_OK && stat.is_folder)
-            status = add_folder(reader, path, only_lines, depth + 1, err);
-        else if (status == RP_STATUS_OK && stat.is_file && (lines || !only_lines))
-            add_input(reader, path, stat.size, lines);
+        if (status == RP_STATUS_OK)
+            add_input(reader, path, stat.size, rp_text_ends(path, ".jsonl"));
         rp_mem_free(path);
     }
-    rp_sys_free_names(names);
+    rp_folder_release(&found);
     return status;
-}
-
-static int compare_inputs(const void *a, const void *b)
-{
-    return strcmp(((const struct input *)a)->path, ((const struct input *)b)->path);
 }
 
 static enum rp_status add_path(struct reader *reader, const char *path, bool all_lines,
                                struct rp_error *err)
 {
     struct rp_sys_stat stat;
-    int first = reader->n_inputs;
     RP_TRY(rp_sys_stat(path, &stat, err));
     if (!stat.exists) return rp_error_set(err, RP_STATUS_DATA, "%s: no such file or folder", path);
-    if (!stat.is_folder) {
-        add_input(reader, path, stat.size, all_lines || ends_in(path, ".jsonl"));
-        return RP_STATUS_OK;
-    }
-    RP_TRY(add_folder(reader, path, all_lines, 0, err));
-    if (reader->n_inputs == first)
-        return rp_error_set(err, RP_STATUS_DATA, "%s: the folder holds no %s", path,
-                            all_lines ? ".jsonl file" : "file");
-    qsort(reader->input + first, (size_t)(reader->n_inputs - first), sizeof *reader->input,
-          compare_inputs);
+    if (stat.is_folder) return add_folder(reader, path, all_lines, err);
+    add_input(reader, path, stat.size, all_lines || rp_text_ends(path, ".jsonl"));
     return RP_STATUS_OK;
 }
 

@@ -23,7 +23,9 @@ struct rp_launch {
     int nodes;            /* 0: as few as ranks and site allow */
     const char *time;     /* NULL: the site's */
     const char *estimate; /* Slurm: a limit that is taken when it is less; NULL: none */
-    int stop_seconds;     /* from the request to stop until all is saved */
+    int stop_seconds;     /* to ask for, from the request to stop until all is saved */
+    int save_seconds;     /* what a step and a save may take of it */
+    bool measured;        /* save_seconds was measured here, not reckoned from the checkpoint */
 };
 
 /* What was made; paths are absolute. */

@@ -3,8 +3,10 @@
  * (tests/launch/test_slurm.py does it again). */
 #include "launch/launch_int.h"
 
+#include "base/log.h"
 #include "base/sys.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -243,6 +245,26 @@ static void add_script(struct rp_text *text, const struct rp_launch *job, int ra
     rp_text_add(text, " \"${program[@]}\" \"${words[@]}\" &\n%s", end);
 }
 
+/* What the site, the limit, or an option of the site's own leave to stop in. */
+static void check_grace(const struct rp_launch *job)
+{
+    const struct rp_site *site = job->site;
+    char who[128];
+    snprintf(who, sizeof who, "the time limit %.100s", limit_of(job));
+    rp_launch_check_grace(job, signal_seconds(job), who);
+    if (site->slurm.grace) rp_launch_check_grace(job, site->slurm.grace, "slurm.grace of the site");
+    for (int i = 0; i < site->slurm.sbatch.n; i++) {
+        const char *option = site->slurm.sbatch.item[i], *at = strchr(option, '@');
+        if (strncmp(option, "--signal=", 9) != 0) continue;
+        rp_launch_check_grace(job, at ? strtol(at + 1, NULL, 10) : 60, option);
+        if (strncmp(option + 9, "B:USR1", 6) != 0)
+            rp_log_warning(
+                "slurm.sbatch of the site has %s in place of --signal=B:USR1: the script "
+                "waits for USR1 to the batch shell, and passes nothing else on",
+                option);
+    }
+}
+
 /* Apptainer reads `:` and `,` in the names of folders that it binds. */
 static enum rp_status check_binds(const struct rp_launch *job, struct rp_error *err)
 {
@@ -279,6 +301,7 @@ static enum rp_status write_job(const struct rp_launch *job, int ranks, int node
         return rp_error_set(err, RP_STATUS_USAGE,
                             "a sweep of %d members; a job array has at most %d", job->n_members,
                             MOST_MEMBERS);
+    check_grace(job);
     add_script(&text, job, ranks, nodes);
     enum rp_status status = rp_launch_put_spec(job, files, err);
     if (status == RP_STATUS_OK)

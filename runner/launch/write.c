@@ -2,6 +2,7 @@
  * submits them. */
 #include "launch/launch_int.h"
 
+#include "base/log.h"
 #include "base/sys.h"
 
 #include <errno.h>
@@ -124,6 +125,17 @@ void rp_launch_add_run(struct rp_text *text, const struct rp_launch *job,
         rp_launch_add_word(text, *set);
     }
     rp_mem_free(spec);
+}
+
+void rp_launch_check_grace(const struct rp_launch *job, long seconds, const char *who)
+{
+    if (seconds >= job->save_seconds) return;
+    rp_log_warning(
+        "%s leaves %ld s between the request to stop and the kill, but a step and a save "
+        "%s %d s: what was computed since the last checkpoint may be lost. Raise it, or "
+        "save more often (checkpoint.every)",
+        who, seconds, job->measured ? "took, with as much again for safety," : "may take",
+        job->save_seconds);
 }
 
 void rp_launch_files_release(struct rp_launch_files *files)

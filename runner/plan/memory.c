@@ -287,11 +287,13 @@ void rp_plan_set_memory(struct rp_plan *plan, const struct rp_spec *spec)
             rp_loader_bytes(&plan->data, plan->pass_samples, plan->loader_depth));
     add_row(plan, "evaluation batch", io_bytes(&model->eval));
     plan->saves_live = plan->device == &rp_device_cpu && saved.on_rank * 4 > most_copied_bytes;
+    bool pinned = plan->device != &rp_device_cpu && plan->ranks == 1;
     if (plan->saves_live)
         add_row(plan, "checkpoint writer",
                 saved.largest * 4 + cut_bytes(plan, spec) + save_buffer_bytes);
     else
-        add_row(plan, "checkpoint copy", (saved.on_rank + saved.largest) * 4 + save_buffer_bytes);
+        add_row(plan, pinned ? "checkpoint copy, pinned" : "checkpoint copy",
+                (saved.on_rank + saved.largest) * 4 + save_buffer_bytes);
     if (plan->device != &rp_device_cpu) add_row(plan, "pinned staging", staging_bytes);
     add_row(plan, "program", program);
     /* Data is read before anything else is there; only what goes beyond the rest counts. */

@@ -138,6 +138,61 @@ void rp_plan_print_memory(const struct rp_plan *plan, struct rp_text *text);
 void rp_plan_print(const struct rp_spec *spec, const struct rp_plan *plan, struct rp_text *text);
 struct json_t *rp_plan_json(const struct rp_spec *spec, const struct rp_plan *plan);
 
+/* ---- many ranks: scale.c predicts (scale.h has the formulas), times.c keeps what was measured
+ * ---------------------------------------------------------------------------------------------
+ */
+
+enum { RP_PLAN_MOST_RANKS = 4096, RP_PLAN_TIMES = 13 /* powers of two up to that */ };
+
+/* Hockney's two numbers: a message of n bytes takes seconds + n / bytes_per_second. */
+struct rp_plan_link {
+    double bytes_per_second, seconds;
+};
+struct rp_plan_network {
+    struct rp_plan_link between; /* nodes: what a node has, its ranks share it */
+    struct rp_plan_link within;  /* a node: what each rank has */
+    int per_node;                /* ranks on a node, a power of two */
+};
+/* "400Gb/s,5us". USAGE, naming `option`, for anything else and for what is not above zero. */
+RP_NODISCARD enum rp_status rp_plan_parse_link(const char *option, const char *text,
+                                               struct rp_plan_link *link, struct rp_error *err);
+
+/* What one of `ranks` ranks takes for its part of a step, bytes of others left out. */
+struct rp_plan_time {
+    int ranks, beside;      /* `beside`: copies that ran at once, as ranks on a node do */
+    int threads;            /* of each */
+    double compute_seconds; /* data, forward, backward, the tree over its passes, what is kept */
+    double update_seconds;
+    double add_seconds; /* all sums added to a block of as many */
+};
+struct rp_plan_times {
+    char where[192]; /* device and processor */
+    int64_t batch, shards, parameters;
+    int n;
+    struct rp_plan_time time[RP_PLAN_TIMES]; /* (n) 1, 2, 4, ... ranks */
+};
+RP_NODISCARD enum rp_status rp_plan_times_read(const char *path, struct rp_plan_times *times,
+                                               struct rp_error *err);
+RP_NODISCARD enum rp_status rp_plan_times_write(const char *path, const struct rp_plan_times *times,
+                                                struct rp_error *err);
+/* USAGE when the times are of another job than the plan, or lack its number of ranks on nodes of
+ * `per_node`. */
+RP_NODISCARD enum rp_status rp_plan_times_find(const struct rp_plan_times *times, const char *path,
+                                               const struct rp_plan *plan, int per_node,
+                                               const struct rp_plan_time **time,
+                                               struct rp_error *err);
+
+/* A step predicted, in seconds. */
+struct rp_plan_step {
+    int ranks, nodes;
+    double compute, update;
+    double scatter, join, gather, agree; /* slices to their owners, their sum, back; the control */
+    double exchange, exposed;            /* these four; what of them nothing hides */
+    double step;
+};
+void rp_plan_predict(const struct rp_plan *plan, const struct rp_plan_time *time,
+                     const struct rp_plan_network *network, struct rp_plan_step *step);
+
 /* Which rule of the optimizer a parameter is under. */
 static inline struct rp_optim_kind rp_plan_optim_kind(const struct rp_model_tensor *kept)
 {

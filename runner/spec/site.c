@@ -56,6 +56,7 @@ static void fill(struct rp_site *site, const struct rp_value *root)
     site->slurm.gpus_type = text_of(root, "slurm.gpus_type");
     site->slurm.container = text_of(root, "slurm.container");
     site->slurm.ranks_per_node = number_of(root, "slurm.ranks_per_node");
+    site->slurm.grace = number_of(root, "slurm.grace");
     fill_texts(root, "slurm.sbatch", &site->slurm.sbatch);
     fill_texts(root, "slurm.before", &site->slurm.before);
     site->kubernetes.image = text_of(root, "kubernetes.image");
@@ -63,13 +64,17 @@ static void fill(struct rp_site *site, const struct rp_value *root)
     site->kubernetes.queue = text_of(root, "kubernetes.queue");
     site->kubernetes.patch = text_of(root, "kubernetes.patch");
     site->kubernetes.ranks_per_node = number_of(root, "kubernetes.ranks_per_node");
+    site->kubernetes.grace = number_of(root, "kubernetes.grace");
     fill_texts(root, "kubernetes.env_from", &site->kubernetes.env_from);
     site->kubernetes.runs = mount_of(rp_value_find(root, "kubernetes.runs"));
     const struct rp_value *data = rp_value_find(root, "kubernetes.data");
     for (int i = 0; data && data->present && i < data->n && i < RP_SITE_MAX_ITEMS; i++)
         site->kubernetes.data[site->kubernetes.n_data++] = mount_of(&data->item[i]);
+    static const char *const kinds[] = {
+        [RP_SITE_JOB] = "job", [RP_SITE_JOBSET] = "jobset", [RP_SITE_TRAINJOB] = "trainjob"};
     const char *kind = text_of(root, "kubernetes.kind");
-    site->kubernetes.kind = kind && strcmp(kind, "jobset") == 0 ? RP_SITE_JOBSET : RP_SITE_JOB;
+    for (size_t i = 0; kind && i < RP_COUNT(kinds); i++)
+        if (strcmp(kind, kinds[i]) == 0) site->kubernetes.kind = (enum rp_site_kind)i;
 }
 
 /* ---- reading

@@ -364,7 +364,7 @@ void rp_spec_free(struct rp_spec *spec); /* NULL is fine */
  * texts are NULL where the file has none. ---- */
 
 enum { RP_SITE_MAX_ITEMS = 64 };
-enum rp_site_kind { RP_SITE_JOB, RP_SITE_JOBSET };
+enum rp_site_kind { RP_SITE_JOB, RP_SITE_JOBSET, RP_SITE_TRAINJOB };
 struct rp_site_texts {
     const char *item[RP_SITE_MAX_ITEMS];
     int n;
@@ -377,7 +377,7 @@ struct rp_site {
     struct {
         const char *partition, *account, *qos, *time, *mem, *gpus_type, *container;
         struct rp_site_texts sbatch, before;
-        int64_t ranks_per_node; /* 0: not given */
+        int64_t ranks_per_node, grace; /* 0: not given */
     } slurm;
     struct {
         const char *image, *namespace, *queue, *patch;
@@ -385,7 +385,7 @@ struct rp_site {
         int n_data;
         struct rp_site_texts env_from;
         enum rp_site_kind kind;
-        int64_t ranks_per_node;
+        int64_t ranks_per_node, grace;
     } kubernetes;
     struct rp_arena *arena; /* private to spec/ */
 };

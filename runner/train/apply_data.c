@@ -55,12 +55,6 @@ static enum rp_status check_there_is(const struct rp_apply_state *state, enum rp
  * -----------------------------------------------------------------------------------------------
  */
 
-static bool ends_in(const char *path, const char *ending)
-{
-    size_t n = strlen(path), m = strlen(ending);
-    return n >= m && strcmp(path + n - m, ending) == 0;
-}
-
 /* By its first bytes, or its name; NONE when it could be anything. */
 static enum rp_status guess_format(const char *path, enum rp_format *format, struct rp_error *err)
 {
@@ -80,7 +74,7 @@ static enum rp_status guess_format(const char *path, enum rp_format *format, str
     else if (got >= 4 && ((memcmp(bytes, "\0\0\x8", 3) == 0 && bytes[3] <= 4) ||
                           (bytes[0] == 0x1f && bytes[1] == 0x8b)))
         *format = RP_FORMAT_IDX;
-    else if (ends_in(path, ".csv") || ends_in(path, ".tsv"))
+    else if (rp_text_ends(path, ".csv") || rp_text_ends(path, ".tsv"))
         *format = RP_FORMAT_CSV;
     return status;
 }
@@ -153,8 +147,8 @@ static enum rp_status check_files(const struct rp_apply_options *options,
 static void like_own_text(const char *path, struct rp_spec_dataset *dataset)
 {
     if (dataset->format != RP_FORMAT_TEXT && dataset->format != RP_FORMAT_JSONL) return;
-    if (ends_in(path, ".jsonl")) dataset->format = RP_FORMAT_JSONL;
-    if (ends_in(path, ".txt")) dataset->format = RP_FORMAT_TEXT;
+    if (rp_text_ends(path, ".jsonl")) dataset->format = RP_FORMAT_JSONL;
+    if (rp_text_ends(path, ".txt")) dataset->format = RP_FORMAT_TEXT;
     if (dataset->format == RP_FORMAT_TEXT) dataset->jsonl_prompt = NULL;
 }
 
@@ -172,7 +166,7 @@ static enum rp_status other_dataset(struct rp_apply_state *state,
         *dataset = *own;
     else
         *dataset = (struct rp_spec_dataset){.format = format, .csv_delimiter = ','};
-    if (dataset->format == RP_FORMAT_CSV && ends_in(options->files[0], ".tsv"))
+    if (dataset->format == RP_FORMAT_CSV && rp_text_ends(options->files[0], ".tsv"))
         dataset->csv_delimiter = '\t';
     if (tokens) like_own_text(options->files[0], dataset);
     dataset->at = (struct rp_spec_place){0, 0};

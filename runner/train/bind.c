@@ -252,7 +252,8 @@ enum rp_status rp_trainer_run(struct rp_trainer *t, const struct rp_op_call *cal
 {
     double began = rp_profile_begin(t->profile);
     enum rp_status status = t->device->table->run(t->device, call, pass, err);
-    if (t->profile && status == RP_STATUS_OK) status = t->device->table->sync(t->device, err);
+    if (rp_profile_is_timed(t->profile) && status == RP_STATUS_OK)
+        status = t->device->table->sync(t->device, err);
     rp_profile_end(t->profile, call, began);
     return status;
 }

@@ -143,27 +143,6 @@ int rp_evaluation_metrics(const struct rp_evaluation *e,
     return n;
 }
 
-enum rp_status rp_evaluate(struct rp_trainer *t, enum rp_split split, struct rp_evaluation *e,
-                           struct rp_error *err)
-{
-    int64_t total = rp_data_samples(t->data, split);
-    struct rp_eval_buffers b;
-    rp_evaluation_begin(t, e);
-    enum rp_status status = rp_eval_buffers_init(t, false, &b, err);
-    for (int64_t at = 0; status == RP_STATUS_OK && at < total; at += t->model->eval_samples) {
-        int64_t n = total - at < t->model->eval_samples ? total - at : t->model->eval_samples;
-        if (rp_signals_stop_asked()) {
-            e->abandoned = true;
-            break;
-        }
-        status = rp_evaluate_pass(t, split, at, n, &b, err);
-        if (status == RP_STATUS_OK) rp_evaluation_add(e, &b, n);
-    }
-    rp_evaluation_end(t, split, e);
-    rp_eval_buffers_release(&b);
-    return status;
-}
-
 bool rp_evaluation_metric(const struct rp_evaluation *e, const char *name, double *value,
                           bool *larger_is_better)
 {

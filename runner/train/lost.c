@@ -1,5 +1,5 @@
-/* lost.c - a rank is lost: what every other rank leaves in the run folder at once. A launcher such as
- * mpirun may kill us before we have ended in order. */
+/* lost.c - a rank is lost: what every other rank leaves in the run folder at once. A launcher such
+ * as mpirun may kill us before we have ended in order. */
 #include "train/start_int.h"
 
 #include "base/log.h"

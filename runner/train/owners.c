@@ -10,6 +10,7 @@ enum rp_status rp_owners_reduce(struct rp_trainer *t, struct rp_error *err)
 {
     const struct rp_plan_owners *o = &t->plan->owners;
     uint64_t border[RP_COMM_MAX_RANKS + 1];
+    if (!t->comm.mover) return RP_STATUS_OK;
     for (int j = 0; j < RP_PLAN_REGIONS; j++) {
         RP_TRY(rp_comm_reduce(&t->comm, t->sums, o->region[j].gradient, err));
         RP_TRY(rp_comm_reduce(&t->comm, t->sums, o->region[j].second, err));

@@ -17,6 +17,8 @@ struct op_row {
 };
 
 struct rp_profile {
+    struct rp_device *device;
+    bool timed;
     struct op_row op[RP_OP_COUNT];
     double phase_seconds[RP_PHASE_COUNT];
     double origin, phase_start;
@@ -31,10 +33,12 @@ static const char *const phase_names[] = {
 #undef RP_PHASE_NAME
 };
 
-struct rp_profile *rp_profile_new(void)
+struct rp_profile *rp_profile_new(struct rp_device *device, bool timed)
 {
     struct rp_profile *p = RP_NEW(struct rp_profile);
-    p->event = RP_NEW_ARRAY(struct event, MAX_EVENTS);
+    p->device = device;
+    p->timed = timed;
+    if (timed) p->event = RP_NEW_ARRAY(struct event, MAX_EVENTS);
     p->origin = rp_sys_clock();
     p->phase = -1;
     return p;
@@ -43,20 +47,28 @@ struct rp_profile *rp_profile_new(void)
 void rp_profile_free(struct rp_profile *p)
 {
     if (!p) return;
+    if (p->device->table->mark) p->device->table->mark(p->device, NULL);
     rp_mem_free(p->event);
     rp_mem_free(p);
+}
+
+bool rp_profile_is_timed(const struct rp_profile *p)
+{
+    return p && p->timed;
 }
 
 static void add_event(struct rp_profile *p, const char *name, double start, double seconds,
                       int track)
 {
-    if (p->n_events < MAX_EVENTS)
+    if (p->timed && p->n_events < MAX_EVENTS)
         p->event[p->n_events++] = (struct event){name, start - p->origin, seconds, track};
 }
 
 void rp_profile_phase(struct rp_profile *p, enum rp_phase phase)
 {
     if (!p || p->phase == (int)phase) return;
+    if (p->device->table->mark)
+        p->device->table->mark(p->device, phase < RP_PHASE_COUNT ? phase_names[phase] : NULL);
     double now = rp_sys_clock();
     if (p->phase >= 0) {
         p->phase_seconds[p->phase] += now - p->phase_start;
@@ -66,14 +78,19 @@ void rp_profile_phase(struct rp_profile *p, enum rp_phase phase)
     p->phase_start = now;
 }
 
+double rp_profile_seconds(const struct rp_profile *p, enum rp_phase phase)
+{
+    return p->phase_seconds[phase];
+}
+
 double rp_profile_begin(const struct rp_profile *p)
 {
-    return p ? rp_sys_clock() : 0;
+    return rp_profile_is_timed(p) ? rp_sys_clock() : 0;
 }
 
 void rp_profile_end(struct rp_profile *p, const struct rp_op_call *call, double began)
 {
-    if (!p) return;
+    if (!rp_profile_is_timed(p)) return;
     double now = rp_sys_clock(), flops = 0, bytes = 0;
     struct op_row *row = &p->op[call->op];
     rp_op_cost(call, &flops, &bytes);

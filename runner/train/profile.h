@@ -1,5 +1,5 @@
-/* profile.h - private to train/: time per phase and per op of a run, beside the floor of each op.
- */
+/* profile.h - private to train/: time per phase and per op of a run, beside the floor of each op;
+ * or only the names of the phases, for a profiler of the device's own. */
 #ifndef RP_PROFILE_H
 #define RP_PROFILE_H
 
@@ -11,7 +11,8 @@ struct rp_text;
     X(DATA, "data")                                                                                \
     X(MODEL, "model")                                                                              \
     X(REDUCE, "reduce")                                                                            \
-    X(UPDATE, "update") X(RECORD, "record") X(EVALUATE, "evaluate") X(SAVE, "save")
+    X(UPDATE, "update")                                                                            \
+    X(GATHER, "gather") X(RECORD, "record") X(EVALUATE, "evaluate") X(SAVE, "save")
 enum rp_phase {
 #define RP_PHASE_ENUM(name, text) RP_PHASE_##name,
     RP_PHASE_LIST(RP_PHASE_ENUM)
@@ -20,10 +21,14 @@ enum rp_phase {
 };
 
 /* A NULL profile makes every call below do nothing. */
-struct rp_profile *rp_profile_new(void);
+struct rp_profile *rp_profile_new(struct rp_device *device, bool timed);
+/* Every op is waited for and timed. */
+bool rp_profile_is_timed(const struct rp_profile *profile);
 void rp_profile_free(struct rp_profile *profile);
 /* The phase that begins now; the one before ends. */
 void rp_profile_phase(struct rp_profile *profile, enum rp_phase phase);
+/* Of a phase so far, the one that runs now left out. */
+double rp_profile_seconds(const struct rp_profile *profile, enum rp_phase phase);
 /* Around one op: begin gives the time to hand to end. */
 double rp_profile_begin(const struct rp_profile *profile);
 void rp_profile_end(struct rp_profile *profile, const struct rp_op_call *call, double began);

@@ -109,13 +109,15 @@ static enum rp_status run_loop(struct rp_start *start, struct rp_train_result *r
                            .state = start->origin.state};
     if (start->options->stop_after > 0) loop.stop_at = rp_sys_clock() + start->options->stop_after;
     say_start(start);
-    if (start->options->profile) start->profile = start->trainer->profile = rp_profile_new();
+    if (start->options->profile || start->device->table->mark)
+        start->profile = start->trainer->profile =
+            rp_profile_new(start->device, start->options->profile);
     enum rp_status status = RP_STATUS_OK;
     if (loop.against)
         status =
             rp_against_recorded(loop.against, start->run, loop.state.step, &loop.n_compared, err);
     if (status == RP_STATUS_OK) status = rp_loop_run(&loop, err);
-    if (status == RP_STATUS_OK && start->profile) status = print_profile(start, err);
+    if (status == RP_STATUS_OK && start->options->profile) status = print_profile(start, err);
     if (status == RP_STATUS_DIFFERENT && loop.record_differs && start->comm.n_ranks == 1)
         status = judge_difference(start, &loop, err);
     if (status == RP_STATUS_OK) status = conclude(start, &loop, result, err);

@@ -1,6 +1,7 @@
 /* save.c - a save copies the state between two updates; a thread writes and commits the copy. A
  * large state in the machine's memory (plan->saves_live) is not copied: the thread reads it where
- * it lies, and the next update waits until it has. One save at a time. */
+ * it lies, and the next update waits until it has. A device that can copies beside the steps: the
+ * thread waits for the copy, and the next update on the device does. One save at a time. */
 #include "train/train_int.h"
 
 #include "base/mem.h"
@@ -23,9 +24,10 @@ struct rp_saver {
     const struct rp_manifest *manifest; /* NULL, like record, on every rank but 0 */
     struct rp_record *record;
     bool reads_live; /* but for tensors that are gathered: these are copied all the same */
+    bool beside;     /* the copy is made beside the steps, in the layout of memory */
     float *copy;     /* tensors in the file's layout */
-    float *scratch; /* one tensor whose layouts differ: in memory layout, or, where it is read live,
-                     * in the file's */
+    float *scratch;  /* one tensor whose layouts differ: in memory layout, or, where the writer
+                      * finds that, in the file's */
     struct rp_st_tensor *tensor;         /* that this rank writes: model, then optimizer */
     const struct rp_model_tensor **kept; /* whose layout each has */
     const void **source;                 /* where each lies on the device */
@@ -114,6 +116,14 @@ static void list_tensors(struct rp_saver *s)
     s->n_all_optimizer = n - s->n_all_model;
 }
 
+static size_t copy_bytes(const struct rp_saver *s)
+{
+    size_t bytes = 0;
+    for (int i = 0; i < s->n_model + s->n_optimizer; i++)
+        bytes += rp_tensor_bytes(&s->tensor[i].shape);
+    return bytes;
+}
+
 /* The block that the copies lie in. */
 static enum rp_status place_copies(struct rp_saver *s, bool live, struct rp_error *err)
 {
@@ -163,6 +173,10 @@ enum rp_status rp_saver_open(struct rp_trainer *trainer, const char *run,
     s->record = record;
     enum rp_status status = place_copies(s, trainer->plan->saves_live, err);
     if (status == RP_STATUS_OK && s->reads_live) trainer->saver = s;
+    /* Tensors that several ranks own parts of are joined first, one after another. */
+    s->beside = status == RP_STATUS_OK && !s->reads_live && trainer->device->table->save_start &&
+                trainer->comm.n_ranks == 1;
+    if (s->beside) trainer->device->table->pin(trainer->device, s->copy, copy_bytes(s));
     if (status == RP_STATUS_OK)
         *saver = s;
     else
@@ -189,18 +203,20 @@ void rp_saver_wait_read(struct rp_saver *s)
     pthread_mutex_unlock(&s->mutex);
 }
 
-/* rp_st_source: the live tensor, in the file's layout, where there is no copy. */
+/* rp_st_source: the live tensor, or what was copied of it, in the file's layout. */
 static const void *take_live(void *context, const struct rp_st_tensor *tensor)
 {
     struct rp_saver *s = context;
     if (!tensor) {
-        set_files_to_read(s, s->files_to_read - 1);
+        if (s->reads_live) set_files_to_read(s, s->files_to_read - 1);
         return NULL;
     }
     ptrdiff_t i = tensor - s->tensor;
-    if (tensor->shape.data) return tensor->shape.data;
-    if (s->kept[i]->layout == RP_LAYOUT_PLAIN) return s->source[i];
-    rp_model_to_file(s->kept[i], s->source[i], s->scratch);
+    const void *source = tensor->shape.data ? tensor->shape.data : s->source[i];
+    bool in_file_layout =
+        s->kept[i]->layout == RP_LAYOUT_PLAIN || (!s->beside && tensor->shape.data);
+    if (in_file_layout) return source;
+    rp_model_to_file(s->kept[i], source, s->scratch);
     return s->scratch;
 }
 
@@ -220,8 +236,10 @@ static void *write_copy(void *arg)
 {
     struct rp_saver *s = arg;
     struct rp_comm *comm = &s->trainer->comm;
-    s->status = RP_STATUS_OK;
-    if (s->record) s->status = rp_record_sync(s->record, NULL, NULL, &s->error);
+    struct rp_device *device = s->trainer->device;
+    s->status = s->beside ? device->table->save_wait(device, &s->error) : RP_STATUS_OK;
+    if (s->status == RP_STATUS_OK && s->record)
+        s->status = rp_record_sync(s->record, NULL, NULL, &s->error);
     if (comm->n_ranks > 1)
         s->status =
             rp_save_shard(comm, s->run, &s->content, s->status, &s->tensors_hash, &s->error);
@@ -274,6 +292,20 @@ static enum rp_status take_copy(struct rp_saver *s, struct rp_error *err)
     return RP_STATUS_OK;
 }
 
+/* As memory has it: the writer brings it into the file's layout. */
+static enum rp_status start_copy(struct rp_saver *s, struct rp_error *err)
+{
+    struct rp_device *device = s->trainer->device;
+    int n = s->n_model + s->n_optimizer;
+    struct rp_device_copy *copies = RP_NEW_ARRAY(struct rp_device_copy, n);
+    for (int i = 0; i < n; i++)
+        copies[i] = (struct rp_device_copy){s->tensor[i].shape.data, s->source[i],
+                                            rp_tensor_bytes(&s->tensor[i].shape)};
+    enum rp_status status = device->table->save_start(device, copies, n, err);
+    rp_mem_free(copies);
+    return status;
+}
+
 /* Every rank waits for rank 0, which has committed the save before and made room for this one. */
 static enum rp_status begin_together(struct rp_saver *s, uint64_t step, struct rp_error *err)
 {
@@ -291,23 +323,27 @@ enum rp_status rp_saver_save(struct rp_saver *s, const struct rp_checkpoint_stat
     RP_TRY(rp_saver_wait(s, NULL, err));
     RP_TRY(begin_together(s, state->step, err));
     s->live = (struct rp_st_source){take_live, s};
-    RP_TRY(take_copy(s, err));
+    if (s->beside)
+        RP_TRY(start_copy(s, err));
+    else
+        RP_TRY(take_copy(s, err));
     if (s->reads_live) set_files_to_read(s, 2);
     rp_error_clear(&s->error);
-    s->content = (struct rp_checkpoint_content){.state = *state,
-                                                .model = s->tensor,
-                                                .n_model = s->n_model,
-                                                .optimizer = s->tensor + s->n_model,
-                                                .n_optimizer = s->n_optimizer,
-                                                .source = s->reads_live ? &s->live : NULL,
-                                                .before_commit = still_ours,
-                                                .context = s,
-                                                .shard = comm->rank,
-                                                .n_shards = comm->n_ranks,
-                                                .all_model = s->entry,
-                                                .n_all_model = s->n_all_model,
-                                                .all_optimizer = s->entry + s->n_all_model,
-                                                .n_all_optimizer = s->n_all_optimizer};
+    s->content =
+        (struct rp_checkpoint_content){.state = *state,
+                                       .model = s->tensor,
+                                       .n_model = s->n_model,
+                                       .optimizer = s->tensor + s->n_model,
+                                       .n_optimizer = s->n_optimizer,
+                                       .source = s->reads_live || s->beside ? &s->live : NULL,
+                                       .before_commit = still_ours,
+                                       .context = s,
+                                       .shard = comm->rank,
+                                       .n_shards = comm->n_ranks,
+                                       .all_model = s->entry,
+                                       .n_all_model = s->n_all_model,
+                                       .all_optimizer = s->entry + s->n_all_model,
+                                       .n_all_optimizer = s->n_all_optimizer};
     if (pthread_create(&s->thread, NULL, write_copy, s) == 0)
         s->running = true;
     else
@@ -339,6 +375,7 @@ void rp_saver_close(struct rp_saver *s)
 {
     if (!s) return;
     if (s->running) pthread_join(s->thread, NULL);
+    if (s->beside) s->trainer->device->table->unpin(s->trainer->device, s->copy);
     s->trainer->saver = NULL;
     pthread_cond_destroy(&s->was_read);
     pthread_mutex_destroy(&s->mutex);

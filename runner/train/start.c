@@ -143,10 +143,10 @@ enum rp_status rp_start_prepare(struct rp_start *start, struct rp_error *err)
     int threads = rp_ranks_threads(start);
     bool has_init = false;
     struct rp_sha256 init = {0};
-    struct rp_env_device_options device = {
-        .threads = threads,
-        .gpu = start->world.local_rank,
-        .no_graph = start->options->no_graph || start->options->profile};
+    struct rp_env_device_options device = {.threads = threads,
+                                           .gpu = start->world.local_rank,
+                                           .no_graph =
+                                               start->options->no_graph || start->options->profile};
     RP_TRY(rp_env_open_device(start->spec, &device, &start->device, err));
     RP_TRY(rp_comm_choose(&start->comm, &start->world, start->spec->resources.comm, start->device,
                           err));

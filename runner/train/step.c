@@ -32,7 +32,7 @@ static enum rp_status look_ahead(struct rp_trainer *t, uint64_t next_step, struc
     const struct rp_device_table *device = t->device->table;
     const struct rp_graph *graph = &t->model->train;
     struct rp_ahead *batch = &t->ahead;
-    if (!device->copy_ahead || t->profile) return RP_STATUS_OK;
+    if (!device->copy_ahead || rp_profile_is_timed(t->profile)) return RP_STATUS_OK;
     RP_TRY(device->copies_wait(t->device, err));
     rp_loader_take(t->loader, position, &batch->x, &batch->y);
     batch->position = position;
@@ -104,6 +104,7 @@ static enum rp_status update(struct rp_trainer *t, uint64_t step, const struct r
     struct rp_optim_state after = t->optim;
     rp_profile_phase(t->profile, RP_PHASE_SAVE);
     rp_saver_wait_read(t->saver);
+    if (t->device->table->save_fence) RP_TRY(t->device->table->save_fence(t->device, err));
     rp_profile_phase(t->profile, RP_PHASE_UPDATE);
     rp_optim_advance(t->spec, &after);
     for (int i = 0; i < 4; i++) {
@@ -160,6 +161,7 @@ enum rp_status rp_step(struct rp_trainer *t, uint64_t step, struct rp_step_resul
     rp_comm_note(&t->comm, step + 1, "reduce");
     RP_TRY(rp_owners_reduce(t, err));
     RP_TRY(update(t, step, &pass, err));
+    rp_profile_phase(t->profile, RP_PHASE_GATHER);
     rp_comm_note(&t->comm, step + 1, "gather");
     RP_TRY(rp_owners_gather(t, err));
     RP_TRY(t->device->table->step_end(t->device, err));

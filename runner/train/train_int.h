@@ -175,11 +175,30 @@ void rp_evaluation_end(const struct rp_trainer *trainer, enum rp_split split,
 enum { RP_EVALUATION_METRICS = 5 };
 int rp_evaluation_metrics(const struct rp_evaluation *evaluation,
                           struct rp_metric metrics[RP_EVALUATION_METRICS]);
-RP_NODISCARD enum rp_status rp_evaluate(struct rp_trainer *trainer, enum rp_split split,
-                                        struct rp_evaluation *evaluation, struct rp_error *err);
 /* "valid/loss", "valid/accuracy": false when there is no such metric. */
 bool rp_evaluation_metric(const struct rp_evaluation *evaluation, const char *name, double *value,
                           bool *larger_is_better);
+
+/* ---- evaluate_ranks.c: each rank a part of the passes
+ * --------------------------------------------- */
+
+/* What a rank has measured of a round, until its losses are added to the others'. */
+struct rp_eval_block {
+    struct rp_evaluation count; /* its samples and what is right; `abandoned`: asked to stop */
+    float *loss;                /* (n) that count, in order */
+    int64_t n;
+    double seconds; /* of a pass; 0: had none */
+};
+/* Adds the blocks of all ranks to `evaluation`, losses in order of rank. Collective: every rank
+ * gets the same. `*seconds` is of a pass on the slowest. */
+RP_NODISCARD enum rp_status rp_evaluation_join(struct rp_comm *comm,
+                                               const struct rp_eval_block *block,
+                                               struct rp_evaluation *evaluation, double *seconds,
+                                               struct rp_error *err);
+/* Collective; bit for bit what a single rank would measure. Abandoned on all ranks when one was
+ * asked to stop. */
+RP_NODISCARD enum rp_status rp_evaluate(struct rp_trainer *trainer, enum rp_split split,
+                                        struct rp_evaluation *evaluation, struct rp_error *err);
 
 /* ---- weights.c: initial values and restored ones
  * -------------------------------------------------- */

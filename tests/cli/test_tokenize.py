@@ -143,9 +143,9 @@ def test_json_lines(gpt2, twin, end, tmp_path):
 
 
 @pytest.mark.parametrize("line, said", [
-    ('{"text": "a"', "not JSON"), ("[1]", "expected an object"), ('{"txt": "a"}', "no key text"),
-    ('{"text": 5}', "not a text: text"), ('{"text": null}', "not a text"), ('{"text": "\\ud800"}', "not JSON"),
-    ("\x00", "not JSON"), ('{"text": "a"} {"text": "b"}', "not JSON")])
+    ('{"text": "a"', "is no JSON"), ("[1]", "is no object"), ('{"txt": "a"}', "has no `text`; it has `txt`"),
+    ('{"text": 5}', "has a `text` that is no text"), ('{"text": null}', "has a `text` that is no text"), ('{"text": "\\ud800"}', "is no JSON"),
+    ("\x00", "is no JSON"), ('{"text": "a"} {"text": "b"}', "is no JSON")])
 def test_bad_lines(gpt2, tmp_path, line, said):
     """The first bad line of the file is named, whichever thread meets another first."""
     good = json.dumps({"text": "good " * 200})
@@ -155,12 +155,12 @@ def test_bad_lines(gpt2, tmp_path, line, said):
     (tmp_path / "a.jsonl").write_text("\n".join(lines))
     for threads in (1, 4):
         _, err = call("tokenize", tmp_path / "a.jsonl", "--tokenizer", gpt2, "--out", tmp_path / "o", "--threads", threads, expect=4)
-        assert f"a.jsonl:2501: {said}" in err and err.count("\n") == 1
+        assert f"a.jsonl: line 2501 {said}" in err and err.count("\n") == 1
         assert names(tmp_path) == ["a.jsonl"]
     raw = b'{"text": "a\xff"}\n'
     (tmp_path / "a.jsonl").write_bytes(raw)
     _, err = call("tokenize", tmp_path / "a.jsonl", "--tokenizer", gpt2, "--out", tmp_path / "o", expect=4)
-    assert "a.jsonl:1: not JSON" in err
+    assert "a.jsonl: line 1 is no JSON" in err
 
 
 def test_shards(gpt2, tmp_path):

@@ -17,11 +17,22 @@ set(RP_SIM_FLAGS -std=gnu++17 -O2 -g1 -ffp-contract=off -fno-math-errno -fno-tra
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   list(APPEND RP_SIM_FLAGS -mavx2 -mfma)
 endif()
+
+# Ranges for profilers want the headers of NVTX, which come with nvcc.
+set(RP_SIM_KERNELS ${RP_CUDA_SOURCES})
+get_filename_component(RP_NVCC_BIN "${RP_NVCC}" DIRECTORY)
+find_path(RP_NVTX_INCLUDE nvtx3/nvToolsExt.h HINTS ${RP_NVCC_BIN}/../include /usr/local/cuda/include)
+if(RP_NVTX_INCLUDE)
+  set_source_files_properties(${CMAKE_SOURCE_DIR}/kernels/cuda/ranges.cu PROPERTIES INCLUDE_DIRECTORIES ${RP_NVTX_INCLUDE})
+else()
+  list(REMOVE_ITEM RP_SIM_KERNELS ${CMAKE_SOURCE_DIR}/kernels/cuda/ranges.cu)
+  list(APPEND RP_SIM_KERNELS ${CMAKE_CURRENT_SOURCE_DIR}/cuda/absent/ranges.cu)
+endif()
 file(GLOB RP_SIM_SOURCES CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/cuda/*.cpp)
 
 function(rp_sim name kernel_flags flags)
-  add_library(rp_sim_${name}_kernels OBJECT ${RP_CUDA_SOURCES})
-  set_source_files_properties(${RP_CUDA_SOURCES} PROPERTIES LANGUAGE CXX)
+  add_library(rp_sim_${name}_kernels OBJECT ${RP_SIM_KERNELS})
+  set_source_files_properties(${RP_SIM_KERNELS} PROPERTIES LANGUAGE CXX)
   target_compile_options(rp_sim_${name}_kernels PRIVATE ${RP_SIM_FLAGS} ${flags} ${kernel_flags} -x c++ -include
     ${CMAKE_CURRENT_SOURCE_DIR}/cuda/sim.h)
   add_library(rp_sim_${name} MODULE $<TARGET_OBJECTS:rp_sim_${name}_kernels> ${RP_SIM_SOURCES} ${RP_MODULE_ERRORS} $<TARGET_OBJECTS:rp_ops>)
@@ -78,22 +89,39 @@ if(NOT RP_SANITIZE)
   # Whole runs: tests/gpu/runs.py.
   add_test(NAME sim/runs COMMAND ${RP_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/gpu/runs.py --quick
     --modules $<TARGET_FILE_DIR:rp_sim_sim>)
-  set_tests_properties(sim/runs PROPERTIES TIMEOUT 1800 ENVIRONMENT "${RP_RUNS_ENV}")
+  add_test(NAME sim/saves COMMAND ${RP_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/gpu/saves.py --modules $<TARGET_FILE_DIR:rp_sim_sim>)
+  set_tests_properties(sim/runs sim/saves PROPERTIES TIMEOUT 1800 ENVIRONMENT "${RP_RUNS_ENV}")
+  if(RP_NVTX_INCLUDE)
+    add_library(rp_nvtx_recorder MODULE ${CMAKE_CURRENT_SOURCE_DIR}/cuda/nvtx_recorder.c)
+    target_include_directories(rp_nvtx_recorder SYSTEM PRIVATE ${RP_NVTX_INCLUDE})
+    add_test(NAME sim/ranges COMMAND ${RP_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/gpu/ranges.py
+      --modules $<TARGET_FILE_DIR:rp_sim_sim> --recorder $<TARGET_FILE:rp_nvtx_recorder>)
+    set_tests_properties(sim/ranges PROPERTIES TIMEOUT 600 ENVIRONMENT "${RP_RUNS_ENV}")
+  endif()
 endif()
 
-# Every way of cutting a product.
-add_executable(rp_test_cuda_gemm ${CMAKE_CURRENT_SOURCE_DIR}/cuda/test_cuda_gemm.cu
-  $<TARGET_OBJECTS:rp_sim_sim_kernels> ${RP_SIM_SOURCES} ${RP_MODULE_ERRORS} $<TARGET_OBJECTS:rp_ops>)
-set_source_files_properties(${CMAKE_CURRENT_SOURCE_DIR}/cuda/test_cuda_gemm.cu PROPERTIES LANGUAGE CXX)
-target_compile_options(rp_test_cuda_gemm PRIVATE ${RP_SIM_SANITIZE}
-  "$<$<COMPILE_LANGUAGE:CXX>:${RP_SIM_FLAGS};-x;c++;-include;${CMAKE_CURRENT_SOURCE_DIR}/cuda/sim.h>")
-target_include_directories(rp_test_cuda_gemm PRIVATE ${CMAKE_SOURCE_DIR}/runner ${CMAKE_SOURCE_DIR}/kernels
-  ${CMAKE_CURRENT_SOURCE_DIR}/cuda ${CMAKE_CURRENT_SOURCE_DIR})
-target_compile_definitions(rp_test_cuda_gemm PRIVATE _GNU_SOURCE)
-target_link_options(rp_test_cuda_gemm PRIVATE ${RP_SIM_SANITIZE})
-target_link_libraries(rp_test_cuda_gemm PRIVATE Threads::Threads ${CMAKE_DL_LIBS})
-add_test(NAME sim/gemm COMMAND rp_test_cuda_gemm)
-set_tests_properties(sim/gemm PROPERTIES TIMEOUT 600)
+# Every way of cutting a product; copies of the state beside the steps.
+foreach(name gemm save)
+  add_executable(rp_test_cuda_${name} ${CMAKE_CURRENT_SOURCE_DIR}/cuda/test_cuda_${name}.cu
+    $<TARGET_OBJECTS:rp_sim_sim_kernels> ${RP_SIM_SOURCES} ${RP_MODULE_ERRORS} $<TARGET_OBJECTS:rp_ops>)
+  set_source_files_properties(${CMAKE_CURRENT_SOURCE_DIR}/cuda/test_cuda_${name}.cu PROPERTIES LANGUAGE CXX)
+  target_compile_options(rp_test_cuda_${name} PRIVATE ${RP_SIM_SANITIZE}
+    "$<$<COMPILE_LANGUAGE:CXX>:${RP_SIM_FLAGS};-x;c++;-include;${CMAKE_CURRENT_SOURCE_DIR}/cuda/sim.h>")
+  target_include_directories(rp_test_cuda_${name} PRIVATE ${CMAKE_SOURCE_DIR}/runner ${CMAKE_SOURCE_DIR}/kernels
+    ${CMAKE_CURRENT_SOURCE_DIR}/cuda ${CMAKE_CURRENT_SOURCE_DIR})
+  target_compile_definitions(rp_test_cuda_${name} PRIVATE _GNU_SOURCE)
+  target_link_options(rp_test_cuda_${name} PRIVATE ${RP_SIM_SANITIZE})
+  target_link_libraries(rp_test_cuda_${name} PRIVATE Threads::Threads ${CMAKE_DL_LIBS})
+  add_test(NAME sim/${name} COMMAND rp_test_cuda_${name})
+endforeach()
+set_tests_properties(sim/gemm sim/save PROPERTIES TIMEOUT 600)
+
+# Under the limits that ptxas says each kernel has.
+if(RP_NVCC AND NOT RP_SANITIZE)
+  add_test(NAME long/limits COMMAND sh -c "${CMAKE_SOURCE_DIR}/scripts/check-ptx --limits && $<TARGET_FILE:rp_test_ops> --module $<TARGET_FILE:rp_sim_sim> compare")
+  set_tests_properties(long/limits PROPERTIES LABELS long TIMEOUT 7200 SKIP_RETURN_CODE 77 ENVIRONMENT
+    "RP_SIM_LIMITS=${CMAKE_SOURCE_DIR}/build/ptx/limits.txt;RP_LEVELS=1")
+endif()
 
 # Kernels with a fault each: what a build of the simulator does not find of them, it is blind to.
 function(rp_sim_control name kernel_flags flags)

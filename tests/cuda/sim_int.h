@@ -53,14 +53,14 @@ struct Fiber {
 };
 
 struct Limits {
-    unsigned max_threads = 0, registers = 0;
+    unsigned max_threads = 0, registers = 0, shared = 0;
 };
 
 struct Launch {
     const char *name;
     dim3 grid, block;
     unsigned block_threads;
-    size_t dynamic_shared;
+    size_t dynamic_shared, shared_most;
     uint64_t id;
     void (*run)(const void *);
     const void *call;
@@ -167,6 +167,9 @@ void record_error(const std::string &message);
 /* sim_schedule.cpp */
 void fiber_main();
 void fill_poison(char *p, size_t bytes);
+
+/* sim_limits.cpp: what a launch would break of the table of limits, if there is one; or "". */
+std::string limits_fault(const Launch &l, const void *kernel);
 
 /* sim_launch.cpp */
 char *carve_shared(Worker &w, size_t bytes);

@@ -6,7 +6,6 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <thread>
-#include <dlfcn.h>
 
 namespace rp_sim
 {
@@ -26,9 +25,10 @@ char *carve_shared(Worker &w, size_t bytes)
 {
     size_t rounded = (bytes + 15) / 16 * 16;
     w.shared_bytes += rounded;
-    if (w.shared_bytes > options.shared_limit || w.arena_used + rounded + fence_bytes > arena_bytes)
-        fail(w, format("%zu bytes of shared memory, the limit is %zu", w.shared_bytes,
-                       options.shared_limit));
+    if (w.shared_bytes > w.launch->shared_most ||
+        w.arena_used + rounded + fence_bytes > arena_bytes)
+        fail(w, format("%zu bytes of shared memory, static and dynamic, the limit is %zu",
+                       w.shared_bytes, w.launch->shared_most));
     char *p = w.arena + w.arena_used;
     w.arena_used += rounded + fence_bytes;
 #ifdef RP_SIM_ASAN
@@ -112,8 +112,15 @@ template <class T> void put_in_order(std::vector<T> &v, uint64_t seed, uint64_t 
     }
 }
 
+/* Static and dynamic together: 48 KiB, unless the kernel has been allowed so much dynamic. */
+size_t shared_most(const void *kernel, size_t dynamic)
+{
+    auto a = allowed_shared.find(kernel);
+    return a != allowed_shared.end() && a->second >= dynamic ? options.shared_limit : 48 * 1024;
+}
+
 /* What a launch on the device would refuse.  Returns the reason, or "". */
-std::string launch_fault(const Launch &l, const void *kernel, size_t param_bytes)
+std::string launch_fault(const Launch &l, size_t param_bytes)
 {
     uint64_t threads = (uint64_t)l.block.x * l.block.y * l.block.z;
     if (!threads || threads > 1024 || l.block.z > 64)
@@ -124,48 +131,9 @@ std::string launch_fault(const Launch &l, const void *kernel, size_t param_bytes
     if ((uint64_t)l.grid.x * l.grid.y * l.grid.z > 0xffffffffu)
         return "grid too large for the harness";
     if (param_bytes > 4096) return format("%zu bytes of parameters", param_bytes);
-    if (l.dynamic_shared > 48 * 1024) {
-        auto a = allowed_shared.find(kernel);
-        if (a == allowed_shared.end() || a->second < l.dynamic_shared)
-            return format("%zu bytes of dynamic shared memory without RP_ALLOW_SHARED",
-                          l.dynamic_shared);
-    }
-    return "";
-}
-
-/* Limits known only to nvcc (__launch_bounds__, registers), read from the
- * table of tools/check_ptx.sh: symbol, max threads, registers. */
-std::string compiled_limits_fault(const Launch &l, const void *kernel)
-{
-    static std::map<std::string, Limits> table;
-    static const char *loaded;
-    if (!options.limits_file) return "";
-    if (loaded != options.limits_file) {
-        loaded = options.limits_file;
-        table.clear();
-        if (FILE *f = fopen(loaded, "r")) {
-            char symbol[512];
-            Limits k;
-            while (fscanf(f, "%511s %u %u", symbol, &k.max_threads, &k.registers) == 3) {
-                Limits &known = table[symbol]; /* one line per architecture: keep the larger need */
-                known.max_threads = k.max_threads;
-                if (k.registers > known.registers) known.registers = k.registers;
-            }
-            fclose(f);
-        }
-    }
-    Dl_info info;
-    if (!dladdr(kernel, &info) || !info.dli_sname) return "";
-    auto k = table.find(info.dli_sname);
-    if (k == table.end()) return format("no entry for %s in the table of limits", info.dli_sname);
-    if (k->second.max_threads && l.block_threads > k->second.max_threads)
-        return format("%u threads, __launch_bounds__ says %u", l.block_threads,
-                      k->second.max_threads);
-    unsigned warps = (l.block_threads + 31) / 32,
-             per_warp = (k->second.registers * 32 + 255) / 256 * 256;
-    if (warps * per_warp > 65536)
-        return format("%u threads with %u registers each: more than 64 Ki", l.block_threads,
-                      k->second.registers);
+    if (l.dynamic_shared > l.shared_most)
+        return format("%zu bytes of dynamic shared memory without RP_ALLOW_SHARED",
+                      l.dynamic_shared);
     return "";
 }
 
@@ -230,11 +198,12 @@ int launch_erased(const char *name, const void *kernel, dim3 grid, dim3 block, s
     l.block = block;
     l.block_threads = block.x * block.y * block.z;
     l.dynamic_shared = shared;
+    l.shared_most = shared_most(kernel, shared);
     l.id = ++launches;
     l.run = run;
     l.call = call;
-    std::string fault = launch_fault(l, kernel, param_bytes);
-    if (fault.empty()) fault = compiled_limits_fault(l, kernel);
+    std::string fault = launch_fault(l, param_bytes);
+    if (fault.empty()) fault = limits_fault(l, kernel);
     if (!fault.empty()) {
         record_error(format("%s: launch refused: ", name) + fault);
         return 1;

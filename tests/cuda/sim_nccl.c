@@ -1,5 +1,6 @@
 /* sim_nccl.c - a library that stands in for libnccl.so.2 where devices are simulated: ranks of one
- * machine, through memory that they share. What it does as NCCL does is what a caller can get wrong:
+ * machine, through memory that they share. What it does as NCCL does is what a caller can get
+ * wrong:
  *
  *   - calls take effect at the end of their group, and of a communicator that does not block only
  *     when its state has been asked for some times; other calls before that are refused;
@@ -22,7 +23,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define SHOWN __attribute__((visibility("default")))
+#define SHOWN                    __attribute__((visibility("default")))
 #define RP_NCCL(name, arguments) SHOWN int nccl##name arguments;
 RP_NCCL_FUNCTIONS
 #undef RP_NCCL
@@ -203,7 +204,7 @@ int ncclGroupEnd(void)
 }
 
 int ncclSend(const void *from, size_t n, int type, int peer, struct rp_nccl_comm *comm,
-                   void *stream)
+             void *stream)
 {
     if (type != RP_NCCL_UINT8) return INVALID_ARGUMENT;
     return add_op(comm, stream, true, (void *)(uintptr_t)from, n, peer);
@@ -216,7 +217,7 @@ int ncclRecv(void *to, size_t n, int type, int peer, struct rp_nccl_comm *comm, 
 }
 
 int ncclBroadcast(const void *from, void *to, size_t n, int type, int root,
-                        struct rp_nccl_comm *comm, void *stream)
+                  struct rp_nccl_comm *comm, void *stream)
 {
     int code = RP_NCCL_SUCCESS;
     if (type != RP_NCCL_UINT8 || root < 0 || root >= comm->n_ranks) return INVALID_ARGUMENT;
@@ -228,7 +229,7 @@ int ncclBroadcast(const void *from, void *to, size_t n, int type, int root,
 }
 
 int ncclAllGather(const void *from, void *to, size_t n, int type, struct rp_nccl_comm *comm,
-                        void *stream)
+                  void *stream)
 {
     unsigned char *all = to;
     int code = type == RP_NCCL_UINT8 ? RP_NCCL_SUCCESS : INVALID_ARGUMENT;
@@ -236,8 +237,7 @@ int ncclAllGather(const void *from, void *to, size_t n, int type, struct rp_nccl
     for (int r = 0; r < comm->n_ranks && code == RP_NCCL_SUCCESS; r++) {
         if (r == comm->rank) continue;
         code = add_op(comm, stream, true, (void *)(uintptr_t)from, n, r);
-        if (code == RP_NCCL_SUCCESS)
-            code = add_op(comm, stream, false, all + (size_t)r * n, n, r);
+        if (code == RP_NCCL_SUCCESS) code = add_op(comm, stream, false, all + (size_t)r * n, n, r);
     }
     return code;
 }
@@ -283,8 +283,8 @@ static void join(struct rp_nccl_comm *comm)
     atomic_fetch_add(&comm->shared->joined, 1);
 }
 
-int ncclCommInitRankConfig(struct rp_nccl_comm **comm, int n_ranks, struct rp_nccl_id id,
-                                 int rank, struct rp_nccl_config *config)
+int ncclCommInitRankConfig(struct rp_nccl_comm **comm, int n_ranks, struct rp_nccl_id id, int rank,
+                           struct rp_nccl_config *config)
 {
     const char *fail = getenv("RP_SIM_NCCL_FAIL");
     *comm = NULL;
@@ -294,9 +294,9 @@ int ncclCommInitRankConfig(struct rp_nccl_comm **comm, int n_ranks, struct rp_nc
         return INVALID_ARGUMENT;
     if (config->blocking != 0) return refuse("the stand-in has no communicators that block");
     int fd = open(id.bytes, O_RDWR | O_CLOEXEC);
-    void *block = fd < 0 ? MAP_FAILED
-                         : mmap(NULL, sizeof(struct shared), PROT_READ | PROT_WRITE, MAP_SHARED, fd,
-                                0);
+    void *block =
+        fd < 0 ? MAP_FAILED
+               : mmap(NULL, sizeof(struct shared), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (fd >= 0) close(fd);
     if (block == MAP_FAILED) return INVALID_ARGUMENT;
     struct rp_nccl_comm *c = calloc(1, sizeof *c);

@@ -2,7 +2,9 @@
  *
  * RP_SIM_SEED and RP_SIM_THREADS choose the order of execution and the host threads; RP_SIM_MEMORY
  * is the size of the device in bytes, RP_SIM_DEVICES the number of devices (0: a machine without
- * one), RP_SIM_PINNED 0 makes one that pins no memory. */
+ * one), RP_SIM_PINNED so many bytes of the host's memory may be pinned. RP_SIM_LATE: what another
+ * thread than the first waits for takes so many milliseconds more. RP_SIM_DEAF: no stream waits for
+ * the one of this number, counted from 1 as they are made; a control. */
 #include "sim_int.h"
 #include "sim_stream.h"
 
@@ -12,6 +14,7 @@
 #include <set>
 #include <stdio.h>
 #include <stdlib.h>
+#include <thread>
 #include <time.h>
 
 using rp_sim::options;
@@ -26,6 +29,7 @@ struct rp_sim_stream {
     rp_sim_graph *capturing = nullptr;
     std::deque<std::function<int()>> late;
     uint64_t done = 0; /* things done; `late` are those after */
+    uint64_t number = 0;
 };
 /* A thread that captures a stream may not wait for any, nor take memory (cudaStreamBeginCapture,
  * thread-local mode). */
@@ -46,8 +50,11 @@ std::set<rp_sim_stream *> streams;
 uint64_t things;                 /* asked for so far */
 std::map<void *, size_t> blocks; /* device memory handed out */
 std::map<const char *, size_t> pinned;
-size_t used;
-std::mutex lock;
+size_t used, pinned_bytes;
+std::thread::id first_thread;
+/* One thread at a time, whichever does what is late: kernels too. */
+std::recursive_mutex lock;
+typedef std::lock_guard<std::recursive_mutex> hold;
 
 uint64_t number_of(const char *name, uint64_t otherwise)
 {
@@ -79,6 +86,7 @@ cudaError_t fails(cudaError_t code)
  * for another process is tried again until it is done, or (`wait` false) left for later. */
 cudaError_t catch_up(rp_sim_stream *stream, uint64_t upto, bool wait = true)
 {
+    hold held(lock);
     while (stream && !stream->late.empty() && stream->done < upto) {
         int code = stream->late.front()();
         if (code == RP_SIM_NOT_YET && !wait) return cudaErrorNotReady;
@@ -101,6 +109,7 @@ namespace rp_sim
 int enqueue(void *stream, std::function<int()> what)
 {
     rp_sim_stream *s = static_cast<rp_sim_stream *>(stream);
+    hold held(lock);
     if (!s) return what() == 0 ? cudaSuccess : cudaErrorLaunchFailure;
     if (s->capturing)
         s->capturing->work.push_back(std::move(what));
@@ -133,6 +142,8 @@ cudaError_t cudaGetDeviceCount(int *count)
 
 cudaError_t cudaSetDevice(int device)
 {
+    hold held(lock);
+    if (first_thread == std::thread::id()) first_thread = std::this_thread::get_id();
     options.seed = number_of("RP_SIM_SEED", 2);
     options.host_threads = (int)number_of("RP_SIM_THREADS", 1);
     options.limits_file = getenv("RP_SIM_LIMITS");
@@ -210,7 +221,7 @@ const char *cudaGetErrorName(cudaError_t code)
 
 cudaError_t cudaMalloc(void **block, size_t bytes)
 {
-    std::lock_guard<std::mutex> hold(lock);
+    hold held(lock);
     *block = nullptr;
     if (captures > 0) return fails(cudaErrorStreamCaptureUnsupported);
     if (used + bytes > memory_bytes()) return fails(cudaErrorMemoryAllocation);
@@ -223,7 +234,7 @@ cudaError_t cudaMalloc(void **block, size_t bytes)
 
 cudaError_t cudaFree(void *block)
 {
-    std::lock_guard<std::mutex> hold(lock);
+    hold held(lock);
     auto found = blocks.find(block);
     if (!block) return cudaSuccess;
     if (captures > 0) return fails(cudaErrorStreamCaptureUnsupported);
@@ -252,21 +263,29 @@ cudaError_t cudaFreeHost(void *block)
 
 cudaError_t cudaHostRegister(void *block, size_t bytes, unsigned flags)
 {
+    hold held(lock);
     (void)flags;
-    if (number_of("RP_SIM_PINNED", 1) == 0) return fails(cudaErrorMemoryAllocation);
+    if (pinned_bytes + bytes > number_of("RP_SIM_PINNED", SIZE_MAX))
+        return fails(cudaErrorMemoryAllocation);
     pinned[static_cast<char *>(block)] = bytes;
+    pinned_bytes += bytes;
     return cudaSuccess;
 }
 
 cudaError_t cudaHostUnregister(void *block)
 {
-    pinned.erase(static_cast<char *>(block));
+    hold held(lock);
+    auto found = pinned.find(static_cast<char *>(block));
+    if (found == pinned.end()) return fails(cudaErrorInvalidValue);
+    pinned_bytes -= found->second;
+    pinned.erase(found);
     return cudaSuccess;
 }
 
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind,
                             cudaStream_t stream)
 {
+    hold held(lock);
     bool is_late =
         kind == cudaMemcpyDeviceToDevice || is_pinned(kind == cudaMemcpyDeviceToHost ? to : from);
     if (is_late || stream->capturing)
@@ -299,8 +318,11 @@ cudaError_t cudaMemsetAsync(void *block, int value, size_t bytes, cudaStream_t s
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags)
 {
+    static uint64_t made;
+    hold held(lock);
     (void)flags;
     *stream = new rp_sim_stream;
+    (*stream)->number = ++made;
     streams.insert(*stream);
     return cudaSuccess;
 }
@@ -328,8 +350,11 @@ cudaError_t cudaStreamQuery(cudaStream_t stream)
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags)
 {
     rp_sim_stream *of = event->stream;
+    hold held(lock);
     uint64_t upto = event->upto; /* of now: the event may be recorded again */
     (void)flags;
+    if (stream->capturing) return fails(cudaErrorStreamCaptureUnsupported); /* not of the capture */
+    if (of && of->number == number_of("RP_SIM_DEAF", 0)) return cudaSuccess;
     return rp_sim::enqueue(stream, [=] {
         catch_up(of, upto);
         return 0;
@@ -352,6 +377,7 @@ cudaError_t cudaEventDestroy(cudaEvent_t event)
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
 {
     timespec now;
+    hold held(lock);
     event->stream = stream;
     event->upto = stream->done + stream->late.size();
     clock_gettime(CLOCK_MONOTONIC, &now);
@@ -362,6 +388,9 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
 cudaError_t cudaEventSynchronize(cudaEvent_t event)
 {
     if (captures > 0) return fails(cudaErrorStreamCaptureUnsupported);
+    if (std::this_thread::get_id() != first_thread)
+        std::this_thread::sleep_for(std::chrono::milliseconds(number_of("RP_SIM_LATE", 0)));
+    hold held(lock);
     return catch_up(event->stream, event->upto);
 }
 

@@ -1,5 +1,5 @@
-/* sim_stream.h - what the simulator shows to other libraries that stand in for NVIDIA's: they put work
- * on its streams, as NCCL does. The module's other symbols are hidden. */
+/* sim_stream.h - what the simulator shows to other libraries that stand in for NVIDIA's: they put
+ * work on its streams, as NCCL does. The module's other symbols are hidden. */
 #ifndef RP_SIM_STREAM_H
 #define RP_SIM_STREAM_H
 

@@ -1,5 +1,5 @@
-/* test_nccl_abi.c - NCCL's own header and library against what runner/comm/nccl says of them: sizes,
- * numbers, arguments; the library opens and tells its version. Needs no GPU. */
+/* test_nccl_abi.c - NCCL's own header and library against what runner/comm/nccl says of them:
+ * sizes, numbers, arguments; the library opens and tells its version. Needs no GPU. */
 #include "comm/nccl/nccl_int.h"
 
 #include <nccl.h>

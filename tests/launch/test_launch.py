@@ -1,10 +1,13 @@
 """launch: what it writes for each target, what it refuses, and that nothing foreign gets into a script unquoted."""
+import importlib
+import json
 import os
 import pathlib
 import re
 import shutil
 import stat
 import subprocess
+import sys
 
 import pytest
 
@@ -65,6 +68,7 @@ def same_as_golden(tmp_path, path, name):
     ("kubernetes", KUBERNETES, ["--set", "resources.ranks=8", "--set", "resources.device=cuda"], "job.yaml", "two_nodes.yaml"),
     ("kubernetes", KUBERNETES, ["--sweep", "seed=1..2"], "job.yaml", "sweep.yaml"),
     ("kubernetes", KUBERNETES + "  kind: jobset\n", ["--set", "resources.ranks=8"], "job.yaml", "jobset.yaml"),
+    ("kubernetes", KUBERNETES + "  kind: trainjob\n", ["--set", "resources.ranks=8", "--sweep", "seed=1..2"], "job.yaml", "trainjob.yaml"),
 ])
 def test_goldens(spec, tmp_path, target, site, args, file, name):
     out = write(tmp_path, target, site, *args)
@@ -99,6 +103,7 @@ def test_manifest(spec, tmp_path):
     pod = job["spec"]["template"]["spec"]
     train = pod["containers"][0]
     assert {v["name"]: v["value"] for v in train["env"]} == {
+        "REPRISE_TERMINATION_LOG": train["terminationMessagePath"],
         "REPRISE_NODES": "2", "REPRISE_ADDRESS": f"{name}-0.{name}", "REPRISE_PORT": "29500"}
     assert pod["subdomain"] == name and len(f"{name}-0") < 64
     assert train["args"][:6] == ["run", "/etc/reprise/spec/spec.yaml", "--data", "/data", "--out", f"/runs/{name}"]
@@ -106,9 +111,14 @@ def test_manifest(spec, tmp_path):
     rules = {tuple(r.get("onExitCodes", {}).get("values", [])): r["action"] for r in job["spec"]["podFailurePolicy"]["rules"]}
     assert rules[(2, 3, 4, 5, 6, 7, 8, 9, 10)] == "FailJob" and rules[(20,)] == "Ignore"
     assert pod["securityContext"]["runAsNonRoot"] and train["securityContext"]["readOnlyRootFilesystem"]
-    # One node needs neither a service nor variables: the process starts its ranks itself.
+    mounts = {m["mountPath"]: m for m in train["volumeMounts"]}
+    assert {path for path, mount in mounts.items() if not mount.get("readOnly")} == {"/runs", "/dev/shm", "/tmp"}
+    assert {"medium": "Memory", "sizeLimit": "1Gi"} in [v.get("emptyDir") for v in pod["volumes"]]
+    # One node needs neither a service nor variables: the process starts its ranks itself; one rank shares no memory.
     config, job = documents(write(tmp_path, "kubernetes", KUBERNETES, out="one") / "job.yaml")
-    assert "env" not in job["spec"]["template"]["spec"]["containers"][0]
+    one = job["spec"]["template"]["spec"]["containers"][0]
+    assert [v["name"] for v in one["env"]] == ["REPRISE_TERMINATION_LOG"]
+    assert "/dev/shm" not in [m["mountPath"] for m in one["volumeMounts"]]
 
 
 @pytest.mark.parametrize("name", ["two_nodes.yaml", "sweep.yaml"])
@@ -122,6 +132,35 @@ def test_manifest_against_the_api(name):
             validate.validate(broken, "1.31", strict=True)
 
 
+MODELS = {"Job": "io_k8s_api_batch_v1_job.IoK8sApiBatchV1Job", "JobSet": "jobset_v1alpha2_job_set.JobsetV1alpha2JobSet",
+          "TrainingRuntime": "trainer_v1alpha1_training_runtime.TrainerV1alpha1TrainingRuntime",
+          "TrainJob": "trainer_v1alpha1_train_job.TrainerV1alpha1TrainJob"}
+
+
+@pytest.mark.parametrize("name", ["two_nodes.yaml", "jobset.yaml", "trainjob.yaml"])
+def test_manifest_against_the_trainer_s_models(name):
+    """The models that Kubeflow generates from its API, those of Job and JobSet among them. They pass over an unknown field,
+    so what they give back must be what they were given."""
+    sys.path.insert(0, str(rp.SOURCE / "build/schemas"))
+    pytest.importorskip("kubeflow_trainer_api", reason="no Python package kubeflow-trainer-api here (scripts/setup test)")
+    import pydantic
+    seen = 0
+    for document in documents(GOLDEN / name):
+        if document["kind"] not in MODELS:
+            continue
+        module, kind = MODELS[document["kind"]].split(".")
+        model = getattr(importlib.import_module(f"kubeflow_trainer_api.models.{module}"), kind)
+        assert model.from_dict(document).to_dict() == document
+        broken = {**document, "spec": {**document["spec"], "bogus": 1}}
+        assert model.from_dict(broken).to_dict() != broken
+        wrong = {**document, "spec": {**document["spec"], {"Job": "parallelism", "JobSet": "replicatedJobs",
+                                                           "TrainingRuntime": "mlPolicy", "TrainJob": "trainer"}[document["kind"]]: ["x"]}}
+        with pytest.raises((pydantic.ValidationError, AttributeError)):
+            model.from_dict(wrong)
+        seen += 1
+    assert seen == {"two_nodes.yaml": 1, "jobset.yaml": 1, "trainjob.yaml": 3}[name]
+
+
 def test_a_jobset_holds_the_same_job(spec, tmp_path):
     args = ["--set", "resources.ranks=8", "--set", "model.hidden=[3,\n4]"]
     job = documents(write(tmp_path, "kubernetes", KUBERNETES, *args) / "job.yaml")[2]
@@ -130,30 +169,102 @@ def test_a_jobset_holds_the_same_job(spec, tmp_path):
     name = jobs["metadata"]["name"]
     assert inside.pop("backoffLimit") == 0 and job["spec"].pop("backoffLimit") == 10
     assert job["spec"]["template"]["spec"].pop("subdomain") == name
-    address = inside["template"]["spec"]["containers"][0]["env"][1]
+    address = inside["template"]["spec"]["containers"][0]["env"][2]
     assert address["value"] == f"{name}-nodes-0-0.{name}"
     address["value"] = f"{name}-0.{name}"
     assert inside == job["spec"] and config["data"]["spec.yaml"] == spec.read_text()
 
 
-def test_the_arguments_of_the_manifest_run(spec, tmp_path):
-    """What the container would start, with its paths on this machine: the two pods of a job find each other."""
+def test_a_trainjob_and_its_runtime_hold_the_same_job(spec, tmp_path):
+    args = ["--set", "resources.ranks=8", "--set", "model.hidden=[3,\n4]"]
+    jobs = documents(write(tmp_path, "kubernetes", KUBERNETES + "  kind: jobset\n", *args) / "job.yaml")[1]
+    _, runtime, train = documents(write(tmp_path, "kubernetes", KUBERNETES + "  kind: trainjob\n", *args, out="train") / "job.yaml")
+    name = train["metadata"]["name"]
+    assert train["spec"]["runtimeRef"] == {"apiGroup": "trainer.kubeflow.org", "kind": runtime["kind"], "name": runtime["metadata"]["name"]}
+    assert runtime["spec"]["mlPolicy"] == {"numNodes": 2, "torch": {}} and train["spec"]["trainer"]["numProcPerNode"] == 4
+    # What the Trainer makes of them: the words of the TrainJob in the container `node` of the job `node` with this label.
+    made = runtime["spec"]["template"]["spec"]
+    node = made["replicatedJobs"][0]
+    assert node["name"] == "node" and node["template"].pop("metadata") == {"labels": {"trainer.kubeflow.org/trainjob-ancestor-step": "trainer"}}
+    inside = node["template"]["spec"]["template"]["spec"]["containers"][0]
+    assert inside["name"] == "node" and not {"command", "args"} & set(inside)
+    inside.update(command=train["spec"]["trainer"]["command"], args=train["spec"]["trainer"]["args"])
+    for entry in jobs["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]["containers"][0]["env"][1:]:
+        assert entry["name"].startswith("REPRISE_")  # PET_* take their place
+        inside["env"].append(entry)
+    same = json.dumps(made).replace('"node"', '"train"').replace('"name": "train", "replicas"', '"name": "nodes", "replicas"')
+    assert json.loads(same) == jobs["spec"] and jobs["metadata"]["name"] == name
+
+
+@pytest.mark.parametrize("kind", ["job", "jobset", "trainjob"])
+def test_long_names_stay_apart(tmp_path, kind):
+    """A pod's name is a label of 63: the JobSet's, its job's, two numbers and a suffix of six."""
+    long = rp.write(tmp_path, rp.DIGITS_MLP.replace("name: small-mlp", "name: " + "9" + "a-b" * 13))
+    out = write(tmp_path, "kubernetes", KUBERNETES + f"  kind: {kind}\n", "--sweep", "seed=1..2", "--set", "resources.ranks=8")
+    names = {d["metadata"]["name"] for d in documents(out / "job.yaml") if d["kind"] in ("Job", "JobSet", "TrainJob")}
+    assert len(names) == 2 and all(len(f"{n}-nodes-0-999-abcde") <= 63 and n[0] == "r" for n in names), (long, names)
+    args = [json.dumps(d) for d in documents(out / "job.yaml")]
+    assert "/runs/9" + "a-b" * 13 in "".join(args)
+
+
+def pods_of(folder):
+    """What the containers of a manifest would start, with the variables that their controllers add: a list of (args, env)."""
+    *_, last = documents(folder / "job.yaml")
+    if last["kind"] == "TrainJob":
+        runtime = documents(folder / "job.yaml")[1]
+        job = runtime["spec"]["template"]["spec"]["replicatedJobs"][0]["template"]["spec"]
+        trainer = last["spec"]["trainer"]
+        nodes, args = trainer["numNodes"], trainer["args"]
+        more = {"PET_NNODES": str(nodes), "PET_NPROC_PER_NODE": str(trainer["numProcPerNode"]), "PET_MASTER_PORT": "29500",
+                "PET_MASTER_ADDR": "{0}-node-0-0.{0}".format(last["metadata"]["name"])}
+    else:
+        job = last["spec"] if last["kind"] == "Job" else last["spec"]["replicatedJobs"][0]["template"]["spec"]
+        nodes, args, more = job["completions"], job["template"]["spec"]["containers"][0]["args"], {}
+    env = {v["name"]: v["value"] for v in job["template"]["spec"]["containers"][0]["env"]}
+    return [(args, {**env, **more, "JOB_COMPLETION_INDEX": str(i), **({"PET_NODE_RANK": str(i)} if more else {})}) for i in range(nodes)]
+
+
+@pytest.mark.parametrize("kind", ["job", "trainjob"])
+def test_the_arguments_of_the_manifest_run(spec, tmp_path, kind):
+    """What the containers would start, with their paths on this machine: the two pods of a job find each other. No home, no
+    rights; then one of them is given a spec that cannot run, and says so where its pod's reason is read."""
     if not (pathlib.Path(rp.PROGRAM).parent / "reprise_gloo.so").exists():
         pytest.skip("this build has no module reprise_gloo")
-    site = KUBERNETES.replace("/runs", str(tmp_path / "pvc"))
+    site = KUBERNETES.replace("/runs", str(tmp_path / "pvc")) + f"  kind: {kind}\n"
     out = write(tmp_path, "kubernetes", site, "--set", "resources.ranks=4", "--nodes", "2", "--set", "train.for=10 steps")
-    job = documents(out / "job.yaml")[-1]
-    train = job["spec"]["template"]["spec"]["containers"][0]
-    args = [spec if a == "/etc/reprise/spec/spec.yaml" else a for a in train["args"]]
-    env = {v["name"]: v["value"] for v in train["env"]}
-    env.update(REPRISE_ADDRESS="127.0.0.1", REPRISE_PORT="23517", OMP_NUM_THREADS="1")
-    pods = [rp.start(*args, env={**env, "JOB_COMPLETION_INDEX": str(i)}) for i in range(2)]
+    reasons = [tmp_path / f"reason-{i}" for i in range(2)]
+
+    def start(i, args, env, *more):
+        here = {"REPRISE_ADDRESS": "127.0.0.1", "REPRISE_PORT": "23517", "PET_MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": "1",
+                "REPRISE_TERMINATION_LOG": str(reasons[i])}
+        args = [spec if a == "/etc/reprise/spec/spec.yaml" else a for a in args]
+        return rp.start(*args, *more, env={**env, **here})
+    pods = [start(i, *pod) for i, pod in enumerate(pods_of(out))]
     for pod in pods:
         _, err = pod.communicate(timeout=60)
         assert pod.returncode == 0, err
     run = next((tmp_path / "pvc").iterdir())
-    assert rp.manifest(run)["segments"][0]["ranks"] == 4
+    assert rp.manifest(run)["segments"][0]["ranks"] == 4 and not any(reason.exists() for reason in reasons)
     assert rp.manifest(run)["digests"]["final"] == rp.run(spec, tmp_path / "alone", "--set", "train.for=10 steps")
+    pods = [start(i, *pod, "--fresh", "--set", f"seed={i}") for i, pod in enumerate(pods_of(out))]
+    errors = [pod.communicate(timeout=60)[1] for pod in pods]
+    assert all(pod.returncode for pod in pods) and pods[0].returncode == 4, errors
+    assert "numeric digest" in reasons[0].read_text() and len(reasons[0].read_text()) < 4096
+    assert reasons[1].read_text() and reasons[1].read_text().count("\n") <= 2
+
+
+def test_the_reason_of_an_end(spec, tmp_path):
+    reason = tmp_path / "reason"
+    env = {"REPRISE_TERMINATION_LOG": str(reason)}
+    rp.call("run", spec, "--out", tmp_path / "run", "--set", "train.for=5 steps", env=env)
+    assert not reason.exists()
+    reason.write_text("")  # as the kubelet makes it
+    _, err = rp.call("run", spec, "--out", tmp_path / "bad", "--set", "train.batch=63.5", env=env, expect=2)
+    assert err == "reprise: error: " + reason.read_text() and "train.batch" in err
+    # A reason that cannot be written changes nothing.
+    _, same = rp.call("run", spec, "--out", tmp_path / "bad", "--set", "train.batch=63.5", env={"REPRISE_TERMINATION_LOG": "/proc/no/file"},
+                      expect=2)
+    assert same == err
 
 
 # ---- quoting ------------------------------------------------------------------------------------
@@ -175,7 +286,6 @@ def hostile_spec(tmp_path, text):
 @pytest.mark.parametrize("text", HOSTILE)
 def test_words_reach_the_program_unchanged(tmp_path, text):
     """The batch script, with an srun that writes its arguments down: --set, folder and site."""
-    import json
     folder = tmp_path / ("w " + text.replace("/", "").replace("\n", "").replace("\t", "").replace("\\", ""))
     folder.mkdir()
     hostile_spec(folder, text)
@@ -240,7 +350,7 @@ def test_the_spec_is_the_same_in_the_manifest(tmp_path, text):
     ("slurm", "slurm: &a {time: '60'}\n", ["an anchor"]),
     ("slurm", "[1]\n", ["not a map of keys; a site file is"]),
     ("slurm", "", ["nothing in the file"]),
-    ("kubernetes", "kubernetes: {image: x, kind: trainjob}\n", ["not in this build"]),
+    ("kubernetes", "kubernetes: {image: x, kind: mpijob}\n", ["one of: job, jobset, trainjob"]),
     ("moon", SLURM, ["--on moon: it is local, slurm or kubernetes"]),
 ])
 def test_refusals(spec, tmp_path, target, site, words):
@@ -275,6 +385,26 @@ def test_the_time_limit(spec, tmp_path):
     assert not list(tmp_path.glob("runs/*")) and not list(tmp_path.glob("**/.try*"))
 
 
+def test_a_warning_where_a_save_does_not_fit(spec, tmp_path):
+    def said(target, site, *args):
+        rp.write(tmp_path, site, "site.yaml")
+        out = f"out{len(list(tmp_path.iterdir()))}"
+        return rp.call("launch", spec, "--on", target, "--site", tmp_path / "site.yaml", "--out", out, *args, cwd=tmp_path,
+                       env={"REPRISE_RUNS": "runs"})[1]
+    assert said("slurm", SLURM) == "" and said("kubernetes", KUBERNETES) == ""
+    short = said("slurm", SLURM, "--time", "1:00")
+    assert "the time limit 1:00 leaves 15 s between the request to stop and the kill" in short and "may take 60 s" in short
+    # Measured, it fits into a quarter of two minutes, but not into a second.
+    measured = said("slurm", SLURM + "  grace: 1\n", "--time", "2:00", "--estimate")
+    assert "slurm.grace of the site leaves 1 s" in measured and "took, with as much again" in measured and "time limit 2:00" not in measured
+    own = said("slurm", SLURM.replace("[--constraint=ib, --exclusive]", "['--signal=TERM@30']"))
+    assert "--signal=TERM@30 leaves 30 s" in own and "passes nothing else on" in own
+    assert said("slurm", SLURM.replace("[--constraint=ib, --exclusive]", "['--signal=B:USR1@300']")) == ""
+    assert "kubernetes.grace of the site leaves 25 s" in said("kubernetes", KUBERNETES + "  grace: 25\n")
+    rp.write(tmp_path, "spec: {template: {spec: {terminationGracePeriodSeconds: 30}}}\n", "site-patch.yaml")
+    assert "of the site's patch leaves 30 s" in said("kubernetes", KUBERNETES + "  patch: site-patch.yaml\n")
+
+
 def test_written_files_are_never_overwritten(spec, tmp_path):
     out = write(tmp_path, "slurm", SLURM)
     write(tmp_path, "slurm", SLURM)  # the same again
@@ -305,11 +435,25 @@ def test_the_example_is_a_site(spec, tmp_path, target):
     rp.call("launch", "--site-example", "moon", expect=2)
 
 
-def test_a_patch_goes_through_kustomize(spec, tmp_path):
-    rp.write(tmp_path, "spec: {suspend: true}\n", "site-patch.yaml")
-    out = write(tmp_path, "kubernetes", KUBERNETES + "  patch: site-patch.yaml\n")
+@pytest.mark.parametrize("kind,patch", [
+    ("job", "# ours\nspec: {suspend: true}\n"),
+    ("jobset", "spec:\n  suspend: true\n"),
+    ("jobset", "apiVersion: jobset.x-k8s.io/v1alpha2\nkind: JobSet\nmetadata: {name: any}\nspec: {suspend: true}\n"),
+    ("trainjob", "- op: add\n  path: /spec/suspend\n  value: true\n"),
+])
+def test_a_patch_goes_through_kustomize(spec, tmp_path, kind, patch):
+    rp.write(tmp_path, patch, "site-patch.yaml")
+    out = write(tmp_path, "kubernetes", KUBERNETES + f"  kind: {kind}\n  patch: site-patch.yaml\n", "--set", "resources.ranks=8")
     assert documents(out / "kustomization.yaml")[0]["patches"][0]["path"] == "patch.yaml"
-    assert (out / "patch.yaml").read_text() == "spec: {suspend: true}\n"
+    assert (out / "patch.yaml").read_text().endswith(patch)
+    if not shutil.which("kubectl"):
+        pytest.skip("no kubectl here")
+    made = subprocess.run(["kubectl", "kustomize", out], capture_output=True, text=True, check=True).stdout
+    yaml = pytest.importorskip("yaml")
+    kinds = {d["kind"]: d.get("spec", {}).get("suspend") for d in yaml.safe_load_all(made)}
+    assert list(kinds) == {"job": ["ConfigMap", "Service", "Job"], "jobset": ["ConfigMap", "JobSet"],
+                           "trainjob": ["ConfigMap", "TrainingRuntime", "TrainJob"]}[kind]
+    assert [k for k, suspended in kinds.items() if suspended] == [{"job": "Job", "jobset": "JobSet", "trainjob": "TrainingRuntime"}[kind]]
 
 
 def test_submit(spec, tmp_path):

@@ -97,7 +97,7 @@ static void add_small_cases(struct op_cases *cases)
     }
     static const int64_t norms[][4] = {{1, 1, 1, 1},    {4, 3, 31, 2},   {5, 1, 33, 5},
                                        {4, 300, 96, 2}, {1, 2, 4097, 1}, {2, 1, 10000, 2},
-                                       {1100, 1, 9, 3}, {16, 7, 200, 2}};
+                                       {1100, 1, 9, 3}, {16, 7, 200, 2}, {5, 1, 3072, 1}};
     for (size_t i = 0; i < RP_COUNT(norms); i++)
         add_rms_norm(cases, norms[i][0], norms[i][1], norms[i][2], (int)norms[i][3]);
     static const int64_t gates[][3] = {

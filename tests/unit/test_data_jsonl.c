@@ -305,14 +305,14 @@ static void test_bad(struct data_case *c)
     BAD(c, "\n{\"text\": \"two\"} {\"text\": \"on a line\"}\n", "line 2 is no JSON");
     BAD(c, "[\"text\"]\n", "line 1 is no object {...}");
     BAD(c, "\"text\"\n", "line 1 is no JSON");
-    BAD(c, "{\"text\": [\"a\"]}\n", "line 1: `text` is no text in quotes");
-    BAD(c, "{\"text\": null}\n", "line 1: `text` is no text in quotes");
+    BAD(c, "{\"text\": [\"a\"]}\n", "line 1 has a `text` that is no text in quotes");
+    BAD(c, "{\"text\": null}\n", "line 1 has a `text` that is no text in quotes");
     BAD(c, "{\"content\": \"a\", \"id\": 1}\n", "line 1 has no `text`; it has `content`, `id`");
     BAD(c, "{}\n", "line 1 has no `text`; it has none");
     BAD(c, "{\"text\": \"caf\xe9\"}\n", "line 1 is no JSON");
     BAD(c, "{\"text\": \"a\0b\"}\n", "line 1 is no JSON");
     BAD(c, "{\"text\": \"\\ud800\"}\n", "line 1 is no JSON");
-    BAD(c, "{\"text\": \"\\u0000\"}\n", "line 1 is no JSON");
+    BAD(c, "{\"text\": \"\\u0000\"}\n", "line 1 has a NUL in `text`");
     BAD(c, "\xff\xfe{\0\"\0", "line 1 is no JSON");
     struct rp_text deep = {0};
     rp_text_add(&deep, "{\"text\": ");

@@ -1,9 +1,9 @@
-/* mpi.c - a module reprise_mpi_NAME: bytes between ranks through the MPI of a site, for fabrics that
- * Gloo's TCP does not reach. One is built for each MPI that is found: their ABIs differ.
+/* mpi.c - a module reprise_mpi_NAME: bytes between ranks through the MPI of a site, for fabrics
+ * that Gloo's TCP does not reach. One is built for each MPI that is found: their ABIs differ.
  *
- * Only messages from rank to rank are used, none of MPI's collectives: MPICH's turn a processor over
- * while they wait, which ruins ranks that share one, and nobody could leave them when a rank is
- * lost. */
+ * Only messages from rank to rank are used, none of MPI's collectives: MPICH's turn a processor
+ * over while they wait, which ruins ranks that share one, and nobody could leave them when a rank
+ * is lost. */
 #include "comm/module.h"
 
 #include <errno.h>

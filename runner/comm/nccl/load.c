@@ -39,20 +39,22 @@ enum rp_status rp_nccl_load(const char *path, struct rp_nccl *nccl, char why[RP_
     char version[32] = "?";
     void *library = dlopen(wanted, RTLD_NOW | RTLD_LOCAL);
     if (!library) {
-        snprintf(why, RP_COMM_WHY_BYTES,
-                 "ranks on GPUs need NVIDIA's NCCL: looked for %s (%.200s); install it (the package "
-                 "libnccl2), or name the file in REPRISE_NCCL, or take one rank",
-                 wanted, dlerror());
+        snprintf(
+            why, RP_COMM_WHY_BYTES,
+            "ranks on GPUs need NVIDIA's NCCL: looked for %s (%.200s); install it (the package "
+            "libnccl2), or name the file in REPRISE_NCCL, or take one rank",
+            wanted, dlerror());
         return RP_STATUS_ENVIRONMENT;
     }
     missing = find_functions(library, nccl);
     if (!missing && nccl->GetVersion(&nccl->version) != RP_NCCL_SUCCESS) missing = "its version";
     if (!missing && nccl->version >= RP_NCCL_OLDEST) return RP_STATUS_OK;
     if (nccl->version) rp_nccl_version_text(nccl->version, version);
-    snprintf(why, RP_COMM_WHY_BYTES,
-             "%s is NCCL %s%s%s: version 2.14 is the least; install a newer one, or name the file in "
-             "REPRISE_NCCL",
-             wanted, version, missing ? ", without " : "", missing ? missing : "");
+    snprintf(
+        why, RP_COMM_WHY_BYTES,
+        "%s is NCCL %s%s%s: version 2.14 is the least; install a newer one, or name the file in "
+        "REPRISE_NCCL",
+        wanted, version, missing ? ", without " : "", missing ? missing : "");
     dlclose(library);
     return RP_STATUS_ENVIRONMENT;
 }

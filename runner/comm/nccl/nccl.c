@@ -1,9 +1,9 @@
 /* nccl.c - the module reprise_nccl: bytes between GPUs through NVIDIA's NCCL, which adds nothing.
  *
  * The communicator does not block: whatever may wait for other ranks is looked at again and again,
- * and given up when the control channel has found one lost; then ncclCommAbort ends what runs on the
- * GPU. Each call waits until its bytes have moved, so nobody is ever stuck in a wait for the GPU that
- * another rank would have to end. */
+ * and given up when the control channel has found one lost; then ncclCommAbort ends what runs on
+ * the GPU. Each call waits until its bytes have moved, so nobody is ever stuck in a wait for the
+ * GPU that another rank would have to end. */
 #include "comm/nccl/nccl_int.h"
 
 #include <stdio.h>

@@ -1,6 +1,7 @@
-/* nccl_abi.h - private to reprise_nccl: the part of NCCL's interface that is used, said once more, so
- * that no machine needs its headers. The library is compatible with programs of older versions back
- * to this one, 2.14; tests/cuda/nccl_abi.c compares with the real header where there is one. */
+/* nccl_abi.h - private to reprise_nccl: the part of NCCL's interface that is used, said once more,
+ * so that no machine needs its headers. The library is compatible with programs of older versions
+ * back to this one, 2.14; tests/cuda/nccl_abi.c compares with the real header where there is one.
+ */
 #ifndef RP_NCCL_ABI_H
 #define RP_NCCL_ABI_H
 

@@ -3,6 +3,7 @@
 #include "cuda/gpu.h"
 
 #include <stdlib.h>
+#include <unistd.h>
 #include <vector>
 
 enum { THREADS = 256, BLOCKS = 2, SEEDS = 8 };
@@ -168,6 +169,15 @@ static __global__ void too_much_shared(const float *x, float *y)
     y[0] = s[0];
 }
 
+/* Neither kind of shared memory is too much, both together are. */
+static __global__ void shared_together(const float *x, float *y)
+{
+    RP_SHARED(float, s, [4096]);
+    RP_SHARED_DYNAMIC(float, d);
+    s[0] = d[0] = x[0];
+    y[0] = s[0];
+}
+
 /* ---- what is found ----------------------------------------------------------------------------
  */
 
@@ -207,6 +217,7 @@ static const struct fault {
     {"no_barrier_after_wait", no_barrier_after_wait, POISON, ERROR, 0},
     {"uninitialised", uninitialised, POISON, POISON, 0},
     {"too_much_shared", too_much_shared, ERROR, ERROR, 60000},
+    {"shared_together", shared_together, ERROR, ERROR, 40000},
 };
 
 static int try_fault(const struct fault &f)
@@ -230,9 +241,67 @@ static int try_fault(const struct fault &f)
     return found;
 }
 
-int main()
+/* ---- limits -----------------------------------------------------------------------------------
+ */
+
+static bool is_launched(dim3 grid, unsigned threads, size_t shared, kernel run)
+{
+    std::vector<float> x(THREADS), y(THREADS);
+    int code = rp_sim::launch(nullptr, "limits", grid, threads, shared, run,
+                              (const float *)x.data(), y.data());
+    (void)rp_sim::last_error();
+    return code == 0;
+}
+
+/* Under a table of limits that holds one line for `right`; NULL: there is none. */
+static bool fits_table(const char *line, unsigned threads, size_t shared)
+{
+    char path[] = "/tmp/reprise-limits-XXXXXX";
+    int file = mkstemp(path);
+    static char kept[16][sizeof path]; /* a table is read once */
+    static int n;
+    if (file < 0) return false;
+    bool written = write(file, line, strlen(line)) == (ssize_t)strlen(line);
+    close(file);
+    rp_sim::options.limits_file = (const char *)memcpy(kept[n++], path, sizeof path);
+    bool good = written && is_launched(1, threads, shared, right);
+    rp_sim::options.limits_file = nullptr;
+    unlink(path);
+    return good;
+}
+
+static int check_limits()
 {
     int failed = 0;
+    const struct {
+        const char *what;
+        bool found, wanted;
+    } checks[] = {
+        {"a grid that fits", is_launched(dim3(BLOCKS), THREADS, 0, right), true},
+        {"65536 blocks in y", is_launched(dim3(1, 65536), 1, 0, right), false},
+        {"65536 blocks in z", is_launched(dim3(1, 1, 65536), 1, 0, right), false},
+        {"2^31 blocks in x", is_launched(dim3(0x80000000u), 1, 0, right), false},
+        {"1056 threads", is_launched(1, 1056, 0, right), false},
+        {"a table that is kept to", fits_table("_Z5rightPKfPf 256 64 1024\n", THREADS, 0), true},
+        {"more threads than its bounds", fits_table("_Z5rightPKfPf 128 64 0\n", THREADS, 0), false},
+        {"no bounds", fits_table("_Z5rightPKfPf 0 64 0\n", THREADS, 0), true},
+        {"too many registers", fits_table("_Z5rightPKfPf 256 260 0\n", THREADS, 0), false},
+        {"static and dynamic", fits_table("_Z5rightPKfPf 256 64 30000\n", THREADS, 20000), false},
+        {"two architectures",
+         fits_table("_Z5rightPKfPf 256 64 0\n_Z5rightPKfPf 256 260 0\n", THREADS, 0), false},
+        {"not in the table", fits_table("_Z5wrongPKfPf 256 64 0\n", THREADS, 0), false},
+    };
+    for (const auto &c : checks) {
+        printf("%-32s %s%s\n", c.what,
+               c.found == c.wanted ? "" : "WRONG: ", c.found ? "launched" : "refused");
+        failed += c.found != c.wanted;
+    }
+    return failed;
+}
+
+int main()
+{
+    int failed = check_limits();
     for (const fault &f : faults) {
         int want = RACE_BUILD ? f.race : f.plain, found = try_fault(f);
         bool good = want == NOTHING ? found == NOTHING : (found & want) != 0;

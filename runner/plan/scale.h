@@ -1,0 +1,55 @@
+/* scale.h - private to plan/: what a step takes on many ranks, by formulas.
+ *
+ * R ranks, K of them on each of R/K nodes (R <= K: one node); n bytes of sums, cut into slices of
+ * s = n/R. A message of b bytes takes, after Hockney (The communication challenge for MPP, Parallel
+ * Computing 20, 1994), alpha + b beta: alpha the latency, 1/beta the bandwidth;
+ *
+ *   w(b) = alpha_w + b beta_w        between two ranks of a node
+ *   x(b, k) = alpha_x + k b beta_x   between two nodes, k ranks of a node sending at once
+ *
+ * The collectives are those of comm/, with the costs that Thakur, Rabenseifner and Gropp give them
+ * (Optimization of collective communication operations in MPICH, International Journal of High
+ * Performance Computing Applications 19(1), 2005), where all messages cost the same; ranks are
+ * numbered node by node, so that here K - 1 of a rank's R - 1 partners are near:
+ *
+ *   scatter  slice q of everybody to rank q, pairwise exchange; theirs (R-1) alpha + n (R-1)/R beta
+ *            (K-1) w(s) + (R-K) x(s, K)
+ *   join     R slices added in the order of the tree; theirs n (R-1)/R gamma
+ *            (R-1)/R A, A the time to add n bytes to n others, measured
+ *   gather   slices to everybody, a ring; theirs (R-1) alpha + n (R-1)/R beta. A step of it is over
+ *            when the slowest link is; one rank of a node sends to the next node
+ *            (R-1) max(w(s) if K > 1, x(s, 1) if R > K)
+ *   agree    what the control channel costs a step: R - 1 votes of v bytes into rank 0 one after
+ *            another, R - 1 answers of R v bytes out of it
+ *            (K-1) (w(v) + w(R v)) + (R-K) (x(v, 1) + x(R v, 1))
+ *
+ *   Where a step scatters or gathers several times, each further time costs its latencies.
+ *
+ *   step     C + U + exposed         exposed = scatter + join + gather + agree
+ *
+ * C (data, forward, backward of batch/R samples) and U (the update) are measured by running them,
+ * in the passes that a rank of R has and with as many copies at once as a node has ranks, so that
+ * cores and memory are shared as they will be. Nothing of the exchange is hidden behind C or U:
+ * comm/ begins it when backward has ended. */
+#ifndef RP_PLAN_SCALE_H
+#define RP_PLAN_SCALE_H
+
+#include "plan/plan.h"
+
+enum {
+<<<<<<< HEAD
+    RP_SCALE_VOTE_BYTES = 48, /* of an agreement after a step (train/ranks.c) */
+    RP_SCALE_SCATTERS = 2, /* collectives of a step (train/owners.c): one has all the bytes, the */
+    RP_SCALE_GATHERS = 3   /* others are small */
+=======
+    RP_SCALE_VOTE_BYTES = 24, /* of an agreement after a step (train/ranks.c) */
+    RP_SCALE_SCATTERS = 2,    /* collectives of a step (train/step.c): one has all the bytes, the */
+    RP_SCALE_GATHERS = 3      /* others are small */
+>>>>>>> scale-owners
+};
+
+/* The formulas alone: n bytes of sums; `time` gives R and A. */
+void rp_scale_exchange(double n, const struct rp_plan_time *time,
+                       const struct rp_plan_network *network, struct rp_plan_step *step);
+
+#endif

@@ -1,0 +1,104 @@
+#!/usr/bin/python3
+"""saves - checkpoints of a GPU, which are copied beside the steps, against those of the CPU. Needs Python alone.
+
+    saves.py [--modules DIR]
+
+With --modules the device is the simulated one, whose streams are as late as they may be, and whose writer waits for
+each copy while steps go on: an update that did not wait for the copy would be in it, and the control shows that.
+"""
+import argparse
+import os
+import pathlib
+import signal
+import sys
+import tempfile
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+import reprise as rp  # noqa: E402
+from runs import CPU, GPU, Checks  # noqa: E402
+
+OFTEN = ("--set", "checkpoint.every=2 steps", "--set", "checkpoint.keep.last=100", "--set", "train.for=12 steps")
+LATE = {"RP_SIM_SEED": "0", "RP_SIM_LATE": "150"}
+SAVE_STREAM = "3"  # of kernels/cuda: steps, input, saves
+
+
+def tensors(run):
+    """Name to bytes, of every file of tensors in every checkpoint."""
+    files = sorted((run / "checkpoints").glob("step-*/*.safetensors"))
+    return {f"{file.parent.name}/{file.name}": file.read_bytes() for file in files}
+
+
+def differing(a, b):
+    assert a.keys() == b.keys() and len(a) >= 12, (sorted(a), sorted(b))
+    return [name for name in a if a[name] != b[name]]
+
+
+def equal_checkpoints(folder, spec, env):
+    finals = [rp.run(spec, folder / "cpu", *CPU, *OFTEN), rp.run(spec, folder / "gpu", *GPU, *OFTEN, env=env)]
+    cpu = tensors(folder / "cpu")
+    assert not differing(cpu, tensors(folder / "gpu")), differing(cpu, tensors(folder / "gpu"))
+    assert finals[0] == finals[1]
+    return f"{len(cpu)} files"
+
+
+def control(folder, spec):
+    """No update waits for the copy: checkpoints hold later states, and the steps are what they were."""
+    rp.run(spec, folder / "cpu", *CPU, *OFTEN)
+    rp.run(spec, folder / "gpu", *GPU, *OFTEN, env=dict(LATE, RP_SIM_DEAF=SAVE_STREAM))
+    wrong = differing(tensors(folder / "cpu"), tensors(folder / "gpu"))
+    lines = [[line["params"] for line in rp.digest_lines(folder / run)] for run in ("cpu", "gpu")]
+    assert wrong and lines[0] == lines[1], (wrong, lines)
+    return f"{len(wrong)} files differ"
+
+
+def killed(folder, spec, env):
+    """kill -9 while a copy is under way, more than once."""
+    plain = rp.run(spec, folder / "plain", *CPU, *OFTEN)
+    for lines in (3, 7):
+        log = folder / "gpu" / "digests.jsonl"
+        process = rp.start("run", spec, "--out", folder / "gpu", *GPU, *OFTEN, env=env)
+        code = rp.kill_when(process, lambda: log.exists() and log.read_text().count("\n") >= lines, signal.SIGKILL)
+        assert code == -signal.SIGKILL, code
+    assert rp.run(spec, folder / "gpu", *GPU, *OFTEN, env=env) == plain
+    return f"{len(rp.manifest(folder / 'gpu')['segments'])} segments"
+
+
+def counted(spec):
+    plan = rp.call("plan", spec, *GPU)[0]
+    assert "checkpoint copy, pinned" in plan, plan
+    assert "pinned" not in rp.call("plan", spec, *CPU)[0]
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--modules")
+    args = parser.parse_args()
+    simulated = args.modules is not None
+    if simulated:
+        os.environ["REPRISE_MODULES"] = args.modules
+    checks = Checks([], 1e9)
+    with tempfile.TemporaryDirectory() as top:
+        top = pathlib.Path(top)
+        rp.write_texts(top)
+        specs = {name: rp.write(top, text, f"{name}.yaml") for name, text in (rp.MODELS | rp.TEXT_MODELS).items()}
+
+        def folder():
+            return pathlib.Path(tempfile.mkdtemp(dir=top))
+
+        for name in ("mlp", "lenet", "gpt2"):
+            checks.check(f"{name}: every checkpoint", equal_checkpoints, folder(), specs[name], LATE)
+        checks.check("mlp: killed twice", killed, folder(), specs["mlp"], LATE)
+        checks.check("mlp: plan counts the copy", counted, specs["mlp"])
+        if simulated:
+            for seed in ("1", "5"):
+                checks.check(f"lenet: order {seed}", equal_checkpoints, folder(), specs["lenet"], dict(LATE, RP_SIM_SEED=seed))
+            for pinned in ("0", "500000"):
+                checks.check(f"lenet: {pinned} bytes may be pinned", equal_checkpoints, folder(), specs["lenet"],
+                             dict(LATE, RP_SIM_PINNED=pinned))
+            checks.check("control: no update waits", control, folder(), specs["mlp"])
+    print(f"{checks.done} checks, {checks.failed} failed")
+    return checks.failed != 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
