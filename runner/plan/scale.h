@@ -37,15 +37,9 @@
 #include "plan/plan.h"
 
 enum {
-<<<<<<< HEAD
     RP_SCALE_VOTE_BYTES = 48, /* of an agreement after a step (train/ranks.c) */
     RP_SCALE_SCATTERS = 2, /* collectives of a step (train/owners.c): one has all the bytes, the */
     RP_SCALE_GATHERS = 3   /* others are small */
-=======
-    RP_SCALE_VOTE_BYTES = 24, /* of an agreement after a step (train/ranks.c) */
-    RP_SCALE_SCATTERS = 2,    /* collectives of a step (train/step.c): one has all the bytes, the */
-    RP_SCALE_GATHERS = 3      /* others are small */
->>>>>>> scale-owners
 };
 
 /* The formulas alone: n bytes of sums; `time` gives R and A. */

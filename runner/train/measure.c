@@ -87,24 +87,13 @@ static enum rp_status open_copy(struct copy *c, bool no_graph, struct rp_error *
     struct rp_env_device_options device = {
         .threads = c->threads, .no_graph = no_graph, .quiet = true};
     struct rp_weights_origin origin;
-<<<<<<< HEAD
     struct rp_comm comm;
     rp_comm_open_alone(&comm, c->ranks);
-=======
-    struct rp_comm one_of_many;
->>>>>>> scale-owners
     RP_TRY(rp_env_open_device(c->spec, &device, &c->device, err));
     RP_TRY(rp_plan_make_for(c->spec, rp_data_shape(c->data), c->threads, c->ranks, c->device->table,
                             &c->plan, err));
     RP_TRY(check_memory(c, err));
-<<<<<<< HEAD
     RP_TRY(rp_trainer_open(c->spec, c->plan, c->data, c->device, &comm, &c->trainer, err));
-=======
-    rp_comm_open_one(&one_of_many);
-    one_of_many.n_ranks = c->ranks;
-    RP_TRY(rp_trainer_open(c->spec, c->plan, c->data, c->device, &one_of_many, &c->trainer, err));
-    rp_comm_open_one(&c->trainer->comm); /* nothing moves */
->>>>>>> scale-owners
     return rp_weights_begin(c->trainer, "", 0, &origin, err);
 }
 

@@ -208,6 +208,7 @@ int launch_erased(const char *name, const void *kernel, dim3 grid, dim3 block, s
         record_error(format("%s: launch refused: ", name) + fault);
         return 1;
     }
+    if ((uint64_t)grid.x * grid.y * grid.z * l.block_threads > options.run_most) return 0;
     for (unsigned i = 0; i < l.block_threads; i++)
         l.index.push_back({i % block.x, i / block.x % block.y, i / block.x / block.y});
     for (unsigned i = 0; i < (options.seed > 1 ? orders : 1); i++) {

@@ -4,7 +4,9 @@
  * is the size of the device in bytes, RP_SIM_DEVICES the number of devices (0: a machine without
  * one), RP_SIM_PINNED so many bytes of the host's memory may be pinned. RP_SIM_LATE: what another
  * thread than the first waits for takes so many milliseconds more. RP_SIM_DEAF: no stream waits for
- * the one of this number, counted from 1 as they are made; a control. */
+ * the one of this number, counted from 1 as they are made; a control. RP_SIM_RUN: launches of more
+ * threads than that are looked at and not run, and memory is not filled: jobs of any size, whose
+ * numbers mean nothing. */
 #include "sim_int.h"
 #include "sim_stream.h"
 
@@ -14,6 +16,7 @@
 #include <set>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <thread>
 #include <time.h>
 
@@ -65,6 +68,25 @@ uint64_t number_of(const char *name, uint64_t otherwise)
 size_t memory_bytes()
 {
     return (size_t)number_of("RP_SIM_MEMORY", (uint64_t)8 << 30);
+}
+
+bool runs_all()
+{
+    return options.run_most == UINT64_MAX;
+}
+
+/* Poisoned; or zeros that take no memory until they are written. */
+bool take(void **block, size_t bytes)
+{
+    if (!runs_all()) {
+        *block = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (*block == MAP_FAILED) *block = nullptr;
+        return *block != nullptr;
+    }
+    if (posix_memalign(block, 256, bytes)) return false;
+    rp_sim::fill_poison(static_cast<char *>(*block), bytes);
+    return true;
 }
 
 bool is_pinned(const void *block)
@@ -147,6 +169,7 @@ cudaError_t cudaSetDevice(int device)
     options.seed = number_of("RP_SIM_SEED", 2);
     options.host_threads = (int)number_of("RP_SIM_THREADS", 1);
     options.limits_file = getenv("RP_SIM_LIMITS");
+    options.run_most = number_of("RP_SIM_RUN", UINT64_MAX);
     if (device < 0 || device >= (int)number_of("RP_SIM_DEVICES", 1))
         return fails(cudaErrorInvalidValue);
     current_device = device;
@@ -225,8 +248,7 @@ cudaError_t cudaMalloc(void **block, size_t bytes)
     *block = nullptr;
     if (captures > 0) return fails(cudaErrorStreamCaptureUnsupported);
     if (used + bytes > memory_bytes()) return fails(cudaErrorMemoryAllocation);
-    if (posix_memalign(block, 256, bytes ? bytes : 1)) return fails(cudaErrorMemoryAllocation);
-    rp_sim::fill_poison(static_cast<char *>(*block), bytes);
+    if (!take(block, bytes ? bytes : 1)) return fails(cudaErrorMemoryAllocation);
     blocks[*block] = bytes;
     used += bytes;
     return cudaSuccess;
@@ -241,8 +263,11 @@ cudaError_t cudaFree(void *block)
     for (rp_sim_stream *stream : streams) catch_up(stream, UINT64_MAX);
     if (found == blocks.end()) return fails(cudaErrorInvalidValue);
     used -= found->second;
+    if (runs_all())
+        free(block);
+    else
+        munmap(block, found->second ? found->second : 1);
     blocks.erase(found);
-    free(block);
     return cudaSuccess;
 }
 
@@ -308,6 +333,7 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpy
 
 cudaError_t cudaMemsetAsync(void *block, int value, size_t bytes, cudaStream_t stream)
 {
+    if (!runs_all() && bytes > options.run_most) return cudaSuccess;
     return rp_sim::enqueue(stream, [=] {
         memset(block, value, bytes);
         return 0;

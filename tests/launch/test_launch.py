@@ -525,3 +525,23 @@ def starts(tmp_path, spec, plan):
 ])
 def test_requeue(spec, tmp_path, plan, expected):
     assert starts(tmp_path, spec, plan) == expected
+
+
+# ---- the image (container.py builds it, with scripts/test --long) ----------------------------------------
+
+def test_the_dockerfile():
+    folder = rp.SOURCE / "scripts/container"
+    lines = [line.split() for line in (folder / "Dockerfile").read_text().splitlines() if line and line[0] != "#"]
+    bases = dict(words[1].split("=") for words in lines if words[0] == "ARG" and "BASE=" in words[1])
+    assert all(re.fullmatch(r"docker\.io/\S+:(\w+-\d{8}-slim|\d+\.\d+\.\d+-devel-\w+[\d.]+)", base) for base in bases.values()), bases
+    stages = [words[-1] for words in lines if words[0] == "FROM"]
+    assert stages == ["build", "build-cuda", "cpu", "cuda"]
+    assert {words[1] for words in lines if words[0] == "FROM"} <= {f"${{{name}}}" for name in bases} | set(stages)
+    assert all(words[1].endswith("/stage") and words[2] in ("build", "build-cuda", "runtime") for words in lines if words[0] == "RUN")
+    assert [words[1] for words in lines if words[0] == "USER"] == ["65532:65532"]
+    for script in ("build", "stage"):
+        assert subprocess.run(["bash", "-n", folder / script]).returncode == 0
+        assert (folder / script).stat().st_mode & stat.S_IXUSR
+    assert subprocess.run([folder / "stage"], capture_output=True).returncode == 2
+    assert subprocess.run([folder / "build", "cpu", "--engine", "/bin/false"], capture_output=True).returncode == 1
+    assert subprocess.run([folder / "build", "moon"], capture_output=True).returncode == 2

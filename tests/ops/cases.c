@@ -49,6 +49,7 @@ void case_set_rows(struct op_case *c, int64_t samples, int shards, int parts)
 static void add_linear(struct op_cases *cases, int64_t n, int64_t t, int64_t k, int64_t o,
                        int shards, int parts)
 {
+    int first = cases->n;
     for (int bias = 0; bias < 2; bias++) {
         struct op_case *c = case_add(cases, RP_OP_linear);
         IN(c, 0, FILL_RANDOM, n, t, k);
@@ -66,6 +67,9 @@ static void add_linear(struct op_cases *cases, int64_t n, int64_t t, int64_t k, 
         IN(c, 1, FILL_RANDOM, n, t, k);
         case_set_rows(c, n, cut > 1 ? 1 : shards, cut);
     }
+    /* The race detector keeps a record of each output. */
+    for (struct op_case *each = cases->item + first; each < cases->item + cases->n; each++)
+        each->slow = o * k > (each->call.op == RP_OP_linear_dw ? 1 << 18 : 1 << 20);
 }
 
 static void add_linear_cases(struct op_cases *cases)
@@ -78,7 +82,7 @@ static void add_linear_cases(struct op_cases *cases)
         {128, 1, 100, 48, 8, 7}, {1100, 1, 13, 19, 1, 3},  {16, 150, 24, 8, 2, 3},
         {8, 300, 5, 3, 1, 8},    {2, 1, 3000, 2, 1, 1},    {2048, 1, 16, 24, 2, 4},
         {16, 1, 7, 1100, 16, 1}, {3, 1025, 40, 1, 1, 2},   {1, 4100, 9, 33, 1, 1},
-        {32, 1, 256, 512, 8, 2}, {4, 1, 2049, 1030, 4, 2},
+        {32, 1, 256, 512, 8, 2}, {4, 1, 2049, 1030, 4, 2}, {6, 1, 1028, 130, 1, 2},
     };
     for (size_t i = 0; i < RP_COUNT(shapes); i++)
         add_linear(cases, shapes[i][0], shapes[i][1], shapes[i][2], shapes[i][3], (int)shapes[i][4],
@@ -140,7 +144,8 @@ static void add_conv2d_cases(struct op_cases *cases)
         {3, 20, 21, 3, 16, 7, 7, 2, 2, 3, 3, 1, 1, 3},
         {2, 13, 13, 6, 5, 2, 4, 3, 1, 0, 1, 1, 2, 1},
         {1, 6, 6, 260, 20, 2, 2, 1, 1, 0, 0, 1, 1, 1},
-        {16, 8, 8, 64, 64, 3, 3, 1, 1, 1, 1, 1, 4, 2},
+        {16, 8, 8, 8, 64, 3, 3, 1, 1, 1, 1, 1, 4, 2},
+        {16, 8, 8, 64, 8, 3, 3, 1, 1, 1, 1, 1, 4, 2},
         {2, 10, 10, 4, 300, 3, 3, 1, 1, 1, 1, 1, 2, 1},
         {1, 40, 60, 2, 4, 3, 3, 1, 1, 1, 1, 1, 1, 1},
         {1, 6, 7, 8, 300, 3, 3, 2, 2, 1, 1, 1, 1, 1},

@@ -1,21 +1,27 @@
 /* compare.c - every path and several numbers of threads, bit for bit against the naive references.
- */
+ *
+ * How work is cut between threads does not look at the numbers, and what is done with a number does
+ * not look at the cut: plain numbers go to every number of threads, the others to one each. */
 #include <inttypes.h>
 
 #include "run.h"
 
 enum { MAX_DEVICES = 16, MAX_PRINTED = 4, LEVELS = 3, CONTROL_LEVELS = 2 };
 
+/* `threads_at[level]`: how many threads get the numbers of that level; 0: every device. An even
+ * number, even on a GPU, is other addresses (run.c). */
 struct devices {
     struct rp_device *device[MAX_DEVICES];
-    int n;
+    int n, threads_at[LEVELS];
 };
 
 static void devices_open(struct devices *devices)
 {
     static const int threads[] = {1, 2, 7};
     char paths[64];
-    size_t n_threads = device_is_cpu() ? RP_COUNT(threads) : 2; /* 2: other addresses, see run.c */
+    size_t n_threads = device_is_cpu() ? RP_COUNT(threads) : 2;
+    devices->threads_at[1] = threads[1];
+    devices->threads_at[2] = threads[n_threads == 2 ? 0 : 2];
     snprintf(paths, sizeof(paths), "%s", device_paths());
     for (char *path = strtok(paths, " "); path; path = strtok(NULL, " "))
         for (size_t i = 0; i < n_threads; i++)
@@ -107,8 +113,10 @@ static void compare_devices(const struct op_case *c, const struct devices *devic
     bool may_alias = rp_op_info(c->call.op)->in_place;
     for (int d = 0; d < devices->n; d++) {
         const struct rp_device *device = devices->device[d];
+        int threads = devices->threads_at[level];
         struct op_values got;
         char how[64];
+        if (threads != 0 && threads != device->config.threads) continue;
         values_make(c, 1, 0, &got);
         for (int i = 0; i < rp_op_info(c->call.op)->n_out; i++)
             if (!values->out[i]) free(got.out[i]), got.out[i] = NULL;

@@ -25,7 +25,7 @@ class Job:
     def __init__(self, folder, n, local, rate="60mbit"):
         folder.mkdir()
         self.folder, self.run, self.n, self.local = folder, folder / "run", n, local
-        self.hosts = hosts.Hosts(n)
+        self.hosts, self.errors = hosts.Hosts(n), None
         self.spec = rp.write(folder, rp.DIGITS_MLP)
         for i in range(n):
             self.hosts.slow(i, rate)
@@ -57,6 +57,8 @@ class Job:
         return None not in self.took or time.monotonic() > self.began + LONGEST
 
     def end(self):
+        if self.errors is not None:
+            return
         for process in self.processes:
             if process.poll() is None:
                 process.kill()
@@ -70,7 +72,7 @@ class Pulses:
     """Host 1 stands still for most of the time, in pieces shorter than timeout.peer."""
 
     def __init__(self, host):
-        self.pids = [int(pid) for pid in host.ip("netns", "pids", host.name(1)).split()]
+        self.pids = host.pids(1)
         self.next, self.stopped = 0, False
 
     def beat(self):
@@ -195,7 +197,7 @@ def test_control_a_port_in_use_is_seen():
         end = time.monotonic() + 10
         while not host.sockets() and time.monotonic() < end:
             time.sleep(0.05)
-        assert len(host.sockets()) == 1 and host.processes() == [str(process.pid)]
+        assert len(host.sockets()) == 1 and host.processes() == [process.pid]
         process.kill()
         process.wait()
         assert not host.sockets() and not host.processes()
