@@ -124,7 +124,7 @@ def jobs(tmp_path_factory):
 @pytest.fixture(scope="module")
 def want(tmp_path_factory):
     folder = tmp_path_factory.mktemp("plain")
-    return rp.run(rp.write(folder, rp.DIGITS_MLP), folder / "run", *SET)
+    return rp.run(rp.write(folder, rp.DIGITS_MLP), folder / "run", *SET, env={"OMP_NUM_THREADS": "1"})
 
 
 @pytest.mark.parametrize("name", list(FAULTS))
