@@ -41,7 +41,7 @@ class Job:
         end = time.monotonic() + 60
         file = self.run / "digests.jsonl"
         while not file.exists() or file.read_bytes().count(b"\n") < n:
-            assert time.monotonic() < end and all(p.poll() is None for p in self.processes), self.end() or self.errors
+            assert time.monotonic() < end and all(p.poll() is None for p in self.processes), self.end() or (self.codes, self.errors)
             time.sleep(0.01)
 
     def fail(self, fault):
@@ -64,8 +64,10 @@ class Job:
                 process.kill()
         self.errors = [p.communicate(timeout=60)[1] for p in self.processes]
         self.codes = [p.returncode for p in self.processes]
-        self.left, self.listening = self.hosts.processes(), self.hosts.sockets()
-        self.hosts.close()
+        try:
+            self.left, self.listening = self.hosts.processes(), self.hosts.sockets()
+        finally:
+            self.hosts.close()
 
 
 class Pulses:
@@ -102,10 +104,11 @@ def jobs(tmp_path_factory):
         pytest.skip("this build has no module reprise_gloo (libgloo-dev was not there)")
     if hosts.missing():
         pytest.skip(hosts.missing())
-    folder = tmp_path_factory.mktemp("jobs")
-    made = {name: Job(folder / name.replace(" ", "-"), n, local) for name, (n, local, _) in FAULTS.items()}
-    made[SLOW] = Job(folder / "slow", 2, 1, "200mbit")
+    folder, made = tmp_path_factory.mktemp("jobs"), {}
     try:
+        for name, (n, local, _) in FAULTS.items():
+            made[name] = Job(folder / name.replace(" ", "-"), n, local)
+        made[SLOW] = Job(folder / "slow", 2, 1, "200mbit")
         pulses = []
         for name, job in made.items():
             job.fail(FAULTS[name][2] if name in FAULTS else lambda host: pulses.append(Pulses(host)))
@@ -121,7 +124,7 @@ def jobs(tmp_path_factory):
 @pytest.fixture(scope="module")
 def want(tmp_path_factory):
     folder = tmp_path_factory.mktemp("plain")
-    return rp.run(rp.write(folder, rp.DIGITS_MLP), folder / "run", *SET)
+    return rp.run(rp.write(folder, rp.DIGITS_MLP), folder / "run", *SET, env={"OMP_NUM_THREADS": "1"})
 
 
 @pytest.mark.parametrize("name", list(FAULTS))
