@@ -30,17 +30,21 @@ extern const struct rp_cpu_kernels rp_cpu_kernels_scalar;
 extern const struct rp_cpu_kernels rp_cpu_kernels_wide;
 #endif
 
-#if defined(__x86_64__)
+#if defined(RP_HAVE_avx512)
 static bool runs_avx512(void)
 {
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
            __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
            __builtin_cpu_supports("fma");
 }
+#endif
+#if defined(RP_HAVE_avx2)
 static bool runs_avx2(void)
 {
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 }
+#endif
+#if defined(__x86_64__)
 static bool runs_scalar(void)
 {
     return __builtin_cpu_supports("fma"); /* in hardware: libm's fma would be right but slow */

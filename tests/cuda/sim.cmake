@@ -32,14 +32,24 @@ else()
 endif()
 file(GLOB RP_SIM_SOURCES CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/cuda/*.cpp)
 
+# The simulator itself; then the kernels, and with both the module.
 function(rp_sim name kernel_flags flags)
+<<<<<<< HEAD
   add_library(rp_sim_${name}_kernels OBJECT ${RP_SIM_KERNELS})
   set_source_files_properties(${RP_SIM_KERNELS} PROPERTIES LANGUAGE CXX)
+=======
+  add_library(rp_sim_${name}_host OBJECT ${RP_SIM_SOURCES})
+  target_compile_options(rp_sim_${name}_host PRIVATE ${RP_SIM_FLAGS} ${flags})
+  add_library(rp_sim_${name}_kernels OBJECT ${RP_CUDA_SOURCES})
+  set_source_files_properties(${RP_CUDA_SOURCES} PROPERTIES LANGUAGE CXX)
+>>>>>>> testtime
   target_compile_options(rp_sim_${name}_kernels PRIVATE ${RP_SIM_FLAGS} ${flags} ${kernel_flags} -x c++ -include
     ${CMAKE_CURRENT_SOURCE_DIR}/cuda/sim.h)
-  add_library(rp_sim_${name} MODULE $<TARGET_OBJECTS:rp_sim_${name}_kernels> ${RP_SIM_SOURCES} ${RP_MODULE_ERRORS} $<TARGET_OBJECTS:rp_ops>)
-  target_compile_options(rp_sim_${name} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:${RP_SIM_FLAGS}> $<$<COMPILE_LANGUAGE:C>:-fvisibility=hidden> ${flags})
-  foreach(target rp_sim_${name} rp_sim_${name}_kernels)
+  add_library(rp_sim_${name} MODULE $<TARGET_OBJECTS:rp_sim_${name}_kernels> $<TARGET_OBJECTS:rp_sim_${name}_host>
+    ${RP_MODULE_ERRORS} $<TARGET_OBJECTS:rp_ops>)
+  target_compile_options(rp_sim_${name} PRIVATE -fvisibility=hidden ${flags})
+  set_target_properties(rp_sim_${name} PROPERTIES LINKER_LANGUAGE CXX)
+  foreach(target rp_sim_${name} rp_sim_${name}_host rp_sim_${name}_kernels)
     target_include_directories(${target} PRIVATE ${CMAKE_SOURCE_DIR}/runner ${CMAKE_SOURCE_DIR}/kernels ${CMAKE_CURRENT_SOURCE_DIR}/cuda)
     target_compile_definitions(${target} PRIVATE _GNU_SOURCE)
   endforeach()
@@ -103,6 +113,7 @@ if(NOT RP_SANITIZE)
   endif()
 endif()
 
+<<<<<<< HEAD
 # Every way of cutting a product; copies of the state beside the steps.
 foreach(name gemm save)
   add_executable(rp_test_cuda_${name} ${CMAKE_CURRENT_SOURCE_DIR}/cuda/test_cuda_${name}.cu
@@ -125,24 +136,37 @@ if(RP_NVCC AND NOT RP_SANITIZE)
   set_tests_properties(long/limits PROPERTIES LABELS long TIMEOUT 7200 SKIP_RETURN_CODE 77 ENVIRONMENT
     "RP_SIM_LIMITS=${CMAKE_SOURCE_DIR}/build/ptx/limits.txt;RP_LEVELS=1")
 endif()
+=======
+# Every way of cutting a product.
+add_executable(rp_test_cuda_gemm ${CMAKE_CURRENT_SOURCE_DIR}/cuda/test_cuda_gemm.cu
+  $<TARGET_OBJECTS:rp_sim_sim_kernels> $<TARGET_OBJECTS:rp_sim_sim_host> ${RP_MODULE_ERRORS} $<TARGET_OBJECTS:rp_ops>)
+set_source_files_properties(${CMAKE_CURRENT_SOURCE_DIR}/cuda/test_cuda_gemm.cu PROPERTIES LANGUAGE CXX)
+target_compile_options(rp_test_cuda_gemm PRIVATE ${RP_SIM_SANITIZE}
+  "$<$<COMPILE_LANGUAGE:CXX>:${RP_SIM_FLAGS};-x;c++;-include;${CMAKE_CURRENT_SOURCE_DIR}/cuda/sim.h>")
+target_include_directories(rp_test_cuda_gemm PRIVATE ${CMAKE_SOURCE_DIR}/runner ${CMAKE_SOURCE_DIR}/kernels
+  ${CMAKE_CURRENT_SOURCE_DIR}/cuda ${CMAKE_CURRENT_SOURCE_DIR})
+target_compile_definitions(rp_test_cuda_gemm PRIVATE _GNU_SOURCE)
+target_link_options(rp_test_cuda_gemm PRIVATE ${RP_SIM_SANITIZE})
+target_link_libraries(rp_test_cuda_gemm PRIVATE Threads::Threads ${CMAKE_DL_LIBS})
+add_test(NAME sim/gemm COMMAND rp_test_cuda_gemm)
+set_tests_properties(sim/gemm PROPERTIES TIMEOUT 600)
+>>>>>>> testtime
 
 # Kernels with a fault each: what a build of the simulator does not find of them, it is blind to.
-function(rp_sim_control name kernel_flags flags)
+function(rp_sim_control name host kernel_flags flags)
   add_library(rp_sim_wrong_${name} OBJECT ${CMAKE_CURRENT_SOURCE_DIR}/cuda/wrong/wrong_kernels.cu)
   set_source_files_properties(${CMAKE_CURRENT_SOURCE_DIR}/cuda/wrong/wrong_kernels.cu PROPERTIES LANGUAGE CXX)
   target_compile_options(rp_sim_wrong_${name} PRIVATE ${RP_SIM_FLAGS} ${flags} ${kernel_flags} -x c++ -include
     ${CMAKE_CURRENT_SOURCE_DIR}/cuda/sim.h)
-  add_executable(rp_test_sim_${name} $<TARGET_OBJECTS:rp_sim_wrong_${name}> ${RP_SIM_SOURCES})
-  target_compile_options(rp_test_sim_${name} PRIVATE ${RP_SIM_FLAGS} ${flags})
-  foreach(target rp_test_sim_${name} rp_sim_wrong_${name})
-    target_include_directories(${target} PRIVATE ${CMAKE_SOURCE_DIR}/runner ${CMAKE_SOURCE_DIR}/kernels ${CMAKE_CURRENT_SOURCE_DIR}/cuda)
-    target_compile_definitions(${target} PRIVATE _GNU_SOURCE)
-  endforeach()
+  target_include_directories(rp_sim_wrong_${name} PRIVATE ${CMAKE_SOURCE_DIR}/runner ${CMAKE_SOURCE_DIR}/kernels ${CMAKE_CURRENT_SOURCE_DIR}/cuda)
+  target_compile_definitions(rp_sim_wrong_${name} PRIVATE _GNU_SOURCE)
+  add_executable(rp_test_sim_${name} $<TARGET_OBJECTS:rp_sim_wrong_${name}> $<TARGET_OBJECTS:rp_sim_${host}_host>)
+  set_target_properties(rp_test_sim_${name} PROPERTIES LINKER_LANGUAGE CXX)
   target_link_libraries(rp_test_sim_${name} PRIVATE Threads::Threads ${CMAKE_DL_LIBS})
   add_test(NAME sim/wrong_${name} COMMAND rp_test_sim_${name})
 endfunction()
 
 if(NOT RP_SANITIZE)
-  rp_sim_control(plain "" "")
-  rp_sim_control(race "-fsanitize=thread" "-DRP_SIM_RACE")
+  rp_sim_control(plain sim "" "")
+  rp_sim_control(race race "-fsanitize=thread;-O1" "-DRP_SIM_RACE")
 endif()
