@@ -68,6 +68,22 @@ static int missing(const struct rp_control *c, struct rp_text *who)
     return n;
 }
 
+/* What no second try heals on that rank ends all in the same way; else a peer is lost. */
+static enum rp_status end_of_all(enum rp_status of_rank)
+{
+    switch (of_rank) {
+    case RP_STATUS_USAGE:
+    case RP_STATUS_ENVIRONMENT:
+    case RP_STATUS_DATA:
+    case RP_STATUS_MEMORY:
+    case RP_STATUS_STORAGE:
+    case RP_STATUS_HARDWARE:
+        return of_rank;
+    default:
+        return RP_STATUS_PEER_LOST;
+    }
+}
+
 static enum rp_status wait_for_all(struct rp_control *c, const struct rp_comm_world *world,
                                    struct rp_error *err)
 {
@@ -88,7 +104,7 @@ static enum rp_status wait_for_all(struct rp_control *c, const struct rp_comm_wo
         int code = 0, ended = rp_spawn_ended(&code);
         if (ended && status == RP_STATUS_OK)
             status =
-                rp_error_set(err, RP_STATUS_PEER_LOST,
+                rp_error_set(err, end_of_all((enum rp_status)code),
                              "rank %d ended with code %d before it came to rank 0", ended, code);
         if (n == 0 || status != RP_STATUS_OK) return status;
         struct pollfd wait = {.fd = c->listener, .events = POLLIN};
@@ -228,22 +244,6 @@ static void lose(struct rp_control *c, int r, enum rp_status status, const char 
                     member->host, member->pid, why, (unsigned long long)member->step, member->phase,
                     rp_text_get(&where));
     rp_text_release(&where);
-}
-
-/* What no second try heals on that rank ends all in the same way; else a peer is lost. */
-static enum rp_status end_of_all(enum rp_status of_rank)
-{
-    switch (of_rank) {
-    case RP_STATUS_USAGE:
-    case RP_STATUS_ENVIRONMENT:
-    case RP_STATUS_DATA:
-    case RP_STATUS_MEMORY:
-    case RP_STATUS_STORAGE:
-    case RP_STATUS_HARDWARE:
-        return of_rank;
-    default:
-        return RP_STATUS_PEER_LOST;
-    }
 }
 
 static void take_end(struct rp_control *c, int r, const char *bytes, size_t n)
