@@ -233,6 +233,8 @@ static const char end[] =
 static void add_script(struct rp_text *text, const struct rp_launch *job, int ranks, int nodes)
 {
     int64_t threads = job->spec->resources.threads;
+    /* MPI is told of its ranks in the way that the site has chosen (MpiDefault, SLURM_MPI_TYPE). */
+    const char *mpi = strcmp(job->spec->resources.comm, "mpi") == 0 ? "" : " --mpi=none";
     rp_text_add(text, "#!/bin/bash\n# %s, written by reprise %s\n", job->spec->name, RP_VERSION);
     add_options(text, job, ranks, nodes);
     rp_text_add(text, "\n");
@@ -240,7 +242,7 @@ static void add_script(struct rp_text *text, const struct rp_launch *job, int ra
     for (int i = 0; i < job->site->slurm.before.n; i++)
         rp_text_add(text, "%s%s\n", i ? "" : "\n# slurm.before of the site\n",
                     job->site->slurm.before.item[i]);
-    rp_text_add(text, "%s\nsrun --mpi=none --kill-on-bad-exit=0", facts);
+    rp_text_add(text, "%s\nsrun%s --kill-on-bad-exit=0", facts, mpi);
     if (threads > 0) rp_text_add(text, " --cpus-per-task=%lld", (long long)threads);
     rp_text_add(text, " \"${program[@]}\" \"${words[@]}\" &\n%s", end);
 }

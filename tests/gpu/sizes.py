@@ -29,15 +29,15 @@ train:
   for: 20 steps
   batch: {batch}
   micro_batch: {micro}
-  optimizer: {{kind: {optimizer}, lr: 1.0e-3}}
+  optimizer: {{kind: {optimizer}}}
   on_nonfinite: skip_step
   clip_norm: 1.0
 eval: {{every: 2 steps}}
 """
 # preset, vocabulary, batch, micro_batch, optimizer
-JOBS = [("gpt2", 50257, 64, 32, "adamw"), ("gpt2", 50257, 64, 4, "muon"), ("gpt2-xl", 50257, 16, 8, "adamw"),
-        ("llama-1b", 32000, 8, 4, "adamw")]
-DRY = {"RP_SIM_RUN": "20000", "RP_SIM_MEMORY": str(100 << 30)}
+ADAMW, MUON = "adamw, lr: 1.0e-3", "muon, lr: 0.02, adamw_lr: 1.0e-3"
+JOBS = [("gpt2", 50257, 64, 32, ADAMW), ("gpt2", 50257, 64, 4, MUON), ("gpt2-xl", 50257, 16, 8, ADAMW), ("llama-1b", 32000, 8, 4, ADAMW)]
+DRY = {"RP_SIM_RUN": "300", "RP_SIM_MEMORY": str(100 << 30)}
 
 
 def looked_at(folder, spec):
@@ -69,7 +69,7 @@ def main():
             text = JOB.format(preset=preset, vocab=vocab, batch=batch, micro=micro, optimizer=optimizer)
             folder = pathlib.Path(tempfile.mkdtemp(dir=top))
             spec = rp.write(top, text, f"job{number}.yaml")
-            checks.check(f"{preset}, {optimizer}, {micro} windows", looked_at, folder, spec)
+            checks.check(f"{preset}, {micro} windows, {optimizer}", looked_at, folder, spec)
         checks.check("control: too little memory", control, pathlib.Path(tempfile.mkdtemp(dir=top)), spec)
     print(f"{checks.done} checks, {checks.failed} failed")
     return checks.failed != 0
