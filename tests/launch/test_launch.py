@@ -380,8 +380,9 @@ def test_the_time_limit(spec, tmp_path):
         return re.search(r"--time=(\S+)", text)[1], int(re.search(r"USR1@(\d+)", text)[1])
     assert limit() == ("04:00:00", 120) and limit("--time", "1:00") == ("1:00", 15) and limit("--time", "1-2") == ("1-2", 120)
     assert limit("--time", "5") == ("5", 75)
-    assert limit("--estimate") == ("0:10:00", 120) and limit("--estimate", "--time", "5") == ("5", 75)
-    assert limit("--estimate", site="slurm: {partition: x}\n", out="2") == ("0:10:00", 120)
+    # Ten minutes, and the few that a busy machine thinks the run would take.
+    assert re.fullmatch(r"0:[12]\d:00", limit("--estimate")[0]) and limit("--estimate", "--time", "5") == ("5", 75)
+    assert re.fullmatch(r"0:[12]\d:00", limit("--estimate", site="slurm: {partition: x}\n", out="2")[0])
     assert not list(tmp_path.glob("runs/*")) and not list(tmp_path.glob("**/.try*"))
 
 
@@ -394,9 +395,9 @@ def test_a_warning_where_a_save_does_not_fit(spec, tmp_path):
     assert said("slurm", SLURM) == "" and said("kubernetes", KUBERNETES) == ""
     short = said("slurm", SLURM, "--time", "1:00")
     assert "the time limit 1:00 leaves 15 s between the request to stop and the kill" in short and "may take 60 s" in short
-    # Measured, it fits into a quarter of two minutes, but not into a second.
-    measured = said("slurm", SLURM + "  grace: 1\n", "--time", "2:00", "--estimate")
-    assert "slurm.grace of the site leaves 1 s" in measured and "took, with as much again" in measured and "time limit 2:00" not in measured
+    # Measured, it fits into two minutes, but not into a second.
+    measured = said("slurm", SLURM + "  grace: 1\n", "--time", "10:00", "--estimate")
+    assert "slurm.grace of the site leaves 1 s" in measured and "took, with as much again" in measured and measured.count("leaves") == 1
     own = said("slurm", SLURM.replace("[--constraint=ib, --exclusive]", "['--signal=TERM@30']"))
     assert "--signal=TERM@30 leaves 30 s" in own and "passes nothing else on" in own
     assert said("slurm", SLURM.replace("[--constraint=ib, --exclusive]", "['--signal=B:USR1@300']")) == ""
