@@ -99,8 +99,11 @@ if(NOT RP_SANITIZE)
   add_test(NAME sim/runs COMMAND ${RP_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/gpu/runs.py --quick
     --modules $<TARGET_FILE_DIR:rp_sim_sim>)
   add_test(NAME sim/saves COMMAND ${RP_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/gpu/saves.py --modules $<TARGET_FILE_DIR:rp_sim_sim>)
-  add_test(NAME sim/sizes COMMAND ${RP_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/gpu/sizes.py --modules $<TARGET_FILE_DIR:rp_sim_sim>)
-  set_tests_properties(sim/runs sim/saves sim/sizes PROPERTIES TIMEOUT 1800 ENVIRONMENT "${RP_RUNS_ENV}")
+  add_test(NAME sim/sizes COMMAND ${RP_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/gpu/sizes.py --modules $<TARGET_FILE_DIR:rp_sim_sim>
+    "gpt2, " control)
+  add_test(NAME long/sizes COMMAND ${RP_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/gpu/sizes.py --modules $<TARGET_FILE_DIR:rp_sim_sim>)
+  set_tests_properties(long/sizes PROPERTIES LABELS long)
+  set_tests_properties(sim/runs sim/saves sim/sizes long/sizes PROPERTIES TIMEOUT 1800 ENVIRONMENT "${RP_RUNS_ENV}")
   if(RP_NVTX_INCLUDE)
     add_library(rp_nvtx_recorder MODULE ${CMAKE_CURRENT_SOURCE_DIR}/cuda/nvtx_recorder.c)
     target_include_directories(rp_nvtx_recorder SYSTEM PRIVATE ${RP_NVTX_INCLUDE})
