@@ -10,7 +10,8 @@
 
 #include "base/base.h"
 
-enum { RP_EXTENSION_VERSION = 1 };
+/* Another number whenever a table of any module changes, so that old and new never meet. */
+enum { RP_EXTENSION_VERSION = 2 };
 
 /* What a module may call. */
 struct rp_extension_host {
