@@ -120,6 +120,7 @@ int rp_cli_main(int argc, char **argv)
     rp_mem_configure();
     rp_sys_open_streams();
     signal(SIGPIPE, SIG_IGN); /* a reader that goes away never stops a run */
+    signal(SIGXFSZ, SIG_IGN); /* a limit on files is a full disk: what writes says so */
     struct rp_error *err = RP_NEW(struct rp_error);
     enum rp_status status = RP_STATUS_OK;
     const char *name = argc > 1 ? argv[1] : "--help";

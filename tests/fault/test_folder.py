@@ -6,7 +6,6 @@ import os
 import pathlib
 import resource
 import shutil
-import signal
 import struct
 import subprocess
 
@@ -169,7 +168,6 @@ def test_full_disk_loses_nothing(tiny, limit_kib, tmp_path):
     home, spec, final = tiny
 
     def limit():
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit_kib * 64, resource.RLIM_INFINITY))
 
     process = subprocess.run([rp.PROGRAM, "run", spec, "--out", tmp_path / "run"], preexec_fn=limit, capture_output=True, text=True)
