@@ -249,3 +249,14 @@ void rp_op_cost(const struct rp_op_call *call, double *flops, double *bytes)
         break;
     }
 }
+
+struct rp_op_call rp_op_add_call(const void *left, const void *right, uint64_t n, void *sum)
+{
+    struct rp_op_call call = {.op = RP_OP_add};
+    struct rp_tensor block = {.dtype = RP_DTYPE_F32, .n_dims = 1, .dims = {(int64_t)n}};
+    call.in[0] = call.in[1] = call.out[0] = block;
+    call.in[0].data = (void *)(uintptr_t)left; /* inputs are read alone */
+    call.in[1].data = (void *)(uintptr_t)right;
+    call.out[0].data = sum;
+    return call;
+}

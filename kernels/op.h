@@ -188,6 +188,9 @@ struct rp_op_info {
 const struct rp_op_info *rp_op_info(enum rp_op op);
 RP_NODISCARD enum rp_status rp_op_shape(struct rp_op_call *call, struct rp_error *err);
 
+/* sum = left + right, blocks of n numbers; sum may be either. */
+struct rp_op_call rp_op_add_call(const void *left, const void *right, uint64_t n, void *sum);
+
 /* Floating-point operations of one call (a fma is two) and bytes it must move at least: the floor.
  */
 void rp_op_cost(const struct rp_op_call *call, double *flops, double *bytes);

@@ -7,16 +7,11 @@ static enum rp_status add(struct rp_device *device, const float *left, const flo
                           uint64_t n, float *sum, struct rp_error *err)
 {
     struct rp_pass pass = {0};
-    struct rp_op_call call = {.op = RP_OP_add};
-    struct rp_tensor whole = {.dtype = RP_DTYPE_F32, .n_dims = 1, .dims = {(int64_t)n}};
+    struct rp_op_call call = rp_op_add_call(left, right, n, sum);
     if (!device) {
         for (uint64_t i = 0; i < n; i++) sum[i] = left[i] + right[i];
         return RP_STATUS_OK;
     }
-    call.in[0] = call.in[1] = call.out[0] = whole;
-    call.in[0].data = (void *)(uintptr_t)left;
-    call.in[1].data = (void *)(uintptr_t)right;
-    call.out[0].data = sum;
     return device->table->run(device, &call, &pass, err);
 }
 

@@ -25,7 +25,7 @@ static void mark_needed(struct sweep *s)
     struct rp_graph *graph = s->b->graph;
     for (int i = 0; i < s->b->model->n_kept; i++) {
         const struct rp_model_tensor *kept = &s->b->model->kept[i];
-        if (!kept->statistic && !kept->frozen) s->needed[kept->train_tensor] = true;
+        if (rp_model_is_trained(kept)) s->needed[kept->train_tensor] = true;
     }
     for (int n = 0; n < graph->n_forward; n++) {
         const struct rp_graph_node *node = &graph->node[n];

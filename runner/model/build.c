@@ -135,8 +135,7 @@ static enum rp_status check_names(const struct rp_builder *b)
     const struct rp_model *model = b->model;
     const struct rp_spec *spec = b->spec;
     int n_trained = 0;
-    for (int i = 0; i < model->n_kept; i++)
-        n_trained += !model->kept[i].statistic && !model->kept[i].frozen;
+    for (int i = 0; i < model->n_kept; i++) n_trained += rp_model_is_trained(&model->kept[i]);
     RP_TRY(check_patterns(b, "freeze", spec->model.freeze, spec->model.freeze_at,
                           spec->model.n_freeze));
     RP_TRY(check_patterns(b, "no_decay", spec->train.optimizer.no_decay,

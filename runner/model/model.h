@@ -96,6 +96,12 @@ struct rp_model_layer {
     int64_t parameters;
 };
 
+/* Updated by the optimizer. */
+static inline bool rp_model_is_trained(const struct rp_model_tensor *kept)
+{
+    return !kept->statistic && !kept->frozen;
+}
+
 struct rp_model {
     struct rp_graph train; /* for a pass of `train_samples` */
     struct rp_graph

@@ -41,15 +41,10 @@ static uint64_t aligned_tensor(const struct rp_tensor *shape)
     return rp_plan_align(rp_tensor_bytes(shape));
 }
 
-static bool is_trained(const struct rp_model_tensor *tensor)
-{
-    return !tensor->statistic && !tensor->frozen;
-}
-
 static int n_states(const struct rp_spec *spec, const struct rp_model_tensor *kept)
 {
     const char *names[2];
-    return is_trained(kept) ? rp_optim_states(spec, rp_plan_optim_kind(kept), names) : 0;
+    return rp_model_is_trained(kept) ? rp_optim_states(spec, rp_plan_optim_kind(kept), names) : 0;
 }
 
 /* Of what a rank owns: states of the optimizer, and averages of train.ema. */
@@ -157,7 +152,7 @@ static void set_flops(struct rp_plan *plan, const struct rp_spec *spec)
         pass += flops;
     }
     for (int i = 0; i < plan->model->n_kept; i++) {
-        if (!is_trained(&plan->model->kept[i])) continue;
+        if (!rp_model_is_trained(&plan->model->kept[i])) continue;
         update_call(spec, &plan->model->kept[i], &call);
         rp_op_cost(&call, &flops, &bytes);
         update += flops;
@@ -213,7 +208,7 @@ static uint64_t cut_bytes(const struct rp_plan *plan, const struct rp_spec *spec
         for (int i = 0; i < plan->model->n_kept; i++) {
             const struct rp_model_tensor *kept = &plan->model->kept[i];
             int64_t n = rp_tensor_elements(&kept->shape);
-            if (plan->owners.writer[i] != r || !is_trained(kept)) continue;
+            if (plan->owners.writer[i] != r || !rp_model_is_trained(kept)) continue;
             if (rp_plan_owned(plan, r, i).n < n)
                 bytes += (copies_of(spec, kept) - 1) * (uint64_t)n * sizeof(float);
         }

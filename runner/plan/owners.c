@@ -10,11 +10,6 @@
 
 enum { CHUNK = RP_PLAN_CHUNK, NOWHERE = RP_GRAPH_NO_TENSOR };
 
-static bool is_trained(const struct rp_model_tensor *tensor)
-{
-    return !tensor->statistic && !tensor->frozen;
-}
-
 /* Which region a trained parameter belongs to. */
 static int region_of(const struct rp_plan_owners *o, const struct rp_model_tensor *tensor)
 {
@@ -23,7 +18,7 @@ static int region_of(const struct rp_plan_owners *o, const struct rp_model_tenso
 
 static int64_t chunks_of(const struct rp_model_tensor *tensor)
 {
-    return (rp_tensor_elements(&tensor->shape) + CHUNK - 1) / CHUNK;
+    return rp_plan_chunks(rp_tensor_elements(&tensor->shape));
 }
 
 /* ---- layout -------------------------------------------------------------------------------------
@@ -38,7 +33,8 @@ static void set_order(struct rp_plan_owners *o, const struct rp_model *model)
     for (int region = 0; region < RP_PLAN_REGIONS; region++) {
         o->region[region].first = n;
         for (int i = 0; i < model->n_kept; i++) {
-            if (!is_trained(&model->kept[i]) || region_of(o, &model->kept[i]) != region) continue;
+            if (!rp_model_is_trained(&model->kept[i]) || region_of(o, &model->kept[i]) != region)
+                continue;
             o->order[n++] = i;
             o->first_chunk[i] = o->n_chunks;
             o->n_chunks += chunks_of(&model->kept[i]);
@@ -57,7 +53,7 @@ static void place_kept(struct rp_plan_owners *o, const struct rp_model *model)
         o->kept_bytes += rp_plan_align(rp_tensor_bytes(&model->kept[o->order[k]].shape));
     }
     for (int i = 0; i < model->n_kept; i++) {
-        if (is_trained(&model->kept[i])) continue;
+        if (rp_model_is_trained(&model->kept[i])) continue;
         o->kept_offset[i] = o->kept_bytes;
         o->kept_bytes += rp_plan_align(rp_tensor_bytes(&model->kept[i].shape));
     }
@@ -187,12 +183,12 @@ static void set_writers(struct rp_plan *plan, const struct rp_spec *spec)
     uint64_t *load = RP_NEW_ARRAY(uint64_t, o->ranks);
     o->writer = RP_NEW_ARRAY(int, model->n_kept + 1);
     for (int i = 0; i < model->n_kept; i++) {
-        if (!is_trained(&model->kept[i])) continue;
+        if (!rp_model_is_trained(&model->kept[i])) continue;
         while (rp_plan_owned(plan, o->writer[i], i).first != 0) o->writer[i]++;
         load[o->writer[i]] += rp_plan_checkpoint_numbers(spec, &model->kept[i]);
     }
     for (int i = 0; i < model->n_kept; i++) {
-        if (is_trained(&model->kept[i])) continue;
+        if (rp_model_is_trained(&model->kept[i])) continue;
         o->writer[i] = least_loaded(load, o->ranks);
         load[o->writer[i]] += rp_plan_checkpoint_numbers(spec, &model->kept[i]);
     }

@@ -55,6 +55,10 @@ struct rp_plan_owners {
     uint64_t shared_sums;              /* from here on they are everybody's: loss, statistics */
     int *writer; /* (n_kept) the rank that writes it, whole, to a checkpoint */
 };
+static inline int64_t rp_plan_chunks(int64_t elements)
+{
+    return (elements + RP_PLAN_CHUNK - 1) / RP_PLAN_CHUNK;
+}
 /* Elements [first, first + n) of a tensor; n is 0 for none of it. */
 struct rp_plan_part {
     int64_t first, n;

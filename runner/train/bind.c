@@ -160,7 +160,7 @@ static void bind_norm(struct rp_trainer *t)
         call->op = RP_OP_grad_norm;
         call->in[0] = own_sum(t, i, kept->grad_tensor);
         call->out[0] = flat(t->chunks + o->first_chunk[i] + first_chunk(t, i), RP_DTYPE_F64,
-                            (t->own[i].n + RP_PLAN_CHUNK - 1) / RP_PLAN_CHUNK);
+                            rp_plan_chunks(t->own[i].n));
     }
     if (t->in_order) bind_order(t);
     t->clip_call.op = RP_OP_clip;

@@ -33,28 +33,14 @@ struct report {
 
 static bool send_all(int pipe, const void *bytes, size_t n)
 {
-    const char *at = bytes;
-    while (n > 0) {
-        ssize_t sent = write(pipe, at, n);
-        if (sent < 0 && errno == EINTR) continue;
-        if (sent <= 0) return false;
-        at += sent;
-        n -= (size_t)sent;
-    }
-    return true;
+    return rp_sys_write(pipe, bytes, n, "a pipe", NULL) == RP_STATUS_OK;
 }
 
 static bool receive_all(int pipe, void *bytes, size_t n)
 {
-    char *at = bytes;
-    while (n > 0) {
-        ssize_t got = read(pipe, at, n);
-        if (got < 0 && errno == EINTR) continue;
-        if (got <= 0) return false;
-        at += got;
-        n -= (size_t)got;
-    }
-    return true;
+    size_t got = 0;
+    return rp_sys_read(pipe, bytes, n, &got, "a pipe", RP_STATUS_INTERNAL, NULL) == RP_STATUS_OK &&
+           got == n;
 }
 
 /* ---- in a copy --------------------------------------------------------------------------------
@@ -134,11 +120,7 @@ static enum rp_status add_for_a_while(struct rp_device *device, void *left, void
                                       uint64_t bytes, double *seconds, struct rp_error *err)
 {
     struct rp_pass pass = {0};
-    struct rp_op_call add = {.op = RP_OP_add};
-    struct rp_tensor all = {.dtype = RP_DTYPE_F32, .n_dims = 1, .dims = {(int64_t)(bytes / 4)}};
-    add.in[0] = add.in[1] = add.out[0] = all;
-    add.in[0].data = add.out[0].data = left;
-    add.in[1].data = right;
+    struct rp_op_call add = rp_op_add_call(left, right, bytes / sizeof(float), left);
     int n = 0;
     double begun = 0;
     do { /* the first one warms up */

@@ -13,11 +13,6 @@ static uint64_t aligned(uint64_t bytes)
     return (bytes + ALIGN - 1) / ALIGN * ALIGN;
 }
 
-static bool trained(const struct rp_model_tensor *tensor)
-{
-    return !tensor->statistic && !tensor->frozen;
-}
-
 static enum rp_status take(struct rp_trainer *t, uint64_t bytes, void *block, struct rp_error *err)
 {
     void *got = NULL;
@@ -30,7 +25,7 @@ static int n_states(const struct rp_trainer *t, int i)
 {
     const struct rp_model_tensor *kept = &t->model->kept[i];
     const char *names[2];
-    if (t->eval_only || !trained(kept)) return 0;
+    if (t->eval_only || !rp_model_is_trained(kept)) return 0;
     return rp_optim_states(t->spec, rp_plan_optim_kind(kept), names);
 }
 
@@ -113,7 +108,7 @@ static enum rp_status allocate_chunks(struct rp_trainer *t, struct rp_error *err
     RP_TRY(take(t, n * sizeof(int32_t), &t->chunk_order, err));
     int32_t *order = RP_NEW_ARRAY(int32_t, n);
     for (int i = 0; i < t->model->n_kept; i++) {
-        if (!trained(&t->model->kept[i])) continue;
+        if (!rp_model_is_trained(&t->model->kept[i])) continue;
         int64_t elements = rp_tensor_elements(&t->model->kept[i].shape);
         for (int64_t c = 0; c * RP_PLAN_CHUNK < elements; c++)
             order[at++] = (int32_t)(o->first_chunk[i] + c);

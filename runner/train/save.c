@@ -87,7 +87,7 @@ static int list_states(struct rp_saver *s, int n, int i)
     const struct rp_trainer *t = s->trainer;
     const struct rp_model_tensor *kept = &t->model->kept[i];
     int writer = t->plan->owners.writer[i];
-    bool cut = !kept->statistic && !kept->frozen &&
+    bool cut = rp_model_is_trained(kept) &&
                rp_plan_owned(t->plan, writer, i).n < rp_tensor_elements(&kept->shape);
     const char *names[2];
     int states = kept->statistic || kept->frozen

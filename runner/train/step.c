@@ -60,12 +60,9 @@ static enum rp_status join_nodes(struct rp_trainer *t, int n, int *level,
                                  const struct rp_pass *pass, struct rp_error *err)
 {
     for (; n & 1; n >>= 1, --*level) {
-        struct rp_op_call add = {.op = RP_OP_add};
-        struct rp_tensor all = {
-            .dtype = RP_DTYPE_F32, .n_dims = 1, .dims = {(int64_t)(t->plan->sum_bytes / 4)}};
-        add.in[0] = add.in[1] = add.out[0] = all;
-        add.in[0].data = add.out[0].data = t->sums + (uint64_t)(*level - 1) * t->plan->sum_bytes;
-        add.in[1].data = t->sums + (uint64_t)*level * t->plan->sum_bytes;
+        uint64_t bytes = t->plan->sum_bytes;
+        unsigned char *left = t->sums + (uint64_t)(*level - 1) * bytes;
+        struct rp_op_call add = rp_op_add_call(left, left + bytes, bytes / sizeof(float), left);
         RP_TRY(rp_trainer_run(t, &add, pass, err));
     }
     return RP_STATUS_OK;
@@ -141,7 +138,7 @@ static enum rp_status read_result(struct rp_trainer *t, struct rp_step_result *r
     for (int i = 0; i < t->model->n_kept; i++) {
         const struct rp_model_tensor *kept = &t->model->kept[i];
         t->host_digests[i] += t->frozen_digests[i];
-        if (kept->statistic || kept->frozen) { /* everybody's, and rank 0 answers for it */
+        if (!rp_model_is_trained(kept)) { /* everybody's, and rank 0 answers for it */
             result->common += t->host_digests[i];
             if (t->comm.rank != 0) t->host_digests[i] = 0;
         }
