@@ -154,6 +154,14 @@ static void point_outputs(struct rp_gemm_tile *tile, struct workspace *ws, float
         tile->c[i] = in_place ? c + ws->c_m[m + i] : ws->out + i * TILE_N;
 }
 
+/* Stores to lines that are in no cache yet wait for each other: they are called before the tile is
+ * computed. */
+static void fetch_outputs(const struct rp_gemm_tile *tile)
+{
+    for (int i = 0; i < TILE_M; i++)
+        for (int j = 0; j < TILE_N; j += RP_AHEAD_LINE) __builtin_prefetch(tile->c[i] + j, 1, 3);
+}
+
 /* A block of rows over one strip of b, whose rows are b_step apart. m and n count from the block's
  * corner. */
 static void run_strip(const struct job *job, struct workspace *ws, const struct block *block,
@@ -169,6 +177,7 @@ static void run_strip(const struct job *job, struct workspace *ws, const struct 
     for (int64_t m = 0; m < block->n_m; m += TILE_M) {
         bool in_place = job->direct && whole_strip && m + TILE_M <= block->n_m;
         if (step->last) point_outputs(&tile, ws, g->c + ws->c_n[0], in_place, m);
+        if (step->last && in_place) fetch_outputs(&tile);
         tile.state = state_of(ws, block, m, n);
         rp_gemm_fetch_ahead(&ws->ahead);
         if (job->pack_rows) {
