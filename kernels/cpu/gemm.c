@@ -26,6 +26,9 @@ enum {
     WAYS_STRIDE = 1024,      /* floats between rows that fall into a handful of cache sets */
 };
 
+/* Tiles of so many rows wait for no b that comes from the L2 cache: they read it where it lies. */
+static const bool is_tall = RP_VW == 16;
+
 /* What one thread works in; it lies in scratch. */
 struct workspace {
     _Alignas(256) float b[STEP_K * TILE_N];
@@ -368,7 +371,7 @@ static bool is_dense(const struct rp_gemm_axis *axis, int64_t n)
 
 static bool is_b_in_place(const struct rp_gemm *gemm)
 {
-    return is_dense(&gemm->b_n, gemm->n) && gemm->b_k.n2 >= terms_of(gemm) &&
+    return is_tall && is_dense(&gemm->b_n, gemm->n) && gemm->b_k.n2 >= terms_of(gemm) &&
            gemm->b_k.s2 % WAYS_STRIDE != 0;
 }
 
