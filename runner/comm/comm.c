@@ -2,7 +2,10 @@
 #include "comm/control.h"
 #include "comm/mover.h"
 
+#include "base/log.h"
+
 #include <string.h>
+#include <unistd.h>
 
 void rp_comm_open_one(struct rp_comm *comm)
 {
@@ -34,7 +37,11 @@ bool rp_comm_ends_together(enum rp_status status)
 void rp_comm_close(struct rp_comm *comm, enum rp_status status, const char *text)
 {
     rp_control_close(comm->control, status, text);
-    rp_comm_disconnect(comm);
+    if (!rp_comm_disconnect(comm)) { /* its memory is still in use: this is the end */
+        rp_log_error(text);
+        rp_comm_reap(1);
+        _exit((int)status);
+    }
     rp_comm_open_one(comm);
 }
 

@@ -130,6 +130,16 @@ RP_NODISCARD enum rp_status rp_comm_reduce(struct rp_comm *comm, void *sums, con
 /* Every rank's own slice comes to all, in place. Borders are multiples of 4. */
 RP_NODISCARD enum rp_status rp_comm_gather(struct rp_comm *comm, void *block,
                                            const uint64_t *border, struct rp_error *err);
+/* The same two beside what the caller does meanwhile, one after another in the order in which they
+ * are begun. Every rank begins the same in the same order; until rp_comm_finish nobody touches
+ * these bytes, and nothing else is asked of the module. `border` stays until then, and the memory
+ * is reserved. */
+RP_NODISCARD enum rp_status rp_comm_begin_reduce(struct rp_comm *comm, void *sums,
+                                                 const uint64_t *border, struct rp_error *err);
+RP_NODISCARD enum rp_status rp_comm_begin_gather(struct rp_comm *comm, void *block,
+                                                 const uint64_t *border, struct rp_error *err);
+/* Waits for all that were begun. */
+RP_NODISCARD enum rp_status rp_comm_finish(struct rp_comm *comm, struct rp_error *err);
 /* Borders of equal slices, for what nobody owns. */
 void rp_comm_cut(const struct rp_comm *comm, uint64_t begin, uint64_t end, uint64_t *border);
 

@@ -1,5 +1,5 @@
 /* mover.h - private to comm/: the module that moves the bytes, chosen (choose.c), connected
- * (connect.c), used (reduce.c). */
+ * (connect.c), used (reduce.c, background.c). */
 #ifndef RP_MOVER_H
 #define RP_MOVER_H
 
@@ -15,8 +15,10 @@ struct rp_comm_mover {
     void *world;              /* the module's; NULL: not connected */
     void *parts;              /* (n_ranks, own slice) of the block that is reduced, or NULL */
     uint64_t bytes;
+    struct rp_comm_background *background; /* NULL: not connected */
 };
 
-void rp_comm_disconnect(struct rp_comm *comm);
+/* False when a thread does not come back from the module: nothing is released. */
+bool rp_comm_disconnect(struct rp_comm *comm);
 
 #endif

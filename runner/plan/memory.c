@@ -223,9 +223,9 @@ static uint64_t incoming_bytes(const struct rp_plan *plan)
     const struct rp_plan_owners *o = &plan->owners;
     uint64_t most = 0, shared = (o->sum_bytes - o->shared_sums) / (uint64_t)plan->ranks;
     if (plan->ranks == 1) return 0;
-    for (int j = 0; j < RP_PLAN_REGIONS; j++)
+    for (int j = 0; j < o->n_exchanges; j++)
         for (int r = 0; r < plan->ranks; r++)
-            most = larger(most, o->region[j].gradient[r + 1] - o->region[j].gradient[r]);
+            most = larger(most, o->exchange[j].border[r + 1] - o->exchange[j].border[r]);
     return (uint64_t)plan->ranks * larger(most, shared + RP_PLAN_ALIGN);
 }
 

@@ -9,9 +9,8 @@
 #include "optim/optim.h"
 
 enum {
-    RP_PLAN_ALIGN = 256,  /* of every tensor in a block */
-    RP_PLAN_CHUNK = 4096, /* elements: what the norm, digests and owners count in */
-    RP_PLAN_REGIONS = 2,
+    RP_PLAN_ALIGN = 256,        /* of every tensor in a block */
+    RP_PLAN_CHUNK = 4096,       /* elements: what the norm, digests and owners count in */
     RP_PLAN_LOADER_DEPTH = 2,   /* batches read ahead by one thread, beside the CPU's work */
     RP_PLAN_GPU_DEPTH = 4,      /* the most beside a GPU's, by a thread each */
     RP_PLAN_EVAL_SAMPLES = 1024 /* the largest evaluation pass */
@@ -32,23 +31,37 @@ struct rp_plan_memory {
 };
 enum { RP_PLAN_MEMORY_ROWS = 20 };
 
-/* Trained parameters that are cut alike, `n` of them in rp_plan_owners.order. Rank q owns what lies
- * between border q and q + 1: of the chunks, and the bytes of these in each block. */
-struct rp_plan_region {
+/* Trained parameters that the ranks exchange together, `n` that follow each other in
+ * rp_plan_owners.order. Rank q owns what lies between border q and q + 1: of the chunks, and the
+ * bytes of these in each block. */
+struct rp_plan_bucket {
     int first, n;
+    bool whole;                  /* matrices under muon: each has one owner */
     int64_t *chunk;              /* (ranks + 1) */
     uint64_t *gradient, *second; /* in a level of sums: gradients, and those of second uses */
     uint64_t *kept;              /* in the block of kept tensors */
-    uint64_t *norm;              /* in the chunks of the norm, fp64 */
+    int64_t *norm;               /* (ranks) the first of each one's chunks in those of the norm */
+};
+/* Gradients of a bucket, or those of its second uses, which are complete when node `after` of the
+ * train graph has run in the last pass of a step. */
+struct rp_plan_exchange {
+    int after;
+    const uint64_t *border; /* (ranks + 1) the bucket's */
 };
 /* Who updates what (owners.c). Statistics are everybody's, and so is what is frozen. */
 struct rp_plan_owners {
     int ranks;
-    struct rp_plan_region region[RP_PLAN_REGIONS]; /* by elements, by whole matrices */
-    int *order;           /* trained parameters as they lie in the blocks */
-    bool reordered;       /* that is not the order of the parameters */
+    int *order; /* trained parameters as they lie in the blocks: matrices under muon last */
     int64_t *first_chunk; /* (n_kept) of a trained parameter, counted in that order */
     int64_t n_chunks;
+    struct rp_plan_bucket *bucket; /* of one rank: one */
+    int n_buckets;
+    int *bucket_of;                    /* (n_kept) of a trained parameter */
+    struct rp_plan_exchange *exchange; /* in the order in which backward completes them; one rank
+                                        * has none */
+    int n_exchanges;
+    uint64_t *norm; /* (ranks + 1) bytes: chunks of the norm, fp64, by owner and then by bucket */
+    bool reordered; /* that is not the order of the parameters */
     uint64_t *kept_offset, kept_bytes; /* (n_kept) */
     uint64_t *sum_offset, sum_bytes;   /* (tensors of the train graph) in a level of sums */
     uint64_t incoming;                 /* bytes that a reduction needs for what other ranks send */
@@ -121,6 +134,10 @@ void rp_plan_pass(const struct rp_plan *plan, int i, struct rp_rows *rows, uint6
 
 /* What `rank` updates of a kept tensor. */
 struct rp_plan_part rp_plan_owned(const struct rp_plan *plan, int rank, int tensor);
+/* Where the chunks of what it owns of a trained one begin in those of the norm. */
+int64_t rp_plan_norm_chunk(const struct rp_plan *plan, int rank, int tensor);
+/* Of who owns what and when it moves: the same on every rank of a run. */
+struct rp_sha256 rp_plan_exchange_digest(const struct rp_plan *plan);
 
 /* A span in steps: the first step count that completes it (epochs, samples: ceil); seconds give 0.
  */

@@ -84,6 +84,15 @@ void rp_trainer_point_sums(struct rp_trainer *t, int level)
     }
 }
 
+enum rp_status rp_trainer_join_level(struct rp_trainer *t, int level, uint64_t begin, uint64_t end,
+                                     const struct rp_pass *pass, struct rp_error *err)
+{
+    unsigned char *right = t->sums + (uint64_t)level * t->plan->sum_bytes + begin;
+    unsigned char *left = right - t->plan->sum_bytes;
+    struct rp_op_call add = rp_op_add_call(left, right, (end - begin) / sizeof(float), left);
+    return rp_trainer_run(t, &add, pass, err);
+}
+
 static struct rp_tensor flat(void *data, enum rp_dtype dtype, int64_t n)
 {
     return (struct rp_tensor){.data = data, .dtype = dtype, .n_dims = 1, .dims = {n}};
@@ -159,7 +168,7 @@ static void bind_norm(struct rp_trainer *t)
         struct rp_op_call *call = &t->norm_call[t->n_norm_calls++];
         call->op = RP_OP_grad_norm;
         call->in[0] = own_sum(t, i, kept->grad_tensor);
-        call->out[0] = flat(t->chunks + o->first_chunk[i] + first_chunk(t, i), RP_DTYPE_F64,
+        call->out[0] = flat(t->chunks + rp_plan_norm_chunk(t->plan, t->comm.rank, i), RP_DTYPE_F64,
                             rp_plan_chunks(t->own[i].n));
     }
     if (t->in_order) bind_order(t);

@@ -96,7 +96,7 @@ static void place_io(struct rp_trainer *t, struct rp_bound *bound)
         t->io + aligned(rp_tensor_bytes(&bound->graph->tensor[bound->graph->input].shape));
 }
 
-/* With a table of places: the chunks of a parameter follow each other in both orders. */
+/* With a table of places: what a rank owns of a parameter follows each other in both orders. */
 static enum rp_status allocate_chunks(struct rp_trainer *t, struct rp_error *err)
 {
     const struct rp_plan_owners *o = &t->plan->owners;
@@ -109,9 +109,11 @@ static enum rp_status allocate_chunks(struct rp_trainer *t, struct rp_error *err
     int32_t *order = RP_NEW_ARRAY(int32_t, n);
     for (int i = 0; i < t->model->n_kept; i++) {
         if (!rp_model_is_trained(&t->model->kept[i])) continue;
-        int64_t elements = rp_tensor_elements(&t->model->kept[i].shape);
-        for (int64_t c = 0; c * RP_PLAN_CHUNK < elements; c++)
-            order[at++] = (int32_t)(o->first_chunk[i] + c);
+        for (int r = 0; r < o->ranks; r++) {
+            int64_t chunks = rp_plan_chunks(rp_plan_owned(t->plan, r, i).n);
+            for (int64_t c = 0; c < chunks; c++)
+                order[at++] = (int32_t)(rp_plan_norm_chunk(t->plan, r, i) + c);
+        }
     }
     enum rp_status status =
         t->device->table->copy_in(t->device, t->chunk_order, order, n * sizeof *order, err);

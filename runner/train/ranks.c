@@ -96,18 +96,39 @@ int rp_ranks_threads(const struct rp_start *start)
 struct ready {
     char run[1024]; /* rank 0's folder */
     uint64_t step;
-    struct rp_sha256 numeric;
+    struct rp_sha256 numeric, exchanges;
     uint8_t go;
 };
+
+/* Other data, or another order of exchanges, which would wait for each other for ever. */
+static enum rp_status check_alike(const struct rp_start *start, const struct ready *all,
+                                  struct rp_error *err)
+{
+    char who[300];
+    for (int r = 1; r < start->comm.n_ranks; r++) {
+        rp_comm_rank_text(&start->comm, r, who);
+        if (memcmp(&all[r].numeric, &all[0].numeric, sizeof all[r].numeric) != 0)
+            return rp_error_set(err, RP_STATUS_DATA,
+                                "%s has another numeric digest than rank 0: its spec or its data "
+                                "files are not the same",
+                                who);
+        if (memcmp(&all[r].exchanges, &all[0].exchanges, sizeof all[r].exchanges) != 0)
+            return rp_error_set(err, RP_STATUS_ENVIRONMENT,
+                                "%s would exchange gradients in other pieces than rank 0: give all "
+                                "ranks the same REPRISE_BUCKET_BYTES, or none, and the same build",
+                                who);
+    }
+    return RP_STATUS_OK;
+}
 
 enum rp_status rp_ranks_ready(struct rp_start *start, bool *go, uint64_t *step,
                               struct rp_error *err)
 {
     struct ready mine, *all = RP_NEW_ARRAY(struct ready, start->comm.n_ranks);
-    char who[300];
     memset(&mine, 0, sizeof mine);
     mine.step = *step;
     mine.numeric = start->numeric;
+    if (start->plan) mine.exchanges = rp_plan_exchange_digest(start->plan);
     mine.go = *go;
     char *run = rp_sys_absolute(start->run);
     snprintf(mine.run, sizeof mine.run, "%s", run);
@@ -123,14 +144,7 @@ enum rp_status rp_ranks_ready(struct rp_start *start, bool *go, uint64_t *step,
         start->run = rp_mem_copy_text(all[0].run);
     }
     rp_lost_begin(start->run, start->comm.rank);
-    for (int r = 1; r < start->comm.n_ranks && *go && status == RP_STATUS_OK; r++) {
-        if (memcmp(&all[r].numeric, &all[0].numeric, sizeof all[r].numeric) == 0) continue;
-        rp_comm_rank_text(&start->comm, r, who);
-        status = rp_error_set(err, RP_STATUS_DATA,
-                              "%s has another numeric digest than rank 0: its spec or its data "
-                              "files are not the same",
-                              who);
-    }
+    if (*go) status = check_alike(start, all, err);
 out:
     rp_mem_free(all);
     return status;

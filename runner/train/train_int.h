@@ -39,6 +39,7 @@ struct rp_trainer {
     struct rp_loader *loader;
     struct rp_ahead ahead;
     int64_t loss_values; /* of the step under way: the mean loss is over so many */
+    int n_begun;         /* of plan->owners.exchange, in the step under way */
 
     unsigned char *kept_block;  /* parameters and statistics, as plan->owners lays them out */
     void **kept;                /* (n_kept) into it */
@@ -93,6 +94,10 @@ void rp_trainer_close(struct rp_trainer *trainer); /* NULL is fine */
 RP_NODISCARD enum rp_status rp_trainer_bind(struct rp_trainer *trainer, struct rp_error *err);
 /* Lets every sum of the training graph be written into buffer `level` of the tree. */
 void rp_trainer_point_sums(struct rp_trainer *trainer, int level);
+/* Adds buffer `level` of the tree to its left sibling, one below: these bytes of it. */
+RP_NODISCARD enum rp_status rp_trainer_join_level(struct rp_trainer *trainer, int level,
+                                                  uint64_t begin, uint64_t end,
+                                                  const struct rp_pass *pass, struct rp_error *err);
 /* One call on the device, timed when profiling. */
 RP_NODISCARD enum rp_status rp_trainer_run(struct rp_trainer *trainer,
                                            const struct rp_op_call *call,
@@ -101,7 +106,12 @@ RP_NODISCARD enum rp_status rp_trainer_run(struct rp_trainer *trainer,
 /* ---- owners.c: what moves between ranks in a step. Without other ranks nothing does
  * ---------------------------------------------------------------------------------------- */
 
-/* Sums to their owners; what is everybody's to everybody. */
+/* Node `node` of the last pass of a step has run: what is complete by it moves to its owners while
+ * backward goes on. `level`: the buffer of the tree that the pass is written into; those below are
+ * added first. */
+RP_NODISCARD enum rp_status rp_owners_begin(struct rp_trainer *trainer, int node, int level,
+                                            const struct rp_pass *pass, struct rp_error *err);
+/* Waits until every sum has come to its owner; what is everybody's to everybody. */
 RP_NODISCARD enum rp_status rp_owners_reduce(struct rp_trainer *trainer, struct rp_error *err);
 /* The norm's chunks of all owners, in the order of the parameters. */
 RP_NODISCARD enum rp_status rp_owners_join_norm(struct rp_trainer *trainer,
