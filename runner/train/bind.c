@@ -229,19 +229,29 @@ static void bind_average(struct rp_trainer *t, struct rp_op_call *call, int i)
                                    .first_chunk = first_chunk(t, i)};
 }
 
+static void bind_update(struct rp_trainer *t, int i)
+{
+    if (t->own[i].n == 0) return;
+    struct rp_op_call *call = &t->update_call[t->n_update_calls++];
+    if (t->model->kept[i].statistic)
+        bind_statistic_update(t, call, i);
+    else
+        bind_parameter_update(t, call, i);
+    if (t->average[i]) bind_average(t, &t->update_call[t->n_update_calls++], i);
+}
+
 static void bind_updates(struct rp_trainer *t)
 {
     const struct rp_model *model = t->model;
+    const struct rp_plan_owners *o = &t->plan->owners;
     t->update_call = RP_NEW_ARRAY(struct rp_op_call, 2 * model->n_kept);
-    for (int i = 0; i < model->n_kept; i++) {
-        if (t->own[i].n == 0) continue;
-        struct rp_op_call *call = &t->update_call[t->n_update_calls++];
-        if (model->kept[i].statistic)
-            bind_statistic_update(t, call, i);
-        else
-            bind_parameter_update(t, call, i);
-        if (t->average[i]) bind_average(t, &t->update_call[t->n_update_calls++], i);
+    t->update_end = RP_NEW_ARRAY(int, o->n_buckets + 1);
+    for (int j = 0; j < o->n_buckets; j++) {
+        for (int k = 0; k < o->bucket[j].n; k++) bind_update(t, o->order[o->bucket[j].first + k]);
+        t->update_end[j] = t->n_update_calls;
     }
+    for (int i = 0; i < model->n_kept; i++)
+        if (model->kept[i].statistic) bind_update(t, i);
 }
 
 enum rp_status rp_trainer_bind(struct rp_trainer *t, struct rp_error *err)

@@ -220,6 +220,7 @@ void rp_trainer_close(struct rp_trainer *t)
     }
     rp_loader_close(t->loader);
     for (size_t i = RP_COUNT(blocks); i-- > 0;) t->device->table->free(t->device, blocks[i]);
+    rp_mem_free(t->update_end);
     rp_mem_free(t->update_call);
     rp_mem_free(t->norm_call);
     rp_mem_free(t->tie_call);

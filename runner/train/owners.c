@@ -38,11 +38,19 @@ enum rp_status rp_owners_join_norm(struct rp_trainer *t, const struct rp_pass *p
     return t->in_order ? rp_trainer_run(t, &t->order_call, pass, err) : RP_STATUS_OK;
 }
 
+enum rp_status rp_owners_begin_gather(struct rp_trainer *t, int call, struct rp_error *err)
+{
+    const struct rp_plan_owners *o = &t->plan->owners;
+    for (; t->n_begun < o->n_buckets && t->update_end[t->n_begun] <= call + 1; t->n_begun++)
+        RP_TRY(rp_comm_begin_gather(&t->comm, t->kept_block, o->bucket[t->n_begun].kept, err));
+    return RP_STATUS_OK;
+}
+
 enum rp_status rp_owners_gather(struct rp_trainer *t, struct rp_error *err)
 {
-    for (int j = 0; j < t->plan->owners.n_buckets; j++)
-        RP_TRY(rp_comm_gather(&t->comm, t->kept_block, t->plan->owners.bucket[j].kept, err));
-    return RP_STATUS_OK;
+    RP_TRY(rp_owners_begin_gather(t, t->n_update_calls, err)); /* of which nothing is its own */
+    t->n_begun = 0;
+    return rp_comm_finish(&t->comm, err);
 }
 
 /* ---- evaluation by averages ---------------------------------------------------------------------

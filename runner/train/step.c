@@ -116,8 +116,10 @@ static enum rp_status update(struct rp_trainer *t, uint64_t step, const struct r
         RP_TRY(rp_trainer_run(t, &t->norm_call[i], pass, err));
     RP_TRY(rp_owners_join_norm(t, pass, err));
     RP_TRY(rp_trainer_run(t, &t->clip_call, pass, err));
-    for (int i = 0; i < t->n_update_calls; i++)
+    for (int i = 0; i < t->n_update_calls; i++) {
         RP_TRY(rp_trainer_run(t, &t->update_call[i], pass, err));
+        RP_TRY(rp_owners_begin_gather(t, i, err));
+    }
     return RP_STATUS_OK;
 }
 

@@ -39,7 +39,7 @@ struct rp_trainer {
     struct rp_loader *loader;
     struct rp_ahead ahead;
     int64_t loss_values; /* of the step under way: the mean loss is over so many */
-    int n_begun;         /* of plan->owners.exchange, in the step under way */
+    int n_begun;         /* exchanges of plan->owners, then gathers of buckets, in that step */
 
     unsigned char *kept_block;  /* parameters and statistics, as plan->owners lays them out */
     void **kept;                /* (n_kept) into it */
@@ -65,8 +65,9 @@ struct rp_trainer {
     int n_norm_calls;
     struct rp_op_call order_call; /* chunks to in_order */
     struct rp_op_call clip_call;
-    struct rp_op_call *update_call; /* per trained parameter, then per statistic */
+    struct rp_op_call *update_call; /* per trained parameter, by bucket; then per statistic */
     int n_update_calls;
+    int *update_end;            /* (plan->owners.n_buckets) calls up to the end of a bucket */
     struct rp_update update[4]; /* without, with weight decay; the same by muon */
     struct rp_optim_state optim;
 
@@ -116,7 +117,12 @@ RP_NODISCARD enum rp_status rp_owners_reduce(struct rp_trainer *trainer, struct 
 /* The norm's chunks of all owners, in the order of the parameters. */
 RP_NODISCARD enum rp_status rp_owners_join_norm(struct rp_trainer *trainer,
                                                 const struct rp_pass *pass, struct rp_error *err);
-/* Updated parameters from their owners to everybody. */
+/* Update call `call` has run: buckets that are updated by it move to everybody, beside what
+ * follows.
+ */
+RP_NODISCARD enum rp_status rp_owners_begin_gather(struct rp_trainer *trainer, int call,
+                                                   struct rp_error *err);
+/* Waits until updated parameters have come from their owners to everybody. */
 RP_NODISCARD enum rp_status rp_owners_gather(struct rp_trainer *trainer, struct rp_error *err);
 /* The averages of train.ema to everybody, for an evaluation: into the memory of the gradients,
  * where rp_trainer_shown has each. */

@@ -121,8 +121,8 @@ struct rank {
     const struct rp_spec *spec;
     const struct rp_data *data;
     int rank, n_ranks;
-    bool early; /* a planted fault: buckets leave when the step has hardly begun */
-    int n_exchanges;
+    bool early;               /* a planted fault: buckets leave when the step has hardly begun */
+    int n_exchanges, n_calls; /* calls: that its thread makes in a step */
     enum rp_status status;
     struct rp_error err;
     struct rp_step_result result[STEPS];
@@ -136,6 +136,7 @@ static enum rp_status run_steps(struct rank *r, struct rp_plan *plan, struct rp_
     for (int j = 0; r->early && j < plan->owners.n_exchanges; j++)
         plan->owners.exchange[j].after = 0;
     r->n_exchanges = plan->owners.n_exchanges;
+    r->n_calls = r->n_ranks > 1 ? r->n_exchanges + plan->owners.n_buckets : 0;
     RP_TRY(rp_trainer_open(r->spec, plan, r->data, device, comm, &t, &r->err));
     enum rp_status status = rp_weights_begin(t, "", 0, &origin, &r->err);
     for (int step = 0; step < STEPS && status == RP_STATUS_OK; step++)
@@ -235,7 +236,7 @@ static int run(int which, struct run how, struct made *made)
             made->norm[i] = rank[r].result[i].norm;
         }
     }
-    CHECK_INT(hall.n_beside, STEPS * rank[0].n_exchanges);
+    CHECK_INT(hall.n_beside, STEPS * rank[0].n_calls);
     pthread_barrier_destroy(&hall.barrier);
     rp_data_free(data);
     rp_spec_free(spec);
