@@ -4,12 +4,11 @@
  *
  * The thread never asks the control channel: what has failed waits for the main thread, which says
  * why. Until then the channel's own clock ends the process when a wait does not end. */
-#include "comm/background.h"
-
-#include "base/mem.h"
 #include "comm/control.h"
 #include "comm/mover.h"
 #include "comm/tree.h"
+
+#include "base/mem.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -90,19 +89,17 @@ static void *background_main(void *arg)
 /* ---- opening, closing ---------------------------------------------------------------------------
  */
 
-enum rp_status rp_background_open(struct rp_comm *comm, struct rp_error *err)
+/* At the first exchange that is begun. Without a thread, because none is to be had or because all
+ * work is on one stream, exchanges are made when they are waited for. */
+static struct rp_comm_background *open_background(struct rp_comm *comm)
 {
     struct rp_comm_background *b = RP_NEW(struct rp_comm_background);
     b->comm = *comm;
     pthread_mutex_init(&b->mutex, NULL);
     pthread_cond_init(&b->changed, NULL);
-    comm->mover->background = b;
-    if (comm->mover->module->device_memory) return RP_STATUS_OK;
-    b->started = pthread_create(&b->thread, NULL, background_main, b) == 0;
-    if (b->started) return RP_STATUS_OK;
-    return rp_error_set(err, RP_STATUS_ENVIRONMENT,
-                        "cannot start the thread that exchanges gradients: raise the limit on "
-                        "processes");
+    b->started = !comm->mover->module->device_memory &&
+                 pthread_create(&b->thread, NULL, background_main, b) == 0;
+    return b;
 }
 
 /* False when it is still in a wait for other ranks after some seconds. */
@@ -122,7 +119,7 @@ static bool leave(struct rp_comm_background *b)
     return left;
 }
 
-bool rp_background_close(struct rp_comm_mover *m)
+bool rp_comm_end_background(struct rp_comm_mover *m)
 {
     struct rp_comm_background *b = m->background;
     if (!b) return true;
@@ -140,8 +137,9 @@ bool rp_background_close(struct rp_comm_mover *m)
 
 static enum rp_status begin(struct rp_comm *comm, struct exchange e, struct rp_error *err)
 {
-    struct rp_comm_background *b = comm->mover ? comm->mover->background : NULL;
-    if (!b || e.border[0] == e.border[comm->n_ranks]) return RP_STATUS_OK;
+    if (!comm->mover || e.border[0] == e.border[comm->n_ranks]) return RP_STATUS_OK;
+    if (!comm->mover->background) comm->mover->background = open_background(comm);
+    struct rp_comm_background *b = comm->mover->background;
     pthread_mutex_lock(&b->mutex);
     bool failed = b->failed;
     if (b->n == b->room) {
@@ -166,7 +164,6 @@ enum rp_status rp_comm_begin_gather(struct rp_comm *comm, void *block, const uin
     return begin(comm, (struct exchange){block, border, true}, err);
 }
 
-/* All on the device's own stream. */
 static enum rp_status make_now(struct rp_comm *comm, struct rp_comm_background *b,
                                struct rp_error *err)
 {

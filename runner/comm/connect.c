@@ -1,5 +1,4 @@
 /* connect.c - the ranks' module brings them together, and lets them go. */
-#include "comm/background.h"
 #include "comm/control.h"
 #include "comm/mover.h"
 
@@ -108,7 +107,7 @@ enum rp_status rp_comm_connect(struct rp_comm *comm, struct rp_error *err)
     if (m->module->device_memory)
         RP_TRY(m->device->table->stream(m->device, &options.stream.stream, err));
     enum rp_status status = m->module->open(&options, &m->world, why);
-    if (status == RP_STATUS_OK) return rp_background_open(comm, err);
+    if (status == RP_STATUS_OK) return status;
     if (status == RP_STATUS_PEER_LOST) return rp_control_cause(comm->control, why, err);
     return rp_error_set(err, status, "%s", why);
 }
@@ -117,7 +116,7 @@ bool rp_comm_disconnect(struct rp_comm *comm)
 {
     struct rp_comm_mover *m = comm->mover;
     if (!m) return true;
-    if (!rp_background_close(m)) return false;
+    if (!rp_comm_end_background(m)) return false;
     if (m->world) m->module->close(m->world);
     if (m->parts) m->device->table->free(m->device, m->parts);
     rp_mem_free(m);

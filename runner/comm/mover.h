@@ -15,9 +15,11 @@ struct rp_comm_mover {
     void *world;              /* the module's; NULL: not connected */
     void *parts;              /* (n_ranks, own slice) of the block that is reduced, or NULL */
     uint64_t bytes;
-    struct rp_comm_background *background; /* NULL: not connected */
+    struct rp_comm_background *background; /* NULL: nothing was begun yet (background.c) */
 };
 
+/* background.c: false when the thread waits for other ranks and does not end. */
+bool rp_comm_end_background(struct rp_comm_mover *mover);
 /* False when a thread does not come back from the module: nothing is released. */
 bool rp_comm_disconnect(struct rp_comm *comm);
 

@@ -4,7 +4,6 @@
  */
 #include "base/mem.h"
 #include "base/sys.h"
-#include "comm/background.h"
 #include "comm/mover.h"
 #include "env/env.h"
 #include "test.h"
@@ -155,7 +154,6 @@ static void open_comm(struct rank *r, struct rp_device *device, struct door *doo
     comm->mover->device = device;
     comm->mover->world = door;
     CHECK_OK(rp_comm_reserve(comm, plan->owners.incoming, &r->err), &r->err);
-    CHECK_OK(rp_background_open(comm, &r->err), &r->err);
 }
 
 static void *be_rank(void *arg)
