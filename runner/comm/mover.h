@@ -7,9 +7,14 @@
 #include "comm/module.h"
 #include "device.h"
 
+/* CPU ranks: whether to move bytes through memory of the host (shm.h), which only all together can
+ * tell, when they are connected. */
+enum rp_comm_shm { RP_COMM_SHM_NO, RP_COMM_SHM_TRY, RP_COMM_SHM_DEMAND };
+
 struct rp_comm_mover {
-    const struct rp_comm_module *module;
-    const char *name;         /* "reprise_gloo" */
+    const struct rp_comm_module *module; /* NULL: not known before they are connected */
+    enum rp_comm_shm shm;
+    const char *name;         /* "reprise_gloo", "auto" */
     const char *launcher;     /* who started the ranks */
     struct rp_device *device; /* whose memory holds the blocks, and which adds */
     void *world;              /* the module's; NULL: not connected */
@@ -17,6 +22,7 @@ struct rp_comm_mover {
     uint64_t bytes;
 };
 
+RP_NODISCARD enum rp_status rp_comm_open_gloo(struct rp_comm_mover *mover, struct rp_error *err);
 void rp_comm_disconnect(struct rp_comm *comm);
 
 #endif
