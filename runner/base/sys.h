@@ -143,6 +143,9 @@ RP_NODISCARD enum rp_status rp_sys_shared_open(int pid, int fd, uint64_t bytes,
                                                struct rp_sys_shared *shared, struct rp_error *err);
 void rp_sys_shared_forget(struct rp_sys_shared *shared); /* nobody can open it any more */
 void rp_sys_shared_close(struct rp_sys_shared *shared);
+/* Past the caches, where the processor can: another one is to read it next, from the machine's
+ * memory sooner than out of our cache. `to` is 16-byte aligned. */
+void rp_sys_shared_write(void *to, const void *from, size_t bytes);
 /* Sleeps until somebody wakes `word`, which lies in such memory, or for `seconds`; not at all when
  * the word is no longer `seen`. May return early. */
 void rp_sys_wait(_Atomic(uint32_t) *word, uint32_t seen, double seconds);

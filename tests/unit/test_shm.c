@@ -111,13 +111,12 @@ static void open_ranks(struct rank *rank, int n, bool (*rest)(void *, uint32_t))
     struct rp_error err = {0};
     CHECK_INT(rp_sys_shared_new(rp_shm_bytes(n), &memory[0], &err), RP_STATUS_OK);
     for (int r = 1; r < n; r++)
-        CHECK_INT(
-            rp_sys_shared_open(rp_sys_pid(), memory[0].fd, memory[0].bytes, &memory[r], &err),
-            RP_STATUS_OK);
+        CHECK_INT(rp_sys_shared_open(rp_sys_pid(), memory[0].fd, memory[0].bytes, &memory[r], &err),
+                  RP_STATUS_OK);
     for (int r = 0; r < n; r++) {
         rp_sys_shared_forget(&memory[r]);
-        rank[r] = (struct rank){
-            .shm = rp_shm_new(&memory[r], r, n, &patience), .rank = r, .n_ranks = n};
+        rank[r] =
+            (struct rank){.shm = rp_shm_new(&memory[r], r, n, &patience), .rank = r, .n_ranks = n};
     }
 }
 
