@@ -11,7 +11,7 @@
 #include "base/base.h"
 
 /* Another number whenever a table of any module changes, so that old and new never meet. */
-enum { RP_EXTENSION_VERSION = 2 };
+enum { RP_EXTENSION_VERSION = 3 };
 
 /* What a module may call. */
 struct rp_extension_host {

@@ -45,6 +45,11 @@ static bool reduce(const struct rp_comm *comm, const struct exchange *e, char *w
     uint64_t begin = e->border[comm->rank], bytes = e->border[comm->rank + 1] - begin;
     float *root = (float *)(void *)((char *)e->block + begin);
     struct rp_error err = {0};
+    if (m->module->show_all_to_all) {
+        enum rp_status status = RP_STATUS_OK;
+        return rp_comm_join_shown(comm, NULL, e->block, e->border, &status, why, &err) &&
+               status == RP_STATUS_OK;
+    }
     if (bytes * (uint64_t)comm->n_ranks > m->bytes) {
         snprintf(why, RP_COMM_WHY_BYTES, "no memory was reserved for what other ranks send");
         return false;

@@ -99,22 +99,23 @@ void rp_comm_rank_text(const struct rp_comm *comm, int rank, char text[300]);
 enum { RP_COMM_ALIGN = 256 }; /* of the borders of sums */
 
 /* Opens the module that will move the bytes of blocks on `device`: `wanted` is resources.comm, of
- * which `auto` is NCCL between GPUs and Gloo between CPUs. ENVIRONMENT: it is not there, or a
- * library that it needs; USAGE: it is not for such a device. */
+ * which `auto` is NCCL between GPUs and, between CPUs, memory of the host where all can share it,
+ * else Gloo: that is found out when they are connected. ENVIRONMENT: it is not there, or a library
+ * that it needs; USAGE: it is not for such a device. */
 RP_NODISCARD enum rp_status rp_comm_choose(struct rp_comm *comm, const struct rp_comm_world *world,
                                            const char *wanted, struct rp_device *device,
                                            struct rp_error *err);
 /* For people: each module that can move bytes, and what it is linked with, or why it is not there.
  */
-enum { RP_COMM_MODULES = 5, RP_COMM_MODULE_TEXT = 600 };
+enum { RP_COMM_MODULES = 6, RP_COMM_MODULE_TEXT = 600 };
 int rp_comm_list(const char *names[RP_COMM_MODULES],
                  char texts[RP_COMM_MODULES][RP_COMM_MODULE_TEXT]);
 /* Whether ranks on GPUs could be connected; if not, `why`. */
 bool rp_comm_has_nccl(struct rp_error *why);
-/* "reprise_nccl, NCCL 2.28.9"; "" in a world of one. */
+/* "reprise_nccl, NCCL 2.28.9"; "" in a world of one, and where it is not known yet. */
 void rp_comm_describe(const struct rp_comm *comm, char text[128]);
 /* Once, when everybody is ready: lets the module connect the ranks. ENVIRONMENT: two ranks are on
- * one GPU, or have chosen differently. */
+ * one GPU, have chosen differently, or cannot share memory though that is demanded. */
 RP_NODISCARD enum rp_status rp_comm_connect(struct rp_comm *comm, struct rp_error *err);
 /* Memory for reduce, on the device: n_ranks times the own slice of the largest block. */
 RP_NODISCARD enum rp_status rp_comm_reserve(struct rp_comm *comm, uint64_t bytes,

@@ -215,6 +215,19 @@ void rp_facts_begin(struct rp_start *start, uint64_t step)
                   start->drift ? json_incref(start->drift) : json_array()));
 }
 
+/* What moves the bytes between ranks is known when they are connected. */
+enum rp_status rp_facts_connected(struct rp_start *start, struct rp_error *err)
+{
+    json_t *segments = json_object_get(start->manifest.root, "segments");
+    json_t *own = json_array_get(segments, (size_t)start->manifest.segment);
+    const char *before = json_string_value(json_object_get(own, "comm"));
+    char comm[128];
+    rp_comm_describe(&start->comm, comm);
+    if (!own || (before && strcmp(before, comm) == 0)) return RP_STATUS_OK;
+    json_object_set_new(own, "comm", json_string(comm));
+    return rp_manifest_write(&start->manifest, err);
+}
+
 void rp_facts_end(struct rp_start *start, enum rp_status status, const char *run_status,
                   const char *why, const struct rp_checkpoint_state *state,
                   const struct rp_sha256 *final, const struct rp_error *err)

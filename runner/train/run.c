@@ -178,6 +178,7 @@ static enum rp_status lead(struct rp_start *start, struct rp_train_result *resul
     RP_TRY(rp_start_take(start, err));
     RP_TRY(rp_ranks_ready(start, &go, &start->origin.state.step, err));
     RP_TRY(rp_comm_connect(&start->comm, err));
+    RP_TRY(rp_facts_connected(start, err));
     RP_TRY(rp_comm_reserve(&start->comm, start->plan->owners.incoming, err));
     RP_TRY(run_loop(start, result, err));
     return finish_result(start, result, err);

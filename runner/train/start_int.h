@@ -80,6 +80,7 @@ RP_NODISCARD enum rp_status rp_train_pick_step(const char *run, const char *at, 
 void rp_facts_describe(struct rp_start *start);
 /* A segment for this start. */
 void rp_facts_begin(struct rp_start *start, uint64_t step);
+RP_NODISCARD enum rp_status rp_facts_connected(struct rp_start *start, struct rp_error *err);
 /* How it ended. */
 void rp_facts_end(struct rp_start *start, enum rp_status status, const char *run_status,
                   const char *why, const struct rp_checkpoint_state *state,

@@ -133,6 +133,7 @@ struct rp_comm_module table = {{RP_EXTENSION_VERSION, "reprise_gloo", libraries}
                                open_world,
                                close_world,
                                all_to_all,
+                               nullptr, /* show_all_to_all */
                                all_gather};
 
 } // namespace
