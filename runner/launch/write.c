@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "base/sys.h"
+#include "plan/plan.h"
 
 #include <errno.h>
 #include <string.h>
@@ -26,16 +27,9 @@ const struct rp_launcher *rp_launcher_find(const char *name)
 static enum rp_status count(const struct rp_launch *job, int64_t per_node, int *ranks, int *nodes,
                             struct rp_error *err)
 {
-    int64_t demanded = job->spec->resources.ranks, shards = job->spec->train.shards, lower = 1;
-    int64_t n_nodes = job->nodes, n = demanded;
+    int64_t demanded = job->spec->resources.ranks, n_nodes = job->nodes, n = demanded;
     if (n == 0) n = n_nodes == 0 ? 1 : n_nodes * (per_node ? per_node : 1);
-    while (lower * 2 <= n && lower * 2 <= shards) lower *= 2;
-    if (lower != n)
-        return rp_spec_fail(
-            job->spec, job->spec->train.shards_at, RP_STATUS_USAGE, err,
-            "%lld ranks cannot share %lld shards evenly: use a power of two up to "
-            "the shards; the next lower number is %lld (--set resources.ranks=%lld)",
-            (long long)n, (long long)shards, (long long)lower, (long long)lower);
+    RP_TRY(rp_plan_check_ranks(job->spec, n, err));
     if (n_nodes == 0)
         for (n_nodes = 1; per_node && (n % n_nodes || n / n_nodes > per_node);) n_nodes++;
     if (n % n_nodes || (per_node && n / n_nodes > per_node))

@@ -17,6 +17,11 @@ enum {
     RP_PLAN_EVAL_SAMPLES = 1024 /* the largest evaluation pass */
 };
 
+static inline uint64_t rp_plan_align(uint64_t bytes)
+{
+    return (bytes + RP_PLAN_ALIGN - 1) / RP_PLAN_ALIGN * RP_PLAN_ALIGN;
+}
+
 /* Where each tensor of a graph lies: a byte offset in its arena. */
 struct rp_plan_place {
     uint64_t *offset; /* per tensor number, aliases where their owner is; UINT64_MAX: not in the
@@ -79,7 +84,6 @@ struct rp_plan {
     int loader_depth, loader_threads;
     struct rp_plan_place train_place, eval_place;
     struct rp_plan_owners owners;
-    uint64_t sum_bytes; /* one level of all SUM tensors */
     struct rp_plan_memory memory[RP_PLAN_MEMORY_ROWS];
     int n_memory;
     uint64_t memory_bytes;  /* in all, on a rank, of the machine's memory */

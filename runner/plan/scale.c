@@ -90,7 +90,7 @@ void rp_plan_predict(const struct rp_plan *plan, const struct rp_plan_time *time
                                   .compute = time->compute_seconds,
                                   .update = time->update_seconds};
     if (step->nodes < 1) step->nodes = 1;
-    rp_scale_exchange((double)plan->sum_bytes, time, network, step);
+    rp_scale_exchange((double)plan->owners.sum_bytes, time, network, step);
     step->exposed = step->exchange;
     step->step = step->compute + step->update + step->exposed;
 }

@@ -136,7 +136,7 @@ static enum rp_status add_for_a_while(struct rp_device *device, void *left, void
 static enum rp_status measure_add(const struct copy *c, double *seconds, struct rp_error *err)
 {
     const struct rp_device_table *device = c->device->table;
-    uint64_t whole = c->plan->sum_bytes, bytes = whole < MOST_ADDED ? whole : MOST_ADDED;
+    uint64_t whole = c->plan->owners.sum_bytes, bytes = whole < MOST_ADDED ? whole : MOST_ADDED;
     void *left = NULL, *right = NULL;
     enum rp_status status = device->alloc(c->device, bytes, &left, err);
     if (status == RP_STATUS_OK) status = device->alloc(c->device, bytes, &right, err);

@@ -60,7 +60,7 @@ static enum rp_status join_nodes(struct rp_trainer *t, int n, int *level,
                                  const struct rp_pass *pass, struct rp_error *err)
 {
     for (; n & 1; n >>= 1, --*level) {
-        uint64_t bytes = t->plan->sum_bytes;
+        uint64_t bytes = t->plan->owners.sum_bytes;
         unsigned char *left = t->sums + (uint64_t)(*level - 1) * bytes;
         struct rp_op_call add = rp_op_add_call(left, left + bytes, bytes / sizeof(float), left);
         RP_TRY(rp_trainer_run(t, &add, pass, err));
