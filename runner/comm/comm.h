@@ -29,9 +29,11 @@ struct rp_comm_world {
  * the variables that contradict each other or are missing. */
 RP_NODISCARD enum rp_status rp_comm_discover(struct rp_comm_world *world, struct rp_error *err);
 
-/* Starts the other n - 1 ranks of this host: this program with the same arguments. This process
- * becomes rank 0, or of a later node its first. They end with it. */
-RP_NODISCARD enum rp_status rp_comm_spawn(struct rp_comm_world *world, int n, struct rp_error *err);
+/* Starts the other n - 1 ranks of this host: this program with `words` (NULL: the same arguments;
+ * else the first is its name). This process becomes rank 0, or of a later node its first. They end
+ * with it. */
+RP_NODISCARD enum rp_status rp_comm_spawn(struct rp_comm_world *world, int n,
+                                          const char *const *words, struct rp_error *err);
 /* For a rank that a launcher of MPI started, before it has any thread: from here on a child is the
  * rank, and the process itself keeps that launcher from ending the others at once when it dies. */
 void rp_comm_shield(int rank);

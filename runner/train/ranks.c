@@ -67,7 +67,8 @@ enum rp_status rp_ranks_open(struct rp_start *start, struct rp_error *err)
     /* Refused before anybody is started or waited for. */
     RP_TRY(
         rp_plan_check_ranks(start->spec, spawns ? n_local * world->n_nodes : world->n_ranks, err));
-    if (spawns && n_local * world->n_nodes > 1) RP_TRY(rp_comm_spawn(world, (int)n_local, err));
+    if (spawns && n_local * world->n_nodes > 1)
+        RP_TRY(rp_comm_spawn(world, (int)n_local, start->options->rank_words, err));
     if (world->n_ranks == 1) return RP_STATUS_OK;
     if (!spawns && strcmp(start->spec->resources.comm, "mpi") == 0) rp_comm_shield(world->rank);
     char host[256];

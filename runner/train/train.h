@@ -17,6 +17,7 @@ struct rp_train_options {
     double stop_after; /* seconds; 0: never */
     bool no_graph;     /* CUDA: launch every kernel by itself */
     bool profile;      /* print time per phase and op, write RUN/trace.json */
+    const char *const *rank_words; /* the command line of ranks that it starts; NULL: its own */
     struct json_t
         *recorded; /* rerun: the environment that the run recorded, in place of the spec's lock */
     struct json_t *recorded_data;     /* ... and the files that it read */
