@@ -75,6 +75,16 @@ static void take_words(const char *const *words, char *arguments[MAX_ARGUMENTS])
     arguments[n] = NULL;
 }
 
+enum rp_status rp_comm_found(struct rp_comm_world *world, int n, struct rp_error *err)
+{
+    world->launcher = "reprise";
+    world->n_ranks = world->local_ranks = n;
+    snprintf(world->address, sizeof world->address, "127.0.0.1");
+    snprintf(world->token, sizeof world->token, "%016llx%016llx",
+             (unsigned long long)rp_sys_random(), (unsigned long long)rp_sys_random());
+    return rp_net_listen(world->address, &world->port, &world->listener, err);
+}
+
 enum rp_status rp_comm_spawn(struct rp_comm_world *world, int n, const char *const *words,
                              struct rp_error *err)
 {
@@ -85,13 +95,7 @@ enum rp_status rp_comm_spawn(struct rp_comm_world *world, int n, const char *con
         world->rank = world->node * n;
         world->n_ranks = world->n_nodes * n;
     } else {
-        world->launcher = "reprise";
-        world->n_ranks = n;
-        snprintf(world->address, sizeof world->address, "127.0.0.1");
-        snprintf(world->token, sizeof world->token, "%016llx%016llx",
-                 (unsigned long long)rp_sys_random(), (unsigned long long)rp_sys_random());
-        RP_TRY_GOTO(status, rp_net_listen(world->address, &world->port, &world->listener, err),
-                    out);
+        RP_TRY_GOTO(status, rp_comm_found(world, n, err), out);
     }
     if (words)
         take_words(words, arguments);

@@ -7,6 +7,7 @@
 #include "plan/plan.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -58,6 +59,7 @@ static enum rp_status check_path(const char *what, const char *path, struct rp_e
 enum rp_status rp_launch_write(const struct rp_launcher *launcher, const struct rp_launch *job,
                                struct rp_launch_files *files, struct rp_error *err)
 {
+    struct rp_launch_grace graces[RP_LAUNCH_MAX_GRACES];
     int ranks = 1, nodes = 1;
     *files = (struct rp_launch_files){0};
     RP_TRY(check_path("the folder", job->folder, err));
@@ -66,6 +68,8 @@ enum rp_status rp_launch_write(const struct rp_launcher *launcher, const struct 
     for (int i = 0; i < job->n_members; i++)
         RP_TRY(check_path("the run folder", job->member[i].run, err));
     RP_TRY(count(job, launcher->ranks_per_node(job->site), &ranks, &nodes, err));
+    int n = rp_launch_graces(launcher, job, graces);
+    for (int i = 0; i < n; i++) (void)rp_launch_check_grace(job, &graces[i]);
     return launcher->write(job, ranks, nodes, files, err);
 }
 
@@ -121,15 +125,35 @@ void rp_launch_add_run(struct rp_text *text, const struct rp_launch *job,
     rp_mem_free(spec);
 }
 
-void rp_launch_check_grace(const struct rp_launch *job, long seconds, const char *who)
+/* ---- time to stop
+ * ------------------------------------------------------------------------------------------------
+ */
+
+void rp_launch_add_grace(struct rp_launch_grace graces[RP_LAUNCH_MAX_GRACES], int *n, long seconds,
+                         const char *who)
 {
-    if (seconds >= job->save_seconds) return;
+    if (*n == RP_LAUNCH_MAX_GRACES) return;
+    struct rp_launch_grace *grace = &graces[(*n)++];
+    grace->seconds = seconds;
+    snprintf(grace->who, sizeof grace->who, "%s", who);
+}
+
+int rp_launch_graces(const struct rp_launcher *launcher, const struct rp_launch *job,
+                     struct rp_launch_grace graces[RP_LAUNCH_MAX_GRACES])
+{
+    return launcher->graces ? launcher->graces(job, graces) : 0;
+}
+
+bool rp_launch_check_grace(const struct rp_launch *job, const struct rp_launch_grace *grace)
+{
+    if (grace->seconds >= job->save_seconds) return true;
     rp_log_warning(
         "%s leaves %ld s between the request to stop and the kill, but a step and a save "
         "%s %d s: what was computed since the last checkpoint may be lost. Raise it, or "
         "save more often (checkpoint.every)",
-        who, seconds, job->measured ? "took, with as much again for safety," : "may take",
-        job->save_seconds);
+        grace->who, grace->seconds,
+        job->measured ? "took, with as much again for safety," : "may take", job->save_seconds);
+    return false;
 }
 
 void rp_launch_files_release(struct rp_launch_files *files)

@@ -282,7 +282,7 @@ void rp_plan_set_memory(struct rp_plan *plan, const struct rp_spec *spec)
             rp_loader_bytes(&plan->data, plan->pass_samples, plan->loader_depth));
     add_row(plan, "evaluation batch", io_bytes(&model->eval));
     plan->saves_live = plan->device == &rp_device_cpu && saved.on_rank * 4 > most_copied_bytes;
-    bool pinned = plan->device != &rp_device_cpu && plan->ranks == 1;
+    bool pinned = plan->device != &rp_device_cpu;
     if (plan->saves_live)
         add_row(plan, "checkpoint writer",
                 saved.largest * 4 + cut_bytes(plan, spec) + save_buffer_bytes);

@@ -161,6 +161,7 @@ struct rp_plan_network {
     struct rp_plan_link between; /* nodes: what a node has, its ranks share it */
     struct rp_plan_link within;  /* a node: what each rank has */
     int per_node;                /* ranks on a node, a power of two */
+    bool local; /* all ranks on this machine, connected and measured: the links say nothing */
 };
 /* "400Gb/s,5us". USAGE, naming `option`, for anything else and for what is not above zero. */
 RP_NODISCARD enum rp_status rp_plan_parse_link(const char *option, const char *text,
@@ -173,6 +174,9 @@ struct rp_plan_time {
     double compute_seconds; /* data, forward, backward, the tree over its passes, what is kept */
     double update_seconds;
     double add_seconds; /* all sums added to a block of as many */
+    /* Of the ranks connected, on this machine: whole steps, and in them what reduces, and what
+     * gathers, waiting for each other included; 0: not measured. */
+    double step_seconds, reduce_seconds, gather_seconds;
 };
 struct rp_plan_times {
     char where[192]; /* device and processor */
@@ -184,10 +188,11 @@ RP_NODISCARD enum rp_status rp_plan_times_read(const char *path, struct rp_plan_
                                                struct rp_error *err);
 RP_NODISCARD enum rp_status rp_plan_times_write(const char *path, const struct rp_plan_times *times,
                                                 struct rp_error *err);
-/* USAGE when the times are of another job than the plan, or lack its number of ranks on nodes of
- * `per_node`. */
+/* USAGE when the times are of another job than the plan, or lack its number of ranks on nodes of so
+ * many, connected where the network is local. */
 RP_NODISCARD enum rp_status rp_plan_times_find(const struct rp_plan_times *times, const char *path,
-                                               const struct rp_plan *plan, int per_node,
+                                               const struct rp_plan *plan,
+                                               const struct rp_plan_network *network,
                                                const struct rp_plan_time **time,
                                                struct rp_error *err);
 
