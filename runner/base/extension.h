@@ -28,6 +28,11 @@ struct rp_extension {
 };
 #define RP_EXTENSION_ENTRY "rp_module_v1"
 
+/* What a module defines and exports, and the program does not: NULL for a host of another version.
+ */
+__attribute__((visibility("default"))) const struct rp_extension *
+rp_module_v1(const struct rp_extension_host *host);
+
 /* Opens a module once; it stays open. ENVIRONMENT when it is absent or broken, saying where it was
  * looked for and `advice`, what brings it. */
 RP_NODISCARD enum rp_status rp_extension_open(const char *name, const char *advice,

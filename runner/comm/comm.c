@@ -70,6 +70,21 @@ void rp_comm_note(struct rp_comm *comm, uint64_t step, const char *phase)
     if (comm->control) rp_control_note(comm->control, step, phase);
 }
 
+bool rp_comm_is_over(const struct rp_comm *comm)
+{
+    return comm->control && rp_control_is_over(comm->control);
+}
+
+enum rp_status rp_comm_failure(struct rp_comm *comm, struct rp_error *err)
+{
+    return rp_control_cause(comm->control, "the run is over", err);
+}
+
+void rp_comm_settle(struct rp_comm *comm)
+{
+    if (comm->control) rp_control_settle(comm->control);
+}
+
 void rp_comm_rank_text(const struct rp_comm *comm, int rank, char text[300])
 {
     if (comm->control)

@@ -29,9 +29,14 @@ struct rp_comm_world {
  * the variables that contradict each other or are missing. */
 RP_NODISCARD enum rp_status rp_comm_discover(struct rp_comm_world *world, struct rp_error *err);
 
-/* Starts the other n - 1 ranks of this host: this program with the same arguments. This process
- * becomes rank 0, or of a later node its first. They end with it. */
-RP_NODISCARD enum rp_status rp_comm_spawn(struct rp_comm_world *world, int n, struct rp_error *err);
+/* Rank 0 of `n` on this host, which it listens for; what the others need stands in the same world.
+ */
+RP_NODISCARD enum rp_status rp_comm_found(struct rp_comm_world *world, int n, struct rp_error *err);
+/* Starts the other n - 1 ranks of this host: this program with `words` (NULL: the same arguments;
+ * else the first is its name). This process becomes rank 0, or of a later node its first. They end
+ * with it. */
+RP_NODISCARD enum rp_status rp_comm_spawn(struct rp_comm_world *world, int n,
+                                          const char *const *words, struct rp_error *err);
 /* For a rank that a launcher of MPI started, before it has any thread: from here on a child is the
  * rank, and the process itself keeps that launcher from ending the others at once when it dies. */
 void rp_comm_shield(int rank);
@@ -90,6 +95,13 @@ RP_NODISCARD enum rp_status rp_comm_take(struct rp_comm *comm, int rank, const c
 /* What this rank is doing, for messages and for the clock that finds the stuck; `phase` is a
  * constant. */
 void rp_comm_note(struct rp_comm *comm, uint64_t step, const char *phase);
+/* Somebody is lost, or has stopped while all were starting: what takes long should end now, by
+ * rp_comm_failure. */
+bool rp_comm_is_over(const struct rp_comm *comm);
+RP_NODISCARD enum rp_status rp_comm_failure(struct rp_comm *comm, struct rp_error *err);
+/* The start is over, and every rank has come to its end: who stops from here on has agreed on it
+ * with the others. Until then a rank that ends with STOPPED stops all at once. */
+void rp_comm_settle(struct rp_comm *comm);
 /* "rank 3 (node7)". */
 void rp_comm_rank_text(const struct rp_comm *comm, int rank, char text[300]);
 

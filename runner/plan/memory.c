@@ -257,7 +257,6 @@ void rp_plan_set_memory(struct rp_plan *plan, const struct rp_spec *spec)
         states = of_rank;
         averages = averages_of_rank;
     }
-    plan->sum_bytes = plan->owners.sum_bytes;
     /* A header line a tensor, state. */
     plan->checkpoint_bytes = saved.numbers * 4 + saved.tensors * 160 + 2048;
     plan->n_memory = 0;
@@ -265,9 +264,9 @@ void rp_plan_set_memory(struct rp_plan *plan, const struct rp_spec *spec)
     plan->scratch_bytes = scratch_bytes(plan, spec);
     add_device_row(plan, "parameters", kept_bytes(model, is_parameter));
     add_device_row(plan, "running statistics", kept_bytes(model, is_statistic));
-    add_device_row(plan, "gradients", plan->sum_bytes);
-    add_device_row(plan, "gradients, tree over passes", (levels - 1) * plan->sum_bytes);
-    add_device_row(plan, "gradients, open chains", plan->partial ? plan->sum_bytes : 0);
+    add_device_row(plan, "gradients", plan->owners.sum_bytes);
+    add_device_row(plan, "gradients, tree over passes", (levels - 1) * plan->owners.sum_bytes);
+    add_device_row(plan, "gradients, open chains", plan->partial ? plan->owners.sum_bytes : 0);
     plan->owners.incoming = incoming_bytes(plan);
     add_device_row(plan, "sums of other ranks", plan->owners.incoming);
     add_device_row(plan, "optimizer state", states);
@@ -283,7 +282,7 @@ void rp_plan_set_memory(struct rp_plan *plan, const struct rp_spec *spec)
             rp_loader_bytes(&plan->data, plan->pass_samples, plan->loader_depth));
     add_row(plan, "evaluation batch", io_bytes(&model->eval));
     plan->saves_live = plan->device == &rp_device_cpu && saved.on_rank * 4 > most_copied_bytes;
-    bool pinned = plan->device != &rp_device_cpu && plan->ranks == 1;
+    bool pinned = plan->device != &rp_device_cpu;
     if (plan->saves_live)
         add_row(plan, "checkpoint writer",
                 saved.largest * 4 + cut_bytes(plan, spec) + save_buffer_bytes);

@@ -16,6 +16,11 @@ enum {
     RP_PLAN_EVAL_SAMPLES = 1024 /* the largest evaluation pass */
 };
 
+static inline uint64_t rp_plan_align(uint64_t bytes)
+{
+    return (bytes + RP_PLAN_ALIGN - 1) / RP_PLAN_ALIGN * RP_PLAN_ALIGN;
+}
+
 /* Where each tensor of a graph lies: a byte offset in its arena. */
 struct rp_plan_place {
     uint64_t *offset; /* per tensor number, aliases where their owner is; UINT64_MAX: not in the
@@ -92,7 +97,6 @@ struct rp_plan {
     int loader_depth, loader_threads;
     struct rp_plan_place train_place, eval_place;
     struct rp_plan_owners owners;
-    uint64_t sum_bytes; /* one level of all SUM tensors */
     struct rp_plan_memory memory[RP_PLAN_MEMORY_ROWS];
     int n_memory;
     uint64_t memory_bytes;  /* in all, on a rank, of the machine's memory */
@@ -174,6 +178,7 @@ struct rp_plan_network {
     struct rp_plan_link between; /* nodes: what a node has, its ranks share it */
     struct rp_plan_link within;  /* a node: what each rank has */
     int per_node;                /* ranks on a node, a power of two */
+    bool local; /* all ranks on this machine, connected and measured: the links say nothing */
 };
 /* "400Gb/s,5us". USAGE, naming `option`, for anything else and for what is not above zero. */
 RP_NODISCARD enum rp_status rp_plan_parse_link(const char *option, const char *text,
@@ -186,6 +191,9 @@ struct rp_plan_time {
     double compute_seconds; /* data, forward, backward, the tree over its passes, what is kept */
     double update_seconds;
     double add_seconds; /* all sums added to a block of as many */
+    /* Of the ranks connected, on this machine: whole steps, and in them what reduces, and what
+     * gathers, waiting for each other included; 0: not measured. */
+    double step_seconds, reduce_seconds, gather_seconds;
 };
 struct rp_plan_times {
     char where[192]; /* device and processor */
@@ -197,10 +205,11 @@ RP_NODISCARD enum rp_status rp_plan_times_read(const char *path, struct rp_plan_
                                                struct rp_error *err);
 RP_NODISCARD enum rp_status rp_plan_times_write(const char *path, const struct rp_plan_times *times,
                                                 struct rp_error *err);
-/* USAGE when the times are of another job than the plan, or lack its number of ranks on nodes of
- * `per_node`. */
+/* USAGE when the times are of another job than the plan, or lack its number of ranks on nodes of so
+ * many, connected where the network is local. */
 RP_NODISCARD enum rp_status rp_plan_times_find(const struct rp_plan_times *times, const char *path,
-                                               const struct rp_plan *plan, int per_node,
+                                               const struct rp_plan *plan,
+                                               const struct rp_plan_network *network,
                                                const struct rp_plan_time **time,
                                                struct rp_error *err);
 

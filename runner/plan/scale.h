@@ -30,14 +30,21 @@
  * C (data, forward, backward of batch/R samples) and U (the update) are measured by running them,
  * in the passes that a rank of R has and with as many copies at once as a node has ranks, so that
  * cores and memory are shared as they will be. Nothing of the exchange is hidden behind C or U:
- * comm/ begins it when backward has ended. */
+ * comm/ begins it when backward has ended.
+ *
+ * Left out: on CPUs whoever moves the bytes takes them from the same cores, and where ranks take
+ * turns on a core (more of them than cores) each exchange begins when the last one has had its
+ * turn. A link's two numbers cannot say that. `--network local` measures it instead: whole steps of
+ * R ranks on this machine, connected as they will be, and S is what they take,
+ *
+ *   exposed = S - C - U */
 #ifndef RP_PLAN_SCALE_H
 #define RP_PLAN_SCALE_H
 
 #include "plan/plan.h"
 
 enum {
-    RP_SCALE_VOTE_BYTES = 48, /* of an agreement after a step (train/ranks.c) */
+    RP_SCALE_VOTE_BYTES = 56, /* of an agreement after a step (train/ranks.c) */
     RP_SCALE_SCATTERS = 2, /* collectives of a step (train/owners.c): one has all the bytes, the */
     RP_SCALE_GATHERS = 3   /* others are small */
 };

@@ -56,7 +56,7 @@ static void bind_node(const struct rp_trainer *t, const struct rp_bound *bound, 
     for (int i = 0; i < info->n_out; i++) call->out[i] = tensor_at(t, bound, node->out[i]);
     if (bound != &t->train || !t->plan->partial) return;
     /* Passes that end inside a shard keep each sum's open chain behind the levels of the tree. */
-    uint64_t open_chains = (uint64_t)t->plan->n_levels * t->plan->sum_bytes;
+    uint64_t open_chains = (uint64_t)t->plan->n_levels * t->plan->owners.sum_bytes;
     for (int i = info->n_out - info->n_sums; i < info->n_out; i++) {
         call->out[i + info->n_sums] = call->out[i];
         if (call->out[i].data)
@@ -79,7 +79,7 @@ void rp_trainer_point_sums(struct rp_trainer *t, int level)
         for (int k = info->n_out - info->n_sums; k < info->n_out; k++) {
             if (node->out[k] == RP_GRAPH_NO_TENSOR) continue;
             t->train.call[i].out[k].data =
-                t->sums + (uint64_t)level * t->plan->sum_bytes + t->sum_offset[node->out[k]];
+                t->sums + (uint64_t)level * t->plan->owners.sum_bytes + t->sum_offset[node->out[k]];
         }
     }
 }
@@ -87,8 +87,8 @@ void rp_trainer_point_sums(struct rp_trainer *t, int level)
 enum rp_status rp_trainer_join_level(struct rp_trainer *t, int level, uint64_t begin, uint64_t end,
                                      const struct rp_pass *pass, struct rp_error *err)
 {
-    unsigned char *right = t->sums + (uint64_t)level * t->plan->sum_bytes + begin;
-    unsigned char *left = right - t->plan->sum_bytes;
+    unsigned char *right = t->sums + (uint64_t)level * t->plan->owners.sum_bytes + begin;
+    unsigned char *left = right - t->plan->owners.sum_bytes;
     struct rp_op_call add = rp_op_add_call(left, right, (end - begin) / sizeof(float), left);
     return rp_trainer_run(t, &add, pass, err);
 }

@@ -162,6 +162,7 @@ struct rp_evaluation {
     bool text;             /* the next two are given */
     double perplexity, bits_per_byte; /* bits_per_byte below zero when nobody knows the bytes */
     bool classification, abandoned;   /* abandoned: a stop request came first */
+    double stretch; /* seconds: the longest from one look at requests to the next */
     int64_t first_right, five_right;
 };
 /* Host memory of one pass. */
@@ -223,13 +224,19 @@ RP_NODISCARD enum rp_status rp_evaluate(struct rp_trainer *trainer, enum rp_spli
 struct rp_weights_origin {
     bool restored; /* from a checkpoint; false: the initial values */
     struct rp_checkpoint_state state;
-    struct rp_sha256 tensors_hash; /* of that checkpoint */
+    struct rp_sha256 tensors_hash;     /* of that checkpoint */
+    uint64_t bytes[RP_COMM_MAX_RANKS]; /* that each rank has read of its files */
 };
 /* Loads the checkpoint of `run` at `step` (UINT64_MAX: the newest that verifies; 0: the initial
- * values), or the initial values when there is none. Its files are in memory only meanwhile. */
+ * values), or the initial values when there is none. Collective, but for initial values by 0; rank
+ * 0 says which checkpoints there are. STOPPED when a signal asks for it meanwhile. */
 RP_NODISCARD enum rp_status rp_weights_begin(struct rp_trainer *trainer, const char *run,
                                              uint64_t step, struct rp_weights_origin *origin,
                                              struct rp_error *err);
+/* restore.c: the checkpoint part of it; origin->restored stays false when there is none. */
+RP_NODISCARD enum rp_status rp_weights_restore(struct rp_trainer *trainer, const char *run,
+                                               uint64_t step, struct rp_weights_origin *origin,
+                                               struct rp_error *err);
 /* The model alone, nothing of the optimizer: for evaluation. With train.ema these are the averages,
  * unless trained_weights is set. NO_CHECKPOINT when there is none at `step`; `*found_step` is the
  * one loaded. */
@@ -288,6 +295,8 @@ RP_NODISCARD enum rp_status rp_saver_save(struct rp_saver *saver,
 /* Waits for the save under way; `tensors_hash` (may be NULL) is of the last one. */
 RP_NODISCARD enum rp_status rp_saver_wait(struct rp_saver *saver, struct rp_sha256 *tensors_hash,
                                           struct rp_error *err);
+/* Seconds of the longest save so far, from its copy to its commit. None may be under way. */
+double rp_saver_longest(const struct rp_saver *saver);
 /* The state as a checkpoint would hold it, in memory, without hashes; release it with
  * rp_checkpoint_release. */
 RP_NODISCARD enum rp_status rp_trainer_snapshot(struct rp_trainer *trainer,
@@ -314,6 +323,8 @@ enum rp_request { RP_REQUEST_NONE, RP_REQUEST_SAVE, RP_REQUEST_STOP };
 /* What the signals so far ask for; SAVE is given once. */
 enum rp_request rp_signals_request(int *signal);
 bool rp_signals_stop_asked(void);
+double
+rp_signals_stop_clock(void); /* rp_sys_clock when the first came that asks to stop; 0: none */
 
 /* ---- loop.c: steps, events, the end
  * ----------------------------------------------------------------- */
@@ -322,6 +333,13 @@ bool rp_signals_stop_asked(void);
 struct rp_decision {
     bool stop, save;
     int signal;
+    double asked; /* to stop: seconds ago, where it was asked first */
+};
+/* The longest of each that a segment has seen, in seconds: what a request to stop waits for. */
+struct rp_longest {
+    double step;
+    double evaluation; /* from one look at requests to the next, on all ranks */
+    double save;       /* until it is committed */
 };
 struct rp_loop {
     struct rp_trainer *trainer;
@@ -340,6 +358,8 @@ struct rp_loop {
     bool decided;            /* with the digests of the last step: `decision` still holds */
     bool save_asked;         /* by a signal or rank 0's clock, and not done yet */
     struct rp_decision decision;
+    double asked_at; /* rp_sys_clock when the stop was asked for; 0: it was not */
+    struct rp_longest longest;
 };
 /* With `result` (may be NULL), of step `step`, its params and the n `digests` become those of all
  * ranks together, and what all must have in common is compared: HARDWARE names the rank that has

@@ -138,8 +138,7 @@ struct rp_comm_module table = {{RP_EXTENSION_VERSION, "reprise_gloo", libraries}
 
 } // namespace
 
-extern "C" __attribute__((visibility("default"))) const struct rp_extension *
-rp_module_v1(const struct rp_extension_host *from)
+const struct rp_extension *rp_module_v1(const struct rp_extension_host *from)
 {
     if (from->version != RP_EXTENSION_VERSION) return nullptr;
     host = from;
