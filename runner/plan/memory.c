@@ -223,7 +223,8 @@ static uint64_t incoming_bytes(const struct rp_plan *plan, const struct rp_spec 
 {
     const struct rp_plan_owners *o = &plan->owners;
     uint64_t most = 0, shared = (o->sum_bytes - o->shared_sums) / (uint64_t)plan->ranks;
-    if (plan->ranks == 1 || strcmp(spec->resources.comm, "shm") == 0) return 0;
+    bool shown = spec->resources.comm && strcmp(spec->resources.comm, "shm") == 0;
+    if (plan->ranks == 1 || shown) return 0;
     for (int j = 0; j < RP_PLAN_REGIONS; j++)
         for (int r = 0; r < plan->ranks; r++)
             most = larger(most, o->region[j].gradient[r + 1] - o->region[j].gradient[r]);
