@@ -5,6 +5,7 @@
 #include "base/sys.h"
 
 #include <stdio.h>
+#include <string.h>
 
 /* What the process holds beside its tensors: heap, relocated data of libraries; and a thread's
  * stack. Both measured. */
@@ -218,11 +219,12 @@ static uint64_t cut_bytes(const struct rp_plan *plan, const struct rp_spec *spec
 }
 
 /* Parts of a block that come from every rank for what this one owns of it: the most. */
-static uint64_t incoming_bytes(const struct rp_plan *plan)
+static uint64_t incoming_bytes(const struct rp_plan *plan, const struct rp_spec *spec)
 {
     const struct rp_plan_owners *o = &plan->owners;
     uint64_t most = 0, shared = (o->sum_bytes - o->shared_sums) / (uint64_t)plan->ranks;
-    if (plan->ranks == 1) return 0;
+    bool shown = spec->resources.comm && strcmp(spec->resources.comm, "shm") == 0;
+    if (plan->ranks == 1 || shown) return 0;
     for (int j = 0; j < o->n_exchanges; j++)
         for (int r = 0; r < plan->ranks; r++)
             most = larger(most, o->exchange[j].border[r + 1] - o->exchange[j].border[r]);
@@ -267,7 +269,7 @@ void rp_plan_set_memory(struct rp_plan *plan, const struct rp_spec *spec)
     add_device_row(plan, "gradients", plan->owners.sum_bytes);
     add_device_row(plan, "gradients, tree over passes", (levels - 1) * plan->owners.sum_bytes);
     add_device_row(plan, "gradients, open chains", plan->partial ? plan->owners.sum_bytes : 0);
-    plan->owners.incoming = incoming_bytes(plan);
+    plan->owners.incoming = incoming_bytes(plan, spec);
     add_device_row(plan, "sums of other ranks", plan->owners.incoming);
     add_device_row(plan, "optimizer state", states);
     add_device_row(plan, "averages of the weights", averages);

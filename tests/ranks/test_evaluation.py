@@ -7,7 +7,7 @@ import time
 import pytest
 
 import reprise as rp
-from test_ranks import ENV, children_of, ended, module_is_there, ranks, wait_for  # noqa: F401
+from test_ranks import ENV, children_of, ended, ranks, wait_for
 
 MLP = rp.DIGITS_MLP.replace("{fraction: 0.2}", "{format: synthetic, task: digits, samples: 601, seed: 5}")
 JOBS = {"mlp": MLP.replace("for: 4 epochs", "for: 6 steps").replace("every: 1 epoch", "every: 3 steps"),
