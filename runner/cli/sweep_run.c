@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "base/sys.h"
+#include "comm/comm.h"
 #include "launch/launch.h"
 
 #include <inttypes.h>
@@ -355,6 +356,21 @@ static enum rp_status check_options(const struct rp_cli_args *args, struct rp_er
                         "--sweep-list prints the members of a sweep: add --sweep KEY=VALUES");
 }
 
+/* Its members come one after another, and each starts its ranks anew: a launcher's are there once.
+ */
+static enum rp_status check_launcher(struct rp_error *err)
+{
+    struct rp_comm_world world;
+    RP_TRY(rp_comm_discover(&world, err));
+    if (world.n_ranks == 1 && world.n_nodes == 1) return RP_STATUS_OK;
+    return rp_error_set(
+        err, RP_STATUS_USAGE,
+        "a sweep starts the ranks of its members itself, and %s has started several "
+        "already: start it without, or its members one by one, with the lines of "
+        "--sweep-list",
+        world.launcher);
+}
+
 enum rp_status rp_cli_sweep(const struct rp_cli_args *args, const struct rp_train_options *train,
                             json_t *json, int *signal, struct rp_error *err)
 {
@@ -366,8 +382,11 @@ enum rp_status rp_cli_sweep(const struct rp_cli_args *args, const struct rp_trai
     if (status == RP_STATUS_OK && rp_cli_has(args, "--sweep-list")) {
         list_members(&sr, json);
     } else if (status == RP_STATUS_OK) {
-        status = run_members(&sr, signal, err);
-        show_table(&sr, json);
+        status = check_launcher(err);
+        if (status == RP_STATUS_OK) {
+            status = run_members(&sr, signal, err);
+            show_table(&sr, json);
+        }
     }
     free_members(&sr);
     return status;

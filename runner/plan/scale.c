@@ -87,7 +87,7 @@ void rp_scale_exchange(double n, const struct rp_plan_time *time,
  */
 static void take_measured(const struct rp_plan_time *time, struct rp_plan_step *step)
 {
-    step->step = time->step_seconds;
+    step->step = time->ranks > 1 ? time->step_seconds : step->compute + step->update;
     step->scatter = time->reduce_seconds;
     step->gather = time->gather_seconds;
     step->exposed = fmax(0, step->step - step->compute - step->update);
@@ -103,7 +103,7 @@ void rp_plan_predict(const struct rp_plan *plan, const struct rp_plan_time *time
                                   .compute = time->compute_seconds,
                                   .update = time->update_seconds};
     if (step->nodes < 1) step->nodes = 1;
-    if (network->local && time->ranks > 1) {
+    if (network->local) {
         take_measured(time, step);
         return;
     }

@@ -166,23 +166,26 @@ def bench_plan(reprise, folder, args, say):
     if not program:
         say("prediction: Gloo (libgloo-dev) or g++ is not installed, so the loopback cannot be measured")
         return
-    say(f"\nsteps predicted by `reprise plan --ranks R --per-node R` and measured, milliseconds, on {cores} cores; wanted within {100 * MOST_ERROR:.0f} %")
-    say(f"{'job':22} {'ranks':>5} {'loopback GB/s':>13} {'us':>7} {'compute':>8} {'update':>8} {'exchange':>8} {'predicted':>9} {'measured':>9} {'error':>7}")
+    say(f"\nsteps predicted by `reprise plan --ranks R` and measured, milliseconds, on {cores} cores; wanted within {100 * MOST_ERROR:.0f} %. By the formulas")
+    say("with the loopback as Gloo's exchanges measure it (--per-node R --network BANDWIDTH,LATENCY), and by whole steps of ranks connected (--network local)")
+    say(f"{'job':22} {'ranks':>5} {'loopback GB/s':>13} {'us':>7} {'compute':>8} {'update':>8} {'exchange':>8} {'predicted':>9} {'measured':>9} {'error':>7} "
+        f"{'local':>9} {'error':>7}")
     for name, (width, batch) in PLAN_JOBS.items():
         spec = folder / "plan.yaml"
         for ranks in (1, 2, 4):
             bandwidth, latency = loopback(program, folder, ranks, 6) if ranks > 1 else (1e10, 1e-5)
+            links = ("--per-node", ranks, "--network", f"{bandwidth / 1e9:.6f}GB/s,{1e6 * latency:.6f}us")
             spec.write_text(SPEC.format(width=width, batch=batch, shards=8, steps=3))
-            predicted, measured = [], []
+            predicted, local, measured = [], [], []
             for _ in range(args.pairs):
-                plan = json.loads(run([reprise, "plan", spec, "--json", "--ranks", ranks, "--per-node", ranks, "--network",
-                                       f"{bandwidth / 1e9:.6f}GB/s,{1e6 * latency:.6f}us"]).splitlines()[-1])
-                row = plan["scaling"][-1]
+                row, here = ([json.loads(run([reprise, "plan", spec, "--json", "--ranks", ranks, *how]).splitlines()[-1])["scaling"][-1]
+                              for how in (links, ("--network", "local"))])
                 predicted.append(row["step_seconds"])
+                local.append(here["step_seconds"])
                 steps = max(5, int(args.seconds / 2 / row["step_seconds"]))
                 spec.write_text(SPEC.format(width=width, batch=batch, shards=8, steps=steps))
                 measured.append(measured_step(reprise, folder, spec, ranks, batch))
-            error = statistics.median(p / m - 1 for p, m in zip(predicted, measured))
+            errors = [100 * statistics.median(p / m - 1 for p, m in zip(guess, measured)) for guess in (predicted, local)]
             say(f"{name:22} {ranks:5} {bandwidth / 1e9:13.2f} {1e6 * latency:7.1f} {1e3 * row['compute_seconds']:8.2f} {1e3 * row['update_seconds']:8.2f} "
-                f"{1e3 * row['exchange_seconds']:8.2f} {1e3 * statistics.median(predicted):9.2f} {1e3 * statistics.median(measured):9.2f} {100 * error:+6.1f}%"
-                + (" more ranks than cores: they take turns" if ranks > cores else ""))
+                f"{1e3 * row['exchange_seconds']:8.2f} {1e3 * statistics.median(predicted):9.2f} {1e3 * statistics.median(measured):9.2f} {errors[0]:+6.1f}% "
+                f"{1e3 * statistics.median(local):9.2f} {errors[1]:+6.1f}%" + (" more ranks than cores: they take turns" if ranks > cores else ""))

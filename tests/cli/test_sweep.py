@@ -157,3 +157,12 @@ def test_a_member_of_several_ranks_that_fails_stops_no_other(spec, tmp_path):
     out, err = rp.call(*args, env=env(tmp_path), expect=6)
     assert "1 of 2 members failed" in err
     assert [line.split()[2] for line in out.splitlines()[1:3]] == ["failed", "finished"]
+
+
+def test_ranks_that_a_launcher_has_started_are_refused(spec, tmp_path):
+    launcher = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "28123"}
+    _, err = rp.call("run", spec, "--sweep", "seed=1..2", env={**env(tmp_path), **launcher}, expect=2)
+    assert "torchrun has started several" in err and not (tmp_path / "runs").exists()
+    # Control: the list is for such launchers, and a world of one is none.
+    assert len(rp.call("run", spec, "--sweep", "seed=1..2", "--sweep-list", env={**env(tmp_path), **launcher})[0].splitlines()) == 2
+    rp.call("run", spec, "--sweep", "seed=1..2", env={**env(tmp_path), **launcher, "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1"})
