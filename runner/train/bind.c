@@ -87,8 +87,8 @@ void rp_trainer_point_sums(struct rp_trainer *t, int level)
 enum rp_status rp_trainer_join_level(struct rp_trainer *t, int level, uint64_t begin, uint64_t end,
                                      const struct rp_pass *pass, struct rp_error *err)
 {
-    unsigned char *right = t->sums + (uint64_t)level * t->plan->sum_bytes + begin;
-    unsigned char *left = right - t->plan->sum_bytes;
+    unsigned char *right = t->sums + (uint64_t)level * t->plan->owners.sum_bytes + begin;
+    unsigned char *left = right - t->plan->owners.sum_bytes;
     struct rp_op_call add = rp_op_add_call(left, right, (end - begin) / sizeof(float), left);
     return rp_trainer_run(t, &add, pass, err);
 }

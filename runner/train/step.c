@@ -65,7 +65,7 @@ static enum rp_status join_nodes(struct rp_trainer *t, int n, int *level,
 {
     uint64_t begin = t->n_begun > 0 ? t->plan->owners.shared_sums : 0;
     for (; n & 1; n >>= 1, --*level)
-        RP_TRY(rp_trainer_join_level(t, *level, begin, t->plan->sum_bytes, pass, err));
+        RP_TRY(rp_trainer_join_level(t, *level, begin, t->plan->owners.sum_bytes, pass, err));
     return RP_STATUS_OK;
 }
 
