@@ -91,6 +91,6 @@ void rp_plan_predict(const struct rp_plan *plan, const struct rp_plan_time *time
                                   .update = time->update_seconds};
     if (step->nodes < 1) step->nodes = 1;
     rp_scale_exchange((double)plan->sum_bytes, time, network, step);
-    step->exposed = step->exchange;
+    step->exposed = step->exchange - rp_scale_hidden(plan, step);
     step->step = step->compute + step->update + step->exposed;
 }
