@@ -9,13 +9,12 @@
 #include "comm/tree.h"
 
 #include "base/mem.h"
+#include "base/sys.h"
 
-#include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
-#include <time.h>
 
-enum { SECONDS_TO_LEAVE = 3 };
+static const double SECONDS_TO_LEAVE = 3;
 
 struct exchange {
     void *block;
@@ -86,7 +85,6 @@ static void *background_main(void *arg)
         pthread_cond_broadcast(&b->changed);
     }
     b->left = true;
-    pthread_cond_broadcast(&b->changed);
     pthread_mutex_unlock(&b->mutex);
     return NULL;
 }
@@ -110,14 +108,15 @@ static struct rp_comm_background *open_background(struct rp_comm *comm)
 /* False when it is still in a wait for other ranks after some seconds. */
 static bool leave(struct rp_comm_background *b)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += SECONDS_TO_LEAVE;
+    double until = rp_sys_clock() + SECONDS_TO_LEAVE;
     pthread_mutex_lock(&b->mutex);
     b->ending = true;
     pthread_cond_broadcast(&b->changed);
-    while (!b->left && pthread_cond_timedwait(&b->changed, &b->mutex, &until) != ETIMEDOUT)
-        continue;
+    while (!b->left && rp_sys_clock() < until) {
+        pthread_mutex_unlock(&b->mutex);
+        rp_sys_sleep(0.001);
+        pthread_mutex_lock(&b->mutex);
+    }
     bool left = b->left;
     pthread_mutex_unlock(&b->mutex);
     if (left) pthread_join(b->thread, NULL);

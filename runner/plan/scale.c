@@ -108,6 +108,6 @@ void rp_plan_predict(const struct rp_plan *plan, const struct rp_plan_time *time
         return;
     }
     rp_scale_exchange((double)plan->owners.sum_bytes, time, network, step);
-    step->exposed = step->exchange;
+    step->exposed = step->exchange - rp_scale_hidden(plan, step);
     step->step = step->compute + step->update + step->exposed;
 }
