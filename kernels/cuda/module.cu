@@ -3,8 +3,6 @@
 
 extern "C" {
 #include "module.h"
-__attribute__((visibility("default"))) const struct rp_extension *
-rp_module_v1(const struct rp_extension_host *host);
 }
 
 #ifndef RP_CUDA_BUILD

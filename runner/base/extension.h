@@ -11,7 +11,7 @@
 #include "base/base.h"
 
 /* Another number whenever a table of any module changes, so that old and new never meet. */
-enum { RP_EXTENSION_VERSION = 2 };
+enum { RP_EXTENSION_VERSION = 3 };
 
 /* What a module may call. */
 struct rp_extension_host {
@@ -27,6 +27,11 @@ struct rp_extension {
     const char *libraries; /* what it is linked with, for people: "libpng 1.6.39" */
 };
 #define RP_EXTENSION_ENTRY "rp_module_v1"
+
+/* What a module defines and exports, and the program does not: NULL for a host of another version.
+ */
+__attribute__((visibility("default"))) const struct rp_extension *
+rp_module_v1(const struct rp_extension_host *host);
 
 /* Opens a module once; it stays open. ENVIRONMENT when it is absent or broken, saying where it was
  * looked for and `advice`, what brings it. */

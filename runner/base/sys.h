@@ -125,4 +125,32 @@ RP_NODISCARD enum rp_status rp_sys_read_at(int fd, uint64_t offset, void *bytes,
                                            size_t *got, const char *path, enum rp_status status,
                                            struct rp_error *err);
 
+/* ---- memory that processes of this host share (sys_shared.c)
+ * ---------------------------------------- */
+
+struct rp_sys_shared {
+    void *at;
+    uint64_t bytes;
+    int fd;
+};
+/* It has no name in any file system: it is gone with the last process that has it, however that
+ * ends. Zeroed, and all of it is there: MEMORY when it is not; ENVIRONMENT: not on this system. */
+RP_NODISCARD enum rp_status rp_sys_shared_new(uint64_t bytes, struct rp_sys_shared *shared,
+                                              struct rp_error *err);
+/* That of process `pid`, which has it open under the number `fd`. What it holds should prove that
+ * it is the one that was meant. */
+RP_NODISCARD enum rp_status rp_sys_shared_open(int pid, int fd, uint64_t bytes,
+                                               struct rp_sys_shared *shared, struct rp_error *err);
+void rp_sys_shared_forget(struct rp_sys_shared *shared); /* nobody can open it any more */
+void rp_sys_shared_close(struct rp_sys_shared *shared);
+/* Past the caches, where the processor can: another one is to read it next, from the machine's
+ * memory sooner than out of our cache. `to` is 16-byte aligned. */
+void rp_sys_shared_write(void *to, const void *from, size_t bytes);
+/* Sleeps until somebody wakes `word`, which lies in such memory, or for `seconds`; not at all when
+ * the word is no longer `seen`. May return early. */
+void rp_sys_wait(_Atomic(uint32_t) *word, uint32_t seen, double seconds);
+void rp_sys_wake(_Atomic(uint32_t) *word); /* one sleeper */
+/* What is another on every machine and after each start of it; "" where nobody knows. */
+void rp_sys_boot(char id[64]);
+
 #endif

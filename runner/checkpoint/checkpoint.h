@@ -241,6 +241,57 @@ RP_NODISCARD enum rp_status rp_checkpoint_load(const char *run, uint64_t step, b
                                                struct rp_error *err);
 void rp_checkpoint_release(struct rp_checkpoint *checkpoint);
 
+/* ---- a checkpoint read by several ranks, each what it keeps (parts.c)
+ * -----------------------------
+ */
+
+/* Numbers [first, first + n) of a tensor as its file has it; n is 0 for none of it. */
+struct rp_checkpoint_part {
+    int64_t first, n;
+};
+struct rp_checkpoint_reader {
+    int rank, n_ranks;
+    /* What a rank wants of a tensor (no data): the same on every rank. */
+    struct rp_checkpoint_part (*want)(void *context, int rank, enum rp_checkpoint_kind kind,
+                                      const struct rp_st_tensor *tensor);
+    /* Numbers of what this rank wants, in pieces that follow each other, tensor by tensor. They are
+     * not to be believed until everything has been read and the ranks have compared. */
+    enum rp_status (*take)(void *context, enum rp_checkpoint_kind kind,
+                           const struct rp_st_tensor *tensor, int64_t first, int64_t n,
+                           const float *values, struct rp_error *err);
+    bool (*stop)(void *context); /* asked now and then: STOPPED when it says so; may be NULL */
+    void *context;
+};
+/* By rank: hashes of what was read in parts of files that it has judged, and of what it was seen to
+ * read of files that this rank has judged. */
+struct rp_checkpoint_proof {
+    struct rp_sha256 read[RP_CHECKPOINT_MAX_SHARDS], seen[RP_CHECKPOINT_MAX_SHARDS];
+};
+struct rp_checkpoint_reading {
+    struct rp_checkpoint_state state;
+    struct rp_sha256 tensors_hash; /* as state.json has it */
+    uint64_t bytes;                /* of tensor files, read here */
+    struct rp_checkpoint_proof proof;
+};
+/* DATA or STORAGE when what this rank reads of it is damaged. What nobody has found damaged and
+ * whose proofs agree is whole. */
+RP_NODISCARD enum rp_status rp_checkpoint_read(const char *run, uint64_t step,
+                                               const struct rp_checkpoint_reader *reader,
+                                               struct rp_checkpoint_reading *result,
+                                               struct rp_error *err);
+/* The proofs of all ranks: false names two that have read different bytes. */
+bool rp_checkpoint_proofs_agree(const struct rp_checkpoint_proof *const *proof, int n_ranks,
+                                int *judge, int *reader);
+
+/* Steps that have a folder, committed or not, ascending: what rp_checkpoint_load tries from the
+ * last one on. Caller frees with rp_mem_free. */
+RP_NODISCARD enum rp_status rp_checkpoint_list_all(const char *run, uint64_t **steps, int *n,
+                                                   struct rp_error *err);
+/* A checkpoint that cannot be used: a warning, unless it has been removed meanwhile. */
+void rp_checkpoint_warn_damaged(const char *run, uint64_t step, const char *why);
+/* NO_CHECKPOINT: `n` there are, and none can be used. */
+RP_NODISCARD enum rp_status rp_checkpoint_none_usable(const char *run, int n, struct rp_error *err);
+
 /* Steps of the committed checkpoints, ascending; caller frees with rp_mem_free. */
 RP_NODISCARD enum rp_status rp_checkpoint_list(const char *run, uint64_t **steps, int *n,
                                                struct rp_error *err);

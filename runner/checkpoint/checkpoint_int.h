@@ -93,6 +93,11 @@ RP_NODISCARD enum rp_status rp_checkpoint_read_files(const char *folder,
                                                      enum rp_checkpoint_kind kind,
                                                      struct rp_st_file *file, struct rp_error *err);
 
+/* The index of the shards, which nothing here reads. */
+RP_NODISCARD enum rp_status rp_checkpoint_check_index(const char *folder,
+                                                      const struct rp_checkpoint_file *known,
+                                                      struct rp_error *err);
+
 char *rp_checkpoint_root(const char *run); /* RUN/checkpoints; caller frees */
 char *rp_checkpoint_folder(const char *run,
                            uint64_t step); /* its place when committed; caller frees */

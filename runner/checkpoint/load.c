@@ -50,6 +50,12 @@ enum rp_status rp_checkpoint_list(const char *run, uint64_t **steps, int *n, str
     return list_steps(run, true, steps, n, err);
 }
 
+enum rp_status rp_checkpoint_list_all(const char *run, uint64_t **steps, int *n,
+                                      struct rp_error *err)
+{
+    return list_steps(run, false, steps, n, err);
+}
+
 enum rp_status rp_checkpoint_read_state(const char *run, uint64_t step,
                                         struct rp_checkpoint_state *state, struct rp_error *err)
 {
@@ -134,6 +140,21 @@ static bool has_gone(const char *folder)
     return rp_sys_stat(folder, &stat, NULL) == RP_STATUS_OK && !stat.exists;
 }
 
+void rp_checkpoint_warn_damaged(const char *run, uint64_t step, const char *why)
+{
+    char *folder = rp_checkpoint_folder(run, step);
+    if (!has_gone(folder)) rp_log_warning("a damaged checkpoint is not used: %s", why);
+    rp_mem_free(folder);
+}
+
+enum rp_status rp_checkpoint_none_usable(const char *run, int n, struct rp_error *err)
+{
+    return rp_error_set(err, RP_STATUS_NO_CHECKPOINT,
+                        "%s/checkpoints: no usable checkpoint (%d damaged); restore the folder, or "
+                        "start again with --fresh",
+                        run, n);
+}
+
 /* Loads one step; a damaged one is named and says `*usable` false. */
 static enum rp_status try_step(const char *run, uint64_t step, bool *usable,
                                struct rp_checkpoint *checkpoint, struct rp_error *err)
@@ -143,7 +164,7 @@ static enum rp_status try_step(const char *run, uint64_t step, bool *usable,
     enum rp_status status = load_folder(folder, step, checkpoint, &why);
     *usable = status == RP_STATUS_OK;
     if (status == RP_STATUS_DATA || status == RP_STATUS_STORAGE) {
-        if (!has_gone(folder)) rp_log_warning("a damaged checkpoint is not used: %s", why.text);
+        rp_checkpoint_warn_damaged(run, step, why.text);
         status = RP_STATUS_OK;
     } else if (status != RP_STATUS_OK) {
         status = rp_error_set(err, status, "%s", why.text);
@@ -166,11 +187,7 @@ enum rp_status rp_checkpoint_load(const char *run, uint64_t step, bool *found,
         status = try_step(run, steps[i], found, checkpoint, err);
     }
     if (status == RP_STATUS_OK && tried && !*found)
-        status = rp_error_set(
-            err, RP_STATUS_NO_CHECKPOINT,
-            "%s/checkpoints: no usable checkpoint (%d damaged); restore the folder, or "
-            "start again with --fresh",
-            run, tried);
+        status = rp_checkpoint_none_usable(run, tried, err);
     rp_mem_free(steps);
     return status;
 }

@@ -21,8 +21,8 @@ static enum rp_status read_one(const char *folder, const char *name,
     return status;
 }
 
-static enum rp_status check_index(const char *folder, const struct rp_checkpoint_file *known,
-                                  struct rp_error *err)
+enum rp_status rp_checkpoint_check_index(const char *folder, const struct rp_checkpoint_file *known,
+                                         struct rp_error *err)
 {
     char *path = rp_sys_join(folder, RP_CHECKPOINT_INDEX);
     struct rp_sha256 hash;
@@ -71,7 +71,8 @@ enum rp_status rp_checkpoint_read_files(const char *folder,
         RP_TRY_GOTO(status, read_one(folder, name, &files->shard[r], &file->shard[r], err), out);
     }
     RP_TRY_GOTO(status, merge(folder, files, file, err), out);
-    if (kind == RP_CHECKPOINT_OF_MODEL) status = check_index(folder, &hashes->index, err);
+    if (kind == RP_CHECKPOINT_OF_MODEL)
+        status = rp_checkpoint_check_index(folder, &hashes->index, err);
 out:
     if (status != RP_STATUS_OK) rp_st_release(file);
     return status;

@@ -3,18 +3,15 @@
 
 #include "base/log.h"
 #include "base/sys.h"
+#include "cli/grace.h"
 #include "cli/sweep.h"
 #include "env/env.h"
-#include "plan/plan.h"
 
 #include <inttypes.h>
 #include <jansson.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum { LEAST_STOP_SECONDS = 120, MOST_STOP_SECONDS = 3600, SLOW_BYTES_PER_SECOND = 25 << 20 };
 
 struct request {
     const struct rp_cli_args *args;
@@ -94,21 +91,20 @@ static void release(struct request *r)
 /* ---- the rest of the job
  * ---------------------------------------------------------------------------------- */
 
-/* What a step and a save to a slow disk take, and what is asked for; where the data cannot be
- * looked at from here, a guess. */
-static void reckon_stop(struct rp_launch *job)
+/* What the first member's run has measured here, if it has, else a reckoning; where the data cannot
+ * be looked at from here, a guess. */
+static void reckon_stop(const struct request *r, struct rp_launch *job)
 {
     struct rp_data_shape data;
     struct rp_plan *plan = NULL;
     struct rp_error ignored = {0};
-    uint64_t seconds = 60;
-    if (rp_data_describe(job->spec, false, &data, &ignored) == RP_STATUS_OK &&
-        rp_plan_make(job->spec, &data, 1, &plan, &ignored) == RP_STATUS_OK)
-        seconds += plan->checkpoint_bytes / SLOW_BYTES_PER_SECOND;
+    struct rp_cli_stop stop;
+    if (rp_data_describe(job->spec, false, &data, &ignored) != RP_STATUS_OK ||
+        rp_plan_make(job->spec, &data, 1, &plan, &ignored) != RP_STATUS_OK)
+        plan = NULL;
+    rp_cli_stop_expect(r->members[0].run, plan, 0, &stop);
+    rp_cli_stop_apply(&stop, job);
     rp_plan_free(plan);
-    job->save_seconds = seconds > MOST_STOP_SECONDS ? MOST_STOP_SECONDS : (int)seconds;
-    job->stop_seconds = job->save_seconds < LEAST_STOP_SECONDS ? LEAST_STOP_SECONDS
-                                                               : (job->save_seconds + 29) / 30 * 30;
 }
 
 static enum rp_status parse_nodes(const struct rp_cli_args *args, int *nodes, struct rp_error *err)
@@ -139,10 +135,9 @@ static enum rp_status estimate(struct request *r, struct rp_launch *job, struct 
     rp_log_info("the run takes about %.3g min on this machine; the time limit is %" PRId64 " min",
                 result.total_seconds / 60, minutes);
     r->time = rp_mem_text("%" PRId64 ":%02d:00", minutes / 60, (int)(minutes % 60));
-    job->save_seconds = (int)ceil(2 * result.stop_seconds + 5);
-    if (job->save_seconds > job->stop_seconds)
-        job->stop_seconds = (job->save_seconds + 29) / 30 * 30;
-    job->measured = true;
+    rp_cli_stop_apply(&(struct rp_cli_stop){.allowance = rp_cli_stop_allowance(result.stop_seconds),
+                                            .measured = true},
+                      job);
     rp_log_info("from a request to stop to the end it took %.3g s; %d s are asked for",
                 result.stop_seconds, job->stop_seconds);
     return RP_STATUS_OK;
@@ -201,7 +196,7 @@ static enum rp_status launch(struct request *r, json_t *json, struct rp_error *e
     job.program = r->program;
     job.member = r->members;
     job.n_members = r->n_members;
-    reckon_stop(&job);
+    reckon_stop(r, &job);
     if (rp_cli_has(r->args, "--estimate")) RP_TRY(estimate(r, &job, err));
     job.estimate = r->time;
     status = rp_launch_write(r->launcher, &job, &files, err);

@@ -1,5 +1,6 @@
 /* plan.c - `reprise plan SPEC`: everything that can be known without a device, from headers alone;
  * with --ranks what steps on many ranks take (plan_ranks.c). */
+#include "cli/grace.h"
 #include "cli/plan_int.h"
 
 #include "env/env.h"
@@ -7,6 +8,22 @@
 
 #include <jansson.h>
 #include <stdio.h>
+
+/* How long the run will take to stop, beside what the site leaves it. */
+enum rp_status rp_cli_plan_stop(const struct rp_cli_args *args, const struct rp_spec *spec,
+                                const struct rp_plan *plan, double step_seconds, json_t *result,
+                                struct rp_error *err)
+{
+    struct rp_site *site = NULL;
+    struct rp_cli_stop stop;
+    RP_TRY(rp_site_load(rp_cli_text(args, "--site"), &site, err));
+    char *run = rp_train_folder(spec);
+    rp_cli_stop_expect(run, plan, step_seconds, &stop);
+    rp_cli_stop_show(&stop, spec, site, args->json ? result : NULL);
+    rp_mem_free(run);
+    rp_site_free(site);
+    return RP_STATUS_OK;
+}
 
 static enum rp_status show(const struct rp_spec *spec, const struct rp_plan *plan,
                            const struct rp_cli_args *args, json_t *result, struct rp_error *err)
@@ -21,6 +38,7 @@ static enum rp_status show(const struct rp_spec *spec, const struct rp_plan *pla
         fputs(rp_text_get(&text), stdout);
         rp_text_release(&text);
     }
+    RP_TRY(rp_cli_plan_stop(args, spec, plan, 0, result, err));
     return rp_plan_check_memory(plan, err);
 }
 
@@ -54,10 +72,14 @@ done:
 static const struct rp_cli_option options[] = {
     {"--data", RP_CLI_TEXT, "DIR", "where relative paths of the spec start"},
     {"--set", RP_CLI_LIST, "KEY=VALUE", "changes one key of the spec"},
+    {"--site", RP_CLI_TEXT, "FILE",
+     "facts of the cluster, whose time to stop is compared (default: as for launch)"},
     {"--ranks", RP_CLI_TEXT, "N",
      "predicts a step on 1, 2, 4, ... N ranks: measures some steps of a rank's part here"},
     {"--network", RP_CLI_TEXT, "BANDWIDTH,LATENCY",
-     "with --ranks: of a node to others, like 400Gb/s,5us; its ranks share it"},
+     "with --ranks: of a node to others, like 400Gb/s,5us; its ranks share it; `local`: all on "
+     "this "
+     "machine, whose exchange is measured, too"},
     {"--per-node", RP_CLI_TEXT, "K", "with --ranks: ranks on a node (1)"},
     {"--node-network", RP_CLI_TEXT, "BANDWIDTH,LATENCY",
      "with --ranks: of a rank to those of its node (as --network)"},

@@ -56,6 +56,21 @@ static enum rp_status parse_power(const char *option, const char *text, int *val
                         option, text, RP_PLAN_MOST_RANKS);
 }
 
+/* All ranks on this machine. */
+static enum rp_status parse_local(const struct rp_cli_args *args, struct ask *ask,
+                                  struct rp_error *err)
+{
+    static const char *const others[] = {"--per-node", "--node-network"};
+    for (size_t i = 0; i < RP_COUNT(others); i++)
+        if (rp_cli_has(args, others[i]))
+            return rp_error_set(err, RP_STATUS_USAGE,
+                                "--network local is this machine alone: it goes without %s",
+                                others[i]);
+    ask->network.local = true;
+    ask->network.per_node = ask->most;
+    return RP_STATUS_OK;
+}
+
 static enum rp_status parse(const struct rp_cli_args *args, const struct rp_spec *spec,
                             struct ask *ask, struct rp_error *err)
 {
@@ -67,17 +82,18 @@ static enum rp_status parse(const struct rp_cli_args *args, const struct rp_spec
     if (!network)
         return rp_error_set(err, RP_STATUS_USAGE,
                             "--ranks needs the network between nodes: --network "
-                            "BANDWIDTH,LATENCY, like 400Gb/s,5us");
+                            "BANDWIDTH,LATENCY, like 400Gb/s,5us; or --network local");
     if (ask->times && ask->save_times)
         return rp_error_set(err, RP_STATUS_USAGE,
                             "--times reads a table and --save-times writes one: give one of them");
+    ask->most = ask->ranks < spec->train.shards ? ask->ranks : (int)spec->train.shards;
+    if (strcmp(network, "local") == 0) return parse_local(args, ask, err);
     RP_TRY(rp_plan_parse_link("--network", network, &ask->network.between, err));
     ask->network.within = ask->network.between;
     if ((text = rp_cli_text(args, "--node-network")))
         RP_TRY(rp_plan_parse_link("--node-network", text, &ask->network.within, err));
     if ((text = rp_cli_text(args, "--per-node")))
         RP_TRY(parse_power("--per-node", text, &ask->network.per_node, err));
-    ask->most = ask->ranks < spec->train.shards ? ask->ranks : (int)spec->train.shards;
     return RP_STATUS_OK;
 }
 
@@ -96,7 +112,7 @@ static enum rp_status make_row(const struct rp_spec *spec, const struct rp_data_
         if (times->time[i].ranks == ranks) threads = times->time[i].threads;
     RP_TRY(rp_plan_make_for(spec, data, threads, ranks, device, &plan, err));
     enum rp_status status = rp_plan_times_find(times, ask->times ? ask->times : "what was measured",
-                                               plan, ask->network.per_node, &time, err);
+                                               plan, &ask->network, &time, err);
     if (status == RP_STATUS_OK) {
         *row = (struct row){.threads = threads,
                             .passes = plan->n_passes,
@@ -131,9 +147,12 @@ static void print_rows(const struct rp_spec *spec, const struct rp_data_shape *d
     printf("a step of %lld samples in %lld shards, %lld parameters; times of %s\n",
            (long long)times->batch, (long long)times->shards, (long long)times->parameters,
            times->where);
-    printf("network: %.4g GB/s, %.4g us between nodes of %d rank%s", 1e-9 * x->bytes_per_second,
-           1e6 * x->seconds, ask->network.per_node, ask->network.per_node == 1 ? "" : "s");
-    if (ask->network.per_node > 1)
+    if (ask->network.local)
+        printf("network: this machine, its ranks connected and measured");
+    else
+        printf("network: %.4g GB/s, %.4g us between nodes of %d rank%s", 1e-9 * x->bytes_per_second,
+               1e6 * x->seconds, ask->network.per_node, ask->network.per_node == 1 ? "" : "s");
+    if (ask->network.per_node > 1 && !ask->network.local)
         printf("; %.4g GB/s, %.4g us within", 1e-9 * w->bytes_per_second, 1e6 * w->seconds);
     printf("\nmilliseconds; exposed is what of the exchange nothing hides\n\n");
     printf("%5s %5s %7s %10s %9s %9s %9s %10s %11s %8s %10s\n", "ranks", "nodes", "threads",
@@ -153,8 +172,9 @@ static void print_rows(const struct rp_spec *spec, const struct rp_data_shape *d
 /* ---- JSON -------------------------------------------------------------------------------------
  */
 
-static json_t *link_json(const struct rp_plan_link *link)
+static json_t *link_json(const struct ask *ask, const struct rp_plan_link *link)
 {
+    if (ask->network.local) return json_string("local");
     return json_pack("{s:f, s:f}", "bytes_per_second", link->bytes_per_second, "latency_seconds",
                      link->seconds);
 }
@@ -184,13 +204,26 @@ static void add_json(const struct rp_spec *spec, const struct ask *ask,
     for (int ranks = 2 * ask->most; ranks <= ask->ranks; ranks *= 2)
         json_array_append_new(not_possible, json_integer(ranks));
     json_object_update_new(
-        json,
-        json_pack("{s:s, s:I, s:I, s:I, s:s, s:o, s:o, s:i, s:i, s:o, s:o}", "name", spec->name,
-                  "batch", (json_int_t)times->batch, "shards", (json_int_t)times->shards,
-                  "parameters", (json_int_t)times->parameters, "times_of", times->where, "network",
-                  link_json(&ask->network.between), "node_network", link_json(&ask->network.within),
-                  "per_node", ask->network.per_node, "most_ranks_of_build", RP_COMM_MAX_RANKS,
-                  "scaling", rows, "not_possible", not_possible));
+        json, json_pack("{s:s, s:I, s:I, s:I, s:s, s:o, s:o, s:i, s:i, s:o, s:o}", "name",
+                        spec->name, "batch", (json_int_t)times->batch, "shards",
+                        (json_int_t)times->shards, "parameters", (json_int_t)times->parameters,
+                        "times_of", times->where, "network", link_json(ask, &ask->network.between),
+                        "node_network", link_json(ask, &ask->network.within), "per_node",
+                        ask->network.per_node, "most_ranks_of_build", RP_COMM_MAX_RANKS, "scaling",
+                        rows, "not_possible", not_possible));
+}
+
+/* With the step of the most ranks. */
+static enum rp_status show_stop(const struct rp_cli_args *args, const struct rp_spec *spec,
+                                const struct rp_data_shape *data, const struct row *row,
+                                json_t *result, struct rp_error *err)
+{
+    struct rp_plan *plan = NULL;
+    RP_TRY(rp_plan_make_for(spec, data, row->threads, row->step.ranks, rp_env_planned_device(spec),
+                            &plan, err));
+    enum rp_status status = rp_cli_plan_stop(args, spec, plan, row->step.step, result, err);
+    rp_plan_free(plan);
+    return status;
 }
 
 enum rp_status rp_cli_plan_ranks(const struct rp_cli_args *args, const struct rp_spec *spec,
@@ -205,7 +238,7 @@ enum rp_status rp_cli_plan_ranks(const struct rp_cli_args *args, const struct rp
     if (ask.times)
         RP_TRY(rp_plan_times_read(ask.times, &times, err));
     else
-        RP_TRY(rp_train_measure(spec, ask.most, ask.network.per_node, &times, err));
+        RP_TRY(rp_train_measure(spec, ask.most, &ask.network, &times, err));
     if (ask.save_times) RP_TRY(rp_plan_times_write(ask.save_times, &times, err));
     for (int ranks = 1; ranks <= ask.most; ranks *= 2)
         RP_TRY(make_row(spec, data, &ask, &times, ranks, &row[n++], err));
@@ -213,5 +246,5 @@ enum rp_status rp_cli_plan_ranks(const struct rp_cli_args *args, const struct rp
         add_json(spec, &ask, &times, row, n, result);
     else
         print_rows(spec, data, &ask, &times, row, n);
-    return RP_STATUS_OK;
+    return show_stop(args, spec, data, &row[n - 1], result, err);
 }

@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "base/sys.h"
+#include "comm/comm.h"
 #include "launch/launch.h"
 
 #include <inttypes.h>
@@ -130,39 +131,48 @@ static void free_members(struct sweep_run *sr)
  * ---------------------------------------------------------------------------------------------------
  */
 
-static void add_word(struct rp_text *line, const char *word)
+/* The command line that runs a member alone, NULL-terminated; the words belong to others. */
+static const char **member_words(const struct sweep_run *sr, int m)
 {
-    rp_text_add(line, " ");
-    rp_launch_add_word(line, word);
+    static const char *const flags[] = {"--fresh", "--allow-drift", "--rehash", "--no-graph"};
+    static const char *const texts[] = {"--data", "--stop-after"};
+    const struct member *member = &sr->members[m];
+    int most = 5 + 2 * (member->n_given + sr->sweep.n_keys) + 2 * (int)RP_COUNT(texts), n = 0;
+    const char **words = RP_NEW_ARRAY(const char *, most + (int)RP_COUNT(flags) + 1);
+    words[n++] = "reprise";
+    words[n++] = "run";
+    words[n++] = sr->args->word[0];
+    for (char **set = member->set; *set; set++) {
+        words[n++] = "--set";
+        words[n++] = *set;
+    }
+    if (rp_cli_has(sr->args, "--out")) {
+        words[n++] = "--out";
+        words[n++] = member->run;
+    }
+    for (size_t i = 0; i < RP_COUNT(texts); i++) {
+        if (!rp_cli_has(sr->args, texts[i])) continue;
+        words[n++] = texts[i];
+        words[n++] = rp_cli_text(sr->args, texts[i]);
+    }
+    for (size_t i = 0; i < RP_COUNT(flags); i++)
+        if (rp_cli_has(sr->args, flags[i])) words[n++] = flags[i];
+    return words;
 }
 
 static void list_members(const struct sweep_run *sr, json_t *json)
 {
-    static const char *const flags[] = {"--fresh", "--allow-drift", "--rehash"};
-    const char *data = rp_cli_text(sr->args, "--data"),
-               *stop = rp_cli_text(sr->args, "--stop-after");
     json_t *commands = json_array();
     for (int m = 0; m < sr->sweep.n_members; m++) {
         struct rp_text line = {0};
-        rp_text_add(&line, "reprise run");
-        add_word(&line, sr->args->word[0]);
-        for (char **set = sr->members[m].set; *set; set++) {
-            rp_text_add(&line, " --set");
-            add_word(&line, *set);
+        const char **words = member_words(sr, m);
+        for (int i = 0; words[i]; i++) {
+            if (i) rp_text_add(&line, " ");
+            rp_launch_add_word(&line, words[i]);
         }
-        if (rp_cli_has(sr->args, "--out")) {
-            rp_text_add(&line, " --out");
-            add_word(&line, sr->members[m].run);
-        }
-        if (data) {
-            rp_text_add(&line, " --data");
-            add_word(&line, data);
-        }
-        if (stop) rp_text_add(&line, " --stop-after %s", stop);
-        for (size_t i = 0; i < RP_COUNT(flags); i++)
-            if (rp_cli_has(sr->args, flags[i])) rp_text_add(&line, " %s", flags[i]);
         if (!sr->args->json) printf("%s\n", rp_text_get(&line));
         json_array_append_new(commands, json_string(rp_text_get(&line)));
+        rp_mem_free(words);
         rp_text_release(&line);
     }
     json_object_set_new(json, "commands", commands);
@@ -182,15 +192,11 @@ static enum rp_status run_member(struct sweep_run *sr, int m, int *signal)
     char *what = describe(sr, m);
     train.set = (const char *const *)member->set;
     train.out = member->run;
+    train.rank_words = member_words(sr, m);
     if (sr->stop_at > 0) train.stop_after = sr->stop_at - rp_sys_clock();
     rp_log_info("member %d of %d: %s", m + 1, sr->sweep.n_members, what);
     member->tried = true;
     enum rp_status status = load_member(sr, m, &spec, err);
-    if (status == RP_STATUS_OK && spec->resources.ranks > 1)
-        status = rp_error_set(err, RP_STATUS_USAGE,
-                              "a sweep runs its members on one rank: start those of %lld ranks one "
-                              "by one, with the lines of --sweep-list",
-                              (long long)spec->resources.ranks);
     if (status == RP_STATUS_OK) status = rp_train_run(spec, &train, &result, err);
     if (status == RP_STATUS_OK && result.was_finished)
         rp_log_info("%s is finished already", member->run);
@@ -200,6 +206,7 @@ static enum rp_status run_member(struct sweep_run *sr, int m, int *signal)
     *signal = result.signal;
     member->status = status;
     rp_train_result_release(&result);
+    rp_mem_free((void *)train.rank_words);
     rp_spec_free(spec);
     rp_mem_free(what);
     rp_mem_free(err);
@@ -349,6 +356,21 @@ static enum rp_status check_options(const struct rp_cli_args *args, struct rp_er
                         "--sweep-list prints the members of a sweep: add --sweep KEY=VALUES");
 }
 
+/* Its members come one after another, and each starts its ranks anew: a launcher's are there once.
+ */
+static enum rp_status check_launcher(struct rp_error *err)
+{
+    struct rp_comm_world world;
+    RP_TRY(rp_comm_discover(&world, err));
+    if (world.n_ranks == 1 && world.n_nodes == 1) return RP_STATUS_OK;
+    return rp_error_set(
+        err, RP_STATUS_USAGE,
+        "a sweep starts the ranks of its members itself, and %s has started several "
+        "already: start it without, or its members one by one, with the lines of "
+        "--sweep-list",
+        world.launcher);
+}
+
 enum rp_status rp_cli_sweep(const struct rp_cli_args *args, const struct rp_train_options *train,
                             json_t *json, int *signal, struct rp_error *err)
 {
@@ -360,8 +382,11 @@ enum rp_status rp_cli_sweep(const struct rp_cli_args *args, const struct rp_trai
     if (status == RP_STATUS_OK && rp_cli_has(args, "--sweep-list")) {
         list_members(&sr, json);
     } else if (status == RP_STATUS_OK) {
-        status = run_members(&sr, signal, err);
-        show_table(&sr, json);
+        status = check_launcher(err);
+        if (status == RP_STATUS_OK) {
+            status = run_members(&sr, signal, err);
+            show_table(&sr, json);
+        }
     }
     free_members(&sr);
     return status;

@@ -1,5 +1,6 @@
 /* try.c - `reprise run SPEC --try`: what a trial of the first steps tells about the whole run. */
 #include "base/log.h"
+#include "cli/grace.h"
 #include "cli/run_int.h"
 
 #include <jansson.h>
@@ -60,7 +61,7 @@ static void print_try(const struct rp_try_result *r)
     print_quota(&r->quota);
     printf("stop    %.3g s from a signal to the end, state saved\n", r->stop_seconds);
     printf("ask for %s, and at least %.0f s between the signal and the kill\n", limit,
-           ceil(2 * r->stop_seconds + 5));
+           (double)rp_cli_stop_allowance(r->stop_seconds));
 }
 
 static void add_json(const struct rp_try_result *r, json_t *json)

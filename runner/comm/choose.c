@@ -1,5 +1,6 @@
 /* choose.c - which module moves the bytes between ranks. */
 #include "comm/mover.h"
+#include "comm/shm.h"
 #include "comm/world.h"
 
 #include "base/mem.h"
@@ -80,28 +81,50 @@ static enum rp_status prepare_mpi(const char *name, const struct rp_comm_world *
                         world->n_ranks);
 }
 
+enum rp_status rp_comm_open_gloo(struct rp_comm_mover *mover, struct rp_error *err)
+{
+    mover->name = "reprise_gloo";
+    return open_module(mover->name, GLOO_ADVICE, &mover->module, err);
+}
+
+/* The module that is named, or that alone is there for such a device. */
+static enum rp_status choose_module(struct rp_comm_mover *mover, const struct rp_comm *comm,
+                                    const struct rp_comm_world *world, const char *wanted,
+                                    struct rp_error *err)
+{
+    if (strcmp(wanted, "gloo") == 0) return rp_comm_open_gloo(mover, err);
+    if (strcmp(wanted, "nccl") == 0) {
+        if (mover->device->config.share) let_nccl_share(comm->rank);
+        mover->name = NCCL_MODULE;
+        return open_module(mover->name, NCCL_ADVICE, &mover->module, err);
+    }
+    mover->name = find_mpi(world);
+    RP_TRY(prepare_mpi(mover->name, world, err));
+    return open_module(mover->name, MPI_ADVICE, &mover->module, err);
+}
+
 enum rp_status rp_comm_choose(struct rp_comm *comm, const struct rp_comm_world *world,
                               const char *wanted, struct rp_device *device, struct rp_error *err)
 {
     bool on_gpu = device->table->stream != NULL;
     if (comm->n_ranks <= 1) return RP_STATUS_OK;
-    if (strcmp(wanted, "auto") == 0) wanted = on_gpu ? "nccl" : "gloo";
-    bool for_gpu = strcmp(wanted, "nccl") == 0, mpi = strcmp(wanted, "mpi") == 0;
+    bool any = strcmp(wanted, "auto") == 0;
+    if (any && on_gpu) wanted = "nccl";
+    bool for_gpu = strcmp(wanted, "nccl") == 0;
     if (for_gpu != on_gpu)
         return rp_error_set(err, RP_STATUS_USAGE,
                             "resources.comm is %s, which moves bytes between %s, and the device is "
                             "%s: write `comm: auto`",
                             wanted, for_gpu ? "GPUs" : "CPUs", device->table->name);
-    const char *name = for_gpu ? NCCL_MODULE : mpi ? find_mpi(world) : "reprise_gloo";
-    const struct rp_comm_module *module = NULL;
-    if (for_gpu && device->config.share) let_nccl_share(comm->rank);
-    if (mpi) RP_TRY(prepare_mpi(name, world, err));
-    RP_TRY(open_module(name, for_gpu ? NCCL_ADVICE : mpi ? MPI_ADVICE : GLOO_ADVICE, &module, err));
+    struct rp_comm_mover mover = {.name = wanted, .device = device, .launcher = world->launcher};
+    if (any && !on_gpu)
+        mover.shm = RP_COMM_SHM_TRY;
+    else if (strcmp(wanted, "shm") == 0)
+        mover.shm = RP_COMM_SHM_DEMAND;
+    else
+        RP_TRY(choose_module(&mover, comm, world, wanted, err));
     comm->mover = RP_NEW(struct rp_comm_mover);
-    comm->mover->module = module;
-    comm->mover->name = name;
-    comm->mover->device = device;
-    comm->mover->launcher = world->launcher;
+    *comm->mover = mover;
     return RP_STATUS_OK;
 }
 
@@ -113,6 +136,8 @@ int rp_comm_list(const char *names[RP_COMM_MODULES],
     const struct rp_comm_module *module = NULL;
     struct rp_error why = {0};
     int n = 0;
+    names[n] = rp_shm_module.extension.name;
+    snprintf(texts[n++], RP_COMM_MODULE_TEXT, "%s", rp_shm_module.extension.libraries);
     for (int i = 0; i < 2; i++, n++) {
         names[n] = i == 0 ? "reprise_gloo" : NCCL_MODULE;
         const char *advice = i == 0 ? GLOO_ADVICE : NCCL_ADVICE;
@@ -132,6 +157,6 @@ int rp_comm_list(const char *names[RP_COMM_MODULES],
 void rp_comm_describe(const struct rp_comm *comm, char text[128])
 {
     text[0] = '\0';
-    if (comm->mover)
+    if (comm->mover && comm->mover->module)
         snprintf(text, 128, "%s, %s", comm->mover->name, comm->mover->module->extension.libraries);
 }

@@ -2,7 +2,10 @@
 #include "comm/control.h"
 #include "comm/mover.h"
 
+#include "base/log.h"
+
 #include <string.h>
+#include <unistd.h>
 
 void rp_comm_open_one(struct rp_comm *comm)
 {
@@ -34,7 +37,11 @@ bool rp_comm_ends_together(enum rp_status status)
 void rp_comm_close(struct rp_comm *comm, enum rp_status status, const char *text)
 {
     rp_control_close(comm->control, status, text);
-    rp_comm_disconnect(comm);
+    if (!rp_comm_disconnect(comm)) { /* its memory is still in use: this is the end */
+        rp_log_error(text);
+        rp_comm_reap(1);
+        _exit((int)status);
+    }
     rp_comm_open_one(comm);
 }
 
@@ -61,6 +68,21 @@ enum rp_status rp_comm_take(struct rp_comm *comm, int rank, const char *key, voi
 void rp_comm_note(struct rp_comm *comm, uint64_t step, const char *phase)
 {
     if (comm->control) rp_control_note(comm->control, step, phase);
+}
+
+bool rp_comm_is_over(const struct rp_comm *comm)
+{
+    return comm->control && rp_control_is_over(comm->control);
+}
+
+enum rp_status rp_comm_failure(struct rp_comm *comm, struct rp_error *err)
+{
+    return rp_control_cause(comm->control, "the run is over", err);
+}
+
+void rp_comm_settle(struct rp_comm *comm)
+{
+    if (comm->control) rp_control_settle(comm->control);
 }
 
 void rp_comm_rank_text(const struct rp_comm *comm, int rank, char text[300])

@@ -29,9 +29,14 @@ struct rp_comm_world {
  * the variables that contradict each other or are missing. */
 RP_NODISCARD enum rp_status rp_comm_discover(struct rp_comm_world *world, struct rp_error *err);
 
-/* Starts the other n - 1 ranks of this host: this program with the same arguments. This process
- * becomes rank 0, or of a later node its first. They end with it. */
-RP_NODISCARD enum rp_status rp_comm_spawn(struct rp_comm_world *world, int n, struct rp_error *err);
+/* Rank 0 of `n` on this host, which it listens for; what the others need stands in the same world.
+ */
+RP_NODISCARD enum rp_status rp_comm_found(struct rp_comm_world *world, int n, struct rp_error *err);
+/* Starts the other n - 1 ranks of this host: this program with `words` (NULL: the same arguments;
+ * else the first is its name). This process becomes rank 0, or of a later node its first. They end
+ * with it. */
+RP_NODISCARD enum rp_status rp_comm_spawn(struct rp_comm_world *world, int n,
+                                          const char *const *words, struct rp_error *err);
 /* For a rank that a launcher of MPI started, before it has any thread: from here on a child is the
  * rank, and the process itself keeps that launcher from ending the others at once when it dies. */
 void rp_comm_shield(int rank);
@@ -90,6 +95,13 @@ RP_NODISCARD enum rp_status rp_comm_take(struct rp_comm *comm, int rank, const c
 /* What this rank is doing, for messages and for the clock that finds the stuck; `phase` is a
  * constant. */
 void rp_comm_note(struct rp_comm *comm, uint64_t step, const char *phase);
+/* Somebody is lost, or has stopped while all were starting: what takes long should end now, by
+ * rp_comm_failure. */
+bool rp_comm_is_over(const struct rp_comm *comm);
+RP_NODISCARD enum rp_status rp_comm_failure(struct rp_comm *comm, struct rp_error *err);
+/* The start is over, and every rank has come to its end: who stops from here on has agreed on it
+ * with the others. Until then a rank that ends with STOPPED stops all at once. */
+void rp_comm_settle(struct rp_comm *comm);
 /* "rank 3 (node7)". */
 void rp_comm_rank_text(const struct rp_comm *comm, int rank, char text[300]);
 
@@ -99,22 +111,23 @@ void rp_comm_rank_text(const struct rp_comm *comm, int rank, char text[300]);
 enum { RP_COMM_ALIGN = 256 }; /* of the borders of sums */
 
 /* Opens the module that will move the bytes of blocks on `device`: `wanted` is resources.comm, of
- * which `auto` is NCCL between GPUs and Gloo between CPUs. ENVIRONMENT: it is not there, or a
- * library that it needs; USAGE: it is not for such a device. */
+ * which `auto` is NCCL between GPUs and, between CPUs, memory of the host where all can share it,
+ * else Gloo: that is found out when they are connected. ENVIRONMENT: it is not there, or a library
+ * that it needs; USAGE: it is not for such a device. */
 RP_NODISCARD enum rp_status rp_comm_choose(struct rp_comm *comm, const struct rp_comm_world *world,
                                            const char *wanted, struct rp_device *device,
                                            struct rp_error *err);
 /* For people: each module that can move bytes, and what it is linked with, or why it is not there.
  */
-enum { RP_COMM_MODULES = 5, RP_COMM_MODULE_TEXT = 600 };
+enum { RP_COMM_MODULES = 6, RP_COMM_MODULE_TEXT = 600 };
 int rp_comm_list(const char *names[RP_COMM_MODULES],
                  char texts[RP_COMM_MODULES][RP_COMM_MODULE_TEXT]);
 /* Whether ranks on GPUs could be connected; if not, `why`. */
 bool rp_comm_has_nccl(struct rp_error *why);
-/* "reprise_nccl, NCCL 2.28.9"; "" in a world of one. */
+/* "reprise_nccl, NCCL 2.28.9"; "" in a world of one, and where it is not known yet. */
 void rp_comm_describe(const struct rp_comm *comm, char text[128]);
 /* Once, when everybody is ready: lets the module connect the ranks. ENVIRONMENT: two ranks are on
- * one GPU, or have chosen differently. */
+ * one GPU, have chosen differently, or cannot share memory though that is demanded. */
 RP_NODISCARD enum rp_status rp_comm_connect(struct rp_comm *comm, struct rp_error *err);
 /* Memory for reduce, on the device: n_ranks times the own slice of the largest block. */
 RP_NODISCARD enum rp_status rp_comm_reserve(struct rp_comm *comm, uint64_t bytes,
@@ -130,6 +143,16 @@ RP_NODISCARD enum rp_status rp_comm_reduce(struct rp_comm *comm, void *sums, con
 /* Every rank's own slice comes to all, in place. Borders are multiples of 4. */
 RP_NODISCARD enum rp_status rp_comm_gather(struct rp_comm *comm, void *block,
                                            const uint64_t *border, struct rp_error *err);
+/* The same two beside what the caller does meanwhile, one after another in the order in which they
+ * are begun. Every rank begins the same in the same order; until rp_comm_finish nobody touches
+ * these bytes, and nothing else is asked of the module. `border` stays until then, and the memory
+ * is reserved. */
+RP_NODISCARD enum rp_status rp_comm_begin_reduce(struct rp_comm *comm, void *sums,
+                                                 const uint64_t *border, struct rp_error *err);
+RP_NODISCARD enum rp_status rp_comm_begin_gather(struct rp_comm *comm, void *block,
+                                                 const uint64_t *border, struct rp_error *err);
+/* Waits for all that were begun. */
+RP_NODISCARD enum rp_status rp_comm_finish(struct rp_comm *comm, struct rp_error *err);
 /* Borders of equal slices, for what nobody owns. */
 void rp_comm_cut(const struct rp_comm *comm, uint64_t begin, uint64_t end, uint64_t *border);
 

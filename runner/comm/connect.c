@@ -1,7 +1,9 @@
 /* connect.c - the ranks' module brings them together, and lets them go. */
 #include "comm/control.h"
 #include "comm/mover.h"
+#include "comm/shm.h"
 
+#include "base/log.h"
 #include "base/mem.h"
 #include "base/sys.h"
 
@@ -90,6 +92,27 @@ static enum rp_status check_alike(struct rp_comm *comm, struct rp_error *err)
 /* ---- opening, closing --------------------------------------------------------------------------
  */
 
+/* Memory of the host where every rank can have it; else, if that may be, Gloo. */
+static enum rp_status share_memory(struct rp_comm *comm, struct rp_error *err)
+{
+    struct rp_comm_mover *m = comm->mover;
+    const struct rp_comm_patience patience = {comm->control, rest};
+    char why[RP_COMM_WHY_BYTES] = "";
+    struct rp_shm *shm = NULL;
+    RP_TRY(rp_shm_meet(comm, &patience, &shm, why, err));
+    if (shm) {
+        m->module = &rp_shm_module;
+        m->name = m->module->extension.name;
+        m->world = shm;
+        return RP_STATUS_OK;
+    }
+    if (m->shm == RP_COMM_SHM_DEMAND)
+        return rp_error_set(err, RP_STATUS_ENVIRONMENT,
+                            "resources.comm is shm, but %s: write `comm: auto`", why);
+    if (comm->rank == 0) rp_log_info("bytes move between ranks through Gloo: %s", why);
+    return rp_comm_open_gloo(m, err);
+}
+
 enum rp_status rp_comm_connect(struct rp_comm *comm, struct rp_error *err)
 {
     struct rp_comm_mover *m = comm->mover;
@@ -97,6 +120,8 @@ enum rp_status rp_comm_connect(struct rp_comm *comm, struct rp_error *err)
     if (comm->n_ranks == 1) return RP_STATUS_OK;
     rp_comm_note(comm, 0, "connect");
     RP_TRY(check_alike(comm, err));
+    if (m->shm != RP_COMM_SHM_NO) RP_TRY(share_memory(comm, err));
+    if (m->world) return RP_STATUS_OK;
     struct rp_comm_module_options options = {.rank = comm->rank,
                                              .n_ranks = comm->n_ranks,
                                              .launcher = m->launcher,
@@ -112,12 +137,14 @@ enum rp_status rp_comm_connect(struct rp_comm *comm, struct rp_error *err)
     return rp_error_set(err, status, "%s", why);
 }
 
-void rp_comm_disconnect(struct rp_comm *comm)
+bool rp_comm_disconnect(struct rp_comm *comm)
 {
     struct rp_comm_mover *m = comm->mover;
-    if (!m) return;
+    if (!m) return true;
+    if (!rp_comm_end_background(m)) return false;
     if (m->world) m->module->close(m->world);
     if (m->parts) m->device->table->free(m->device, m->parts);
     rp_mem_free(m);
     comm->mover = NULL;
+    return true;
 }

@@ -251,6 +251,11 @@ void rp_control_note(struct rp_control *c, uint64_t step, const char *phase)
     atomic_store_explicit(&c->phase, phase, memory_order_relaxed);
 }
 
+void rp_control_settle(struct rp_control *c)
+{
+    atomic_store(&c->settled, true);
+}
+
 const char *rp_control_own_address(const struct rp_control *c)
 {
     return c->own_address;

@@ -16,6 +16,7 @@ void rp_control_close(struct rp_control *control, enum rp_status status, const c
 RP_NODISCARD enum rp_status rp_control_agree(struct rp_control *control, const void *mine,
                                              size_t bytes, void *all, struct rp_error *err);
 void rp_control_note(struct rp_control *control, uint64_t step, const char *phase);
+void rp_control_settle(struct rp_control *control);
 void rp_control_rank_text(const struct rp_control *control, int rank, char text[300]);
 
 /* The store: a value is set once. get waits until it is there; `*bytes` is the caller's to free. */

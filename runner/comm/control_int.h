@@ -34,7 +34,7 @@ struct rp_control {
     char own_address[64];
     pthread_t thread;
     bool started;
-    atomic_bool closing;
+    atomic_bool closing, settled;
     atomic_ullong step;
     _Atomic(const char *) phase;
 

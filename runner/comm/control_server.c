@@ -255,7 +255,12 @@ static void take_end(struct rp_control *c, int r, const char *bytes, size_t n)
     member->ended = true;
     pthread_cond_broadcast(&c->changed);
     pthread_mutex_unlock(&c->mutex);
-    if (!rp_comm_ends_together((enum rp_status)code))
+    if (code == RP_STATUS_STOPPED && !atomic_load(&c->settled))
+        rp_control_fail(c, RP_STATUS_STOPPED,
+                        "rank %d (%s) was asked to stop while all were starting: nothing is lost; "
+                        "run the same command again",
+                        r, member->host);
+    else if (!rp_comm_ends_together((enum rp_status)code))
         rp_control_fail(c, end_of_all((enum rp_status)code), "rank %d (%s) ended with code %u: %s",
                         r, member->host, code, n > sizeof code ? bytes + sizeof code : "");
 }
@@ -427,7 +432,8 @@ static void wait_for_ends(struct rp_control *c)
 
 void rp_control_server_close(struct rp_control *c, enum rp_status status, const char *text)
 {
-    if (c->started && rp_comm_ends_together(status)) wait_for_ends(c);
+    bool early = status == RP_STATUS_STOPPED && !atomic_load(&c->settled);
+    if (c->started && rp_comm_ends_together(status) && !early) wait_for_ends(c);
     atomic_store(&c->closing, true);
     if (c->started) pthread_join(c->thread, NULL);
     for (int r = 1; r < c->n_ranks; r++) {

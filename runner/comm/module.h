@@ -42,6 +42,14 @@ struct rp_comm_module_options {
     struct rp_comm_stream stream;
 };
 
+/* Who is shown what comes: part[r] is `bytes` bytes of what rank r sent, `at` bytes into the slice.
+ * They may be written over, and are gone when take returns; our own part lies in the block. False
+ * ends the call. */
+struct rp_comm_taker {
+    void *context;
+    bool (*take)(void *context, void *const *part, uint64_t at, uint64_t bytes);
+};
+
 /* A block is cut into slices, one for each rank, in order of rank: slice q is the bytes border[q]
  * to border[q + 1] of it, and may be empty. `border` (n_ranks + 1) is the same on every rank;
  * border[0] need not be 0; all are multiples of 4.
@@ -63,6 +71,10 @@ struct rp_comm_module {
      * rank, one's own part included, in order of rank. */
     bool (*all_to_all)(void *world, const void *block, const uint64_t *border, void *out,
                        char why[RP_COMM_WHY_BYTES]);
+    /* The same without `out`: piece after piece is shown as soon as it is there from all ranks.
+     * Pieces but the last are multiples of 256 bytes. NULL: the module cannot. */
+    bool (*show_all_to_all)(void *world, void *block, const uint64_t *border,
+                            const struct rp_comm_taker *taker, char why[RP_COMM_WHY_BYTES]);
     /* In place: every rank's own slice of `block` comes to all. */
     bool (*all_gather)(void *world, void *block, const uint64_t *border,
                        char why[RP_COMM_WHY_BYTES]);

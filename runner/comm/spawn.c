@@ -66,7 +66,27 @@ static void become_rank(const struct rp_comm_world *world, int rank, pid_t paren
     _exit(RP_STATUS_INTERNAL);
 }
 
-enum rp_status rp_comm_spawn(struct rp_comm_world *world, int n, struct rp_error *err)
+/* execv takes words that it does not write to. */
+static void take_words(const char *const *words, char *arguments[MAX_ARGUMENTS])
+{
+    int n = 0;
+    while (words[n] && n < MAX_ARGUMENTS - 1) n++;
+    memcpy(arguments, words, (size_t)n * sizeof *arguments);
+    arguments[n] = NULL;
+}
+
+enum rp_status rp_comm_found(struct rp_comm_world *world, int n, struct rp_error *err)
+{
+    world->launcher = "reprise";
+    world->n_ranks = world->local_ranks = n;
+    snprintf(world->address, sizeof world->address, "127.0.0.1");
+    snprintf(world->token, sizeof world->token, "%016llx%016llx",
+             (unsigned long long)rp_sys_random(), (unsigned long long)rp_sys_random());
+    return rp_net_listen(world->address, &world->port, &world->listener, err);
+}
+
+enum rp_status rp_comm_spawn(struct rp_comm_world *world, int n, const char *const *words,
+                             struct rp_error *err)
 {
     char *bytes = NULL, *arguments[MAX_ARGUMENTS], *program = rp_sys_self();
     enum rp_status status = RP_STATUS_OK;
@@ -75,15 +95,12 @@ enum rp_status rp_comm_spawn(struct rp_comm_world *world, int n, struct rp_error
         world->rank = world->node * n;
         world->n_ranks = world->n_nodes * n;
     } else {
-        world->launcher = "reprise";
-        world->n_ranks = n;
-        snprintf(world->address, sizeof world->address, "127.0.0.1");
-        snprintf(world->token, sizeof world->token, "%016llx%016llx",
-                 (unsigned long long)rp_sys_random(), (unsigned long long)rp_sys_random());
-        RP_TRY_GOTO(status, rp_net_listen(world->address, &world->port, &world->listener, err),
-                    out);
+        RP_TRY_GOTO(status, rp_comm_found(world, n, err), out);
     }
-    RP_TRY_GOTO(status, own_arguments(&bytes, arguments, err), out);
+    if (words)
+        take_words(words, arguments);
+    else
+        RP_TRY_GOTO(status, own_arguments(&bytes, arguments, err), out);
     fflush(NULL);
     pid_t self = getpid();
     for (int rank = world->rank + 1; rank < world->rank + n; rank++) {

@@ -2,7 +2,7 @@
 
 #include "device.h"
 
-/* sum = left + right; sum may be left. */
+/* sum = left + right; sum may be either. */
 static enum rp_status add(struct rp_device *device, const float *left, const float *right,
                           uint64_t n, float *sum, struct rp_error *err)
 {
@@ -15,15 +15,21 @@ static enum rp_status add(struct rp_device *device, const float *left, const flo
     return device->table->run(device, &call, &pass, err);
 }
 
+enum rp_status rp_tree_join_parts(struct rp_device *device, void *const *part, int n_ranks,
+                                  uint64_t n, float *root, struct rp_error *err)
+{
+    if (n == 0) return RP_STATUS_OK;
+    for (int width = 1; width < n_ranks; width *= 2)
+        for (int r = 0; r < n_ranks; r += 2 * width)
+            RP_TRY(add(device, part[r], part[r + width], n,
+                       2 * width == n_ranks ? root : (float *)part[r], err));
+    return RP_STATUS_OK;
+}
+
 enum rp_status rp_tree_join(struct rp_device *device, float *node, int n_ranks, uint64_t n,
                             float *root, struct rp_error *err)
 {
-    if (n == 0) return RP_STATUS_OK;
-    for (int width = 1; width < n_ranks; width *= 2) {
-        for (int r = 0; r < n_ranks; r += 2 * width) {
-            float *left = node + (uint64_t)r * n, *right = left + (uint64_t)width * n;
-            RP_TRY(add(device, left, right, n, 2 * width == n_ranks ? root : left, err));
-        }
-    }
-    return RP_STATUS_OK;
+    void *part[RP_COMM_MAX_RANKS];
+    for (int r = 0; r < n_ranks; r++) part[r] = node + (uint64_t)r * n;
+    return rp_tree_join_parts(device, part, n_ranks, n, root, err);
 }

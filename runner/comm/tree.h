@@ -9,5 +9,9 @@
  * on `device`; NULL: added by this thread, in the machine's memory. */
 RP_NODISCARD enum rp_status rp_tree_join(struct rp_device *device, float *node, int n_ranks,
                                          uint64_t n, float *root, struct rp_error *err);
+/* The same of part[r] (n) of each rank, wherever they lie; root may be one of them. */
+RP_NODISCARD enum rp_status rp_tree_join_parts(struct rp_device *device, void *const *part,
+                                               int n_ranks, uint64_t n, float *root,
+                                               struct rp_error *err);
 
 #endif

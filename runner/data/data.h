@@ -56,6 +56,8 @@ struct rp_data_options {
     bool rehash;
     bool with_test; /* also open data.test; only `eval --split test` does */
     void (*progress)(const char *what, double fraction); /* NULL: none */
+    bool (*stop)(void *context); /* asked now and then: STOPPED when it says so; NULL: never */
+    void *context;
 };
 /* Loads train and valid into memory, hashes every file, checks sha256 keys. free with rp_data_free.
  */

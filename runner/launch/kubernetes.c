@@ -163,6 +163,17 @@ static void add_patch(struct rp_text *text, const char *patch)
     rp_text_add(text, "%s", patch);
 }
 
+static enum rp_status read_patch(const struct rp_site *site, char **bytes, struct rp_error *err)
+{
+    size_t length = 0;
+    char *folder = rp_sys_folder_of(site->path);
+    char *path = rp_sys_join(folder, site->kubernetes.patch);
+    enum rp_status status = rp_sys_read_file(path, 1 << 20, RP_STATUS_USAGE, bytes, &length, err);
+    rp_mem_free(path);
+    rp_mem_free(folder);
+    return status;
+}
+
 /* What the site adds beyond this page: its file, applied by kubectl's own kustomize. */
 static enum rp_status put_patch(const struct rp_launch *job, struct rp_launch_files *files,
                                 struct rp_error *err)
@@ -172,16 +183,10 @@ static enum rp_status put_patch(const struct rp_launch *job, struct rp_launch_fi
                                "sortOptions:\n  order: fifo\n"
                                "resources:\n- job.yaml\npatches:\n- path: patch.yaml\n"
                                "  target:\n    kind: Job|JobSet|TrainingRuntime\n";
-    char *folder = rp_sys_folder_of(job->site->path);
-    char *path = rp_sys_join(folder, job->site->kubernetes.patch), *bytes = NULL;
-    size_t length = 0;
+    char *bytes = NULL;
     struct rp_text text = {0};
-    enum rp_status status = rp_sys_read_file(path, 1 << 20, RP_STATUS_USAGE, &bytes, &length, err);
+    enum rp_status status = read_patch(job->site, &bytes, err);
     if (status == RP_STATUS_OK) {
-        const char *grace = strstr(bytes, "terminationGracePeriodSeconds:");
-        if (grace)
-            rp_launch_check_grace(job, strtol(strchr(grace, ':') + 1, NULL, 10),
-                                  "terminationGracePeriodSeconds of the site's patch");
         add_patch(&text, bytes);
         status = rp_launch_put(job, "patch.yaml", rp_text_get(&text), text.length, files, err);
     }
@@ -189,9 +194,30 @@ static enum rp_status put_patch(const struct rp_launch *job, struct rp_launch_fi
         status = rp_launch_put(job, "kustomization.yaml", list, sizeof list - 1, files, err);
     rp_text_release(&text);
     rp_mem_free(bytes);
-    rp_mem_free(path);
-    rp_mem_free(folder);
     return status;
+}
+
+/* What is asked for here, or by the site's patch in its place; and what the site says of its nodes.
+ * A patch that cannot be read is told when it is written. */
+static int graces(const struct rp_launch *job, struct rp_launch_grace grace[RP_LAUNCH_MAX_GRACES])
+{
+    static const char key[] = "terminationGracePeriodSeconds";
+    const struct rp_site *site = job->site;
+    struct rp_error ignored = {0};
+    char *bytes = NULL;
+    int n = 0;
+    if (site->kubernetes.patch && read_patch(site, &bytes, &ignored) != RP_STATUS_OK) bytes = NULL;
+    const char *patched = bytes ? strstr(bytes, key) : NULL;
+    if (patched && patched[strlen(key)] == ':')
+        rp_launch_add_grace(grace, &n, strtol(patched + strlen(key) + 1, NULL, 10),
+                            "terminationGracePeriodSeconds of the site's patch");
+    else if (site->kubernetes.image)
+        rp_launch_add_grace(grace, &n, job->stop_seconds,
+                            "terminationGracePeriodSeconds of the manifest");
+    if (site->kubernetes.grace)
+        rp_launch_add_grace(grace, &n, site->kubernetes.grace, "kubernetes.grace of the site");
+    rp_mem_free(bytes);
+    return n;
 }
 
 static void add_member(struct rp_text *text, const struct rp_manifest *m, bool first)
@@ -217,8 +243,6 @@ static enum rp_status write_job(const struct rp_launch *job, int ranks, int node
 {
     struct rp_text text = {0};
     RP_TRY(check_site(job, err));
-    if (job->site->kubernetes.grace)
-        rp_launch_check_grace(job, job->site->kubernetes.grace, "kubernetes.grace of the site");
     struct rp_launch inside = *job;
     inside.data = job->site->kubernetes.n_data ? job->site->kubernetes.data[0].path : "/tmp";
     for (int i = 0; i < job->n_members; i++) {
@@ -249,4 +273,4 @@ static enum rp_status write_job(const struct rp_launch *job, int ranks, int node
 }
 
 const struct rp_launcher rp_launcher_kubernetes = {
-    .name = "kubernetes", .ranks_per_node = ranks_per_node, .write = write_job};
+    .name = "kubernetes", .ranks_per_node = ranks_per_node, .graces = graces, .write = write_job};

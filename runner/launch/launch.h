@@ -36,16 +36,29 @@ struct rp_launch_files {
     char *submit[6]; /* the command that submits them, NULL-terminated */
 };
 
+/* How long somebody leaves between the request to stop and the kill. */
+struct rp_launch_grace {
+    long seconds;
+    char who[160]; /* what to change where that is too short: "slurm.grace of the site" */
+};
+enum { RP_LAUNCH_MAX_GRACES = 72 };
+
 /* The fourth table of function pointers of DESIGN 2: a row per target. */
 struct rp_launcher {
     const char *name;
     int64_t (*ranks_per_node)(const struct rp_site *site); /* 0: any number */
+    /* All that the site, the options and the job's own files say; how many. */
+    int (*graces)(const struct rp_launch *job, struct rp_launch_grace graces[RP_LAUNCH_MAX_GRACES]);
     enum rp_status (*write)(const struct rp_launch *job, int ranks, int nodes,
                             struct rp_launch_files *files, struct rp_error *err);
 };
 /* NULL when there is none of this name. */
 const struct rp_launcher *rp_launcher_find(const char *name);
 
+int rp_launch_graces(const struct rp_launcher *launcher, const struct rp_launch *job,
+                     struct rp_launch_grace graces[RP_LAUNCH_MAX_GRACES]);
+/* False, with a warning, where it is less than what the run may take to stop. */
+bool rp_launch_check_grace(const struct rp_launch *job, const struct rp_launch_grace *grace);
 /* A file that is there already with other bytes is kept, and is a failure (USAGE). */
 RP_NODISCARD enum rp_status rp_launch_write(const struct rp_launcher *launcher,
                                             const struct rp_launch *job,

@@ -16,7 +16,7 @@ RP_NODISCARD enum rp_status rp_launch_put_spec(const struct rp_launch *job,
 void rp_launch_add_run(struct rp_text *text, const struct rp_launch *job,
                        const struct rp_launch_member *member);
 
-/* A warning, where so many seconds are less than a step and a save may take; `who` gives them. */
-void rp_launch_check_grace(const struct rp_launch *job, long seconds, const char *who);
+void rp_launch_add_grace(struct rp_launch_grace graces[RP_LAUNCH_MAX_GRACES], int *n, long seconds,
+                         const char *who);
 
 #endif

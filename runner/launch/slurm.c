@@ -248,18 +248,31 @@ static void add_script(struct rp_text *text, const struct rp_launch *job, int ra
 }
 
 /* What the site, the limit, or an option of the site's own leave to stop in. */
-static void check_grace(const struct rp_launch *job)
+static int graces(const struct rp_launch *job, struct rp_launch_grace grace[RP_LAUNCH_MAX_GRACES])
 {
     const struct rp_site *site = job->site;
+    const char *limit = limit_of(job);
     char who[128];
-    snprintf(who, sizeof who, "the time limit %.100s", limit_of(job));
-    rp_launch_check_grace(job, signal_seconds(job), who);
-    if (site->slurm.grace) rp_launch_check_grace(job, site->slurm.grace, "slurm.grace of the site");
+    int n = 0;
+    if (limit && seconds_of(limit) > 0) {
+        snprintf(who, sizeof who, "the time limit %.100s", limit);
+        rp_launch_add_grace(grace, &n, signal_seconds(job), who);
+    }
+    if (site->slurm.grace)
+        rp_launch_add_grace(grace, &n, site->slurm.grace, "slurm.grace of the site");
     for (int i = 0; i < site->slurm.sbatch.n; i++) {
         const char *option = site->slurm.sbatch.item[i], *at = strchr(option, '@');
-        if (strncmp(option, "--signal=", 9) != 0) continue;
-        rp_launch_check_grace(job, at ? strtol(at + 1, NULL, 10) : 60, option);
-        if (strncmp(option + 9, "B:USR1", 6) != 0)
+        if (strncmp(option, "--signal=", 9) == 0)
+            rp_launch_add_grace(grace, &n, at ? strtol(at + 1, NULL, 10) : 60, option);
+    }
+    return n;
+}
+
+static void check_signals(const struct rp_site *site)
+{
+    for (int i = 0; i < site->slurm.sbatch.n; i++) {
+        const char *option = site->slurm.sbatch.item[i];
+        if (strncmp(option, "--signal=", 9) == 0 && strncmp(option + 9, "B:USR1", 6) != 0)
             rp_log_warning(
                 "slurm.sbatch of the site has %s in place of --signal=B:USR1: the script "
                 "waits for USR1 to the batch shell, and passes nothing else on",
@@ -303,7 +316,7 @@ static enum rp_status write_job(const struct rp_launch *job, int ranks, int node
         return rp_error_set(err, RP_STATUS_USAGE,
                             "a sweep of %d members; a job array has at most %d", job->n_members,
                             MOST_MEMBERS);
-    check_grace(job);
+    check_signals(job->site);
     add_script(&text, job, ranks, nodes);
     enum rp_status status = rp_launch_put_spec(job, files, err);
     if (status == RP_STATUS_OK)
@@ -315,4 +328,4 @@ static enum rp_status write_job(const struct rp_launch *job, int ranks, int node
 }
 
 const struct rp_launcher rp_launcher_slurm = {
-    .name = "slurm", .ranks_per_node = ranks_per_node, .write = write_job};
+    .name = "slurm", .ranks_per_node = ranks_per_node, .graces = graces, .write = write_job};

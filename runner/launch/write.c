@@ -4,8 +4,10 @@
 
 #include "base/log.h"
 #include "base/sys.h"
+#include "plan/plan.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -26,16 +28,9 @@ const struct rp_launcher *rp_launcher_find(const char *name)
 static enum rp_status count(const struct rp_launch *job, int64_t per_node, int *ranks, int *nodes,
                             struct rp_error *err)
 {
-    int64_t demanded = job->spec->resources.ranks, shards = job->spec->train.shards, lower = 1;
-    int64_t n_nodes = job->nodes, n = demanded;
+    int64_t demanded = job->spec->resources.ranks, n_nodes = job->nodes, n = demanded;
     if (n == 0) n = n_nodes == 0 ? 1 : n_nodes * (per_node ? per_node : 1);
-    while (lower * 2 <= n && lower * 2 <= shards) lower *= 2;
-    if (lower != n)
-        return rp_spec_fail(
-            job->spec, job->spec->train.shards_at, RP_STATUS_USAGE, err,
-            "%lld ranks cannot share %lld shards evenly: use a power of two up to "
-            "the shards; the next lower number is %lld (--set resources.ranks=%lld)",
-            (long long)n, (long long)shards, (long long)lower, (long long)lower);
+    RP_TRY(rp_plan_check_ranks(job->spec, n, err));
     if (n_nodes == 0)
         for (n_nodes = 1; per_node && (n % n_nodes || n / n_nodes > per_node);) n_nodes++;
     if (n % n_nodes || (per_node && n / n_nodes > per_node))
@@ -64,6 +59,7 @@ static enum rp_status check_path(const char *what, const char *path, struct rp_e
 enum rp_status rp_launch_write(const struct rp_launcher *launcher, const struct rp_launch *job,
                                struct rp_launch_files *files, struct rp_error *err)
 {
+    struct rp_launch_grace graces[RP_LAUNCH_MAX_GRACES];
     int ranks = 1, nodes = 1;
     *files = (struct rp_launch_files){0};
     RP_TRY(check_path("the folder", job->folder, err));
@@ -72,6 +68,8 @@ enum rp_status rp_launch_write(const struct rp_launcher *launcher, const struct 
     for (int i = 0; i < job->n_members; i++)
         RP_TRY(check_path("the run folder", job->member[i].run, err));
     RP_TRY(count(job, launcher->ranks_per_node(job->site), &ranks, &nodes, err));
+    int n = rp_launch_graces(launcher, job, graces);
+    for (int i = 0; i < n; i++) (void)rp_launch_check_grace(job, &graces[i]);
     return launcher->write(job, ranks, nodes, files, err);
 }
 
@@ -127,15 +125,35 @@ void rp_launch_add_run(struct rp_text *text, const struct rp_launch *job,
     rp_mem_free(spec);
 }
 
-void rp_launch_check_grace(const struct rp_launch *job, long seconds, const char *who)
+/* ---- time to stop
+ * ------------------------------------------------------------------------------------------------
+ */
+
+void rp_launch_add_grace(struct rp_launch_grace graces[RP_LAUNCH_MAX_GRACES], int *n, long seconds,
+                         const char *who)
 {
-    if (seconds >= job->save_seconds) return;
+    if (*n == RP_LAUNCH_MAX_GRACES) return;
+    struct rp_launch_grace *grace = &graces[(*n)++];
+    grace->seconds = seconds;
+    snprintf(grace->who, sizeof grace->who, "%s", who);
+}
+
+int rp_launch_graces(const struct rp_launcher *launcher, const struct rp_launch *job,
+                     struct rp_launch_grace graces[RP_LAUNCH_MAX_GRACES])
+{
+    return launcher->graces ? launcher->graces(job, graces) : 0;
+}
+
+bool rp_launch_check_grace(const struct rp_launch *job, const struct rp_launch_grace *grace)
+{
+    if (grace->seconds >= job->save_seconds) return true;
     rp_log_warning(
         "%s leaves %ld s between the request to stop and the kill, but a step and a save "
         "%s %d s: what was computed since the last checkpoint may be lost. Raise it, or "
         "save more often (checkpoint.every)",
-        who, seconds, job->measured ? "took, with as much again for safety," : "may take",
-        job->save_seconds);
+        grace->who, grace->seconds,
+        job->measured ? "took, with as much again for safety," : "may take", job->save_seconds);
+    return false;
 }
 
 void rp_launch_files_release(struct rp_launch_files *files)

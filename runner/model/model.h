@@ -141,6 +141,10 @@ void rp_model_init_part(const struct rp_model *model, uint64_t seed, int i, int6
 void rp_model_summary(const struct rp_spec *spec, const struct rp_model *model,
                       struct rp_text *text);
 
+/* Numbers of a row: file and memory have the same rows in the same order, and only within one may
+ * the order be another. 1: nowhere. The functions below take some rows, too: a copy of the tensor
+ * with as many in dims[0]. */
+int64_t rp_model_file_row(const struct rp_model_tensor *tensor);
 /* Between memory and file layout; both hold the tensor's elements. File shape into dims (<= 4). */
 void rp_model_to_file(const struct rp_model_tensor *tensor, const float *memory, float *file);
 void rp_model_from_file(const struct rp_model_tensor *tensor, const float *file, float *memory);

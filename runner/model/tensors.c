@@ -69,6 +69,13 @@ static void split_dims(const struct rp_model_tensor *tensor, int64_t *outer, int
     *outer /= *middle * *inner;
 }
 
+int64_t rp_model_file_row(const struct rp_model_tensor *tensor)
+{
+    int64_t outer, middle, inner;
+    split_dims(tensor, &outer, &middle, &inner);
+    return middle > 1 && inner > 1 ? middle * inner : 1;
+}
+
 void rp_model_to_file(const struct rp_model_tensor *tensor, const float *memory, float *file)
 {
     int64_t outer, middle, inner;

@@ -5,6 +5,7 @@
 #include "base/sys.h"
 
 #include <stdio.h>
+#include <string.h>
 
 /* What the process holds beside its tensors: heap, relocated data of libraries; and a thread's
  * stack. Both measured. */
@@ -218,14 +219,15 @@ static uint64_t cut_bytes(const struct rp_plan *plan, const struct rp_spec *spec
 }
 
 /* Parts of a block that come from every rank for what this one owns of it: the most. */
-static uint64_t incoming_bytes(const struct rp_plan *plan)
+static uint64_t incoming_bytes(const struct rp_plan *plan, const struct rp_spec *spec)
 {
     const struct rp_plan_owners *o = &plan->owners;
     uint64_t most = 0, shared = (o->sum_bytes - o->shared_sums) / (uint64_t)plan->ranks;
-    if (plan->ranks == 1) return 0;
-    for (int j = 0; j < RP_PLAN_REGIONS; j++)
+    bool shown = spec->resources.comm && strcmp(spec->resources.comm, "shm") == 0;
+    if (plan->ranks == 1 || shown) return 0;
+    for (int j = 0; j < o->n_exchanges; j++)
         for (int r = 0; r < plan->ranks; r++)
-            most = larger(most, o->region[j].gradient[r + 1] - o->region[j].gradient[r]);
+            most = larger(most, o->exchange[j].border[r + 1] - o->exchange[j].border[r]);
     return (uint64_t)plan->ranks * larger(most, shared + RP_PLAN_ALIGN);
 }
 
@@ -257,7 +259,6 @@ void rp_plan_set_memory(struct rp_plan *plan, const struct rp_spec *spec)
         states = of_rank;
         averages = averages_of_rank;
     }
-    plan->sum_bytes = plan->owners.sum_bytes;
     /* A header line a tensor, state. */
     plan->checkpoint_bytes = saved.numbers * 4 + saved.tensors * 160 + 2048;
     plan->n_memory = 0;
@@ -265,10 +266,10 @@ void rp_plan_set_memory(struct rp_plan *plan, const struct rp_spec *spec)
     plan->scratch_bytes = scratch_bytes(plan, spec);
     add_device_row(plan, "parameters", kept_bytes(model, is_parameter));
     add_device_row(plan, "running statistics", kept_bytes(model, is_statistic));
-    add_device_row(plan, "gradients", plan->sum_bytes);
-    add_device_row(plan, "gradients, tree over passes", (levels - 1) * plan->sum_bytes);
-    add_device_row(plan, "gradients, open chains", plan->partial ? plan->sum_bytes : 0);
-    plan->owners.incoming = incoming_bytes(plan);
+    add_device_row(plan, "gradients", plan->owners.sum_bytes);
+    add_device_row(plan, "gradients, tree over passes", (levels - 1) * plan->owners.sum_bytes);
+    add_device_row(plan, "gradients, open chains", plan->partial ? plan->owners.sum_bytes : 0);
+    plan->owners.incoming = incoming_bytes(plan, spec);
     add_device_row(plan, "sums of other ranks", plan->owners.incoming);
     add_device_row(plan, "optimizer state", states);
     add_device_row(plan, "averages of the weights", averages);
@@ -283,7 +284,7 @@ void rp_plan_set_memory(struct rp_plan *plan, const struct rp_spec *spec)
             rp_loader_bytes(&plan->data, plan->pass_samples, plan->loader_depth));
     add_row(plan, "evaluation batch", io_bytes(&model->eval));
     plan->saves_live = plan->device == &rp_device_cpu && saved.on_rank * 4 > most_copied_bytes;
-    bool pinned = plan->device != &rp_device_cpu && plan->ranks == 1;
+    bool pinned = plan->device != &rp_device_cpu;
     if (plan->saves_live)
         add_row(plan, "checkpoint writer",
                 saved.largest * 4 + cut_bytes(plan, spec) + save_buffer_bytes);

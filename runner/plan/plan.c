@@ -79,7 +79,7 @@ enum rp_status rp_plan_make_for(const struct rp_spec *spec, const struct rp_data
     RP_TRY_GOTO(status, rp_plan_set_steps(made, spec, err), done);
     RP_TRY_GOTO(status, build_both(made, spec, err), done);
     RP_TRY_GOTO(status, check_batch_norm(made, spec, err), done);
-    rp_plan_set_owners(made, spec);
+    RP_TRY_GOTO(status, rp_plan_set_owners(made, spec, err), done);
     rp_plan_set_memory(made, spec);
     *plan = made;
     made = NULL;

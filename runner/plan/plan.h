@@ -9,13 +9,17 @@
 #include "optim/optim.h"
 
 enum {
-    RP_PLAN_ALIGN = 256,  /* of every tensor in a block */
-    RP_PLAN_CHUNK = 4096, /* elements: what the norm, digests and owners count in */
-    RP_PLAN_REGIONS = 2,
+    RP_PLAN_ALIGN = 256,        /* of every tensor in a block */
+    RP_PLAN_CHUNK = 4096,       /* elements: what the norm, digests and owners count in */
     RP_PLAN_LOADER_DEPTH = 2,   /* batches read ahead by one thread, beside the CPU's work */
     RP_PLAN_GPU_DEPTH = 4,      /* the most beside a GPU's, by a thread each */
     RP_PLAN_EVAL_SAMPLES = 1024 /* the largest evaluation pass */
 };
+
+static inline uint64_t rp_plan_align(uint64_t bytes)
+{
+    return (bytes + RP_PLAN_ALIGN - 1) / RP_PLAN_ALIGN * RP_PLAN_ALIGN;
+}
 
 /* Where each tensor of a graph lies: a byte offset in its arena. */
 struct rp_plan_place {
@@ -32,23 +36,37 @@ struct rp_plan_memory {
 };
 enum { RP_PLAN_MEMORY_ROWS = 20 };
 
-/* Trained parameters that are cut alike, `n` of them in rp_plan_owners.order. Rank q owns what lies
- * between border q and q + 1: of the chunks, and the bytes of these in each block. */
-struct rp_plan_region {
+/* Trained parameters that the ranks exchange together, `n` that follow each other in
+ * rp_plan_owners.order. Rank q owns what lies between border q and q + 1: of the chunks, and the
+ * bytes of these in each block. */
+struct rp_plan_bucket {
     int first, n;
+    bool whole;                  /* matrices under muon: each has one owner */
     int64_t *chunk;              /* (ranks + 1) */
     uint64_t *gradient, *second; /* in a level of sums: gradients, and those of second uses */
     uint64_t *kept;              /* in the block of kept tensors */
-    uint64_t *norm;              /* in the chunks of the norm, fp64 */
+    int64_t *norm;               /* (ranks) the first of each one's chunks in those of the norm */
+};
+/* Gradients of a bucket, or those of its second uses, which are complete when node `after` of the
+ * train graph has run in the last pass of a step. */
+struct rp_plan_exchange {
+    int after;
+    const uint64_t *border; /* (ranks + 1) the bucket's */
 };
 /* Who updates what (owners.c). Statistics are everybody's, and so is what is frozen. */
 struct rp_plan_owners {
     int ranks;
-    struct rp_plan_region region[RP_PLAN_REGIONS]; /* by elements, by whole matrices */
-    int *order;           /* trained parameters as they lie in the blocks */
-    bool reordered;       /* that is not the order of the parameters */
+    int *order; /* trained parameters as they lie in the blocks: matrices under muon last */
     int64_t *first_chunk; /* (n_kept) of a trained parameter, counted in that order */
     int64_t n_chunks;
+    struct rp_plan_bucket *bucket; /* of one rank: one */
+    int n_buckets;
+    int *bucket_of;                    /* (n_kept) of a trained parameter */
+    struct rp_plan_exchange *exchange; /* in the order in which backward completes them; one rank
+                                        * has none */
+    int n_exchanges;
+    uint64_t *norm; /* (ranks + 1) bytes: chunks of the norm, fp64, by owner and then by bucket */
+    bool reordered; /* that is not the order of the parameters */
     uint64_t *kept_offset, kept_bytes; /* (n_kept) */
     uint64_t *sum_offset, sum_bytes;   /* (tensors of the train graph) in a level of sums */
     uint64_t incoming;                 /* bytes that a reduction needs for what other ranks send */
@@ -79,7 +97,6 @@ struct rp_plan {
     int loader_depth, loader_threads;
     struct rp_plan_place train_place, eval_place;
     struct rp_plan_owners owners;
-    uint64_t sum_bytes; /* one level of all SUM tensors */
     struct rp_plan_memory memory[RP_PLAN_MEMORY_ROWS];
     int n_memory;
     uint64_t memory_bytes;  /* in all, on a rank, of the machine's memory */
@@ -121,6 +138,10 @@ void rp_plan_pass(const struct rp_plan *plan, int i, struct rp_rows *rows, uint6
 
 /* What `rank` updates of a kept tensor. */
 struct rp_plan_part rp_plan_owned(const struct rp_plan *plan, int rank, int tensor);
+/* Where the chunks of what it owns of a trained one begin in those of the norm. */
+int64_t rp_plan_norm_chunk(const struct rp_plan *plan, int rank, int tensor);
+/* Of who owns what and when it moves: the same on every rank of a run. */
+struct rp_sha256 rp_plan_exchange_digest(const struct rp_plan *plan);
 
 /* A span in steps: the first step count that completes it (epochs, samples: ceil); seconds give 0.
  */
@@ -157,6 +178,7 @@ struct rp_plan_network {
     struct rp_plan_link between; /* nodes: what a node has, its ranks share it */
     struct rp_plan_link within;  /* a node: what each rank has */
     int per_node;                /* ranks on a node, a power of two */
+    bool local; /* all ranks on this machine, connected and measured: the links say nothing */
 };
 /* "400Gb/s,5us". USAGE, naming `option`, for anything else and for what is not above zero. */
 RP_NODISCARD enum rp_status rp_plan_parse_link(const char *option, const char *text,
@@ -169,6 +191,9 @@ struct rp_plan_time {
     double compute_seconds; /* data, forward, backward, the tree over its passes, what is kept */
     double update_seconds;
     double add_seconds; /* all sums added to a block of as many */
+    /* Of the ranks connected, on this machine: whole steps, and in them what reduces, and what
+     * gathers, waiting for each other included; 0: not measured. */
+    double step_seconds, reduce_seconds, gather_seconds;
 };
 struct rp_plan_times {
     char where[192]; /* device and processor */
@@ -180,10 +205,11 @@ RP_NODISCARD enum rp_status rp_plan_times_read(const char *path, struct rp_plan_
                                                struct rp_error *err);
 RP_NODISCARD enum rp_status rp_plan_times_write(const char *path, const struct rp_plan_times *times,
                                                 struct rp_error *err);
-/* USAGE when the times are of another job than the plan, or lack its number of ranks on nodes of
- * `per_node`. */
+/* USAGE when the times are of another job than the plan, or lack its number of ranks on nodes of so
+ * many, connected where the network is local. */
 RP_NODISCARD enum rp_status rp_plan_times_find(const struct rp_plan_times *times, const char *path,
-                                               const struct rp_plan *plan, int per_node,
+                                               const struct rp_plan *plan,
+                                               const struct rp_plan_network *network,
                                                const struct rp_plan_time **time,
                                                struct rp_error *err);
 

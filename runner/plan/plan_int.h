@@ -4,11 +4,6 @@
 
 #include "plan/plan.h"
 
-static inline uint64_t rp_plan_align(uint64_t bytes)
-{
-    return (bytes + RP_PLAN_ALIGN - 1) / RP_PLAN_ALIGN * RP_PLAN_ALIGN;
-}
-
 /* steps.c: batch, shards, ranks and passes, then the length of training and the schedule. */
 RP_NODISCARD enum rp_status rp_plan_set_passes(struct rp_plan *plan, const struct rp_spec *spec,
                                                struct rp_error *err);
@@ -26,14 +21,23 @@ struct rp_plan_data_memory {
 struct rp_plan_data_memory rp_plan_data_memory(const struct rp_plan *plan,
                                                const struct rp_spec *spec);
 
-/* owners.c: `plan->ranks` and the model are there. */
-void rp_plan_set_owners(struct rp_plan *plan, const struct rp_spec *spec);
+/* owners.c: `plan->ranks` and the model are there. USAGE: REPRISE_BUCKET_BYTES is no number. */
+RP_NODISCARD enum rp_status rp_plan_set_owners(struct rp_plan *plan, const struct rp_spec *spec,
+                                               struct rp_error *err);
 void rp_plan_release_owners(struct rp_plan_owners *owners);
+
+/* buckets.c: what is exchanged together, and who owns what of it; `order` and the chunks are there.
+ */
+RP_NODISCARD enum rp_status rp_plan_cut_buckets(struct rp_plan_owners *owners,
+                                                const struct rp_model *model, struct rp_error *err);
+/* The byte borders are there, too. */
+void rp_plan_set_exchanges(struct rp_plan_owners *owners, const struct rp_model *model);
+void rp_plan_release_buckets(struct rp_plan_owners *owners);
 
 /* memory.c: fp32 numbers that a checkpoint holds for a tensor, its states and average included. */
 uint64_t rp_plan_checkpoint_numbers(const struct rp_spec *spec, const struct rp_model_tensor *kept);
 
-/* memory.c: sum_bytes, the table, checkpoint_bytes, flops_per_step. */
+/* memory.c: the table, checkpoint_bytes, flops_per_step. */
 void rp_plan_set_memory(struct rp_plan *plan, const struct rp_spec *spec);
 
 #endif

@@ -82,6 +82,19 @@ void rp_scale_exchange(double n, const struct rp_plan_time *time,
     step->exchange = step->scatter + step->join + step->gather + step->agree;
 }
 
+/* What was measured: the parts of a whole step, in which waiting for others is part of the
+ * exchange.
+ */
+static void take_measured(const struct rp_plan_time *time, struct rp_plan_step *step)
+{
+    step->step = time->ranks > 1 ? time->step_seconds : step->compute + step->update;
+    step->scatter = time->reduce_seconds;
+    step->gather = time->gather_seconds;
+    step->exposed = fmax(0, step->step - step->compute - step->update);
+    step->agree = fmax(0, step->exposed - step->scatter - step->gather);
+    step->exchange = step->scatter + step->gather + step->agree;
+}
+
 void rp_plan_predict(const struct rp_plan *plan, const struct rp_plan_time *time,
                      const struct rp_plan_network *network, struct rp_plan_step *step)
 {
@@ -90,7 +103,11 @@ void rp_plan_predict(const struct rp_plan *plan, const struct rp_plan_time *time
                                   .compute = time->compute_seconds,
                                   .update = time->update_seconds};
     if (step->nodes < 1) step->nodes = 1;
-    rp_scale_exchange((double)plan->sum_bytes, time, network, step);
-    step->exposed = step->exchange;
+    if (network->local) {
+        take_measured(time, step);
+        return;
+    }
+    rp_scale_exchange((double)plan->owners.sum_bytes, time, network, step);
+    step->exposed = step->exchange - rp_scale_hidden(plan, step);
     step->step = step->compute + step->update + step->exposed;
 }

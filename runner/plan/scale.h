@@ -25,19 +25,37 @@
  *
  *   Where a step scatters or gathers several times, each further time costs its latencies.
  *
- *   step     C + U + exposed         exposed = scatter + join + gather + agree
+ *   step     C + U + exposed         exposed = scatter + join + gather + agree - hidden
+ *
+ * hidden: between CPUs bucket after bucket of the sums is scattered and joined while backward goes
+ * on, as in wait-free backpropagation (Zhang et al., Poseidon, USENIX ATC 2017; with merged
+ * gradients: Shi, Chu, Li, MG-WFBP, INFOCOM 2019). Bucket j of b_j bytes, in the order in which
+ * backward completes them, ends at
+ *
+ *   e_j = max(e_(j-1), r_j) + (scatter + join) b_j / n      e_0 = 0
+ *
+ * r_j: when it is complete, P f_j, of a pass of P = C / passes; f_j is the part of the pass's
+ * operations up to there. Of the last e, e - P is exposed, and so are the sums that are
+ * everybody's.
  *
  * C (data, forward, backward of batch/R samples) and U (the update) are measured by running them,
  * in the passes that a rank of R has and with as many copies at once as a node has ranks, so that
- * cores and memory are shared as they will be. Nothing of the exchange is hidden behind C or U:
- * comm/ begins it when backward has ended. */
+ * cores and memory are shared as they will be. Between GPUs nothing is hidden, and nothing of the
+ * gather is counted as hidden behind U.
+ *
+ * Left out: on CPUs whoever moves the bytes takes them from the same cores, and where ranks take
+ * turns on a core (more of them than cores) each exchange begins when the last one has had its
+ * turn. A link's two numbers cannot say that. `--network local` measures it instead: whole steps of
+ * R ranks on this machine, connected as they will be, and S is what they take,
+ *
+ *   exposed = S - C - U */
 #ifndef RP_PLAN_SCALE_H
 #define RP_PLAN_SCALE_H
 
 #include "plan/plan.h"
 
 enum {
-    RP_SCALE_VOTE_BYTES = 48, /* of an agreement after a step (train/ranks.c) */
+    RP_SCALE_VOTE_BYTES = 56, /* of an agreement after a step (train/ranks.c) */
     RP_SCALE_SCATTERS = 2, /* collectives of a step (train/owners.c): one has all the bytes, the */
     RP_SCALE_GATHERS = 3   /* others are small */
 };
@@ -45,5 +63,8 @@ enum {
 /* The formulas alone: n bytes of sums; `time` gives R and A. */
 void rp_scale_exchange(double n, const struct rp_plan_time *time,
                        const struct rp_plan_network *network, struct rp_plan_step *step);
+
+/* overlap.c: what of scatter and join backward hides; `step` has these and compute. */
+double rp_scale_hidden(const struct rp_plan *plan, const struct rp_plan_step *step);
 
 #endif

@@ -27,7 +27,8 @@ enum rp_status rp_plan_check_ranks(const struct rp_spec *spec, int64_t ranks, st
     if (lower == ranks) return RP_STATUS_OK;
     return rp_spec_fail(spec, spec->train.shards_at, RP_STATUS_USAGE, err,
                         "%" PRId64 " ranks cannot share %" PRId64 " shards evenly: use a power "
-                        "of two up to the shards; the next lower number is %" PRId64,
+                        "of two up to the shards; the next lower number is %" PRId64
+                        " (resources.ranks)",
                         ranks, shards, lower);
 }
 

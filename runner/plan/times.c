@@ -24,6 +24,9 @@ static bool read_time(json_t *json, struct rp_plan_time *time)
                        &time->beside, "threads", &time->threads, "compute_seconds",
                        &time->compute_seconds, "update_seconds", &time->update_seconds,
                        "add_seconds", &time->add_seconds) == 0 &&
+           json_unpack(json, "{s?F, s?F, s?F}", "step_seconds", &time->step_seconds,
+                       "reduce_seconds", &time->reduce_seconds, "gather_seconds",
+                       &time->gather_seconds) == 0 &&
            time->ranks > 0 && time->beside > 0 && time->compute_seconds > 0 &&
            time->update_seconds >= 0 && time->add_seconds >= 0;
 }
@@ -71,11 +74,16 @@ enum rp_status rp_plan_times_write(const char *path, const struct rp_plan_times 
     json_t *rows = json_array();
     for (int i = 0; i < times->n; i++) {
         const struct rp_plan_time *time = &times->time[i];
-        json_array_append_new(rows,
-                              json_pack("{s:i, s:i, s:i, s:f, s:f, s:f}", "ranks", time->ranks,
-                                        "beside", time->beside, "threads", time->threads,
-                                        "compute_seconds", time->compute_seconds, "update_seconds",
-                                        time->update_seconds, "add_seconds", time->add_seconds));
+        json_t *row = json_pack("{s:i, s:i, s:i, s:f, s:f, s:f}", "ranks", time->ranks, "beside",
+                                time->beside, "threads", time->threads, "compute_seconds",
+                                time->compute_seconds, "update_seconds", time->update_seconds,
+                                "add_seconds", time->add_seconds);
+        if (time->step_seconds > 0)
+            json_object_update_new(row,
+                                   json_pack("{s:f, s:f, s:f}", "step_seconds", time->step_seconds,
+                                             "reduce_seconds", time->reduce_seconds,
+                                             "gather_seconds", time->gather_seconds));
+        json_array_append_new(rows, row);
     }
     json_t *root =
         json_pack("{s:i, s:s, s:I, s:I, s:I, s:o}", "reprise_times", 1, "where", times->where,
@@ -92,10 +100,10 @@ enum rp_status rp_plan_times_write(const char *path, const struct rp_plan_times 
 }
 
 enum rp_status rp_plan_times_find(const struct rp_plan_times *times, const char *path,
-                                  const struct rp_plan *plan, int per_node,
+                                  const struct rp_plan *plan, const struct rp_plan_network *network,
                                   const struct rp_plan_time **time, struct rp_error *err)
 {
-    int beside = plan->ranks < per_node ? plan->ranks : per_node;
+    int per_node = network->per_node, beside = plan->ranks < per_node ? plan->ranks : per_node;
     *time = NULL;
     if (times->batch != plan->batch || times->shards != plan->shards ||
         times->parameters != plan->model->parameter_elements)
@@ -109,6 +117,11 @@ enum rp_status rp_plan_times_find(const struct rp_plan_times *times, const char 
     for (int i = 0; i < times->n && !*time; i++)
         if (times->time[i].ranks == plan->ranks && times->time[i].beside == beside)
             *time = &times->time[i];
+    if (*time && network->local && plan->ranks > 1 && (*time)->step_seconds <= 0)
+        return rp_error_set(err, RP_STATUS_USAGE,
+                            "%s has no steps of ranks connected on one machine: measure them with "
+                            "--network local --save-times",
+                            path);
     if (*time) return RP_STATUS_OK;
     return rp_error_set(err, RP_STATUS_USAGE,
                         "%s has no times of %d rank%s with %d on a node: measure them with --ranks "

@@ -87,6 +87,13 @@ void rp_manifest_add_segment(struct rp_manifest *manifest, json_t *facts)
     json_array_append_new(segments, segment);
 }
 
+void rp_manifest_set(struct rp_manifest *manifest, const char *key, json_t *value)
+{
+    json_t *segment = json_array_get(segments_of(manifest->root), (size_t)manifest->segment);
+    json_object_set_new(segment, key,
+                        value); /* without a segment the value is freed all the same */
+}
+
 void rp_manifest_end_segment(struct rp_manifest *manifest, const char *why, uint64_t step)
 {
     json_t *segment = json_array_get(segments_of(manifest->root), (size_t)manifest->segment);

@@ -43,6 +43,8 @@ RP_NODISCARD enum rp_status rp_manifest_read(const char *run, bool *found,
 void rp_manifest_begin(const char *run, struct rp_manifest *manifest); /* a new, empty one */
 /* Appends a segment {start, host, pid, ...}; `facts` (stolen) is merged into it. */
 void rp_manifest_add_segment(struct rp_manifest *manifest, struct json_t *facts);
+/* One more fact of our segment; `value` is stolen. */
+void rp_manifest_set(struct rp_manifest *manifest, const char *key, struct json_t *value);
 void rp_manifest_end_segment(struct rp_manifest *manifest, const char *why, uint64_t step);
 RP_NODISCARD enum rp_status rp_manifest_write(struct rp_manifest *manifest, struct rp_error *err);
 /* BUSY when the file on disk has a newer segment than ours: what to ask before any other commit (a

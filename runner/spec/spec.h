@@ -305,7 +305,7 @@ struct rp_spec_checkpoint {
 };
 struct rp_spec_resources {
     char *device;                      /* auto | cpu | cuda */
-    char *comm;                        /* auto | gloo | mpi | nccl */
+    char *comm;                        /* auto | shm | gloo | mpi | nccl */
     int64_t ranks, threads;            /* 0: auto */
     double timeout_peer, timeout_step; /* seconds; 0: auto */
 };

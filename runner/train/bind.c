@@ -56,7 +56,7 @@ static void bind_node(const struct rp_trainer *t, const struct rp_bound *bound, 
     for (int i = 0; i < info->n_out; i++) call->out[i] = tensor_at(t, bound, node->out[i]);
     if (bound != &t->train || !t->plan->partial) return;
     /* Passes that end inside a shard keep each sum's open chain behind the levels of the tree. */
-    uint64_t open_chains = (uint64_t)t->plan->n_levels * t->plan->sum_bytes;
+    uint64_t open_chains = (uint64_t)t->plan->n_levels * t->plan->owners.sum_bytes;
     for (int i = info->n_out - info->n_sums; i < info->n_out; i++) {
         call->out[i + info->n_sums] = call->out[i];
         if (call->out[i].data)
@@ -79,9 +79,18 @@ void rp_trainer_point_sums(struct rp_trainer *t, int level)
         for (int k = info->n_out - info->n_sums; k < info->n_out; k++) {
             if (node->out[k] == RP_GRAPH_NO_TENSOR) continue;
             t->train.call[i].out[k].data =
-                t->sums + (uint64_t)level * t->plan->sum_bytes + t->sum_offset[node->out[k]];
+                t->sums + (uint64_t)level * t->plan->owners.sum_bytes + t->sum_offset[node->out[k]];
         }
     }
+}
+
+enum rp_status rp_trainer_join_level(struct rp_trainer *t, int level, uint64_t begin, uint64_t end,
+                                     const struct rp_pass *pass, struct rp_error *err)
+{
+    unsigned char *right = t->sums + (uint64_t)level * t->plan->owners.sum_bytes + begin;
+    unsigned char *left = right - t->plan->owners.sum_bytes;
+    struct rp_op_call add = rp_op_add_call(left, right, (end - begin) / sizeof(float), left);
+    return rp_trainer_run(t, &add, pass, err);
 }
 
 static struct rp_tensor flat(void *data, enum rp_dtype dtype, int64_t n)
@@ -159,7 +168,7 @@ static void bind_norm(struct rp_trainer *t)
         struct rp_op_call *call = &t->norm_call[t->n_norm_calls++];
         call->op = RP_OP_grad_norm;
         call->in[0] = own_sum(t, i, kept->grad_tensor);
-        call->out[0] = flat(t->chunks + o->first_chunk[i] + first_chunk(t, i), RP_DTYPE_F64,
+        call->out[0] = flat(t->chunks + rp_plan_norm_chunk(t->plan, t->comm.rank, i), RP_DTYPE_F64,
                             rp_plan_chunks(t->own[i].n));
     }
     if (t->in_order) bind_order(t);
@@ -220,19 +229,29 @@ static void bind_average(struct rp_trainer *t, struct rp_op_call *call, int i)
                                    .first_chunk = first_chunk(t, i)};
 }
 
+static void bind_update(struct rp_trainer *t, int i)
+{
+    if (t->own[i].n == 0) return;
+    struct rp_op_call *call = &t->update_call[t->n_update_calls++];
+    if (t->model->kept[i].statistic)
+        bind_statistic_update(t, call, i);
+    else
+        bind_parameter_update(t, call, i);
+    if (t->average[i]) bind_average(t, &t->update_call[t->n_update_calls++], i);
+}
+
 static void bind_updates(struct rp_trainer *t)
 {
     const struct rp_model *model = t->model;
+    const struct rp_plan_owners *o = &t->plan->owners;
     t->update_call = RP_NEW_ARRAY(struct rp_op_call, 2 * model->n_kept);
-    for (int i = 0; i < model->n_kept; i++) {
-        if (t->own[i].n == 0) continue;
-        struct rp_op_call *call = &t->update_call[t->n_update_calls++];
-        if (model->kept[i].statistic)
-            bind_statistic_update(t, call, i);
-        else
-            bind_parameter_update(t, call, i);
-        if (t->average[i]) bind_average(t, &t->update_call[t->n_update_calls++], i);
+    t->update_end = RP_NEW_ARRAY(int, o->n_buckets + 1);
+    for (int j = 0; j < o->n_buckets; j++) {
+        for (int k = 0; k < o->bucket[j].n; k++) bind_update(t, o->order[o->bucket[j].first + k]);
+        t->update_end[j] = t->n_update_calls;
     }
+    for (int i = 0; i < model->n_kept; i++)
+        if (model->kept[i].statistic) bind_update(t, i);
 }
 
 enum rp_status rp_trainer_bind(struct rp_trainer *t, struct rp_error *err)

@@ -192,6 +192,15 @@ void rp_facts_describe(struct rp_start *start)
     rp_mem_free(folder);
 }
 
+/* What each rank has read of the checkpoint's files. */
+static json_t *restored_of(const struct rp_start *start)
+{
+    json_t *bytes = json_array();
+    for (int r = 0; start->origin.restored && r < start->plan->ranks; r++)
+        json_array_append_new(bytes, json_integer((json_int_t)start->origin.bytes[r]));
+    return json_pack("{s:o}", "bytes_read", bytes);
+}
+
 void rp_facts_begin(struct rp_start *start, uint64_t step)
 {
     json_t *root = start->manifest.root, *overrides = json_array();
@@ -208,11 +217,26 @@ void rp_facts_begin(struct rp_start *start, uint64_t step)
     json_object_set_new(root, "data", data_files(start->data));
     rp_manifest_add_segment(
         &start->manifest,
-        json_pack("{s:I, s:i, s:i, s:s, s:s, s:o, s:o, s:o, s:o}", "step_first", (json_int_t)step,
-                  "ranks", start->plan->ranks, "threads", start->plan->threads, "device", device,
-                  "comm", comm, "policy", section_digest(start->spec, RP_SECTION_POLICY), "place",
+        json_pack("{s:I, s:i, s:i, s:s, s:s, s:o, s:o, s:o, s:o, s:o}", "step_first",
+                  (json_int_t)step, "ranks", start->plan->ranks, "threads", start->plan->threads,
+                  "device", device, "comm", comm, "policy",
+                  section_digest(start->spec, RP_SECTION_POLICY), "place",
                   section_digest(start->spec, RP_SECTION_PLACE), "overrides", overrides, "drift",
-                  start->drift ? json_incref(start->drift) : json_array()));
+                  start->drift ? json_incref(start->drift) : json_array(), "restored",
+                  restored_of(start)));
+}
+
+/* What moves the bytes between ranks is known when they are connected. */
+enum rp_status rp_facts_connected(struct rp_start *start, struct rp_error *err)
+{
+    json_t *segments = json_object_get(start->manifest.root, "segments");
+    json_t *own = json_array_get(segments, (size_t)start->manifest.segment);
+    const char *before = json_string_value(json_object_get(own, "comm"));
+    char comm[128];
+    rp_comm_describe(&start->comm, comm);
+    if (!own || (before && strcmp(before, comm) == 0)) return RP_STATUS_OK;
+    json_object_set_new(own, "comm", json_string(comm));
+    return rp_manifest_write(&start->manifest, err);
 }
 
 void rp_facts_end(struct rp_start *start, enum rp_status status, const char *run_status,
@@ -233,6 +257,23 @@ void rp_facts_end(struct rp_start *start, enum rp_status status, const char *run
                                       "step", (json_int_t)state->best_step));
     if (err && err->text[0]) json_object_set_new(root, "error", json_string(err->text));
     rp_manifest_end_segment(&start->manifest, why, state->step);
+}
+
+static void set_seconds(json_t *object, const char *key, double seconds)
+{
+    if (seconds > 0) json_object_set_new(object, key, json_real(seconds));
+}
+
+void rp_facts_measured(struct rp_start *start, const struct rp_loop *loop)
+{
+    json_t *longest = json_object();
+    set_seconds(longest, "step_seconds", loop->longest.step);
+    set_seconds(longest, "evaluation_seconds", loop->longest.evaluation);
+    set_seconds(longest, "save_seconds", rp_saver_longest(start->saver));
+    rp_manifest_set(&start->manifest, "longest", longest);
+    if (loop->stopped_why && loop->asked_at > 0)
+        rp_manifest_set(&start->manifest, "stop_seconds",
+                        json_real(rp_sys_clock() - loop->asked_at));
 }
 
 void rp_facts_lost(struct rp_start *start, enum rp_status status, const struct rp_error *err)

@@ -178,8 +178,11 @@ static enum rp_status evaluate_if_due(struct rp_loop *loop, bool *best, struct r
     rp_profile_phase(loop->trainer->profile, RP_PHASE_EVALUATE);
     rp_comm_note(&loop->trainer->comm, loop->state.step, "evaluate");
     loop->decided = false;
+    double begun = rp_sys_clock();
     RP_TRY(rp_owners_show_averages(loop->trainer, err));
+    double shown = rp_sys_clock() - begun;
     RP_TRY(rp_evaluate(loop->trainer, RP_SPLIT_VALID, &e, err));
+    loop->longest.evaluation = fmax(loop->longest.evaluation, shown + e.stretch);
     if (e.abandoned) return RP_STATUS_OK;
     struct rp_metric metrics[RP_EVALUATION_METRICS];
     int n = rp_evaluation_metrics(&e, metrics);
@@ -245,8 +248,14 @@ static enum rp_status decide(struct rp_loop *loop, const struct clock_state *clo
                                           .save = request == RP_REQUEST_SAVE ||
                                                   (t->comm.rank == 0 && time_due(loop, clock)),
                                           .signal = loop->signal};
+    if (request == RP_REQUEST_STOP)
+        loop->decision.asked = rp_sys_clock() - rp_signals_stop_clock();
+    else if (timed)
+        loop->decision.asked = rp_sys_clock() - loop->stop_at;
     int n = result && log_due(loop, step) ? t->model->n_kept : 0; /* as the record has them */
     RP_TRY(rp_ranks_decide(&t->comm, step, result, t->host_digests, n, &loop->decision, err));
+    if (loop->decision.stop && loop->asked_at <= 0)
+        loop->asked_at = rp_sys_clock() - loop->decision.asked;
     loop->save_asked |= loop->decision.save; /* a signal asks once, and this may be asked again */
     return RP_STATUS_OK;
 }
@@ -317,8 +326,9 @@ enum rp_status rp_loop_run(struct rp_loop *loop, struct rp_error *err)
         double kept = rp_sys_clock();
         if (over || loop->stopped_why) break;
         RP_TRY(one_step(loop, &clock, err));
-        RP_TRY(rp_trial_note(loop->trial, loop, evaluated - begun, kept - evaluated,
-                             rp_sys_clock() - kept, err));
+        double stepped = rp_sys_clock() - kept;
+        loop->longest.step = fmax(loop->longest.step, stepped);
+        RP_TRY(rp_trial_note(loop->trial, loop, evaluated - begun, kept - evaluated, stepped, err));
     }
     rp_log_progress_clear();
     loop->state.seconds = clock.seconds_before + rp_sys_clock() - clock.start;

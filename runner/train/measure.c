@@ -1,6 +1,7 @@
 /* measure.c - what a rank takes for its part of a step, for `plan --ranks`: copies of rank 0, as
  * many as a node has ranks, each a process made by fork, run some steps at the same time. They send
- * each other nothing. */
+ * each other nothing. Then, where all ranks will be on this machine, the ranks themselves,
+ * connected as in a run. */
 #include "train/train_int.h"
 
 #include "base/host.h"
@@ -28,7 +29,7 @@ struct report {
     bool on_gpu;
     int64_t parameters;
     double step_seconds; /* ready: of the first step */
-    double update_seconds, add_seconds;
+    double update_seconds, add_seconds, reduce_seconds, gather_seconds;
 };
 
 static bool send_all(int pipe, const void *bytes, size_t n)
@@ -54,6 +55,9 @@ struct copy {
     struct rp_plan *plan;
     struct rp_trainer *trainer;
     uint64_t step;
+    bool connected;
+    struct rp_comm_world world; /* connected: of rank 0 until it is known which rank this copy is */
+    struct rp_comm comm;
 };
 
 static enum rp_status check_memory(const struct copy *c, struct rp_error *err)
@@ -68,18 +72,30 @@ static enum rp_status check_memory(const struct copy *c, struct rp_error *err)
                         (double)limit / 1048576.0);
 }
 
+/* A rank among the others, or one that has only their number. */
+static enum rp_status open_comm(struct copy *c, struct rp_error *err)
+{
+    struct rp_comm_options options = {.peer_timeout = c->spec->resources.timeout_peer,
+                                      .step_timeout = c->spec->resources.timeout_step};
+    rp_comm_open_alone(&c->comm, c->ranks);
+    if (!c->connected) return RP_STATUS_OK;
+    RP_TRY(rp_comm_open(&c->world, &options, &c->comm, err));
+    return rp_comm_choose(&c->comm, &c->world, c->spec->resources.comm, c->device, err);
+}
+
 static enum rp_status open_copy(struct copy *c, bool no_graph, struct rp_error *err)
 {
     struct rp_env_device_options device = {
-        .threads = c->threads, .no_graph = no_graph, .quiet = true};
+        .threads = c->threads, .no_graph = no_graph, .quiet = true, .gpu = c->world.local_rank};
     struct rp_weights_origin origin;
-    struct rp_comm comm;
-    rp_comm_open_alone(&comm, c->ranks);
     RP_TRY(rp_env_open_device(c->spec, &device, &c->device, err));
+    RP_TRY(open_comm(c, err));
     RP_TRY(rp_plan_make_for(c->spec, rp_data_shape(c->data), c->threads, c->ranks, c->device->table,
                             &c->plan, err));
     RP_TRY(check_memory(c, err));
-    RP_TRY(rp_trainer_open(c->spec, c->plan, c->data, c->device, &comm, &c->trainer, err));
+    RP_TRY(rp_trainer_open(c->spec, c->plan, c->data, c->device, &c->comm, &c->trainer, err));
+    if (c->connected) RP_TRY(rp_comm_connect(&c->comm, err));
+    RP_TRY(rp_comm_reserve(&c->comm, c->plan->owners.incoming, err));
     return rp_weights_begin(c->trainer, "", 0, &origin, err);
 }
 
@@ -110,7 +126,10 @@ static enum rp_status run_steps(struct copy *c, int n, double *seconds, struct r
     double begun = rp_sys_clock();
     for (int i = 0; i < n; i++) {
         struct rp_step_result result;
+        struct rp_decision decision = {0};
         RP_TRY(rp_step(c->trainer, c->step++, &result, err));
+        if (c->connected)
+            RP_TRY(rp_ranks_decide(&c->comm, c->step, &result, NULL, 0, &decision, err));
     }
     *seconds = (rp_sys_clock() - begun) / n;
     return RP_STATUS_OK;
@@ -136,7 +155,7 @@ static enum rp_status add_for_a_while(struct rp_device *device, void *left, void
 static enum rp_status measure_add(const struct copy *c, double *seconds, struct rp_error *err)
 {
     const struct rp_device_table *device = c->device->table;
-    uint64_t whole = c->plan->sum_bytes, bytes = whole < MOST_ADDED ? whole : MOST_ADDED;
+    uint64_t whole = c->plan->owners.sum_bytes, bytes = whole < MOST_ADDED ? whole : MOST_ADDED;
     void *left = NULL, *right = NULL;
     enum rp_status status = device->alloc(c->device, bytes, &left, err);
     if (status == RP_STATUS_OK) status = device->alloc(c->device, bytes, &right, err);
@@ -150,10 +169,24 @@ static enum rp_status measure_add(const struct copy *c, double *seconds, struct 
     return status;
 }
 
+/* Whole steps; then what of them reduces and gathers, on this rank. */
+static enum rp_status measure_connected(struct copy *c, int n, struct report *report,
+                                        struct rp_error *err)
+{
+    double ignored;
+    RP_TRY(run_steps(c, n, &report->step_seconds, err));
+    c->trainer->profile = rp_profile_new(c->device, false);
+    RP_TRY(run_steps(c, n, &ignored, err));
+    report->reduce_seconds = rp_profile_seconds(c->trainer->profile, RP_PHASE_REDUCE) / n;
+    report->gather_seconds = rp_profile_seconds(c->trainer->profile, RP_PHASE_GATHER) / n;
+    return RP_STATUS_OK;
+}
+
 static enum rp_status measure(struct copy *c, int n, struct report *report, struct rp_error *err)
 {
     double ignored;
     int profiled = n / 4 > 2 ? n / 4 : 2;
+    if (c->connected) return measure_connected(c, n, report, err);
     RP_TRY(run_steps(c, n, &report->step_seconds, err));
     if (report->on_gpu) { /* phases are told apart where no graph holds the whole step */
         close_copy(c);
@@ -175,6 +208,7 @@ static void be_copy(struct copy *c, int from_parent, int to_parent)
     int n = 0;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     rp_log_configure(&(struct rp_log_style){.quiet = true});
+    rp_log_mute(); /* what is wrong goes to the parent, who says it once */
     report->status = open_copy(c, false, err);
     if (report->status == RP_STATUS_OK) {
         report->status = run_steps(c, 1, &report->step_seconds, err);
@@ -186,6 +220,7 @@ static void be_copy(struct copy *c, int from_parent, int to_parent)
         snprintf(report->text, sizeof report->text, "%s", err->text);
         send_all(to_parent, report, sizeof *report);
     }
+    if (c->connected) rp_comm_close(&c->comm, report->status, err->text);
     _exit(0);
 }
 
@@ -253,8 +288,10 @@ static enum rp_status measure_one(struct copy *copy, struct report *slowest, str
     struct child child[MOST_COPIES] = {{0}};
     enum rp_status status = RP_STATUS_OK;
     int started = 0;
-    for (; started < copy->copies && status == RP_STATUS_OK; started++)
+    for (; started < copy->copies && status == RP_STATUS_OK; started++) {
+        if (copy->connected) copy->world.rank = copy->world.local_rank = started;
         status = start_child(copy, &child[started], err);
+    }
     if (status == RP_STATUS_OK) status = hear_all(child, started, slowest, err);
     int n = steps_to_run(slowest->step_seconds);
     for (int i = 0; i < started && status == RP_STATUS_OK; i++)
@@ -273,34 +310,57 @@ static int threads_of(const struct rp_spec *spec, int beside)
     return threads / beside > 1 ? threads / beside : 1;
 }
 
-static enum rp_status measure_all(struct copy *copy, int most_ranks, int per_node,
+/* All ranks at once, on this machine. */
+static enum rp_status measure_together(struct copy *copy, struct rp_plan_time *time,
+                                       struct rp_error *err)
+{
+    struct report *slowest = RP_NEW(struct report);
+    struct copy ranks = *copy;
+    ranks.connected = true;
+    ranks.copies = ranks.ranks;
+    ranks.world = (struct rp_comm_world){.n_nodes = 1, .listener = -1};
+    enum rp_status status = rp_comm_found(&ranks.world, ranks.ranks, err);
+    if (status == RP_STATUS_OK) status = measure_one(&ranks, slowest, err);
+    time->step_seconds = slowest->step_seconds;
+    time->reduce_seconds = slowest->reduce_seconds;
+    time->gather_seconds = slowest->gather_seconds;
+    rp_sys_close(ranks.world.listener);
+    rp_mem_free(slowest);
+    return status;
+}
+
+static enum rp_status measure_all(struct copy *copy, int most_ranks,
+                                  const struct rp_plan_network *network,
                                   struct rp_plan_times *times, struct report *slowest,
                                   struct rp_error *err)
 {
     for (int ranks = 1; ranks <= most_ranks; ranks *= 2) {
-        int beside = ranks < per_node ? ranks : per_node;
+        int beside = ranks < network->per_node ? ranks : network->per_node;
         copy->ranks = ranks;
         copy->copies = slowest->on_gpu ? 1 : beside; /* one rank, on any device, comes first */
         copy->threads = threads_of(copy->spec, beside);
-        if (copy->copies > MOST_COPIES)
+        if (copy->copies > MOST_COPIES || (network->local && ranks > MOST_COPIES))
             return rp_error_set(err, RP_STATUS_USAGE,
                                 "--per-node %d: at most %d ranks of a node can be measured",
-                                per_node, MOST_COPIES);
+                                network->per_node, MOST_COPIES);
         rp_log_progress("measuring a rank of %d", ranks);
         RP_TRY(measure_one(copy, slowest, err));
-        times->time[times->n++] = (struct rp_plan_time){.ranks = ranks,
-                                                        .beside = beside,
-                                                        .threads = copy->threads,
-                                                        .compute_seconds = slowest->step_seconds -
-                                                                           slowest->update_seconds,
-                                                        .update_seconds = slowest->update_seconds,
-                                                        .add_seconds = slowest->add_seconds};
+        struct rp_plan_time *time = &times->time[times->n++];
+        *time = (struct rp_plan_time){.ranks = ranks,
+                                      .beside = beside,
+                                      .threads = copy->threads,
+                                      .compute_seconds =
+                                          slowest->step_seconds - slowest->update_seconds,
+                                      .update_seconds = slowest->update_seconds,
+                                      .add_seconds = slowest->add_seconds};
+        if (network->local && ranks > 1) RP_TRY(measure_together(copy, time, err));
     }
     return RP_STATUS_OK;
 }
 
-enum rp_status rp_train_measure(const struct rp_spec *spec, int most_ranks, int per_node,
-                                struct rp_plan_times *times, struct rp_error *err)
+enum rp_status rp_train_measure(const struct rp_spec *spec, int most_ranks,
+                                const struct rp_plan_network *network, struct rp_plan_times *times,
+                                struct rp_error *err)
 {
     struct rp_data *data = NULL;
     struct report *slowest = RP_NEW(struct report);
@@ -309,7 +369,7 @@ enum rp_status rp_train_measure(const struct rp_spec *spec, int most_ranks, int 
     enum rp_status status = rp_data_open(spec, &(struct rp_data_options){0}, &data, err);
     copy.data = data;
     if (status == RP_STATUS_OK)
-        status = measure_all(&copy, most_ranks, per_node, times, slowest, err);
+        status = measure_all(&copy, most_ranks, network, times, slowest, err);
     memcpy(times->where, slowest->where, sizeof times->where);
     times->parameters = slowest->parameters;
     rp_log_progress_clear();

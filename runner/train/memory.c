@@ -6,17 +6,10 @@
 
 #include <string.h>
 
-enum { ALIGN = RP_PLAN_ALIGN };
-
-static uint64_t aligned(uint64_t bytes)
-{
-    return (bytes + ALIGN - 1) / ALIGN * ALIGN;
-}
-
 static enum rp_status take(struct rp_trainer *t, uint64_t bytes, void *block, struct rp_error *err)
 {
     void *got = NULL;
-    RP_TRY(t->device->table->alloc(t->device, bytes ? bytes : ALIGN, &got, err));
+    RP_TRY(t->device->table->alloc(t->device, bytes ? bytes : RP_PLAN_ALIGN, &got, err));
     memcpy(block, &got, sizeof got);
     return RP_STATUS_OK;
 }
@@ -31,7 +24,7 @@ static int n_states(const struct rp_trainer *t, int i)
 
 static uint64_t own_bytes(const struct rp_trainer *t, int i)
 {
-    return aligned((uint64_t)t->own[i].n * sizeof(float));
+    return rp_plan_align((uint64_t)t->own[i].n * sizeof(float));
 }
 
 /* The block of the optimizer's states, tensor by tensor, then the averages of train.ema: of what
@@ -76,7 +69,7 @@ static enum rp_status allocate_kept(struct rp_trainer *t, struct rp_error *err)
 static enum rp_status allocate_sums(struct rp_trainer *t, struct rp_error *err)
 {
     uint64_t levels = (uint64_t)(t->plan->n_levels + (t->plan->partial ? 1 : 0));
-    uint64_t bytes = t->plan->sum_bytes * levels;
+    uint64_t bytes = t->plan->owners.sum_bytes * levels;
     t->sum_offset = t->plan->owners.sum_offset;
     RP_TRY(take(t, bytes, &t->sums, err));
     return t->device->table->zero(t->device, t->sums, bytes,
@@ -85,18 +78,18 @@ static enum rp_status allocate_sums(struct rp_trainer *t, struct rp_error *err)
 
 static uint64_t io_bytes(const struct rp_graph *graph)
 {
-    return aligned(rp_tensor_bytes(&graph->tensor[graph->input].shape)) +
-           aligned(rp_tensor_bytes(&graph->tensor[graph->target].shape));
+    return rp_plan_align(rp_tensor_bytes(&graph->tensor[graph->input].shape)) +
+           rp_plan_align(rp_tensor_bytes(&graph->tensor[graph->target].shape));
 }
 
 static void place_io(struct rp_trainer *t, struct rp_bound *bound)
 {
     bound->input = t->io;
     bound->target =
-        t->io + aligned(rp_tensor_bytes(&bound->graph->tensor[bound->graph->input].shape));
+        t->io + rp_plan_align(rp_tensor_bytes(&bound->graph->tensor[bound->graph->input].shape));
 }
 
-/* With a table of places: the chunks of a parameter follow each other in both orders. */
+/* With a table of places: what a rank owns of a parameter follows each other in both orders. */
 static enum rp_status allocate_chunks(struct rp_trainer *t, struct rp_error *err)
 {
     const struct rp_plan_owners *o = &t->plan->owners;
@@ -109,9 +102,11 @@ static enum rp_status allocate_chunks(struct rp_trainer *t, struct rp_error *err
     int32_t *order = RP_NEW_ARRAY(int32_t, n);
     for (int i = 0; i < t->model->n_kept; i++) {
         if (!rp_model_is_trained(&t->model->kept[i])) continue;
-        int64_t elements = rp_tensor_elements(&t->model->kept[i].shape);
-        for (int64_t c = 0; c * RP_PLAN_CHUNK < elements; c++)
-            order[at++] = (int32_t)(o->first_chunk[i] + c);
+        for (int r = 0; r < o->ranks; r++) {
+            int64_t chunks = rp_plan_chunks(rp_plan_owned(t->plan, r, i).n);
+            for (int64_t c = 0; c < chunks; c++)
+                order[at++] = (int32_t)(rp_plan_norm_chunk(t->plan, r, i) + c);
+        }
     }
     enum rp_status status =
         t->device->table->copy_in(t->device, t->chunk_order, order, n * sizeof *order, err);
@@ -218,6 +213,7 @@ void rp_trainer_close(struct rp_trainer *t)
     }
     rp_loader_close(t->loader);
     for (size_t i = RP_COUNT(blocks); i-- > 0;) t->device->table->free(t->device, blocks[i]);
+    rp_mem_free(t->update_end);
     rp_mem_free(t->update_call);
     rp_mem_free(t->norm_call);
     rp_mem_free(t->tie_call);

@@ -6,15 +6,26 @@
 
 enum { PIECE = 1 << 20 };
 
+enum rp_status rp_owners_begin(struct rp_trainer *t, int node, int level,
+                               const struct rp_pass *pass, struct rp_error *err)
+{
+    const struct rp_plan_owners *o = &t->plan->owners;
+    for (; t->n_begun < o->n_exchanges && o->exchange[t->n_begun].after <= node; t->n_begun++) {
+        const uint64_t *border = o->exchange[t->n_begun].border;
+        for (int l = level; l > 0; l--)
+            RP_TRY(rp_trainer_join_level(t, l, border[0], border[o->ranks], pass, err));
+        RP_TRY(rp_comm_begin_reduce(&t->comm, t->sums, border, err));
+    }
+    return RP_STATUS_OK;
+}
+
 enum rp_status rp_owners_reduce(struct rp_trainer *t, struct rp_error *err)
 {
     const struct rp_plan_owners *o = &t->plan->owners;
     uint64_t border[RP_COMM_MAX_RANKS + 1];
+    t->n_begun = 0;
     if (!t->comm.mover) return RP_STATUS_OK;
-    for (int j = 0; j < RP_PLAN_REGIONS; j++) {
-        RP_TRY(rp_comm_reduce(&t->comm, t->sums, o->region[j].gradient, err));
-        RP_TRY(rp_comm_reduce(&t->comm, t->sums, o->region[j].second, err));
-    }
+    RP_TRY(rp_comm_finish(&t->comm, err));
     rp_comm_cut(&t->comm, o->shared_sums, o->sum_bytes, border);
     RP_TRY(rp_comm_reduce(&t->comm, t->sums, border, err));
     return rp_comm_gather(&t->comm, t->sums, border, err);
@@ -23,16 +34,23 @@ enum rp_status rp_owners_reduce(struct rp_trainer *t, struct rp_error *err)
 enum rp_status rp_owners_join_norm(struct rp_trainer *t, const struct rp_pass *pass,
                                    struct rp_error *err)
 {
-    for (int j = 0; j < RP_PLAN_REGIONS; j++)
-        RP_TRY(rp_comm_gather(&t->comm, t->chunks, t->plan->owners.region[j].norm, err));
+    RP_TRY(rp_comm_gather(&t->comm, t->chunks, t->plan->owners.norm, err));
     return t->in_order ? rp_trainer_run(t, &t->order_call, pass, err) : RP_STATUS_OK;
+}
+
+enum rp_status rp_owners_begin_gather(struct rp_trainer *t, int call, struct rp_error *err)
+{
+    const struct rp_plan_owners *o = &t->plan->owners;
+    for (; t->n_begun < o->n_buckets && t->update_end[t->n_begun] <= call + 1; t->n_begun++)
+        RP_TRY(rp_comm_begin_gather(&t->comm, t->kept_block, o->bucket[t->n_begun].kept, err));
+    return RP_STATUS_OK;
 }
 
 enum rp_status rp_owners_gather(struct rp_trainer *t, struct rp_error *err)
 {
-    for (int j = 0; j < RP_PLAN_REGIONS; j++)
-        RP_TRY(rp_comm_gather(&t->comm, t->kept_block, t->plan->owners.region[j].kept, err));
-    return RP_STATUS_OK;
+    RP_TRY(rp_owners_begin_gather(t, t->n_update_calls, err)); /* of which nothing is its own */
+    t->n_begun = 0;
+    return rp_comm_finish(&t->comm, err);
 }
 
 /* ---- evaluation by averages ---------------------------------------------------------------------
@@ -72,8 +90,8 @@ enum rp_status rp_owners_show_averages(struct rp_trainer *t, struct rp_error *er
             (unsigned char *)rp_trainer_shown(t, i) + (uint64_t)own->first * sizeof(float);
         RP_TRY(copy(t->device, to, t->average[i], (uint64_t)own->n * sizeof(float), err));
     }
-    for (int j = 0; j < RP_PLAN_REGIONS; j++)
-        RP_TRY(rp_comm_gather(&t->comm, t->sums, t->plan->owners.region[j].gradient, err));
+    for (int j = 0; j < t->plan->owners.n_buckets; j++)
+        RP_TRY(rp_comm_gather(&t->comm, t->sums, t->plan->owners.bucket[j].gradient, err));
     return RP_STATUS_OK;
 }
 

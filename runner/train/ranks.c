@@ -67,7 +67,8 @@ enum rp_status rp_ranks_open(struct rp_start *start, struct rp_error *err)
     /* Refused before anybody is started or waited for. */
     RP_TRY(
         rp_plan_check_ranks(start->spec, spawns ? n_local * world->n_nodes : world->n_ranks, err));
-    if (spawns && n_local * world->n_nodes > 1) RP_TRY(rp_comm_spawn(world, (int)n_local, err));
+    if (spawns && n_local * world->n_nodes > 1)
+        RP_TRY(rp_comm_spawn(world, (int)n_local, start->options->rank_words, err));
     if (world->n_ranks == 1) return RP_STATUS_OK;
     if (!spawns && strcmp(start->spec->resources.comm, "mpi") == 0) rp_comm_shield(world->rank);
     char host[256];
@@ -95,19 +96,37 @@ int rp_ranks_threads(const struct rp_start *start)
 
 struct ready {
     char run[1024]; /* rank 0's folder */
-    uint64_t step;
-    struct rp_sha256 numeric;
+    struct rp_sha256 numeric, exchanges;
     uint8_t go;
 };
 
-enum rp_status rp_ranks_ready(struct rp_start *start, bool *go, uint64_t *step,
-                              struct rp_error *err)
+/* Other data, or another order of exchanges, which would wait for each other for ever. */
+static enum rp_status check_alike(const struct rp_start *start, const struct ready *all,
+                                  struct rp_error *err)
+{
+    char who[300];
+    for (int r = 1; r < start->comm.n_ranks; r++) {
+        rp_comm_rank_text(&start->comm, r, who);
+        if (memcmp(&all[r].numeric, &all[0].numeric, sizeof all[r].numeric) != 0)
+            return rp_error_set(err, RP_STATUS_DATA,
+                                "%s has another numeric digest than rank 0: its spec or its data "
+                                "files are not the same",
+                                who);
+        if (memcmp(&all[r].exchanges, &all[0].exchanges, sizeof all[r].exchanges) != 0)
+            return rp_error_set(err, RP_STATUS_ENVIRONMENT,
+                                "%s would exchange gradients in other pieces than rank 0: give all "
+                                "ranks the same REPRISE_BUCKET_BYTES, or none, and the same build",
+                                who);
+    }
+    return RP_STATUS_OK;
+}
+
+enum rp_status rp_ranks_ready(struct rp_start *start, bool *go, struct rp_error *err)
 {
     struct ready mine, *all = RP_NEW_ARRAY(struct ready, start->comm.n_ranks);
-    char who[300];
     memset(&mine, 0, sizeof mine);
-    mine.step = *step;
     mine.numeric = start->numeric;
+    if (start->plan) mine.exchanges = rp_plan_exchange_digest(start->plan);
     mine.go = *go;
     char *run = rp_sys_absolute(start->run);
     snprintf(mine.run, sizeof mine.run, "%s", run);
@@ -116,21 +135,13 @@ enum rp_status rp_ranks_ready(struct rp_start *start, bool *go, uint64_t *step,
     enum rp_status status = rp_comm_agree(&start->comm, &mine, sizeof mine, all, err);
     if (status != RP_STATUS_OK) goto out;
     *go = all[0].go;
-    *step = all[0].step;
     if (start->comm.rank != 0) {
         rp_mem_free(start->run);
         all[0].run[sizeof all[0].run - 1] = '\0';
         start->run = rp_mem_copy_text(all[0].run);
     }
     rp_lost_begin(start->run, start->comm.rank);
-    for (int r = 1; r < start->comm.n_ranks && *go && status == RP_STATUS_OK; r++) {
-        if (memcmp(&all[r].numeric, &all[0].numeric, sizeof all[r].numeric) == 0) continue;
-        rp_comm_rank_text(&start->comm, r, who);
-        status = rp_error_set(err, RP_STATUS_DATA,
-                              "%s has another numeric digest than rank 0: its spec or its data "
-                              "files are not the same",
-                              who);
-    }
+    if (*go) status = check_alike(start, all, err);
 out:
     rp_mem_free(all);
     return status;
@@ -155,6 +166,7 @@ struct vote {
         float loss;
         uint32_t applied;
     } common;
+    double asked;
     int32_t signal;
     uint8_t stop, save;
 };
@@ -165,6 +177,7 @@ static void fill_vote(struct vote *vote, uint64_t step, const struct rp_step_res
     vote->step = step;
     vote->signal = decision->signal;
     vote->stop = decision->stop;
+    vote->asked = decision->asked;
     vote->save = decision->save;
     if (!result) return;
     vote->params = result->params;
@@ -203,6 +216,7 @@ enum rp_status rp_ranks_decide(struct rp_comm *comm, uint64_t step, struct rp_st
         const uint64_t *of_rank = (const uint64_t *)(const void *)(vote + 1);
         decision->stop |= vote->stop;
         decision->save |= vote->save;
+        if (vote->asked > decision->asked) decision->asked = vote->asked;
         if (!decision->signal) decision->signal = vote->signal;
         if (result) result->params += vote->params;
         for (int i = 0; i < n; i++) digests[i] += of_rank[i];

@@ -24,6 +24,7 @@ static enum rp_status conclude(struct rp_start *start, struct rp_loop *loop,
 {
     struct rp_sha256 tensors_hash, final;
     RP_TRY(rp_saver_wait(start->saver, &tensors_hash, err));
+    rp_facts_measured(start, loop);
     if (loop->stopped_why) {
         rp_facts_end(start, RP_STATUS_STOPPED, "stopped", loop->stopped_why, &loop->state, NULL,
                      NULL);
@@ -79,6 +80,7 @@ static void note_failure(struct rp_start *start, const struct rp_loop *loop, enu
     if (start->saver && rp_saver_wait(start->saver, NULL, &ignored) != RP_STATUS_OK)
         rp_error_clear(&ignored);
     if (!start->manifest.root || start->manifest.segment < 0) return;
+    if (start->saver) rp_facts_measured(start, loop);
     rp_facts_end(start, status, "failed", rp_status_name(status), &loop->state, NULL, err);
     if (rp_manifest_write(&start->manifest, &ignored) != RP_STATUS_OK)
         rp_log_warning("the manifest could not be updated: %s", ignored.text);
@@ -163,9 +165,8 @@ static enum rp_status lead(struct rp_start *start, struct rp_train_result *resul
     bool go = true;
     RP_TRY(rp_start_look(start, &result->was_finished, err));
     if (result->was_finished) {
-        uint64_t step = 0;
         go = false;
-        RP_TRY(rp_ranks_ready(start, &go, &step, err));
+        RP_TRY(rp_ranks_ready(start, &go, err));
         return tell_finished(start, result, err);
     }
     if (rp_hold_is_held(start->run)) {
@@ -176,9 +177,12 @@ static enum rp_status lead(struct rp_start *start, struct rp_train_result *resul
     RP_TRY(rp_start_prepare(start, err));
     rp_sha256_hex(&start->numeric, result->numeric);
     RP_TRY(rp_start_take(start, err));
-    RP_TRY(rp_ranks_ready(start, &go, &start->origin.state.step, err));
+    RP_TRY(rp_ranks_ready(start, &go, err));
     RP_TRY(rp_comm_connect(&start->comm, err));
+    RP_TRY(rp_facts_connected(start, err));
     RP_TRY(rp_comm_reserve(&start->comm, start->plan->owners.incoming, err));
+    RP_TRY(rp_start_begin(start, err));
+    rp_comm_settle(&start->comm);
     RP_TRY(run_loop(start, result, err));
     return finish_result(start, result, err);
 }
@@ -189,16 +193,15 @@ static enum rp_status follow(struct rp_start *start, struct rp_train_result *res
                              struct rp_error *err)
 {
     bool go = true;
-    uint64_t step = 0;
     RP_TRY(rp_start_prepare(start, err));
-    RP_TRY(rp_ranks_ready(start, &go, &step, err));
+    RP_TRY(rp_ranks_ready(start, &go, err));
     result->was_finished = !go;
     result->status = "finished";
     if (!go) return RP_STATUS_OK;
     RP_TRY(rp_start_open_trainer(start, err));
     RP_TRY(rp_comm_connect(&start->comm, err));
     RP_TRY(rp_comm_reserve(&start->comm, start->plan->owners.incoming, err));
-    RP_TRY(rp_weights_begin(start->trainer, start->run, step, &start->origin, err));
+    RP_TRY(rp_weights_begin(start->trainer, start->run, UINT64_MAX, &start->origin, err));
     RP_TRY(rp_saver_open(start->trainer, start->run, NULL, NULL, &start->saver, err));
     struct rp_loop loop = {
         .trainer = start->trainer, .saver = start->saver, .state = start->origin.state};
@@ -214,6 +217,29 @@ static enum rp_status follow(struct rp_start *start, struct rp_train_result *res
     return finish_result(start, result, err);
 }
 
+/* While it was starting: by a signal to this process, or because the run is over for another rank,
+ * which says why. */
+static enum rp_status stopped_early(struct rp_start *start, struct rp_train_result *result,
+                                    struct rp_error *err)
+{
+    if (strcmp(result->status, "stopped") == 0) return RP_STATUS_STOPPED; /* by --stop-after */
+    char what[RP_ERROR_TEXT_BYTES];
+    snprintf(what, sizeof what, "%s", err->text);
+    (void)rp_signals_request(&result->signal);
+    if (!result->signal && !rp_comm_is_over(&start->comm)) return RP_STATUS_STOPPED;
+    rp_error_clear(err);
+    if (!result->signal) {
+        enum rp_status status = rp_comm_failure(&start->comm, err);
+        result->status = status == RP_STATUS_STOPPED ? "stopped" : "failed";
+        return status;
+    }
+    result->status = "stopped";
+    return rp_error_set(err, RP_STATUS_STOPPED,
+                        "%.900s, before the first step of this start: nothing is lost; run the "
+                        "same command again to go on",
+                        what);
+}
+
 enum rp_status rp_train_run(const struct rp_spec *spec, const struct rp_train_options *options,
                             struct rp_train_result *result, struct rp_error *err)
 {
@@ -225,6 +251,7 @@ enum rp_status rp_train_run(const struct rp_spec *spec, const struct rp_train_op
     enum rp_status status = rp_ranks_open(&start, err);
     if (status == RP_STATUS_OK)
         status = start.world.rank == 0 ? lead(&start, result, err) : follow(&start, result, err);
+    if (status == RP_STATUS_STOPPED && !result->signal) status = stopped_early(&start, result, err);
     if (start.world.rank != 0 && rp_comm_ends_together(status)) rp_log_mute();
     rp_ranks_close(&start, status, err->text);
     rp_start_close(&start);

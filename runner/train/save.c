@@ -5,6 +5,7 @@
 #include "train/train_int.h"
 
 #include "base/mem.h"
+#include "base/sys.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -50,6 +51,7 @@ struct rp_saver {
     pthread_t thread;
     bool running;
     enum rp_status status; /* of the save under way, once joined */
+    double begun, longest; /* clock, of the save under way; seconds */
     struct rp_error error;
 };
 
@@ -173,9 +175,7 @@ enum rp_status rp_saver_open(struct rp_trainer *trainer, const char *run,
     s->record = record;
     enum rp_status status = place_copies(s, trainer->plan->saves_live, err);
     if (status == RP_STATUS_OK && s->reads_live) trainer->saver = s;
-    /* Tensors that several ranks own parts of are joined first, one after another. */
-    s->beside = status == RP_STATUS_OK && !s->reads_live && trainer->device->table->save_start &&
-                trainer->comm.n_ranks == 1;
+    s->beside = status == RP_STATUS_OK && !s->reads_live && trainer->device->table->save_start;
     if (s->beside) trainer->device->table->pin(trainer->device, s->copy, copy_bytes(s));
     if (status == RP_STATUS_OK)
         *saver = s;
@@ -247,7 +247,14 @@ static void *write_copy(void *arg)
         s->status = rp_checkpoint_save(s->run, &s->content, &s->tensors_hash, &s->error);
     if (s->reads_live) set_files_to_read(s, 0); /* whatever failed */
     if (s->status == RP_STATUS_OK && comm->rank == 0) s->status = prune(s, &s->error);
+    double seconds = rp_sys_clock() - s->begun;
+    if (seconds > s->longest) s->longest = seconds;
     return NULL;
+}
+
+double rp_saver_longest(const struct rp_saver *s)
+{
+    return s->longest;
 }
 
 enum rp_status rp_saver_wait(struct rp_saver *s, struct rp_sha256 *tensors_hash,
@@ -268,25 +275,28 @@ static enum rp_status still_ours(void *context, struct rp_error *err)
     return rp_manifest_check(((struct rp_saver *)context)->manifest, err);
 }
 
-/* A tensor as it lies on the device, in the file's layout. */
+/* A tensor as it lies on the device, in the file's layout; where the writer sees to that, in
+ * memory's. */
 static enum rp_status copy_tensor(struct rp_saver *s, int i, const void *from, struct rp_error *err)
 {
     struct rp_device *device = s->trainer->device;
     struct rp_st_tensor *tensor = &s->tensor[i];
-    bool plain = s->kept[i]->layout == RP_LAYOUT_PLAIN;
+    bool plain = s->kept[i]->layout == RP_LAYOUT_PLAIN || s->beside;
     void *to = plain ? tensor->shape.data : s->scratch;
     RP_TRY(device->table->copy_out(device, to, from, rp_tensor_bytes(&tensor->shape), err));
     if (!plain) rp_model_to_file(s->kept[i], s->scratch, tensor->shape.data);
     return RP_STATUS_OK;
 }
 
+/* Tensors that several ranks own parts of are joined one after another, in memory that the next
+ * step writes to: they are copied here and now, whatever becomes of the others. */
 static enum rp_status take_copy(struct rp_saver *s, struct rp_error *err)
 {
     for (int k = 0; k < s->n_all_model + s->n_all_optimizer; k++) {
         const struct saved *item = &s->item[k];
         const void *whole = item->source;
         if (item->cut) RP_TRY(rp_owners_join(s->trainer, item->kept, item->source, &whole, err));
-        if (item->own >= 0 && s->tensor[item->own].shape.data)
+        if (item->own >= 0 && s->tensor[item->own].shape.data && (item->cut || !s->beside))
             RP_TRY(copy_tensor(s, item->own, whole, err));
     }
     return RP_STATUS_OK;
@@ -296,11 +306,15 @@ static enum rp_status take_copy(struct rp_saver *s, struct rp_error *err)
 static enum rp_status start_copy(struct rp_saver *s, struct rp_error *err)
 {
     struct rp_device *device = s->trainer->device;
-    int n = s->n_model + s->n_optimizer;
-    struct rp_device_copy *copies = RP_NEW_ARRAY(struct rp_device_copy, n);
-    for (int i = 0; i < n; i++)
-        copies[i] = (struct rp_device_copy){s->tensor[i].shape.data, s->source[i],
-                                            rp_tensor_bytes(&s->tensor[i].shape)};
+    int n = 0;
+    struct rp_device_copy *copies =
+        RP_NEW_ARRAY(struct rp_device_copy, s->n_model + s->n_optimizer + 1);
+    for (int k = 0; k < s->n_all_model + s->n_all_optimizer; k++) {
+        int i = s->item[k].own;
+        if (i < 0 || s->item[k].cut) continue;
+        copies[n++] = (struct rp_device_copy){s->tensor[i].shape.data, s->source[i],
+                                              rp_tensor_bytes(&s->tensor[i].shape)};
+    }
     enum rp_status status = device->table->save_start(device, copies, n, err);
     rp_mem_free(copies);
     return status;
@@ -321,12 +335,11 @@ enum rp_status rp_saver_save(struct rp_saver *s, const struct rp_checkpoint_stat
 {
     const struct rp_comm *comm = &s->trainer->comm;
     RP_TRY(rp_saver_wait(s, NULL, err));
+    s->begun = rp_sys_clock();
     RP_TRY(begin_together(s, state->step, err));
     s->live = (struct rp_st_source){take_live, s};
-    if (s->beside)
-        RP_TRY(start_copy(s, err));
-    else
-        RP_TRY(take_copy(s, err));
+    RP_TRY(take_copy(s, err));
+    if (s->beside) RP_TRY(start_copy(s, err));
     if (s->reads_live) set_files_to_read(s, 2);
     rp_error_clear(&s->error);
     s->content =

@@ -1,5 +1,6 @@
 /* signals.c - SIGTERM, SIGUSR1, SIGHUP: save and stop. SIGINT: the same, twice: at once. SIGUSR2:
  * save and go on. */
+#include "base/sys.h"
 #include "train/train_int.h"
 
 #include <signal.h>
@@ -7,10 +8,13 @@
 #include <string.h>
 
 static atomic_int stop_signal, save_asked;
+static _Atomic(double) stop_clock; /* of the first signal that asked */
 
 static void on_stop(int number)
 {
     int nobody = 0;
+    double never = 0;
+    atomic_compare_exchange_strong(&stop_clock, &never, rp_sys_clock());
     if (!atomic_compare_exchange_strong(&stop_signal, &nobody, number) && number == SIGINT &&
         nobody == SIGINT) {
         signal(SIGINT, SIG_DFL); /* the second Ctrl-C ends the process here and now */
@@ -44,6 +48,11 @@ void rp_train_catch_signals(void)
     /* nohup says "go on when the terminal closes": whoever ignored SIGHUP before us is obeyed. */
     if (sigaction(SIGHUP, NULL, &before) == 0 && before.sa_handler != SIG_IGN)
         catch_signal(SIGHUP, on_stop);
+}
+
+double rp_signals_stop_clock(void)
+{
+    return atomic_load(&stop_clock);
 }
 
 bool rp_signals_stop_asked(void)

@@ -80,6 +80,13 @@ static enum rp_status check_numeric(const struct rp_start *start, struct rp_erro
                         start->run, before ? before : "?", hex, start->run);
 }
 
+/* A signal to this process, or to another rank, which has ended by it. */
+static bool stop_asked(void *context)
+{
+    const struct rp_start *start = context;
+    return rp_signals_stop_asked() || rp_comm_is_over(&start->comm);
+}
+
 static enum rp_status open_data(struct rp_start *start, struct rp_error *err)
 {
     struct rp_data_known *known = NULL;
@@ -87,7 +94,9 @@ static enum rp_status open_data(struct rp_start *start, struct rp_error *err)
     struct rp_data_options options = {.known = known,
                                       .n_known = n_known,
                                       .rehash = start->options->rehash,
-                                      .progress = show_hashing};
+                                      .progress = show_hashing,
+                                      .stop = stop_asked,
+                                      .context = start};
     enum rp_status status = rp_data_open(start->spec, &options, &start->data, err);
     rp_log_progress_clear();
     rp_mem_free(known);
@@ -258,7 +267,11 @@ enum rp_status rp_start_take(struct rp_start *start, struct rp_error *err)
     RP_TRY(rp_start_look(start, &finished, err));
     if (!start->found) rp_manifest_begin(start->run, &start->manifest);
     RP_TRY(open_log(start, err));
-    RP_TRY(rp_start_open_trainer(start, err));
+    return rp_start_open_trainer(start, err);
+}
+
+enum rp_status rp_start_begin(struct rp_start *start, struct rp_error *err)
+{
     RP_TRY(rp_weights_begin(start->trainer, start->run, UINT64_MAX, &start->origin, err));
     if (!start->found) {
         rp_facts_describe(start);

@@ -36,8 +36,10 @@ RP_NODISCARD enum rp_status rp_start_look(struct rp_start *start, bool *finished
                                           struct rp_error *err);
 /* Data, plan, device, environment: all that can fail without touching the folder. */
 RP_NODISCARD enum rp_status rp_start_prepare(struct rp_start *start, struct rp_error *err);
-/* Takes the folder and loads the state to go on from, or the initial one. */
+/* Takes the folder, and memory for the job. */
 RP_NODISCARD enum rp_status rp_start_take(struct rp_start *start, struct rp_error *err);
+/* Loads the state to go on from, or the initial one, and opens the record. */
+RP_NODISCARD enum rp_status rp_start_begin(struct rp_start *start, struct rp_error *err);
 /* Memory and calls, for the plan; with this run's comm. */
 RP_NODISCARD enum rp_status rp_start_open_trainer(struct rp_start *start, struct rp_error *err);
 void rp_start_close(struct rp_start *start);
@@ -49,10 +51,9 @@ void rp_start_close(struct rp_start *start);
 RP_NODISCARD enum rp_status rp_ranks_open(struct rp_start *start, struct rp_error *err);
 /* Threads of this rank. */
 int rp_ranks_threads(const struct rp_start *start);
-/* Every rank is ready, or rank 0 found nothing to do (`go` false). All go on from rank 0's *step,
- * and must have its numeric digest. */
-RP_NODISCARD enum rp_status rp_ranks_ready(struct rp_start *start, bool *go, uint64_t *step,
-                                           struct rp_error *err);
+/* Every rank is ready, or rank 0 found nothing to do (`go` false). All must have rank 0's numeric
+ * digest. */
+RP_NODISCARD enum rp_status rp_ranks_ready(struct rp_start *start, bool *go, struct rp_error *err);
 void rp_ranks_close(struct rp_start *start, enum rp_status status, const char *text);
 
 /* ranks_auto.c: how many this process starts where the spec leaves it open. */
@@ -80,10 +81,13 @@ RP_NODISCARD enum rp_status rp_train_pick_step(const char *run, const char *at, 
 void rp_facts_describe(struct rp_start *start);
 /* A segment for this start. */
 void rp_facts_begin(struct rp_start *start, uint64_t step);
+RP_NODISCARD enum rp_status rp_facts_connected(struct rp_start *start, struct rp_error *err);
 /* How it ended. */
 void rp_facts_end(struct rp_start *start, enum rp_status status, const char *run_status,
                   const char *why, const struct rp_checkpoint_state *state,
                   const struct rp_sha256 *final, const struct rp_error *err);
+/* What it took to stop, and the longest of what a stop waits for; before rp_facts_end. */
+void rp_facts_measured(struct rp_start *start, const struct rp_loop *loop);
 /* A peer was lost and this process ends where it stands: the cause alone. */
 void rp_facts_lost(struct rp_start *start, enum rp_status status, const struct rp_error *err);
 /* Hashes of data files as the manifest has them; caller frees `*known` (its paths belong to the

@@ -43,28 +43,29 @@ static enum rp_status look_ahead(struct rp_trainer *t, uint64_t next_step, struc
                               rp_tensor_bytes(&graph->tensor[graph->target].shape), err);
 }
 
-/* model: forward, loss, backward. The sums over samples go into buffer `level` of the tree. */
+/* model: forward, loss, backward. The sums over samples go into buffer `level` of the tree; in the
+ * last pass they leave for their owners as soon as they are complete. */
 static enum rp_status run_graph(struct rp_trainer *t, const struct rp_pass *pass, int level,
-                                struct rp_error *err)
+                                bool last, struct rp_error *err)
 {
     rp_profile_phase(t->profile, RP_PHASE_MODEL);
     rp_trainer_point_sums(t, level);
-    for (int i = 0; i < t->model->train.n_nodes; i++)
+    for (int i = 0; i < t->model->train.n_nodes; i++) {
         RP_TRY(rp_trainer_run(t, &t->train.call[i], pass, err));
+        if (last) RP_TRY(rp_owners_begin(t, i, level, pass, err));
+    }
     return RP_STATUS_OK;
 }
 
 /* The tree over shards, as a binary counter: node `n` (from 0) has just been written into buffer
- * *level; while it is a right child, it is added to its left sibling, one buffer below. */
+ * *level; while it is a right child, it is added to its left sibling, one buffer below. What has
+ * left already has been added already. */
 static enum rp_status join_nodes(struct rp_trainer *t, int n, int *level,
                                  const struct rp_pass *pass, struct rp_error *err)
 {
-    for (; n & 1; n >>= 1, --*level) {
-        uint64_t bytes = t->plan->sum_bytes;
-        unsigned char *left = t->sums + (uint64_t)(*level - 1) * bytes;
-        struct rp_op_call add = rp_op_add_call(left, left + bytes, bytes / sizeof(float), left);
-        RP_TRY(rp_trainer_run(t, &add, pass, err));
-    }
+    uint64_t begin = t->n_begun > 0 ? t->plan->owners.shared_sums : 0;
+    for (; n & 1; n >>= 1, --*level)
+        RP_TRY(rp_trainer_join_level(t, *level, begin, t->plan->owners.sum_bytes, pass, err));
     return RP_STATUS_OK;
 }
 
@@ -84,7 +85,7 @@ static enum rp_status run_passes(struct rp_trainer *t, uint64_t step, struct rp_
         slot += (uint64_t)(t->comm.rank * (plan->batch / plan->ranks));
         pass->position = step * (uint64_t)plan->batch + slot;
         RP_TRY(take_batch(t, pass->position, err));
-        RP_TRY(run_graph(t, pass, level, err));
+        RP_TRY(run_graph(t, pass, level, i + 1 == plan->n_passes, err));
         bool open = pass->rows.first_sample + pass->rows.n_samples < pass->rows.samples_per_shard;
         if (open) continue; /* the rest of the shard goes on in the same buffer */
         RP_TRY(join_nodes(t, node++, &level, pass, err));
@@ -115,8 +116,10 @@ static enum rp_status update(struct rp_trainer *t, uint64_t step, const struct r
         RP_TRY(rp_trainer_run(t, &t->norm_call[i], pass, err));
     RP_TRY(rp_owners_join_norm(t, pass, err));
     RP_TRY(rp_trainer_run(t, &t->clip_call, pass, err));
-    for (int i = 0; i < t->n_update_calls; i++)
+    for (int i = 0; i < t->n_update_calls; i++) {
         RP_TRY(rp_trainer_run(t, &t->update_call[i], pass, err));
+        RP_TRY(rp_owners_begin_gather(t, i, err));
+    }
     return RP_STATUS_OK;
 }
 

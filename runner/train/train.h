@@ -17,6 +17,7 @@ struct rp_train_options {
     double stop_after; /* seconds; 0: never */
     bool no_graph;     /* CUDA: launch every kernel by itself */
     bool profile;      /* print time per phase and op, write RUN/trace.json */
+    const char *const *rank_words; /* the command line of ranks that it starts; NULL: its own */
     struct json_t
         *recorded; /* rerun: the environment that the run recorded, in place of the spec's lock */
     struct json_t *recorded_data;     /* ... and the files that it read */
@@ -81,12 +82,14 @@ RP_NODISCARD enum rp_status rp_train_try(const struct rp_spec *spec,
                                          struct rp_try_result *result, struct rp_error *err);
 
 /* plan --ranks: what a rank of 1, 2, 4, ... `most_ranks` takes for its part of a step (plan.h), run
- * for some steps in memory with as many copies at once as a node has ranks of `per_node`; on a GPU
- * one copy. Reads the data, writes nothing. Call it before this process opens a device. */
+ * for some steps in memory with as many copies at once as a node has ranks; on a GPU one copy. Of a
+ * local network also whole steps of all ranks, connected. Reads the data, writes nothing. Call it
+ * before this process opens a device. */
 struct rp_plan_times;
+struct rp_plan_network;
 RP_NODISCARD enum rp_status rp_train_measure(const struct rp_spec *spec, int most_ranks,
-                                             int per_node, struct rp_plan_times *times,
-                                             struct rp_error *err);
+                                             const struct rp_plan_network *network,
+                                             struct rp_plan_times *times, struct rp_error *err);
 
 /* Does what model.init_from.path names fit the model, as far as headers say? Only folders are
  * looked at; one that is not there is passed over. */

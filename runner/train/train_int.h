@@ -39,6 +39,7 @@ struct rp_trainer {
     struct rp_loader *loader;
     struct rp_ahead ahead;
     int64_t loss_values; /* of the step under way: the mean loss is over so many */
+    int n_begun;         /* exchanges of plan->owners, then gathers of buckets, in that step */
 
     unsigned char *kept_block;  /* parameters and statistics, as plan->owners lays them out */
     void **kept;                /* (n_kept) into it */
@@ -64,8 +65,9 @@ struct rp_trainer {
     int n_norm_calls;
     struct rp_op_call order_call; /* chunks to in_order */
     struct rp_op_call clip_call;
-    struct rp_op_call *update_call; /* per trained parameter, then per statistic */
+    struct rp_op_call *update_call; /* per trained parameter, by bucket; then per statistic */
     int n_update_calls;
+    int *update_end;            /* (plan->owners.n_buckets) calls up to the end of a bucket */
     struct rp_update update[4]; /* without, with weight decay; the same by muon */
     struct rp_optim_state optim;
 
@@ -93,6 +95,10 @@ void rp_trainer_close(struct rp_trainer *trainer); /* NULL is fine */
 RP_NODISCARD enum rp_status rp_trainer_bind(struct rp_trainer *trainer, struct rp_error *err);
 /* Lets every sum of the training graph be written into buffer `level` of the tree. */
 void rp_trainer_point_sums(struct rp_trainer *trainer, int level);
+/* Adds buffer `level` of the tree to its left sibling, one below: these bytes of it. */
+RP_NODISCARD enum rp_status rp_trainer_join_level(struct rp_trainer *trainer, int level,
+                                                  uint64_t begin, uint64_t end,
+                                                  const struct rp_pass *pass, struct rp_error *err);
 /* One call on the device, timed when profiling. */
 RP_NODISCARD enum rp_status rp_trainer_run(struct rp_trainer *trainer,
                                            const struct rp_op_call *call,
@@ -101,12 +107,22 @@ RP_NODISCARD enum rp_status rp_trainer_run(struct rp_trainer *trainer,
 /* ---- owners.c: what moves between ranks in a step. Without other ranks nothing does
  * ---------------------------------------------------------------------------------------- */
 
-/* Sums to their owners; what is everybody's to everybody. */
+/* Node `node` of the last pass of a step has run: what is complete by it moves to its owners while
+ * backward goes on. `level`: the buffer of the tree that the pass is written into; those below are
+ * added first. */
+RP_NODISCARD enum rp_status rp_owners_begin(struct rp_trainer *trainer, int node, int level,
+                                            const struct rp_pass *pass, struct rp_error *err);
+/* Waits until every sum has come to its owner; what is everybody's to everybody. */
 RP_NODISCARD enum rp_status rp_owners_reduce(struct rp_trainer *trainer, struct rp_error *err);
 /* The norm's chunks of all owners, in the order of the parameters. */
 RP_NODISCARD enum rp_status rp_owners_join_norm(struct rp_trainer *trainer,
                                                 const struct rp_pass *pass, struct rp_error *err);
-/* Updated parameters from their owners to everybody. */
+/* Update call `call` has run: buckets that are updated by it move to everybody, beside what
+ * follows.
+ */
+RP_NODISCARD enum rp_status rp_owners_begin_gather(struct rp_trainer *trainer, int call,
+                                                   struct rp_error *err);
+/* Waits until updated parameters have come from their owners to everybody. */
 RP_NODISCARD enum rp_status rp_owners_gather(struct rp_trainer *trainer, struct rp_error *err);
 /* The averages of train.ema to everybody, for an evaluation: into the memory of the gradients,
  * where rp_trainer_shown has each. */
@@ -146,6 +162,7 @@ struct rp_evaluation {
     bool text;             /* the next two are given */
     double perplexity, bits_per_byte; /* bits_per_byte below zero when nobody knows the bytes */
     bool classification, abandoned;   /* abandoned: a stop request came first */
+    double stretch; /* seconds: the longest from one look at requests to the next */
     int64_t first_right, five_right;
 };
 /* Host memory of one pass. */
@@ -207,13 +224,19 @@ RP_NODISCARD enum rp_status rp_evaluate(struct rp_trainer *trainer, enum rp_spli
 struct rp_weights_origin {
     bool restored; /* from a checkpoint; false: the initial values */
     struct rp_checkpoint_state state;
-    struct rp_sha256 tensors_hash; /* of that checkpoint */
+    struct rp_sha256 tensors_hash;     /* of that checkpoint */
+    uint64_t bytes[RP_COMM_MAX_RANKS]; /* that each rank has read of its files */
 };
 /* Loads the checkpoint of `run` at `step` (UINT64_MAX: the newest that verifies; 0: the initial
- * values), or the initial values when there is none. Its files are in memory only meanwhile. */
+ * values), or the initial values when there is none. Collective, but for initial values by 0; rank
+ * 0 says which checkpoints there are. STOPPED when a signal asks for it meanwhile. */
 RP_NODISCARD enum rp_status rp_weights_begin(struct rp_trainer *trainer, const char *run,
                                              uint64_t step, struct rp_weights_origin *origin,
                                              struct rp_error *err);
+/* restore.c: the checkpoint part of it; origin->restored stays false when there is none. */
+RP_NODISCARD enum rp_status rp_weights_restore(struct rp_trainer *trainer, const char *run,
+                                               uint64_t step, struct rp_weights_origin *origin,
+                                               struct rp_error *err);
 /* The model alone, nothing of the optimizer: for evaluation. With train.ema these are the averages,
  * unless trained_weights is set. NO_CHECKPOINT when there is none at `step`; `*found_step` is the
  * one loaded. */
@@ -272,6 +295,8 @@ RP_NODISCARD enum rp_status rp_saver_save(struct rp_saver *saver,
 /* Waits for the save under way; `tensors_hash` (may be NULL) is of the last one. */
 RP_NODISCARD enum rp_status rp_saver_wait(struct rp_saver *saver, struct rp_sha256 *tensors_hash,
                                           struct rp_error *err);
+/* Seconds of the longest save so far, from its copy to its commit. None may be under way. */
+double rp_saver_longest(const struct rp_saver *saver);
 /* The state as a checkpoint would hold it, in memory, without hashes; release it with
  * rp_checkpoint_release. */
 RP_NODISCARD enum rp_status rp_trainer_snapshot(struct rp_trainer *trainer,
@@ -298,6 +323,8 @@ enum rp_request { RP_REQUEST_NONE, RP_REQUEST_SAVE, RP_REQUEST_STOP };
 /* What the signals so far ask for; SAVE is given once. */
 enum rp_request rp_signals_request(int *signal);
 bool rp_signals_stop_asked(void);
+double
+rp_signals_stop_clock(void); /* rp_sys_clock when the first came that asks to stop; 0: none */
 
 /* ---- loop.c: steps, events, the end
  * ----------------------------------------------------------------- */
@@ -306,6 +333,13 @@ bool rp_signals_stop_asked(void);
 struct rp_decision {
     bool stop, save;
     int signal;
+    double asked; /* to stop: seconds ago, where it was asked first */
+};
+/* The longest of each that a segment has seen, in seconds: what a request to stop waits for. */
+struct rp_longest {
+    double step;
+    double evaluation; /* from one look at requests to the next, on all ranks */
+    double save;       /* until it is committed */
 };
 struct rp_loop {
     struct rp_trainer *trainer;
@@ -324,6 +358,8 @@ struct rp_loop {
     bool decided;            /* with the digests of the last step: `decision` still holds */
     bool save_asked;         /* by a signal or rank 0's clock, and not done yet */
     struct rp_decision decision;
+    double asked_at; /* rp_sys_clock when the stop was asked for; 0: it was not */
+    struct rp_longest longest;
 };
 /* With `result` (may be NULL), of step `step`, its params and the n `digests` become those of all
  * ranks together, and what all must have in common is compared: HARDWARE names the rank that has

@@ -154,6 +154,7 @@ static void be_child(const struct rp_spec *spec, const struct rp_train_options *
         move_to(&start, folder);
     }
     if (status == RP_STATUS_OK) status = rp_start_take(&start, err);
+    if (status == RP_STATUS_OK) status = rp_start_begin(&start, err);
     if (status == RP_STATUS_OK) status = run_steps(&start, trial, err);
     if (status != RP_STATUS_OK) {
         struct report *report = RP_NEW(struct report);

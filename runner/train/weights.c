@@ -82,37 +82,6 @@ enum rp_status rp_weights_load_own(struct rp_trainer *t, const struct rp_st_file
     return load_part(t, file, name, i, t->own[i], to, bad, err);
 }
 
-static enum rp_status load_states(struct rp_trainer *t, const struct rp_st_file *file, int i,
-                                  struct rp_error *err)
-{
-    const struct rp_model_tensor *kept = &t->model->kept[i];
-    const char *names[2];
-    rp_optim_states(t->spec, rp_plan_optim_kind(kept), names);
-    for (int s = 0; s < 2 && t->state[s][i]; s++) {
-        char name[112];
-        snprintf(name, sizeof name, "%s.%s", kept->name, names[s]);
-        RP_TRY(rp_weights_load_own(t, file, name, i, t->state[s][i], RP_STATUS_NO_CHECKPOINT, err));
-    }
-    if (!t->average[i]) return RP_STATUS_OK;
-    char name[112];
-    snprintf(name, sizeof name, "%s.ema", kept->name);
-    return rp_weights_load_own(t, file, name, i, t->average[i], RP_STATUS_NO_CHECKPOINT, err);
-}
-
-static enum rp_status restore(struct rp_trainer *t, const struct rp_checkpoint *checkpoint,
-                              struct rp_error *err)
-{
-    for (int i = 0; i < t->model->n_kept; i++) {
-        RP_TRY(rp_weights_load(t, &checkpoint->model, t->model->kept[i].name, i, t->kept[i],
-                               RP_STATUS_NO_CHECKPOINT, err));
-        RP_TRY(load_states(t, &checkpoint->optimizer, i, err));
-    }
-    t->optim = (struct rp_optim_state){.t = checkpoint->state.t,
-                                       .beta1_power = checkpoint->state.beta1_power,
-                                       .beta2_power = checkpoint->state.beta2_power};
-    return RP_STATUS_OK;
-}
-
 enum rp_status rp_weights_restore_model(struct rp_trainer *t, const char *run, uint64_t step,
                                         uint64_t *found_step, struct rp_error *err)
 {
@@ -185,15 +154,8 @@ static enum rp_status digest_frozen(struct rp_trainer *t, struct rp_error *err)
 enum rp_status rp_weights_begin(struct rp_trainer *t, const char *run, uint64_t step,
                                 struct rp_weights_origin *origin, struct rp_error *err)
 {
-    struct rp_checkpoint checkpoint = {0};
-    enum rp_status status = RP_STATUS_OK;
     *origin = (struct rp_weights_origin){0};
-    if (step > 0) status = rp_checkpoint_load(run, step, &origin->restored, &checkpoint, err);
-    if (status == RP_STATUS_OK)
-        status = origin->restored ? restore(t, &checkpoint, err) : begin_anew(t, err);
-    if (status == RP_STATUS_OK) status = digest_frozen(t, err);
-    origin->state = checkpoint.state;
-    origin->tensors_hash = checkpoint.tensors_hash;
-    rp_checkpoint_release(&checkpoint);
-    return status;
+    if (step > 0) RP_TRY(rp_weights_restore(t, run, step, origin, err));
+    if (!origin->restored) RP_TRY(begin_anew(t, err));
+    return digest_frozen(t, err);
 }

@@ -1,4 +1,4 @@
-"""ranks.py - the parts of `scripts/bench ranks`: several processes on this machine, over the loopback.
+"""ranks.py - the parts of `scripts/bench ranks`: several processes on this machine.
 
 reduce   reduce, update and gather of 124M fp32 parameters beside an all-reduce and a full update by Gloo and MPI
 plan     steps that `reprise plan --ranks` predicts beside steps measured
@@ -105,11 +105,12 @@ def phase_seconds(trace, steps):
     return result
 
 
-def ours(reprise, folder, ranks, rounds):
+def ours(reprise, folder, ranks, rounds, comm):
     spec, out = folder / "reduce.yaml", folder / "run"
     spec.write_text(SPEC.format(width=WIDTH, batch=4, shards=4, steps=rounds))
     shutil.rmtree(out, ignore_errors=True)
-    run([reprise, "run", spec, "--out", out, "--profile", "--quiet", "--set", f"resources.ranks={ranks}", "--set", "resources.timeout.peer=120 s"])
+    run([reprise, "run", spec, "--out", out, "--profile", "--quiet", "--set", f"resources.ranks={ranks}", "--set", "resources.timeout.peer=120 s",
+         "--set", f"resources.comm={comm}"])
     phases = phase_seconds(out / "trace.json", rounds)
     shutil.rmtree(out, ignore_errors=True)
     return phases
@@ -119,13 +120,14 @@ def bench_reduce(reprise, folder, bandwidth, args, say):
     rounds = args.pairs + 1
     size, found = 4 * REDUCE_N, peers(folder)
     say(f"reduce, update and gather of {REDUCE_N / 1e6:.1f}M fp32 parameters on one machine: seconds, median of {args.pairs}; AdamW")
-    say(f"floors at {bandwidth / 1e9:.1f} GB/s, read or written, of the whole machine: moving 2(R-1)/R n bytes a rank through the loopback, copied")
-    say("twice; updating reads four and writes three numbers a parameter, at all ranks or at its owner alone")
+    say(f"floor at {bandwidth / 1e9:.1f} GB/s, read or written, of the whole machine: every sum is read once and every root written, every updated")
+    say("parameter read once and written by all others; updating reads four and writes three numbers a parameter, at its owner alone or at all ranks")
     say(f"{'':24} {'ranks':>5} {'reduce':>8} {'update':>8} {'gather':>8} {'sum':>8} {'theirs/ours':>11}")
     for ranks in (2, 4):
-        phases = ours(reprise, folder, ranks, rounds)
-        total = sum(phases.values())
-        say(f"{'reprise':24} {ranks:5} " + " ".join(f"{phases.get(name, 0):8.3f}" for name in PHASES) + f" {total:8.3f}")
+        for comm in ("gloo", "shm"):
+            phases = ours(reprise, folder, ranks, rounds, comm)
+            total = sum(phases.values())
+            say(f"{'reprise, ' + comm:24} {ranks:5} " + " ".join(f"{phases.get(name, 0):8.3f}" for name in PHASES) + f" {total:8.3f}")
         for name, measure in found.items():
             if not measure:
                 say(f"{name:24} {ranks:5} is not here: it needs {NEEDS[name.split()[0]]}")
@@ -133,7 +135,7 @@ def bench_reduce(reprise, folder, bandwidth, args, say):
             times = measure(ranks, rounds)
             reduce, update = (statistics.median(column) for column in zip(*times))
             say(f"{name:24} {ranks:5} {reduce:8.3f} {update:8.3f} {0:8.3f} {reduce + update:8.3f} {(reduce + update) / total:11.2f}")
-        moved, updated = ranks * 4 * 2 * (ranks - 1) / ranks * size / bandwidth, 7 * size / bandwidth
+        moved, updated = (2 * ranks + 1) * size / bandwidth, 7 * size / bandwidth
         say(f"{'floor':24} {ranks:5} {moved:8.3f} {updated:8.3f} {'':8} {moved + updated:8.3f}   (a full update on every rank: {ranks * updated:.3f})")
 
 
@@ -151,7 +153,8 @@ def loopback(program, folder, ranks, rounds):
 def measured_step(reprise, folder, spec, ranks, batch):
     out = folder / "run"
     shutil.rmtree(out, ignore_errors=True)
-    run([reprise, "run", spec, "--out", out, "--quiet", "--set", f"resources.ranks={ranks}", "--set", "resources.timeout.peer=120 s"])
+    run([reprise, "run", spec, "--out", out, "--quiet", "--set", f"resources.ranks={ranks}", "--set", "resources.timeout.peer=120 s",
+         "--set", "resources.comm=gloo"])  # the network of the prediction is the loopback
     with open(out / "metrics.jsonl") as file:
         rate = [json.loads(line)["metrics"] for line in file if '"train"' in line][-1]["samples_per_second"]
     return batch / rate
@@ -163,23 +166,26 @@ def bench_plan(reprise, folder, args, say):
     if not program:
         say("prediction: Gloo (libgloo-dev) or g++ is not installed, so the loopback cannot be measured")
         return
-    say(f"\nsteps predicted by `reprise plan --ranks R --per-node R` and measured, milliseconds, on {cores} cores; wanted within {100 * MOST_ERROR:.0f} %")
-    say(f"{'job':22} {'ranks':>5} {'loopback GB/s':>13} {'us':>7} {'compute':>8} {'update':>8} {'exchange':>8} {'predicted':>9} {'measured':>9} {'error':>7}")
+    say(f"\nsteps predicted by `reprise plan --ranks R` and measured, milliseconds, on {cores} cores; wanted within {100 * MOST_ERROR:.0f} %. By the formulas")
+    say("with the loopback as Gloo's exchanges measure it (--per-node R --network BANDWIDTH,LATENCY), and by whole steps of ranks connected (--network local)")
+    say(f"{'job':22} {'ranks':>5} {'loopback GB/s':>13} {'us':>7} {'compute':>8} {'update':>8} {'exchange':>8} {'predicted':>9} {'measured':>9} {'error':>7} "
+        f"{'local':>9} {'error':>7}")
     for name, (width, batch) in PLAN_JOBS.items():
         spec = folder / "plan.yaml"
         for ranks in (1, 2, 4):
             bandwidth, latency = loopback(program, folder, ranks, 6) if ranks > 1 else (1e10, 1e-5)
+            links = ("--per-node", ranks, "--network", f"{bandwidth / 1e9:.6f}GB/s,{1e6 * latency:.6f}us")
             spec.write_text(SPEC.format(width=width, batch=batch, shards=8, steps=3))
-            predicted, measured = [], []
+            predicted, local, measured = [], [], []
             for _ in range(args.pairs):
-                plan = json.loads(run([reprise, "plan", spec, "--json", "--ranks", ranks, "--per-node", ranks, "--network",
-                                       f"{bandwidth / 1e9:.6f}GB/s,{1e6 * latency:.6f}us"]).splitlines()[-1])
-                row = plan["scaling"][-1]
+                row, here = ([json.loads(run([reprise, "plan", spec, "--json", "--ranks", ranks, *how]).splitlines()[-1])["scaling"][-1]
+                              for how in (links, ("--network", "local"))])
                 predicted.append(row["step_seconds"])
+                local.append(here["step_seconds"])
                 steps = max(5, int(args.seconds / 2 / row["step_seconds"]))
                 spec.write_text(SPEC.format(width=width, batch=batch, shards=8, steps=steps))
                 measured.append(measured_step(reprise, folder, spec, ranks, batch))
-            error = statistics.median(p / m - 1 for p, m in zip(predicted, measured))
+            errors = [100 * statistics.median(p / m - 1 for p, m in zip(guess, measured)) for guess in (predicted, local)]
             say(f"{name:22} {ranks:5} {bandwidth / 1e9:13.2f} {1e6 * latency:7.1f} {1e3 * row['compute_seconds']:8.2f} {1e3 * row['update_seconds']:8.2f} "
-                f"{1e3 * row['exchange_seconds']:8.2f} {1e3 * statistics.median(predicted):9.2f} {1e3 * statistics.median(measured):9.2f} {100 * error:+6.1f}%"
-                + (" more ranks than cores: they take turns" if ranks > cores else ""))
+                f"{1e3 * row['exchange_seconds']:8.2f} {1e3 * statistics.median(predicted):9.2f} {1e3 * statistics.median(measured):9.2f} {errors[0]:+6.1f}% "
+                f"{1e3 * statistics.median(local):9.2f} {errors[1]:+6.1f}%" + (" more ranks than cores: they take turns" if ranks > cores else ""))

@@ -1,4 +1,6 @@
 """`reprise plan`: what it prints, what it refuses, and memory against the measured peak."""
+import json
+import math
 import pathlib
 import time
 
@@ -76,3 +78,76 @@ def test_memory_is_right(tmp_path):
         assert abs(differences[-1]) <= max(0.02 * peak, 4 * MEBIBYTE), (change, plan["memory"], peak)
     larger = call_json("plan", spec, "--set", change, "--set", "train.batch=96")
     assert larger["memory_bytes"] - peak > 4 * MEBIBYTE
+
+
+# ---- how long a run takes to stop, beside what a site leaves it ------------------------------------------------
+
+SLURM = """slurm:
+  time: "04:00:00"
+  grace: {grace}
+  sbatch: ['--signal=B:USR1@{signal}']
+"""
+KUBERNETES = """kubernetes:
+  image: "r/reprise:0"
+  runs: {{claim: runs, path: /runs}}
+  grace: {grace}
+  patch: patch.yaml
+"""
+
+
+def env(folder):
+    return {"REPRISE_RUNS": str(folder / "runs"), "HOME": str(folder), "REPRISE_SITE": ""}
+
+
+def test_stop_is_an_estimate_until_a_run_has_measured_it(tmp_path):
+    spec = write(tmp_path, DIGITS_MLP)
+    before = call_json("plan", spec, env=env(tmp_path))["stop"]
+    assert not before["measured"] and before["allowance_seconds"] == 60 and "an estimate" in before["source"] and before["graces"] == []
+    assert "an estimate: a minute" in call("plan", spec, env=env(tmp_path))[0]
+    run = call_json("run", spec, env=env(tmp_path))["run"]
+    manifest = json.loads((pathlib.Path(run) / "manifest.json").read_text())
+    longest = manifest["segments"][0]["longest"]
+    after = call_json("plan", spec, env=env(tmp_path))["stop"]
+    work = longest["step_seconds"] + longest["evaluation_seconds"]
+    assert after["measured"] and after["work_seconds"] == work and after["save_seconds"] == longest["save_seconds"]
+    assert after["allowance_seconds"] == math.ceil(2 * (work + longest["save_seconds"]) + 5) and run in after["source"]
+    # A stop that took longer than its parts counts, and so does the newest start alone.
+    manifest["segments"][0]["stop_seconds"] = 100.0
+    (pathlib.Path(run) / "manifest.json").write_text(json.dumps(manifest))
+    assert call_json("plan", spec, env=env(tmp_path))["stop"]["allowance_seconds"] == 205
+    manifest["segments"].append({"segment": 1, "longest": {"step_seconds": 1.0, "save_seconds": 2.0}})
+    manifest["segments"].append({"segment": 2, "longest": {}})
+    (pathlib.Path(run) / "manifest.json").write_text(json.dumps(manifest))
+    stop = call_json("plan", spec, env=env(tmp_path))["stop"]
+    assert stop["allowance_seconds"] == 11 and stop["source"].endswith("segment 1")
+    # Control: another experiment has its own folder, which nobody has measured.
+    assert not call_json("plan", spec, "--set", "seed=99", env=env(tmp_path))["stop"]["measured"]
+
+
+def test_stop_beside_what_the_site_leaves(tmp_path):
+    spec = write(tmp_path, DIGITS_MLP)
+    site = write(tmp_path, SLURM.format(grace=59, signal=300) + KUBERNETES.format(grace=61), "site.yaml")
+    write(tmp_path, "spec:\n  template:\n    spec:\n      terminationGracePeriodSeconds: 10\n", "patch.yaml")
+    out, err = call("plan", spec, "--site", site, env=env(tmp_path))
+    lines = [line for line in out.splitlines() if line.startswith("grace")]
+    assert [(line.split()[1], line.rsplit(": ", 1)[1]) for line in lines] == [
+        ("120", "enough"), ("59", "too short"), ("300", "enough"), ("10", "too short"), ("61", "enough")], out
+    assert err.count("warning") == 2 and "slurm.grace of the site leaves 59 s" in err and "terminationGracePeriodSeconds of the site's patch" in err
+    graces = call_json("plan", spec, "--site", site, env=env(tmp_path))["stop"]["graces"]
+    assert [(g["target"], g["seconds"], g["enough"]) for g in graces] == [
+        ("slurm", 120, True), ("slurm", 59, False), ("slurm", 300, True), ("kubernetes", 10, False), ("kubernetes", 61, True)]
+    # Control: the same limits do for a run that has measured less.
+    call_json("run", spec, env=env(tmp_path))
+    _, err = call("plan", spec, "--site", site, env=env(tmp_path))
+    assert err == ""
+    # `launch` says the same of the same site.
+    _, err = call("launch", spec, "--on", "slurm", "--site", site, "--out", tmp_path / "job", env=env(tmp_path))
+    assert err == ""
+    _, err = call("launch", spec, "--on", "slurm", "--site", site, "--set", "seed=9", "--out", tmp_path / "other", env=env(tmp_path))
+    assert "slurm.grace of the site leaves 59 s" in err and err.count("leaves") == 1
+
+
+def test_a_site_that_is_wrong_is_told(tmp_path):
+    spec = write(tmp_path, DIGITS_MLP)
+    _, err = call("plan", spec, "--site", write(tmp_path, "slurm: {tme: 1}", "site.yaml"), env=env(tmp_path), expect=2)
+    assert "site.yaml:1" in err and "time" in err

@@ -1,6 +1,7 @@
 """`reprise plan --ranks`: what it prints for times at hand, what it refuses, and that it measures what it says."""
 import json
 import os
+import pathlib
 
 import pytest
 
@@ -45,11 +46,12 @@ def test_text(spec, tmp_path):
         "    2     2       2     50.000     5.000     0.047     0.047     55.047        1163     1.73",
         "    4     4       2     30.000     5.000     0.123     0.123     35.123        1822     2.70",
         "    8     8       2     20.000     5.000     0.266     0.266     25.266        2533     3.76"], lines
-    assert lines[4:] == ["16 and more ranks cannot share 8 shards: raise train.shards (other bits) to use more"]
+    assert lines[4] == "16 and more ranks cannot share 8 shards: raise train.shards (other bits) to use more"
+    assert lines[5].startswith("stop        1.05 s from a request") and "two steps as predicted and a second" in lines[5] and len(lines) == 6
     fewer, _ = rp.call("plan", spec, "--ranks", 4, *NET, "--times", times)
-    assert fewer.splitlines()[5:] == lines[:3]
+    assert fewer.splitlines()[5:-1] == lines[:3]
     one_more, _ = rp.call("plan", spec, "--ranks", 16, *NET, "--times", times)
-    assert one_more.splitlines()[-1].startswith("16 ranks cannot share 8 shards")
+    assert one_more.splitlines()[-2].startswith("16 ranks cannot share 8 shards")
 
 
 def test_json_is_the_formulas(spec, tmp_path):
@@ -92,6 +94,7 @@ def test_nodes(spec, tmp_path):
     (["--ranks", "8", *NET, "--node-network", "fast"], "--node-network is 'fast'"),
     (["--ranks", "8", *NET, "--per-node", "3"], "--per-node is '3', and must be a power of two"),
     (["--ranks", "8", *NET, "--times", "absent.json"], "absent.json"),
+    (["--ranks", "8", "--network", "local", "--per-node", "2"], "--network local is this machine alone"),
     (["--ranks", "8", *NET, "--times", "a", "--save-times", "b"], "give one of them"),
 ])
 def test_bad_input(spec, tmp_path, args, why):
@@ -126,6 +129,27 @@ def test_measured(spec, tmp_path):
     table = json.loads((tmp_path / "times.json").read_text())
     assert [(row["ranks"], row["beside"], row["threads"]) for row in table["times"]] == [(1, 1, 1), (2, 2, 1), (4, 2, 1)]
     assert all(0 < row["compute_seconds"] < 60 and row["update_seconds"] > 0 and row["add_seconds"] > 0 for row in table["times"])
+
+
+@pytest.mark.skipif(not (pathlib.Path(rp.PROGRAM).parent / "reprise_gloo.so").exists(), reason="this build has no module reprise_gloo")
+def test_on_this_machine(spec, tmp_path):
+    """`--network local` connects the ranks and measures whole steps, and what of them is exchange."""
+    args = ["plan", spec, "--ranks", 4, "--network", "local"]
+    plan = rp.call_json(*args, "--save-times", "times.json", cwd=tmp_path, env={"OMP_NUM_THREADS": "1"})
+    assert plan["network"] == "local" and plan["per_node"] == 4 and [row["ranks"] for row in plan["scaling"]] == [1, 2, 4]
+    rows = json.loads((tmp_path / "times.json").read_text())["times"]
+    assert "step_seconds" not in rows[0]
+    for row, time in zip(plan["scaling"][1:], rows[1:]):
+        assert row["step_seconds"] == time["step_seconds"] >= time["reduce_seconds"] + time["gather_seconds"] > 0
+        assert row["exposed_seconds"] == pytest.approx(max(0, row["step_seconds"] - row["compute_seconds"] - row["update_seconds"]), abs=1e-12)
+    assert rp.call_json(*args, "--times", "times.json", cwd=tmp_path) == plan
+    out, _ = rp.call(*args, "--times", "times.json", cwd=tmp_path)
+    assert "network: this machine, its ranks connected and measured" in out
+    # Control: a table without them is no answer, nor is another network's the same.
+    _, err = rp.call(*args, "--times", write_times(tmp_path, per_node=4), expect=2)
+    assert "no steps of ranks connected" in err
+    other = rp.call_json(*args[:-1], "1Mb/s,1ms", "--per-node", 4, "--times", write_times(tmp_path, per_node=4))
+    assert other["scaling"][2]["step_seconds"] != plan["scaling"][2]["step_seconds"]
 
 
 def test_measuring_refuses_what_a_run_would(tmp_path):

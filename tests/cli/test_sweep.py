@@ -129,3 +129,40 @@ def test_mistakes_start_nothing(spec, tmp_path, args, words):
     _, err = rp.call("run", spec, *args, env=env(tmp_path), expect=2)
     assert words in err and err.count("error:") == 1
     assert [path.name for path in pathlib.Path(tmp_path).iterdir()] == ["job.yaml"]
+
+
+HAS_GLOO = (pathlib.Path(rp.PROGRAM).parent / "reprise_gloo.so").exists()
+
+
+@pytest.mark.skipif(not HAS_GLOO, reason="this build has no module reprise_gloo")
+def test_members_of_several_ranks(spec, tmp_path):
+    """Each with the ranks that its spec asks for, its own ranks knowing only of it; stopped, and taken up again."""
+    one = [m["final"] for m in rp.call_json("run", spec, "--sweep", "seed=1..2", env=env(tmp_path))["members"]]
+    sweep = ["run", spec, "--sweep", "seed=1..2", "--sweep", "resources.ranks=2", "--set", "resources.threads=1", "--data", tmp_path]
+    two = {"REPRISE_RUNS": str(tmp_path / "two")}
+    assert [m["final"] for m in rp.call_json(*sweep, env=two)["members"]] == one and one[0] != one[1]
+    assert [rp.manifest(run)["segments"][0]["ranks"] for run in (tmp_path / "two").iterdir()] == [2, 2]
+    out = ["--out", tmp_path / "grid"]
+    process = rp.start(*sweep, *out, "--set", "train.for=4000 epochs")
+    code = rp.kill_when(process, lambda: any(d.read_text().count("\n") > 5 for d in (tmp_path / "grid").glob("*/digests.jsonl")), signal.SIGTERM)
+    assert code == 20 and len(list((tmp_path / "grid").iterdir())) == 1
+    lines = rp.call(*sweep, *out, "--sweep-list")[0].splitlines()
+    assert len(lines) == 2 and all("resources.ranks=2" in line and "--data" in line for line in lines)
+
+
+@pytest.mark.skipif(not HAS_GLOO, reason="this build has no module reprise_gloo")
+def test_a_member_of_several_ranks_that_fails_stops_no_other(spec, tmp_path):
+    args = ["run", spec, "--set", "train.optimizer={kind: sgd, lr: 0.1}", "--set", "train.clip_norm=1e9", "--set",
+            "train.schedule.warmup=0 steps", "--sweep", "train.optimizer.lr=1e6,0.02", "--sweep", "resources.ranks=2"]
+    out, err = rp.call(*args, env=env(tmp_path), expect=6)
+    assert "1 of 2 members failed" in err
+    assert [line.split()[2] for line in out.splitlines()[1:3]] == ["failed", "finished"]
+
+
+def test_ranks_that_a_launcher_has_started_are_refused(spec, tmp_path):
+    launcher = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "28123"}
+    _, err = rp.call("run", spec, "--sweep", "seed=1..2", env={**env(tmp_path), **launcher}, expect=2)
+    assert "torchrun has started several" in err and not (tmp_path / "runs").exists()
+    # Control: the list is for such launchers, and a world of one is none.
+    assert len(rp.call("run", spec, "--sweep", "seed=1..2", "--sweep-list", env={**env(tmp_path), **launcher})[0].splitlines()) == 2
+    rp.call("run", spec, "--sweep", "seed=1..2", env={**env(tmp_path), **launcher, "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1"})

@@ -7,7 +7,7 @@ import time
 import pytest
 
 import reprise as rp
-from test_ranks import ENV, children_of, ended, module_is_there, ranks, wait_for  # noqa: F401
+from test_ranks import ENV, children_of, ended, ranks, wait_for
 
 MLP = rp.DIGITS_MLP.replace("{fraction: 0.2}", "{format: synthetic, task: digits, samples: 601, seed: 5}")
 JOBS = {"mlp": MLP.replace("for: 4 epochs", "for: 6 steps").replace("every: 1 epoch", "every: 3 steps"),
@@ -82,7 +82,8 @@ def test_a_request_in_an_evaluation(tmp_path):
     print(f"{time.monotonic() - asked:.1f} s from the signal to the end")
     assert code == 20, err
     assert len(rp.digest_lines(tmp_path / "run")) == 2 and measured(tmp_path / "run") == []
-    assert rp.manifest(tmp_path / "run")["status"] == "stopped"
+    manifest = rp.manifest(tmp_path / "run")
+    assert manifest["status"] == "stopped" and 0 < manifest["segments"][0]["stop_seconds"] < time.monotonic() - asked
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])

@@ -37,7 +37,7 @@ def spec(tmp_path_factory):
 @pytest.fixture(scope="module")
 def gloo(spec, tmp_path_factory):
     """The digest of two ranks of Gloo; of one where this build has none."""
-    more = ["--set", "resources.ranks=2"] if (BUILD / "reprise_gloo.so").exists() else []
+    more = ["--set", "resources.ranks=2", "--set", "resources.comm=gloo"] if (BUILD / "reprise_gloo.so").exists() else []
     return rp.run(spec, tmp_path_factory.mktemp("gloo") / "run", *more, env=ENV)
 
 

@@ -10,7 +10,7 @@ import time
 import pytest
 
 import reprise as rp
-from ranks.test_ranks import ENV, children_of, module_is_there, ranks, wait_for  # noqa: F401
+from ranks.test_ranks import ENV, children_of, ranks, wait_for
 
 AVERAGED = "  ema: {decay: 0.9}\n"
 

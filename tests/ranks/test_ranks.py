@@ -13,10 +13,12 @@ import reprise as rp
 ENV = {"OMP_NUM_THREADS": "1"}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def module_is_there():
-    if not (pathlib.Path(rp.PROGRAM).parent / "reprise_gloo.so").exists():
+@pytest.fixture(params=["shm", "gloo"])
+def comm(request):
+    """Through memory of the host, which `auto` takes here, and through Gloo."""
+    if request.param == "gloo" and not (pathlib.Path(rp.PROGRAM).parent / "reprise_gloo.so").exists():
         pytest.skip("this build has no module reprise_gloo (libgloo-dev was not there)")
+    return ["--set", f"resources.comm={request.param}"]
 
 
 ALL_MODELS = {**rp.MODELS, **rp.TEXT_MODELS}
@@ -43,6 +45,13 @@ def test_equal_bits(model, tmp_path):
     for n in (2, 4, 8):
         if n <= shards_of(name):
             assert rp.run(spec, tmp_path / str(n), *ranks(n), env=ENV) == final, n
+
+
+def test_equal_bits_by_name(model, comm, tmp_path):
+    name, spec, final = model
+    n = min(4, shards_of(name))
+    assert rp.run(spec, tmp_path / "run", *ranks(n), *comm, env=ENV) == final
+    assert comm[1].split("=")[1] in rp.manifest(tmp_path / "run")["segments"][0]["comm"]
 
 
 def test_threads_and_micro_batches_beside_ranks(model, tmp_path):
@@ -92,8 +101,8 @@ def ended(process, seconds=30):
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
-def test_a_lost_rank_ends_the_run(tmp_path, number):
-    process, others = long_run(tmp_path, 4)
+def test_a_lost_rank_ends_the_run(tmp_path, number, comm):
+    process, others = long_run(tmp_path, 4, *comm)
     assert len(others) == 3
     os.kill(others[1], number)
     code, err = ended(process)
@@ -103,8 +112,8 @@ def test_a_lost_rank_ends_the_run(tmp_path, number):
     assert not [pid for pid in others if pathlib.Path(f"/proc/{pid}").exists()]
 
 
-def test_rank_0_is_lost(tmp_path):
-    process, others = long_run(tmp_path, 4)
+def test_rank_0_is_lost(tmp_path, comm):
+    process, others = long_run(tmp_path, 4, *comm)
     process.kill()
     process.communicate()
     wait_for(lambda: not [p for p in others if pathlib.Path(f"/proc/{p}/exe").exists() and
@@ -119,9 +128,9 @@ def test_a_request_to_any_rank_stops_all(tmp_path):
     assert rp.manifest(tmp_path / "run")["status"] == "stopped"
 
 
-def test_control_a_slow_rank_is_not_lost(tmp_path):
+def test_control_a_slow_rank_is_not_lost(tmp_path, comm):
     """Stopped and continued for less than the timeout, again and again: slow, and the run goes on."""
-    process, others = long_run(tmp_path, 2)
+    process, others = long_run(tmp_path, 2, *comm)
     before = len(rp.digest_lines(tmp_path / "run"))
     for _ in range(4):
         os.kill(others[0], signal.SIGSTOP)

@@ -19,16 +19,18 @@ static int check_parts(const struct rp_plan *plan, int i)
 {
     int64_t at = 0, n = rp_tensor_elements(&plan->model->kept[i].shape);
     int parts = 0;
+    bool written = false; /* by one of the owners */
     for (int r = 0; r < plan->ranks; r++) {
         struct rp_plan_part part = rp_plan_owned(plan, r, i);
         if (part.n == 0) continue;
-        if (parts == 0) CHECK_INT(plan->owners.writer[i], r);
+        written |= plan->owners.writer[i] == r;
         CHECK_INT(part.first, at);
         CHECK_INT(part.first % RP_PLAN_CHUNK, 0);
         at += part.n;
         parts++;
     }
     CHECK_INT(at, n);
+    CHECK(written);
     return parts;
 }
 
@@ -41,8 +43,8 @@ static void check_bytes(const struct rp_plan *plan, int rank, int i)
     uint64_t gradient = o->sum_offset[plan->model->kept[i].grad_tensor];
     bool in_gradients = false, in_kept = false;
     if (part.n == 0) return;
-    for (int j = 0; j < RP_PLAN_REGIONS; j++) {
-        const uint64_t *g = o->region[j].gradient + rank, *k = o->region[j].kept + rank;
+    for (int j = 0; j < o->n_buckets; j++) {
+        const uint64_t *g = o->bucket[j].gradient + rank, *k = o->bucket[j].kept + rank;
         in_gradients |= gradient + first >= g[0] && gradient + end <= g[1];
         in_kept |= o->kept_offset[i] + first >= k[0] && o->kept_offset[i] + end <= k[1];
     }
@@ -56,7 +58,7 @@ static void test_cuts(bool muon)
     if (muon) made.spec.train.optimizer.kind = RP_OPTIMIZER_MUON;
     for (int ranks = 1; ranks <= 8; ranks *= 2) {
         struct rp_plan *plan = make_plan(&made, ranks);
-        const struct rp_plan_region *flat = &plan->owners.region[0];
+        const struct rp_plan_bucket *flat = &plan->owners.bucket[0];
         int cut = 0;
         for (int i = 0; i < plan->model->n_kept; i++) {
             int parts = check_parts(plan, i);
@@ -73,6 +75,142 @@ static void test_cuts(bool muon)
         }
         rp_plan_free(plan);
     }
+}
+
+/* ---- buckets ------------------------------------------------------------------------------------
+ */
+
+/* Each byte of the gradients leaves once, when everything that writes it has run. */
+static void check_exchanges(const struct rp_plan *plan)
+{
+    const struct rp_plan_owners *o = &plan->owners;
+    const struct rp_graph *graph = &plan->model->train;
+    unsigned char *left = rp_mem_new(o->shared_sums + 1);
+    int end = 0;
+    memset(left, 0, o->shared_sums + 1);
+    for (int j = 0; j < o->n_exchanges; j++) {
+        const struct rp_plan_exchange *e = &o->exchange[j];
+        if (j > 0) CHECK(e->after >= e[-1].after);
+        for (uint64_t b = e->border[0]; b < e->border[o->ranks]; b++) end += left[b]++;
+        for (int i = 0; i < plan->model->n_kept; i++) {
+            uint64_t at = o->sum_offset[plan->model->kept[i].grad_tensor];
+            if (at < e->border[0] || at >= e->border[o->ranks]) continue;
+            for (int n = e->after + 1; n < graph->n_nodes; n++)
+                for (int k = 0; k < RP_OP_MAX_OUT; k++)
+                    CHECK(graph->node[n].out[k] != plan->model->kept[i].grad_tensor);
+        }
+    }
+    CHECK_INT(end, 0);
+    CHECK(memchr(left, 0, o->shared_sums) == NULL);
+    rp_mem_free(left);
+}
+
+/* The chunks of the norm lie by owner and none lies twice. */
+static void check_norm(const struct rp_plan *plan)
+{
+    const struct rp_plan_owners *o = &plan->owners;
+    bool *taken = RP_NEW_ARRAY(bool, o->n_chunks);
+    for (int i = 0; i < plan->model->n_kept; i++) {
+        for (int r = 0; r < plan->ranks; r++) {
+            int64_t n = rp_plan_chunks(rp_plan_owned(plan, r, i).n);
+            for (int64_t c = 0; c < n; c++) {
+                int64_t at = rp_plan_norm_chunk(plan, r, i) + c;
+                CHECK((uint64_t)at * 8 >= o->norm[r] && (uint64_t)at * 8 < o->norm[r + 1]);
+                CHECK(!taken[at]);
+                taken[at] = true;
+            }
+        }
+    }
+    CHECK_INT(o->norm[plan->ranks], o->n_chunks * 8);
+    CHECK(memchr(taken, 0, (size_t)o->n_chunks) == NULL);
+    rp_mem_free(taken);
+}
+
+static void test_buckets(bool muon, const char *bytes)
+{
+    struct made made;
+    made_lenet(&made);
+    if (muon) made.spec.train.optimizer.kind = RP_OPTIMIZER_MUON;
+    setenv("REPRISE_BUCKET_BYTES", bytes, 1);
+    for (int ranks = 2; ranks <= 8; ranks *= 2) {
+        struct rp_plan *plan = make_plan(&made, ranks);
+        const struct rp_plan_owners *o = &plan->owners;
+        CHECK(o->n_buckets > (muon ? 2 : 1) || (muon && ranks == 8));
+        CHECK_INT(o->n_exchanges, o->n_buckets);
+        CHECK(o->reordered);
+        for (int i = 0; i < plan->model->n_kept; i++) {
+            int parts = check_parts(plan, i);
+            if (plan->model->kept[i].by_muon) CHECK_INT(parts, 1);
+            for (int r = 0; r < ranks; r++) check_bytes(plan, r, i);
+        }
+        for (int j = 0; j < o->n_buckets; j++)
+            for (int r = 0; !o->bucket[j].whole && r < ranks; r++) {
+                int64_t chunks = o->bucket[j].chunk[r + 1] - o->bucket[j].chunk[r];
+                int64_t share = (o->bucket[j].chunk[ranks] - o->bucket[j].chunk[0]) / ranks;
+                CHECK(chunks == share || chunks == share + 1);
+            }
+        check_exchanges(plan);
+        check_norm(plan);
+        rp_plan_free(plan);
+    }
+    unsetenv("REPRISE_BUCKET_BYTES");
+}
+
+static struct rp_sha256 digest_of(const struct made *made, int ranks, const char *bytes)
+{
+    setenv("REPRISE_BUCKET_BYTES", bytes, 1);
+    struct rp_plan *plan = make_plan(made, ranks);
+    struct rp_sha256 digest = rp_plan_exchange_digest(plan);
+    rp_plan_free(plan);
+    unsetenv("REPRISE_BUCKET_BYTES");
+    return digest;
+}
+
+/* What the ranks compare tells other buckets apart. */
+static void test_exchange_digest(void)
+{
+    struct made made;
+    made_lenet(&made);
+    struct rp_sha256 small = digest_of(&made, 2, "1000"), again = digest_of(&made, 2, "1000");
+    struct rp_sha256 larger = digest_of(&made, 2, "10000"), four = digest_of(&made, 4, "1000");
+    CHECK(memcmp(&small, &again, sizeof small) == 0);
+    CHECK(memcmp(&small, &larger, sizeof small) != 0);
+    CHECK(memcmp(&small, &four, sizeof small) != 0);
+}
+
+static void test_sizes_that_are_none(void)
+{
+    static const char *const wrong[] = {"0", "-1", "1k", " 1", "x"};
+    struct made made;
+    struct rp_plan *plan = NULL;
+    made_lenet(&made);
+    for (size_t i = 0; i < RP_COUNT(wrong); i++) {
+        setenv("REPRISE_BUCKET_BYTES", wrong[i], 1);
+        enum rp_status status =
+            rp_plan_make_for(&made.spec, &made.data, 1, 2, &rp_device_cpu, &plan, &err);
+        CHECK_INT(status, RP_STATUS_USAGE);
+        CHECK(strstr(err.text, "REPRISE_BUCKET_BYTES"));
+        rp_error_clear(&err);
+    }
+    unsetenv("REPRISE_BUCKET_BYTES");
+}
+
+/* Tensors that all own of are written by one after another, not all by the first. */
+static void test_writers(void)
+{
+    struct made made;
+    int writes[4] = {0};
+    made_init(&made, 28, 28, 1);
+    made_add(&made, RP_LAYER_FLATTEN);
+    for (int i = 0; i < 8; i++) made_linear(&made, 256);
+    made_linear(&made, 10);
+    setenv("REPRISE_BUCKET_BYTES", "1", 1);
+    struct rp_plan *plan = make_plan(&made, 4);
+    for (int i = 0; i < plan->model->n_kept; i++)
+        if (plan->model->kept[i].shape.n_dims == 2) writes[plan->owners.writer[i]]++;
+    for (int r = 0; r < 4; r++) CHECK(writes[r] >= 1 && writes[r] <= 4);
+    rp_plan_free(plan);
+    unsetenv("REPRISE_BUCKET_BYTES");
 }
 
 /* What is held by rank falls with their number. */
@@ -183,6 +321,12 @@ int main(void)
 {
     test_cuts(false);
     test_cuts(true);
+    test_buckets(false, "1");
+    test_buckets(false, "40000");
+    test_buckets(true, "1");
+    test_exchange_digest();
+    test_sizes_that_are_none();
+    test_writers();
     test_memory();
     test_parts();
     return test_result();

@@ -253,7 +253,7 @@ static void test_memory(void)
     /* (8, 36), (8), (10, 8), (10): each rounded up to 256 bytes. */
     uint64_t parameters = 1280 + 256 + 512 + 256;
     CHECK_INT(row(plan, "parameters"), parameters);
-    CHECK_INT(plan->sum_bytes, parameters + 256); /* and the loss */
+    CHECK_INT(plan->owners.sum_bytes, parameters + 256); /* and the loss */
     CHECK_INT(row(plan, "gradients"), parameters + 256);
     CHECK_INT(row(plan, "optimizer state"), parameters);
     CHECK_INT(row(plan, "data set"), 1100 * (36 + 4 + 4));

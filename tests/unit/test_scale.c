@@ -1,7 +1,7 @@
 /* Many ranks: the formulas of scale.h at points that can be computed by hand, and how a network is
  * read. */
 #include "plan/scale.h"
-#include "test.h"
+#include "made_spec.h"
 
 #include <math.h>
 #include <string.h>
@@ -58,6 +58,33 @@ static void test_many(void)
     }
 }
 
+/* A step of 2 ranks that computes for a second and scatters for `seconds`. */
+static double hidden(const char *bucket_bytes, double seconds)
+{
+    struct made made;
+    struct rp_plan *plan = NULL;
+    struct rp_error err = {0};
+    made_lenet(&made);
+    setenv("REPRISE_BUCKET_BYTES", bucket_bytes, 1);
+    CHECK_OK(rp_plan_make_for(&made.spec, &made.data, 1, 2, &rp_device_cpu, &plan, &err), &err);
+    struct rp_plan_step step = {.ranks = 2, .compute = 1, .scatter = seconds};
+    double got = rp_scale_hidden(plan, &step);
+    unsetenv("REPRISE_BUCKET_BYTES");
+    rp_plan_free(plan);
+    return got;
+}
+
+/* The large layers are complete when a small part of backward has run; the last bucket, the first
+ * convolution's weights, is 600 bytes of some 178,000. */
+static void test_hidden(void)
+{
+    double fast = hidden("1", 1e-3), slow = hidden("1", 100);
+    CHECK(fast > 0.98e-3 && fast < 1e-3); /* all but the last bucket and the loss */
+    CHECK(slow > 0.1 && slow < 1);        /* no more than backward takes */
+    CHECK(fabs(hidden("", 1e-3)) < 1e-12 &&
+          fabs(hidden("", 100)) < 1e-12); /* control: one bucket */
+}
+
 static void check_link(const char *text, double bandwidth, double latency)
 {
     struct rp_plan_link link = {0};
@@ -106,6 +133,7 @@ int main(void)
     test_one_node_each();
     test_ranks_share_a_node();
     test_many();
+    test_hidden();
     test_links();
     return test_result();
 }

@@ -133,12 +133,12 @@ struct rp_comm_module table = {{RP_EXTENSION_VERSION, "reprise_gloo", libraries}
                                open_world,
                                close_world,
                                all_to_all,
+                               nullptr, /* show_all_to_all */
                                all_gather};
 
 } // namespace
 
-extern "C" __attribute__((visibility("default"))) const struct rp_extension *
-rp_module_v1(const struct rp_extension_host *from)
+const struct rp_extension *rp_module_v1(const struct rp_extension_host *from)
 {
     if (from->version != RP_EXTENSION_VERSION) return nullptr;
     host = from;

@@ -225,9 +225,6 @@ static const struct rp_comm_module table = {
     .all_gather = all_gather,
 };
 
-__attribute__((visibility("default"))) const struct rp_extension *
-rp_module_v1(const struct rp_extension_host *from);
-
 const struct rp_extension *rp_module_v1(const struct rp_extension_host *from)
 {
     if (from->version != RP_EXTENSION_VERSION) return NULL;

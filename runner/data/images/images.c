@@ -40,9 +40,6 @@ static struct rp_images_module table = {
     .probe = probe,
     .decode = decode};
 
-__attribute__((visibility("default"))) const struct rp_extension *
-rp_module_v1(const struct rp_extension_host *host);
-
 const struct rp_extension *rp_module_v1(const struct rp_extension_host *host)
 {
     if (host->version != RP_EXTENSION_VERSION) return NULL;

@@ -1,0 +1,195 @@
+/* background.c - exchanges beside other work: a thread makes them one after another, in the order
+ * in which they were begun, which is the same on every rank. Where blocks are a GPU's memory they
+ * wait for rp_comm_finish: there all work is on one stream.
+ *
+ * The thread never asks the control channel: what has failed waits for the main thread, which says
+ * why. Until then the channel's own clock ends the process when a wait does not end. */
+#include "comm/control.h"
+#include "comm/mover.h"
+#include "comm/tree.h"
+
+#include "base/mem.h"
+#include "base/sys.h"
+
+#include <pthread.h>
+#include <stdio.h>
+
+static const double SECONDS_TO_LEAVE = 3;
+
+struct exchange {
+    void *block;
+    const uint64_t *border;
+    bool gather; /* else a reduction */
+};
+
+struct rp_comm_background {
+    struct rp_comm comm; /* whose mover it is */
+    pthread_t thread;
+    bool started;
+
+    pthread_mutex_t mutex; /* of all below */
+    pthread_cond_t changed;
+    struct exchange *exchange; /* (n) begun, of which the first n_done are made */
+    int n, n_done, room;
+    bool ending, left, failed;
+    char why[RP_COMM_WHY_BYTES];
+};
+
+/* ---- the thread ---------------------------------------------------------------------------------
+ */
+
+static bool reduce(const struct rp_comm *comm, const struct exchange *e, char *why)
+{
+    const struct rp_comm_mover *m = comm->mover;
+    uint64_t begin = e->border[comm->rank], bytes = e->border[comm->rank + 1] - begin;
+    float *root = (float *)(void *)((char *)e->block + begin);
+    struct rp_error err = {0};
+    if (m->module->show_all_to_all) {
+        enum rp_status status = RP_STATUS_OK;
+        return rp_comm_join_shown(comm, NULL, e->block, e->border, &status, why, &err) &&
+               status == RP_STATUS_OK;
+    }
+    if (bytes * (uint64_t)comm->n_ranks > m->bytes) {
+        snprintf(why, RP_COMM_WHY_BYTES, "no memory was reserved for what other ranks send");
+        return false;
+    }
+    if (!m->module->all_to_all(m->world, e->block, e->border, m->parts, why)) return false;
+    return rp_tree_join(NULL, m->parts, comm->n_ranks, bytes / sizeof(float), root, &err) ==
+           RP_STATUS_OK;
+}
+
+static bool make(const struct rp_comm *comm, const struct exchange *e, char *why)
+{
+    const struct rp_comm_mover *m = comm->mover;
+    return e->gather ? m->module->all_gather(m->world, e->block, e->border, why)
+                     : reduce(comm, e, why);
+}
+
+static void *background_main(void *arg)
+{
+    struct rp_comm_background *b = arg;
+    pthread_mutex_lock(&b->mutex);
+    while (!b->ending) {
+        if (b->failed || b->n_done == b->n) {
+            pthread_cond_wait(&b->changed, &b->mutex);
+            continue;
+        }
+        struct exchange next = b->exchange[b->n_done]; /* a copy: the list may grow meanwhile */
+        char why[RP_COMM_WHY_BYTES] = "";
+        pthread_mutex_unlock(&b->mutex);
+        bool made = make(&b->comm, &next, why);
+        pthread_mutex_lock(&b->mutex);
+        b->n_done += made;
+        b->failed = !made;
+        if (!made) snprintf(b->why, sizeof b->why, "%s", why);
+        pthread_cond_broadcast(&b->changed);
+    }
+    b->left = true;
+    pthread_mutex_unlock(&b->mutex);
+    return NULL;
+}
+
+/* ---- opening, closing ---------------------------------------------------------------------------
+ */
+
+/* At the first exchange that is begun. Without a thread, because none is to be had or because all
+ * work is on one stream, exchanges are made when they are waited for. */
+static struct rp_comm_background *open_background(struct rp_comm *comm)
+{
+    struct rp_comm_background *b = RP_NEW(struct rp_comm_background);
+    b->comm = *comm;
+    pthread_mutex_init(&b->mutex, NULL);
+    pthread_cond_init(&b->changed, NULL);
+    b->started = !comm->mover->module->device_memory &&
+                 pthread_create(&b->thread, NULL, background_main, b) == 0;
+    return b;
+}
+
+/* False when it is still in a wait for other ranks after some seconds. */
+static bool leave(struct rp_comm_background *b)
+{
+    double until = rp_sys_clock() + SECONDS_TO_LEAVE;
+    pthread_mutex_lock(&b->mutex);
+    b->ending = true;
+    pthread_cond_broadcast(&b->changed);
+    while (!b->left && rp_sys_clock() < until) {
+        pthread_mutex_unlock(&b->mutex);
+        rp_sys_sleep(0.001);
+        pthread_mutex_lock(&b->mutex);
+    }
+    bool left = b->left;
+    pthread_mutex_unlock(&b->mutex);
+    if (left) pthread_join(b->thread, NULL);
+    return left;
+}
+
+bool rp_comm_end_background(struct rp_comm_mover *m)
+{
+    struct rp_comm_background *b = m->background;
+    if (!b) return true;
+    if (b->started && !leave(b)) return false;
+    pthread_cond_destroy(&b->changed);
+    pthread_mutex_destroy(&b->mutex);
+    rp_mem_free(b->exchange);
+    rp_mem_free(b);
+    m->background = NULL;
+    return true;
+}
+
+/* ---- begin, finish ------------------------------------------------------------------------------
+ */
+
+static enum rp_status begin(struct rp_comm *comm, struct exchange e, struct rp_error *err)
+{
+    if (!comm->mover || e.border[0] == e.border[comm->n_ranks]) return RP_STATUS_OK;
+    if (!comm->mover->background) comm->mover->background = open_background(comm);
+    struct rp_comm_background *b = comm->mover->background;
+    pthread_mutex_lock(&b->mutex);
+    bool failed = b->failed;
+    if (b->n == b->room) {
+        b->room = b->room ? 2 * b->room : 64;
+        b->exchange = rp_mem_grow(b->exchange, (size_t)b->room * sizeof *b->exchange);
+    }
+    b->exchange[b->n++] = e;
+    pthread_cond_broadcast(&b->changed);
+    pthread_mutex_unlock(&b->mutex);
+    return failed ? rp_comm_finish(comm, err) : RP_STATUS_OK;
+}
+
+enum rp_status rp_comm_begin_reduce(struct rp_comm *comm, void *sums, const uint64_t *border,
+                                    struct rp_error *err)
+{
+    return begin(comm, (struct exchange){sums, border, false}, err);
+}
+
+enum rp_status rp_comm_begin_gather(struct rp_comm *comm, void *block, const uint64_t *border,
+                                    struct rp_error *err)
+{
+    return begin(comm, (struct exchange){block, border, true}, err);
+}
+
+static enum rp_status make_now(struct rp_comm *comm, struct rp_comm_background *b,
+                               struct rp_error *err)
+{
+    enum rp_status status = RP_STATUS_OK;
+    for (int i = 0; i < b->n && status == RP_STATUS_OK; i++) {
+        const struct exchange *e = &b->exchange[i];
+        status = e->gather ? rp_comm_gather(comm, e->block, e->border, err)
+                           : rp_comm_reduce(comm, e->block, e->border, err);
+    }
+    b->n = 0;
+    return status;
+}
+
+enum rp_status rp_comm_finish(struct rp_comm *comm, struct rp_error *err)
+{
+    struct rp_comm_background *b = comm->mover ? comm->mover->background : NULL;
+    if (!b) return RP_STATUS_OK;
+    if (!b->started) return make_now(comm, b, err);
+    pthread_mutex_lock(&b->mutex);
+    while (b->n_done < b->n && !b->failed) pthread_cond_wait(&b->changed, &b->mutex);
+    bool failed = b->failed;
+    b->n = b->n_done = 0;
+    pthread_mutex_unlock(&b->mutex);
+    return failed ? rp_control_cause(comm->control, b->why, err) : RP_STATUS_OK;
+}

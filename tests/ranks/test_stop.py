@@ -1,0 +1,156 @@
+"""Requests to stop a run of several ranks, to any of them and in every phase: all end in seconds, at the same step, and the
+manifest says how long it took. An evaluation: test_evaluation.py."""
+import os
+import shutil
+import signal
+import struct
+import time
+
+import pytest
+
+import reprise as rp
+from test_ranks import ENV, children_of, ended, module_is_there, ranks, wait_for  # noqa: F401
+
+SLOW = os.environ.get("SLOW_READ_MODULE")
+QUIET = ["--set", "resources.timeout.peer=300 s"]
+
+
+def ask(process, rank, number=signal.SIGTERM):
+    """The request; the seconds from it to the end, the exit code, what was said."""
+    os.kill(process.pid if rank == 0 else children_of(process)[rank - 1], number)
+    asked = time.monotonic()
+    code, err = ended(process, 300)
+    return time.monotonic() - asked, code, err
+
+
+LARGE = """reprise: 1
+name: large
+seed: 7
+data:
+  train: {format: synthetic, task: digits, samples: 256}
+model: {kind: mlp, hidden: [1500, 1500], activation: gelu}
+train: {for: 8 steps, batch: 32, optimizer: {kind: adamw, lr: 1.0e-3}}
+checkpoint: {every: 2 steps}
+"""
+
+
+@pytest.mark.parametrize("rank", [0, 3])
+def test_in_a_checkpoint(rank, tmp_path):
+    """While all write it: that save is committed, and one of the step where all stopped."""
+    spec = rp.write(tmp_path, LARGE)
+    want = rp.run(spec, tmp_path / "plain", env=ENV)
+    run = tmp_path / "run"
+    process = rp.start("run", spec, "--out", run, *ranks(4), *QUIET, "--set", "checkpoint.every=1 step", env=ENV)
+    wait_for(lambda: list((run / "checkpoints").glob("saving-*")), 120)
+    seconds, code, err = ask(process, rank)
+    manifest = rp.manifest(run)
+    assert code == 20, err
+    assert manifest["status"] == "stopped" and (run / f"checkpoints/step-{manifest['step']:08d}/COMMITTED").exists()
+    assert len(rp.digest_lines(run)) == manifest["step"] < 8
+    segment = manifest["segments"][0]
+    assert 0 < segment["stop_seconds"] <= seconds + 0.1, (segment, seconds)
+    assert segment["longest"]["step_seconds"] > 0 and segment["longest"]["save_seconds"] > 0
+    assert rp.run(spec, run, *ranks(2), *QUIET, env=ENV) == want
+
+
+def test_control_a_finished_run_has_not_stopped(tmp_path):
+    spec = rp.write(tmp_path, rp.DIGITS_MLP)
+    rp.run(spec, tmp_path / "run", *ranks(2), env=ENV)
+    segment = rp.manifest(tmp_path / "run")["segments"][0]
+    assert "stop_seconds" not in segment and segment["longest"].keys() == {"step_seconds", "evaluation_seconds", "save_seconds"}
+
+
+def test_stop_after(tmp_path):
+    """Rank 0's clock; what it took counts from the time that was given."""
+    spec = rp.write(tmp_path, rp.DIGITS_MLP)
+    began = time.monotonic()
+    rp.call("run", spec, "--out", tmp_path / "run", *ranks(4), "--set", "train.for=100000 steps", "--stop-after", "0.5s", env=ENV, expect=20)
+    segment = rp.manifest(tmp_path / "run")["segments"][0]
+    assert segment["why"] == "stop-after" and 0 < segment["stop_seconds"] < time.monotonic() - began
+
+
+# ---- in the start: a disk that takes long -----------------------------------------------------------------------
+
+
+IMAGES = """reprise: 1
+name: slow-start
+seed: 7
+data:
+  train: {format: idx, images: slow-images.idx, labels: labels.idx}
+model: {kind: mlp, hidden: [100], activation: gelu}
+train: {for: 20 steps, batch: 32, optimizer: {kind: adamw, lr: 1.0e-3}}
+checkpoint: {every: 5 steps, keep: {last: 100}}
+"""
+N = 3000
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("images")
+    pixels = bytes(i * i * 31 % 251 for i in range(N * 784))
+    (folder / "slow-images.idx").write_bytes(struct.pack(">IIII", 0x803, N, 28, 28) + pixels)
+    (folder / "labels.idx").write_bytes(struct.pack(">II", 0x801, N) + bytes(i % 10 for i in range(N)))
+    spec = rp.write(folder, IMAGES)
+    return spec, rp.run(spec, folder / "plain", env=ENV)
+
+
+def slow(what, ms):
+    return {**ENV, "LD_PRELOAD": SLOW, "SLOW_READ": what, "SLOW_READ_MS": str(ms)}
+
+
+needs_slow = pytest.mark.skipif(not SLOW, reason="this build has no slow reads (tests/tools/slow_read.c)")
+
+
+@needs_slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("rank", [0, 2])
+def test_while_data_is_read(rank, number, images, tmp_path):
+    """36 reads of the images, half a minute: all end long before, nothing is begun, and the same command goes on."""
+    spec, want = images
+    run = tmp_path / "run"
+    process = rp.start("run", spec, "--out", run, *ranks(4), *QUIET, env=slow("slow-images", 1000))
+    wait_for(lambda: len(children_of(process)) == 3)
+    time.sleep(3)
+    seconds, code, err = ask(process, rank, number)
+    assert code == (-signal.SIGINT if rank == 0 and number == signal.SIGINT else 20), (code, err)
+    assert seconds < 15 and "nothing is lost; run the same command again" in err and err.count("error:") == 1, (seconds, err)
+    assert not (run / "manifest.json").exists()
+    assert rp.run(spec, run, *ranks(4), *QUIET, env=ENV) == want
+
+
+@needs_slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_while_a_checkpoint_is_read(rank, images, tmp_path):
+    spec, want = images
+    run = tmp_path / "run"
+    rp.run(spec, run, env=ENV)
+    shutil.rmtree(run / "checkpoints/step-00000020")
+    text = (run / "manifest.json").read_text().replace('"status": "finished"', '"status": "running"')
+    (run / "manifest.json").write_text(text)
+    process = rp.start("run", spec, "--out", run, *ranks(2), *QUIET, env=slow("safetensors", 1500))
+    wait_for(lambda: len(children_of(process)) == 1)
+    time.sleep(4)
+    seconds, code, err = ask(process, rank)
+    assert code == 20 and seconds < 12 and "nothing is lost" in err and err.count("error:") == 1, (seconds, code, err)
+    assert (run / "manifest.json").read_text() == text
+    assert rp.run(spec, run, *ranks(2), *QUIET, env=ENV) == want
+    assert [segment["step_first"] for segment in rp.manifest(run)["segments"]] == [0, 15]
+
+
+@needs_slow
+def test_control_without_a_request_it_takes_long(images, tmp_path):
+    spec, want = images
+    began = time.monotonic()
+    assert rp.run(spec, tmp_path / "run", *ranks(2), *QUIET, env=slow("slow-images", 1000)) == want
+    assert time.monotonic() - began > 25
+
+
+@needs_slow
+def test_one_rank_alone(images, tmp_path):
+    spec, _ = images
+    process = rp.start("run", spec, "--out", tmp_path / "run", env=slow("slow-images", 1000))
+    time.sleep(3)
+    process.terminate()
+    asked = time.monotonic()
+    code, err = ended(process, 100)
+    assert code == 20 and time.monotonic() - asked < 10 and "nothing is lost" in err, (code, err)
