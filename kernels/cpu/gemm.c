@@ -3,13 +3,15 @@
  * The outputs are cut among the threads as a grid, and a thread's part into blocks. A block goes
  * through k in steps (gemm_sum.h); in each step all rows of the block pass over one strip of b
  * after another, which then lies in the L1 cache. What a tile must remember between steps lies in
- * the block's state. Where several blocks need the same strips, b is packed before, once, by all
- * threads together; else each strip is packed just before its use. No cut can be seen in the
+ * the block's state. Rows of b that are dense are read where they lie. Others are packed: where
+ * several blocks need the same strips before, once, by all threads together; else each strip just
+ * before its use. Of either, the next strip is fetched meanwhile. No cut can be seen in the
  * result: an output depends on its own row and column only. */
 #include "cpu/gemm.h"
 
 #include <string.h>
 
+#include "cpu/gemm_ahead.h"
 #include "cpu/gemm_few.h"
 #include "cpu/gemm_pack.h"
 #include "cpu/gemm_sum.h"
@@ -21,6 +23,7 @@ enum {
     PACK_ROWS_FROM = 3,               /* strips over which the packing of rows of a pays */
     PACK_NEAR_ROWS_FROM = 13,
     SHARED_FLOATS = 1 << 21, /* of b, packed once for all threads: 8 MiB at most */
+    WAYS_STRIDE = 1024,      /* floats between rows that fall into a handful of cache sets */
 };
 
 /* What one thread works in; it lies in scratch. */
@@ -30,7 +33,8 @@ struct workspace {
     float state[STATE_TILES * TILE_SIZE];
     float out[TILE_SIZE], bias[TILE_N];
     ptrdiff_t a_m[BLOCK_M], c_m[BLOCK_M], b_n[TILE_N], c_n[TILE_N];
-    ptrdiff_t a_k[STEP_K], b_k[STEP_K];
+    ptrdiff_t a_k[STEP_K], b_k[STEP_K], next_n[TILE_N];
+    struct rp_gemm_ahead ahead;
     struct rp_gemm_step step;
 };
 
@@ -42,7 +46,8 @@ struct job {
     int n_threads;
     int grid_m, grid_n; /* threads along m and n */
     bool pack_rows;
-    bool direct; /* rows of c are dense: whole tiles are stored in place */
+    bool direct;     /* rows of c are dense: whole tiles are stored in place */
+    bool b_in_place; /* rows of b are dense: whole strips are read where they lie */
 };
 
 struct block {
@@ -90,6 +95,12 @@ static void pack_part(void *arg, int thread)
         int n_k = (int)smaller(chunk, terms - k), n_columns = (int)smaller(TILE_N, job->n1 - n);
         if (i == begin || i % strips == 0) RP_ISA_NAME(rp_gemm_offsets)(&g->b_k, k, n_k, ws->b_k);
         RP_ISA_NAME(rp_gemm_offsets)(&g->b_n, n, n_columns, ws->b_n);
+        int next = (int)smaller(TILE_N, job->n1 - n - TILE_N);
+        if (next > 0 && chunk == STEP_K) {
+            RP_ISA_NAME(rp_gemm_offsets)(&g->b_n, n + TILE_N, next, ws->next_n);
+            rp_gemm_plan_ahead(&ws->ahead, g->b, ws->next_n, next, ws->b_k, n_k, 1);
+            rp_gemm_fetch_ahead(&ws->ahead);
+        }
         RP_ISA_NAME(rp_gemm_pack_strip)
         (g->b, ws->b_n, n_columns, ws->b_k, n_k, shared_strip(job, n) + k * TILE_N);
     }
@@ -143,21 +154,32 @@ static void point_outputs(struct rp_gemm_tile *tile, struct workspace *ws, float
         tile->c[i] = in_place ? c + ws->c_m[m + i] : ws->out + i * TILE_N;
 }
 
-/* A block of rows over one packed strip of b. m and n count from the block's corner. */
+/* Stores to lines that are in no cache yet wait for each other: they are called before the tile is
+ * computed. */
+static void fetch_outputs(const struct rp_gemm_tile *tile)
+{
+    for (int i = 0; i < TILE_M; i++)
+        for (int j = 0; j < TILE_N; j += RP_AHEAD_LINE) __builtin_prefetch(tile->c[i] + j, 1, 3);
+}
+
+/* A block of rows over one strip of b, whose rows are b_step apart. m and n count from the block's
+ * corner. */
 static void run_strip(const struct job *job, struct workspace *ws, const struct block *block,
-                      int64_t n, const float *b)
+                      int64_t n, const float *b, ptrdiff_t b_step)
 {
     const struct rp_gemm *g = job->gemm;
     const struct rp_gemm_step *step = &ws->step;
     bool whole_strip = n + TILE_N <= block->n_n;
     struct rp_gemm_tile tile = {
-        .a_k = ws->a_k, .b = b, .piece = step->piece, .n_pieces = step->n_pieces};
+        .a_k = ws->a_k, .b = b, .b_step = b_step, .piece = step->piece, .n_pieces = step->n_pieces};
     tile.bias = g->bias ? ws->bias : NULL;
     tile.slot = block->slot;
     for (int64_t m = 0; m < block->n_m; m += TILE_M) {
         bool in_place = job->direct && whole_strip && m + TILE_M <= block->n_m;
         if (step->last) point_outputs(&tile, ws, g->c + ws->c_n[0], in_place, m);
+        if (step->last && in_place) fetch_outputs(&tile);
         tile.state = state_of(ws, block, m, n);
+        rp_gemm_fetch_ahead(&ws->ahead);
         if (job->pack_rows) {
             tile.a[0] = ws->a + m * step->n_k;
             run_tile(&tile, true, block->n_m - m);
@@ -210,6 +232,19 @@ static void leave_open(const struct job *job, struct workspace *ws, const struct
 
 /* ---- one block ------------------------------------------------------------------------------- */
 
+/* The strip that follows, of the same k, is fetched while the tiles of this one are computed. */
+static void look_ahead(const struct job *job, struct workspace *ws, const struct block *block,
+                       int64_t n)
+{
+    const struct rp_gemm *g = job->gemm;
+    ws->ahead.n_lines = ws->ahead.line = 0;
+    if (g->near_b || n >= block->n_n || ws->step.n_k == 0) return;
+    int n_columns = (int)smaller(TILE_N, block->n_n - n);
+    RP_ISA_NAME(rp_gemm_offsets)(&g->b_n, block->n + n, n_columns, ws->next_n);
+    rp_gemm_plan_ahead(&ws->ahead, g->b, ws->next_n, n_columns, ws->b_k, ws->step.n_k,
+                       block->tiles_m);
+}
+
 /* Rows past the last repeat it: their tiles are computed and not stored. */
 static void fill_rows(const struct rp_gemm *g, struct workspace *ws, const struct block *block)
 {
@@ -219,6 +254,27 @@ static void fill_rows(const struct rp_gemm *g, struct workspace *ws, const struc
     for (int i = n; i < padded; i++) ws->a_m[i] = ws->a_m[n - 1], ws->c_m[i] = ws->c_m[n - 1];
 }
 
+/* Where a block finds rows of the strip at column n for the k of this step, *step floats apart. */
+static const float *find_strip(const struct job *job, struct workspace *ws,
+                               const struct block *block, int64_t n, ptrdiff_t *step)
+{
+    const struct rp_gemm *g = job->gemm;
+    int n_columns = (int)smaller(TILE_N, block->n_n - n);
+    *step = TILE_N;
+    if (job->shared) return shared_strip(job, block->n + n) + ws->step.k * TILE_N;
+    if (ws->ahead.n_lines > 0)
+        memcpy(ws->b_n, ws->next_n, sizeof ws->b_n);
+    else
+        RP_ISA_NAME(rp_gemm_offsets)(&g->b_n, block->n + n, n_columns, ws->b_n);
+    look_ahead(job, ws, block, n + TILE_N);
+    if (job->b_in_place && n_columns == TILE_N) {
+        *step = g->b_k.s2;
+        return g->b + ws->b_n[0] + ws->b_k[0];
+    }
+    RP_ISA_NAME(rp_gemm_pack_strip)(g->b, ws->b_n, n_columns, ws->b_k, ws->step.n_k, ws->b);
+    return ws->b;
+}
+
 static void run_step(const struct job *job, struct workspace *ws, const struct block *block)
 {
     const struct rp_gemm *g = job->gemm;
@@ -226,19 +282,15 @@ static void run_step(const struct job *job, struct workspace *ws, const struct b
     RP_ISA_NAME(rp_gemm_offsets)(&g->a_k, step->k, step->n_k, ws->a_k);
     if (job->pack_rows) RP_ISA_NAME(rp_gemm_pack_rows)
     (g->a, ws->a_m, block->tiles_m * TILE_M, ws->a_k, step->n_k, ws->a);
+    ws->ahead.n_lines = ws->ahead.line = 0;
     if (!job->shared) RP_ISA_NAME(rp_gemm_offsets)(&g->b_k, step->k, step->n_k, ws->b_k);
     for (int64_t n = 0; n < block->n_n; n += TILE_N) {
         int n_columns = (int)smaller(TILE_N, block->n_n - n);
-        const float *b = ws->b;
+        ptrdiff_t b_step;
+        const float *b = find_strip(job, ws, block, n, &b_step);
         RP_ISA_NAME(rp_gemm_offsets)(&g->c_n, block->n + n, n_columns, ws->c_n);
         if (g->bias) memcpy(ws->bias, g->bias + block->n + n, (size_t)n_columns * sizeof(float));
-        if (job->shared) {
-            b = shared_strip(job, block->n + n) + step->k * TILE_N;
-        } else {
-            RP_ISA_NAME(rp_gemm_offsets)(&g->b_n, block->n + n, n_columns, ws->b_n);
-            RP_ISA_NAME(rp_gemm_pack_strip)(g->b, ws->b_n, n_columns, ws->b_k, step->n_k, ws->b);
-        }
-        run_strip(job, ws, block, n, b);
+        run_strip(job, ws, block, n, b, b_step);
     }
 }
 
@@ -264,7 +316,7 @@ static void run_part(void *arg, int thread)
     if (thread >= job->grid_m * job->grid_n) return;
     struct workspace *ws = &job->workspaces[thread];
     int64_t m0, m1, n0, n1;
-    rp_pool_cut(g->m, TILE_M, thread / job->grid_n, job->grid_m, &m0, &m1);
+    rp_pool_cut(g->m, 2, thread / job->grid_n, job->grid_m, &m0, &m1);
     rp_pool_cut(job->n1 - job->n0, TILE_N, thread % job->grid_n, job->grid_n, &n0, &n1);
     n0 += job->n0, n1 += job->n0;
     if (m0 == m1 || n0 == n1) return;
@@ -291,22 +343,33 @@ static void run_part(void *arg, int thread)
 
 /* ---- the cut --------------------------------------------------------------------------------- */
 
-/* The grid of threads with the least work for the one that has the most: tiles, and about one more
- * for every strip, which each row of the grid visits again, and for every packing of rows, which
- * each of its columns does again. */
+/* The grid of threads with the least work for the one that has the most: its rows of each strip,
+ * about a tile of them more for every strip, which each row of the grid visits again, and the rows
+ * themselves where they are packed, which each of its columns does again. */
 static void choose_grid(struct job *job, int64_t columns)
 {
-    int64_t tiles_m = divide_up(job->gemm->m, TILE_M), tiles_n = divide_up(columns, TILE_N);
+    int64_t pairs_m = divide_up(job->gemm->m, 2), strips = divide_up(columns, TILE_N);
     int64_t least = INT64_MAX;
     for (int grid_m = 1; grid_m <= job->n_threads; grid_m++) {
         int grid_n = job->n_threads / grid_m;
-        int64_t part_m = divide_up(tiles_m, grid_m), part_n = divide_up(tiles_n, grid_n);
-        int64_t work = part_m * part_n + part_n + (job->pack_rows ? part_m : 0);
+        int64_t part_m = 2 * divide_up(pairs_m, grid_m), part_n = divide_up(strips, grid_n);
+        int64_t work = part_m * part_n + TILE_M * part_n + (job->pack_rows ? part_m : 0);
         if (work >= least) continue;
         least = work;
         job->grid_m = grid_m;
         job->grid_n = grid_n;
     }
+}
+
+static bool is_dense(const struct rp_gemm_axis *axis, int64_t n)
+{
+    return axis->s2 == 1 && axis->n2 >= n;
+}
+
+static bool is_b_in_place(const struct rp_gemm *gemm)
+{
+    return is_dense(&gemm->b_n, gemm->n) && gemm->b_k.n2 >= terms_of(gemm) &&
+           gemm->b_k.s2 % WAYS_STRIDE != 0;
 }
 
 /* Columns of b that are packed in one round, a multiple of TILE_N; 0 where one strip is too long.
@@ -330,14 +393,15 @@ void RP_ISA_NAME(rp_gemm_run)(struct rp_cpu *cpu, const struct rp_gemm *gemm,
     struct job job = {.gemm = gemm, .n_threads = rp_pool_threads(cpu->pool)};
     if (gemm->m == 0 || gemm->n == 0) return;
     if (RP_ISA_NAME(rp_gemm_few)(cpu, gemm)) return;
-    job.direct = gemm->c_n.s2 == 1 && gemm->c_n.n2 >= gemm->n;
+    job.direct = is_dense(&gemm->c_n, gemm->n);
+    job.b_in_place = is_b_in_place(gemm);
     job.pack_rows =
         divide_up(gemm->n, TILE_N) >= (gemm->near_a ? PACK_NEAR_ROWS_FROM : PACK_ROWS_FROM);
     job.workspaces = (struct workspace *)(scratch + shared_bytes(gemm));
     int64_t columns = columns_at_once(gemm);
     choose_grid(&job, columns ? columns : gemm->n);
     bool used_once = job.grid_m == 1 && gemm->m <= BLOCK_M;
-    if (used_once || columns == 0)
+    if (job.b_in_place || used_once || columns == 0)
         columns = gemm->n;
     else
         job.shared = (float *)scratch;

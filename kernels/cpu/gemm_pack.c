@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "cpu/gemm_ahead.h"
+
 void RP_ISA_NAME(rp_gemm_offsets)(const struct rp_gemm_axis *axis, int64_t begin, int n,
                                   ptrdiff_t *offsets)
 {
@@ -34,7 +36,6 @@ static void copy_strip(const float *from, const ptrdiff_t *k, int n_k, float *to
 {
     for (int i = 0; i < n_k; i++, to += TILE_N) {
         const float *row = from + k[i];
-        __builtin_prefetch(row + TILE_N); /* the next strip's */
         for (int v = 0; v < TILE_VECTORS; v++) rp_vstore(to + v * RP_VW, rp_vload(row + v * RP_VW));
     }
 }
@@ -123,11 +124,15 @@ static void copy_rows(const float *from, const ptrdiff_t *k, int n_k, float *to)
 
 _Static_assert(TILE_M % 4 == 2, "the last two rows of a tile are a pair");
 
+/* `more`: as many rows follow, of the same k; they are fetched meanwhile. */
 static void transpose_rows(const float *from, const ptrdiff_t *rows, const ptrdiff_t *k, int n_k,
-                           float *to)
+                           float *to, bool more)
 {
     int i = 0;
     while (i < n_k) {
+        if (more && i % RP_AHEAD_LINE == 0)
+            for (int j = TILE_M; j < 2 * TILE_M; j++)
+                __builtin_prefetch(from + rows[j] + k[i], 0, 2);
         if (i + 4 > n_k || !are_adjacent(k + i, 4)) {
             for (int j = 0; j < TILE_M; j++) to[i * TILE_M + j] = from[rows[j] + k[i]];
             i++;
@@ -152,7 +157,7 @@ void RP_ISA_NAME(rp_gemm_pack_rows)(const float *from, const ptrdiff_t *rows, in
             if (are_adjacent(rows + r, TILE_M))
                 copy_rows(from + rows[r], k + i, n, block);
             else
-                transpose_rows(from, rows + r, k + i, n, block);
+                transpose_rows(from, rows + r, k + i, n, block, r + TILE_M < n_rows);
         }
     }
 }

@@ -43,7 +43,8 @@ struct rp_gemm_piece {
 struct rp_gemm_tile {
     const float *a[TILE_M]; /* row i of the tile, at offset 0 of k */
     const ptrdiff_t *a_k;   /* offset of each k of the step */
-    const float *b;         /* (n_k, TILE_N), packed */
+    const float *b;         /* (n_k, TILE_N) */
+    ptrdiff_t b_step;       /* floats from one k of b to the next: TILE_N where it is packed */
     const struct rp_gemm_piece *piece;
     int n_pieces;
     float *state;      /* slots of TILE_SIZE floats */
@@ -132,12 +133,13 @@ RP_VEC_FN void rp_gemm_run_pair(const struct rp_gemm_tile *tile, const struct rp
                                 const float *a, const float *b, int first, int height)
 {
     rp_vf left[TILE_M][TILE_VECTORS], right[TILE_M][TILE_VECTORS];
-    const float *stop = b + (ptrdiff_t)piece->n_k * TILE_N;
-    ptrdiff_t a_right = (ptrdiff_t)piece->n_k * TILE_M, b_right = (ptrdiff_t)piece->n_k * TILE_N;
+    ptrdiff_t b_step = tile->b_step, a_right = (ptrdiff_t)piece->n_k * TILE_M;
+    ptrdiff_t b_right = (ptrdiff_t)piece->n_k * b_step;
+    const float *stop = b + b_right;
     for (int i = 0; i < height; i++)
         for (int v = 0; v < TILE_VECTORS; v++) left[i][v] = right[i][v] = rp_vzero();
 #pragma GCC unroll 2
-    for (; b != stop; b += TILE_N, a += TILE_M) {
+    for (; b != stop; b += b_step, a += TILE_M) {
         rp_gemm_add_packed_term(a + first, b, left, height);
         rp_gemm_add_packed_term(a + first + a_right, b + b_right, right, height);
     }
@@ -153,6 +155,7 @@ RP_VEC_FN void rp_gemm_tile_run(const struct rp_gemm_tile *tile, bool packed, in
     rp_vf acc[TILE_M][TILE_VECTORS];
     const float *a[TILE_M], *b = tile->b, *a_packed = tile->a[0];
     const ptrdiff_t *a_k = tile->a_k;
+    const ptrdiff_t b_step = tile->b_step;
     for (int i = 0; i < height; i++) a[i] = tile->a[packed ? 0 : i];
 
     for (const struct rp_gemm_piece *piece = tile->piece, *end = piece + tile->n_pieces;
@@ -161,18 +164,18 @@ RP_VEC_FN void rp_gemm_tile_run(const struct rp_gemm_tile *tile, bool packed, in
             rp_gemm_run_pair(tile, piece, a_packed, b, 0, height / 2);
             rp_gemm_run_pair(tile, piece, a_packed, b, height / 2, height / 2);
             a_packed += 2 * (ptrdiff_t)piece->n_k * TILE_M;
-            b += 2 * (ptrdiff_t)piece->n_k * TILE_N;
+            b += 2 * (ptrdiff_t)piece->n_k * b_step;
             continue;
         }
         rp_gemm_begin_piece(tile, piece, acc, height);
-        const float *stop = b + (ptrdiff_t)piece->n_k * TILE_N;
+        const float *stop = b + (ptrdiff_t)piece->n_k * b_step;
         if (packed) {
 #pragma GCC unroll 4
-            for (; b != stop; b += TILE_N, a_packed += TILE_M)
+            for (; b != stop; b += b_step, a_packed += TILE_M)
                 rp_gemm_add_packed_term(a_packed, b, acc, height);
         } else {
 #pragma GCC unroll 4
-            for (; b != stop; b += TILE_N, a_k++) rp_gemm_add_term(a, *a_k, b, acc, height);
+            for (; b != stop; b += b_step, a_k++) rp_gemm_add_term(a, *a_k, b, acc, height);
         }
         rp_gemm_end_piece(tile, piece, acc, 0, height);
     }
