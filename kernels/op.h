@@ -95,6 +95,10 @@ struct rp_attention_params {
     float p;         /* dropout of the weights, 0: none */
     uint32_t site;   /* its number, as in rp_dropout_params */
 };
+struct rp_embedding_params {
+    bool onto; /* embedding_dw of all shards at once: adds to what is in dw, where another use of
+                  the table has left its sum, and writes the rows of its tokens only */
+};
 struct rp_running_params {
     float momentum;         /* new = old + momentum * (seen / shards - old): PyTorch's meaning */
     int shards;             /* S of the step: `seen` is a sum over this many shards */
@@ -131,6 +135,7 @@ union rp_op_params {
     struct rp_pool2d_params pool2d;
     struct rp_norm_params norm;
     struct rp_attention_params attention;
+    struct rp_embedding_params embedding;
     struct rp_running_params running;
     struct rp_dropout_params dropout;
     struct rp_loss_params loss;

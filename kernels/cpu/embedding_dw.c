@@ -22,6 +22,7 @@ struct dw_job {
     int64_t rows;      /* of each shard in this pass */
     int64_t first_row; /* of the pass, counted from its shard's first */
     bool part;         /* the pass holds a part of a shard */
+    bool onto;         /* see rp_embedding_params */
     bool finds_sum, finds_chain, leaves_sum, leaves_chain;
     int64_t last_panel; /* of the part, in panels of its shard */
     bool by_columns;    /* threads cut columns, else ids */
@@ -150,6 +151,7 @@ static void id_of_shards(const struct dw_job *job, int64_t id, int64_t col, int6
         row += taken, n -= taken;
     }
     join_below(&nodes, MAX_NODES, width);
+    if (job->onto) add(nodes.sum[0], job->sum + id * job->n_cols + col, width);
     memcpy(job->sum + id * job->n_cols + col, nodes.sum[0], sizeof(float) * (size_t)width);
 }
 
@@ -193,7 +195,7 @@ static void absent_id(const struct dw_job *job, int64_t id, int64_t col, int64_t
 static void id_columns(const struct dw_job *job, int64_t id, int64_t begin, int64_t end)
 {
     if (job->start[id] == job->start[id + 1]) {
-        absent_id(job, id, begin, end);
+        if (!job->onto) absent_id(job, id, begin, end);
         return;
     }
     for (int64_t col = begin; col < end; col += TILE) {
@@ -277,6 +279,7 @@ RP_CPU_KERNEL(embedding_dw)
                          .n_cols = dw->dims[1],
                          .rows = rows / cut->n_shards,
                          .first_row = cut->first_sample * per_sample,
+                         .onto = call->params.embedding.onto,
                          .part = cut->n_samples != cut->samples_per_shard * cut->n_shards};
     int64_t end = job.first_row + job.rows;
     job.last_panel = (end - 1) / PANEL;

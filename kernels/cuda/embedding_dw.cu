@@ -150,6 +150,7 @@ struct dw_job {
     int64_t first_row; /* of the pass, counted from its shard's first */
     bool finds_sum, finds_chain, leaves_sum, leaves_chain;
     int64_t last_panel; /* of a part of a shard */
+    bool onto;          /* see rp_embedding_params */
 };
 
 static __device__ __forceinline__ void quad_set(float v[4], float value)
@@ -226,6 +227,16 @@ static __device__ __forceinline__ void walk_rows(const struct dw_job &job, int64
     }
 }
 
+template <bool aligned>
+static __device__ __forceinline__ void add_found(const float *sum, int64_t col, int64_t n_cols,
+                                                 float total[4])
+{
+    float found[4];
+    quad_set(found, -0.0f);
+    rp_quad_load<aligned>(sum, col, n_cols, found);
+    quad_add(total, found);
+}
+
 template <bool aligned> __global__ void __launch_bounds__(32 * DW_IDS) sum_of_ids(struct dw_job job)
 {
     int64_t tiles = (job.n_cols + 127) / 128, id = blockIdx.x / tiles * DW_IDS + threadIdx.y;
@@ -236,7 +247,7 @@ template <bool aligned> __global__ void __launch_bounds__(32 * DW_IDS) sum_of_id
     bool same_panel = job.first_row / PANEL == job.last_panel;
     bool closes = job.finds_chain && !(same_panel && job.leaves_chain);
     /* What a part of a shard without the id leaves as it is. */
-    bool writes_sum = job.leaves_sum && !(absent && job.finds_sum && !closes);
+    bool writes_sum = job.leaves_sum && !(absent && (job.onto || (job.finds_sum && !closes)));
     bool writes_open = job.leaves_chain && !(absent && job.finds_chain && same_panel);
     if (!writes_sum && !writes_open) return;
     struct dw_walk walk;
@@ -250,6 +261,7 @@ template <bool aligned> __global__ void __launch_bounds__(32 * DW_IDS) sum_of_id
     if (!absent) walk_rows<aligned>(job, id, col, walk);
     if (walk.panel < job.last_panel || !job.leaves_chain) walk.close_panel();
     walk.join();
+    if (job.onto) add_found<aligned>(sum, col, job.n_cols, walk.total);
     if (writes_sum) rp_quad_store<aligned>(sum, col, job.n_cols, walk.total);
     if (writes_open) rp_quad_store<aligned>(open, col, job.n_cols, walk.chain);
 }
@@ -281,6 +293,7 @@ RP_CUDA_KERNEL(embedding_dw)
     job.finds_chain = job.first_row % PANEL != 0;
     job.leaves_chain = end % PANEL != 0 && end != of_shard;
     job.leaves_sum = end >= PANEL || end == of_shard;
+    job.onto = call->params.embedding.onto;
     int64_t blocks = (job.n_ids + DW_IDS - 1) / DW_IDS * ((job.n_cols + 127) / 128);
     if (blocks > INT32_MAX || sort.blocks * job.n_ids > (int64_t)INT32_MAX * 256)
         return rp_error_set(err, RP_STATUS_INTERNAL, "embedding_dw: too large a table");

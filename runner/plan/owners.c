@@ -59,15 +59,29 @@ static void place_sum(struct rp_plan_owners *o, const struct rp_graph *graph, in
     o->sum_bytes += rp_plan_align(rp_tensor_bytes(&graph->tensor[tensor].shape));
 }
 
+/* The op that makes the gradient can add it to another (rp_embedding_params). */
+static bool adds_in_place(const struct rp_graph *graph, int gradient)
+{
+    for (int i = 0; i < graph->n_nodes; i++)
+        if (graph->node[i].out[0] == gradient) return graph->node[i].op == RP_OP_embedding_dw;
+    return false;
+}
+
 /* Gradients, then those of second uses, each in the order of the parameters; then what belongs to
- * everybody. */
-static void place_sums(struct rp_plan_owners *o, const struct rp_model *model, int n)
+ * everybody. Where a parameter's second use is done before its first is summed, in one pass on one
+ * rank, both are one sum. */
+static void place_sums(struct rp_plan_owners *o, const struct rp_model *model, int n, bool one_pass)
 {
     const struct rp_graph *graph = &model->train;
     o->sum_offset = RP_NEW_ARRAY(uint64_t, graph->n_tensors + 1);
     memset(o->sum_offset, 0xff, ((size_t)graph->n_tensors + 1) * sizeof *o->sum_offset);
     for (int k = 0; k < n; k++) place_sum(o, graph, model->kept[o->order[k]].grad_tensor);
-    for (int k = 0; k < n; k++) place_sum(o, graph, model->kept[o->order[k]].grad_tensor2);
+    for (int k = 0; k < n; k++) {
+        const struct rp_model_tensor *kept = &model->kept[o->order[k]];
+        if (one_pass && kept->grad_tensor2 != NOWHERE && adds_in_place(graph, kept->grad_tensor))
+            o->sum_offset[kept->grad_tensor2] = o->sum_offset[kept->grad_tensor];
+        place_sum(o, graph, kept->grad_tensor2);
+    }
     o->shared_sums = o->sum_bytes;
     for (int t = 0; t < graph->n_tensors; t++)
         if (graph->tensor[t].role == RP_ROLE_SUM) place_sum(o, graph, t);
@@ -187,7 +201,7 @@ enum rp_status rp_plan_set_owners(struct rp_plan *plan, const struct rp_spec *sp
     o->ranks = plan->ranks;
     int n = set_order(o, plan->model);
     place_kept(o, plan->model, n);
-    place_sums(o, plan->model, n);
+    place_sums(o, plan->model, n, plan->ranks == 1 && plan->n_passes == 1);
     RP_TRY(rp_plan_cut_buckets(o, plan->model, err));
     set_bytes(o, plan->model, n);
     rp_plan_set_exchanges(o, plan->model);

@@ -68,7 +68,8 @@ struct rp_plan_owners {
     uint64_t *norm; /* (ranks + 1) bytes: chunks of the norm, fp64, by owner and then by bucket */
     bool reordered; /* that is not the order of the parameters */
     uint64_t *kept_offset, kept_bytes; /* (n_kept) */
-    uint64_t *sum_offset, sum_bytes;   /* (tensors of the train graph) in a level of sums */
+    uint64_t *sum_offset, sum_bytes;   /* (tensors of the train graph) in a level of sums;
+                                        * the uses of a parameter that add to one sum share it */
     uint64_t incoming;                 /* bytes that a reduction needs for what other ranks send */
     uint64_t shared_sums;              /* from here on they are everybody's: loss, statistics */
     int *writer; /* (n_kept) the rank that writes it, whole, to a checkpoint */

@@ -82,6 +82,18 @@ def test_recompute_takes_less_memory(model):
     assert again["parameters"] == kept["parameters"]
 
 
+def test_a_tied_head_adds_to_one_sum(model):
+    """In one pass on one rank the table's gradient lies once; in several its uses have sums of their own. test_place_and_policy: the same bits."""
+    name, _, spec, _ = model
+    def gradients(*more):
+        memory = rp.call_json("plan", spec, *more)["memory"]
+        return memory["gradients"] - memory["parameters"]
+    apart = ["--set", "train.micro_batch=2"]
+    if name == "gpt2":
+        assert gradients() < 64 * 256 < gradients(*apart)
+    assert gradients("--set", "model.tied=false") == gradients(*apart, "--set", "model.tied=false")
+
+
 def test_metrics_and_eval(model):
     """Of a text of bytes: perplexity is e^loss, bits per byte loss / ln 2; `eval` measures what the run did."""
     import math
