@@ -80,8 +80,8 @@ static __device__ __forceinline__ float rp_classes_loss(const struct rp_classes_
 
 /* How many of these elements stand before the target; `e` is the first of this lane's. */
 template <class Batch>
-static __device__ __forceinline__ int rp_classes_count(Batch batch, const float *x, int e, int target,
-                                                       float at_target)
+static __device__ __forceinline__ int rp_classes_count(Batch batch, const float *x, int e,
+                                                       int target, float at_target)
 {
     int count = 0, first = e - (int)threadIdx.x % 32;
     if (first + 32 * Batch::n <= target) {
@@ -96,8 +96,7 @@ static __device__ __forceinline__ int rp_classes_count(Batch batch, const float 
         RP_UNROLL
         for (int i = 0; i < Batch::n; i++) {
             int j = e + 32 * i;
-            count += batch.has(i) && j != target &&
-                     rp_classes_before(x[i], at_target, j > target);
+            count += batch.has(i) && j != target && rp_classes_before(x[i], at_target, j > target);
         }
     }
     return count;

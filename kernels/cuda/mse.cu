@@ -9,8 +9,7 @@ struct mse_job {
     int n;
 };
 
-template <int kind>
-__global__ void RP_ROW_BOUNDS(kind, 2) mse_rows(const struct mse_job job)
+template <int kind> __global__ void RP_ROW_BOUNDS(kind, 2) mse_rows(const struct mse_job job)
 {
     rp_row_team<kind, 2> team(job.n);
     for (int64_t row = team.first(); row < job.rows; row = team.next(row)) {

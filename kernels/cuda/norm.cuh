@@ -47,6 +47,7 @@ static __device__ __forceinline__ void rp_norm_rows(const struct rp_norm_job &jo
                 sum);
             mean = sum[0] / (float)job.n;
             team.change([=](auto batch, float *const *v, int) {
+                (void)batch; /* but for its type */
                 RP_UNROLL
                 for (int i = 0; i < batch.n; i++) v[0][i] = v[0][i] - mean;
             });
@@ -55,8 +56,7 @@ static __device__ __forceinline__ void rp_norm_rows(const struct rp_norm_job &jo
             [=](auto batch, float *const *v, int, float *acc) {
                 RP_UNROLL
                 for (int i = 0; i < batch.n; i++)
-                    if (batch.has(i))
-                        acc[0] = rp_fma(centre(v[0][i]), centre(v[0][i]), acc[0]);
+                    if (batch.has(i)) acc[0] = rp_fma(centre(v[0][i]), centre(v[0][i]), acc[0]);
             },
             sum);
         float inv = 1.0f / rp_sqrt(sum[0] / (float)job.n + job.eps);

@@ -69,7 +69,8 @@ static inline struct rp_row_plan rp_row_plan(const struct rp_cuda *cuda, int64_t
         plan.kind = RP_ROW_RELAY;
         plan.threads = 32 * rp_blocks(n, RP_WARP_LENGTH);
     } else {
-        unsigned n_blocks = rp_blocks(n, RP_ROW_BLOCK), rounds = rp_blocks(n_blocks, RP_STREAM_WARPS);
+        unsigned n_blocks = rp_blocks(n, RP_ROW_BLOCK),
+                 rounds = rp_blocks(n_blocks, RP_STREAM_WARPS);
         unsigned warps = rp_blocks(n_blocks, rounds);
         int64_t together = (int64_t)rp_blocks(RP_STREAM_FEW, warps) * cuda->n_processors;
         plan.kind = RP_ROW_STREAM;
@@ -178,7 +179,8 @@ template <int kind, int inputs, int n_sums = 1> struct rp_row_team {
         walk_width = inputs == 1 ? RP_STREAM_WALK : RP_WALK
     };
     int n, warp, n_warps, in_turn;
-    float held[streams ? 1 : inputs][streams ? 1 : each_lane]; /* element e: warp 1024 + lane + 32 i */
+    float held[streams ? 1 : inputs]
+              [streams ? 1 : each_lane]; /* element e: warp 1024 + lane + 32 i */
     const float *from[inputs];
     rp_row_shared *shared;
     float *of_blocks; /* of a stream: (sums, blocks of 4096) */
@@ -353,7 +355,8 @@ template <int kind, int inputs, int n_sums = 1> struct rp_row_team {
         RP_UNROLL
         for (int i = 0; i < count; i++) {
             acc[i] = -0.0f;
-            for (int block = lane; block < blocks; block += 32) acc[i] += of_blocks[i * blocks + block];
+            for (int block = lane; block < blocks; block += 32)
+                acc[i] += of_blocks[i * blocks + block];
             acc[i] = rp_row_fold(acc[i]);
         }
     }
