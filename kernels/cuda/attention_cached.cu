@@ -91,7 +91,8 @@ static __device__ __forceinline__ float sum_weights(const float *e, int n, float
             float v[batch.n];
             rp_batch_load(batch, e, at, v);
             RP_UNROLL
-            for (int i = 0; i < batch.n; i++) acc += v[i];
+            for (int i = 0; i < batch.n; i++)
+                if (batch.has(i)) acc += v[i];
         });
         acc = rp_row_fold(acc);
         if (lane == 0) sums[block] = acc;

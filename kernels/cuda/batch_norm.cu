@@ -19,6 +19,7 @@ struct bn_job {
     int64_t n_cols, shard_rows;
     int64_t row_blocks; /* of a shard */
     int width;          /* groups of channels that a block has side by side */
+    bool from_end;      /* the last rows first, which the sums have left in the cache */
     float eps;
 };
 
@@ -91,7 +92,9 @@ static __device__ __forceinline__ void map_rows(const struct bn_job &job, const 
 template <class Map, int lanes>
 __global__ void __launch_bounds__(MAP_THREADS) bn_map(struct bn_job job)
 {
-    int64_t shard = blockIdx.x / job.row_blocks, block = blockIdx.x % job.row_blocks;
+    unsigned number = job.from_end ? gridDim.x - 1 - blockIdx.x : blockIdx.x;
+    unsigned row_blocks = (unsigned)job.row_blocks;
+    int64_t shard = number / row_blocks, block = number % row_blocks;
     int64_t step = MAP_THREADS / job.width; /* rows side by side */
     int64_t group = (int64_t)blockIdx.y * job.width + threadIdx.x % (unsigned)job.width;
     int64_t row = block * step * MAP_ROWS, end = row + step * MAP_ROWS;
@@ -187,9 +190,10 @@ static enum rp_status make_mean(struct rp_cuda *cuda, const struct rp_columns &s
     return rp_columns_sum(cuda, sums, term, to, keep, err);
 }
 
-static enum rp_status make_inv(struct rp_cuda *cuda, const struct rp_columns &sums,
+static enum rp_status make_inv(struct rp_cuda *cuda, struct rp_columns sums,
                                const struct rp_op_call *call, struct rp_error *err)
 {
+    sums.from_end = true; /* where the mean ended */
     int64_t m = sums.shard_rows;
     struct rp_columns_out to = {};
     to.out[0] = (float *)call->out[4].data;
@@ -283,6 +287,7 @@ RP_CUDA_KERNEL(batch_norm_dx)
     job.gamma = (const float *)call->in[2].data;
     job.mean = term.means, job.inv = term.invs;
     job.mean_g = means, job.mean_b = means + of_shards;
+    job.from_end = true;
     job.out = (float *)call->out[0].data;
     job.n_cols = sums.n_cols;
     job.shard_rows = sums.shard_rows;

@@ -21,7 +21,7 @@ struct rp_classes_job {
 };
 
 /* Not (x_j < x_t, or x_j = x_t and j > t): class j stands before the target. */
-static __device__ __forceinline__ int rp_classes_before(float x, float at_target, bool behind)
+static __device__ __forceinline__ bool rp_classes_before(float x, float at_target, bool behind)
 {
     bool below = behind ? x <= at_target : x < at_target;
     return !below;
@@ -78,43 +78,82 @@ static __device__ __forceinline__ float rp_classes_loss(const struct rp_classes_
     return (float)loss;
 }
 
-template <bool is_long, bool cached, bool mixed>
+/* How many of these elements stand before the target; `e` is the first of this lane's. */
+template <class Batch>
+static __device__ __forceinline__ int rp_classes_count(Batch batch, const float *x, int e,
+                                                       int target, float at_target)
+{
+    int count = 0, first = e - (int)threadIdx.x % 32;
+    if (first + 32 * Batch::n <= target) {
+        RP_UNROLL
+        for (int i = 0; i < Batch::n; i++)
+            count += batch.has(i) && rp_classes_before(x[i], at_target, false);
+    } else if (first > target) {
+        RP_UNROLL
+        for (int i = 0; i < Batch::n; i++)
+            count += batch.has(i) && rp_classes_before(x[i], at_target, true);
+    } else {
+        RP_UNROLL
+        for (int i = 0; i < Batch::n; i++) {
+            int j = e + 32 * i;
+            count += batch.has(i) && j != target && rp_classes_before(x[i], at_target, j > target);
+        }
+    }
+    return count;
+}
+
+/* Sum of exp(x - best) over the row; keep(batch, e, v) gets what is added. */
+template <class Team, class Keep>
+static __device__ __forceinline__ float rp_classes_exp_sum(Team &team, float best, Keep keep)
+{
+    float sum[1];
+    team.sum(
+        [=](auto batch, float *const *v, int e, float *acc) {
+            RP_UNROLL
+            for (int i = 0; i < batch.n; i++) v[0][i] = rp_exp_below(v[0][i] - best);
+            keep(batch, e, v[0]);
+            RP_UNROLL
+            for (int i = 0; i < batch.n; i++)
+                if (batch.has(i)) acc[0] += v[0][i];
+        },
+        sum);
+    return sum[0];
+}
+
+template <class Team> static __device__ __forceinline__ float rp_classes_plain_sum(Team &team)
+{
+    float sum[1];
+    team.sum(
+        [](auto batch, float *const *v, int, float *acc) {
+            RP_UNROLL
+            for (int i = 0; i < batch.n; i++)
+                if (batch.has(i)) acc[0] += v[0][i];
+        },
+        sum);
+    return sum[0];
+}
+
+template <int kind, bool mixed>
 static __device__ __forceinline__ void rp_classes_run(const struct rp_classes_job &job)
 {
-    rp_row_team<is_long, cached, 1> team(job.n);
-    if (team.first() < job.rows) team.copy_row(0, job.logits + team.first() * job.n);
+    rp_row_team<kind, 1> team(job.n);
     for (int64_t row = team.first(); row < job.rows; row = team.next(row)) {
-        const float *logits = job.logits + row * job.n, *x = team.input(0, logits);
-        const float *next = team.next(row) < job.rows ? job.logits + team.next(row) * job.n : NULL;
+        const float *logits = job.logits + row * job.n;
         struct rp_classes_target target = rp_classes_target_of<mixed>(job, row);
         bool legal = target.legal;
         int count = 0;
         float at_a = legal ? logits[target.a] : 0.0f;
         float best = rp_float_of_bits(0xff800000u), sum_x = 0;
-        team.copies_wait();
-        team.prefetch(next);
-        team.each([&](auto batch, int e) {
-            float v[batch.n];
-            rp_batch_load(batch, x, e, v);
+        team.take(0, logits);
+        team.each([&](auto batch, float *const *v, int e) {
             RP_UNROLL
-            for (int i = 0; i < batch.n; i++) {
-                int j = e + 32 * i;
-                best = v[i] > best ? v[i] : best;
-                count += !mixed && j != target.a && rp_classes_before(v[i], at_a, j > target.a);
-            }
+            for (int i = 0; i < batch.n; i++)
+                best = batch.has(i) && v[0][i] > best ? v[0][i] : best;
+            if (!mixed) count += rp_classes_count(batch, v[0], e, target.a, at_a);
         });
         team.join(&best, &count);
-        if (job.smoothing != 0.0f) sum_x = team.sum_of(x);
-        float sum = team.sum([=](auto batch, int e, float acc) {
-            float v[batch.n];
-            rp_batch_load(batch, x, e, v);
-            team.copy(batch, e, 0, next);
-            RP_UNROLL
-            for (int i = 0; i < batch.n; i++) v[i] = rp_exp_below(v[i] - best);
-            RP_UNROLL
-            for (int i = 0; i < batch.n; i++) acc += v[i];
-            return acc;
-        });
+        if (job.smoothing != 0.0f) sum_x = rp_classes_plain_sum(team);
+        float sum = rp_classes_exp_sum(team, best, [](auto, int, float *) {});
         if (!team.leads()) continue;
         bool gap = job.gaps && target.a == -1;
         double at_target = rp_classes_logit<mixed>(target, at_a, logits);
@@ -128,11 +167,10 @@ static __device__ __forceinline__ void rp_classes_run(const struct rp_classes_jo
     }
 }
 
-template <bool is_long, bool cached>
-__global__ void __launch_bounds__(RP_ROW_THREADS(is_long))
-    rp_classes_rows(struct rp_classes_job job)
+template <int kind>
+__global__ void RP_ROW_BOUNDS(kind, 1) rp_classes_rows(const struct rp_classes_job job)
 {
-    rp_classes_run<is_long, cached, false>(job);
+    rp_classes_run<kind, false>(job);
 }
 
 #endif

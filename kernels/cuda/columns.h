@@ -2,7 +2,7 @@
  *
  * README.md chapter 6 defines the order: within a logical shard one chain per panel of 1024 rows,
  * panels added in ascending order, then the binary tree over the shards. Here
- *   rp_columns_chains   a warp per panel and 32 columns, each lane the chain of one column;
+ *   rp_columns_chains   a warp per panel and 32 or 128 columns, each lane the chains of its own;
  *   rp_columns_close    the panels of each shard, then the tree; or
  *   rp_columns_go_on    what a part of a shard leaves in `out` and in its open chain;
  *   rp_columns_at_once  both steps, where there are few rows.
@@ -24,6 +24,7 @@ struct rp_columns {
     int64_t panels;     /* that the pass touches in each of its shards */
     int64_t n_shards;
     bool part;      /* the pass holds a part of a shard */
+    bool from_end;  /* the last rows first: those that an earlier walk has left in the cache */
     float *partial; /* (shards, panels, sums, C): the chains */
 };
 
@@ -56,84 +57,134 @@ static inline struct rp_columns rp_columns_begin(void *scratch, const struct rp_
 }
 
 /* ---- chains ------------------------------------------------------------------------------------
- * A lane copies the rows of its column into its own places of a ring, several stages ahead of the
- * sum, so that a few warps keep the memory busy and no barrier is needed. */
+ * A lane copies the rows of its column, or of four neighbouring ones, into its own places of a
+ * ring, several stages ahead of the sum, so that a few warps keep the memory busy and no barrier is
+ * needed. A row of four columns a lane is 512 bytes in one place, and a quarter of the copies. */
+
+/* Where the rows of a (rows, C) view lie, one after the other. */
+struct rp_dense_rows {
+    int64_t at;
+    int n_cols;
+    __device__ __forceinline__ rp_dense_rows(int64_t row, int64_t n) : at(row * n), n_cols((int)n)
+    {
+    }
+    __device__ __forceinline__ void next() { at += n_cols; }
+};
 
 struct rp_column_term {
     enum { row_stats = 0 }; /* 1: add() gets two numbers of the row, stat[0] and stat[1] */
+    enum { dense = 1 };     /* else the term says where its rows and their numbers lie */
     const float *stat[2];
     __device__ void prepare(int64_t, int64_t, int64_t) {}
+    __device__ __forceinline__ rp_dense_rows rows_from(int64_t row, int64_t n_cols) const
+    {
+        return rp_dense_rows(row, n_cols);
+    }
+    __device__ __forceinline__ int64_t stat_of(int64_t row) const { return row; }
 };
 
-template <class Term> struct rp_column_ring {
-    enum { stages = 8 / Term::inputs };
-    float x[stages][Term::inputs][RP_STAGE_ROWS][32];
-    float stat[Term::row_stats ? stages : 1][2][RP_STAGE_ROWS];
+template <class Term, int lanes> struct rp_column_ring {
+    enum { stages = 8 / Term::inputs, rows = RP_STAGE_ROWS / lanes };
+    float x[stages][Term::inputs][rows][32 * lanes];
+    float stat[Term::row_stats ? stages : 1][2][rows];
 };
 
-/* Begins to copy rows [row, row + count) of the view, of which it takes at most RP_STAGE_ROWS;
- * `col` is this lane's, if `inside`. The address of each row is one multiplication of 32 bits. */
-template <class Term>
-static __device__ __forceinline__ void rp_column_fill(const Term &term, rp_column_ring<Term> &ring,
-                                                      int slot, int64_t row, int64_t count,
-                                                      int n_cols, int64_t col, bool inside)
+template <int lanes>
+static __device__ __forceinline__ void rp_column_copy(float *to, const float *from)
 {
-    int lane = (int)threadIdx.x, n = count < RP_STAGE_ROWS ? (int)count : (int)RP_STAGE_ROWS;
-    RP_UNROLL
-    for (int i = 0; i < Term::inputs && inside; i++) {
-        const float *from = term.in[i] + row * n_cols + col;
-        if (n == RP_STAGE_ROWS) {
+    if constexpr (lanes == 4)
+        rp_copy_async16(to, from);
+    else
+        rp_copy_async4(to, from);
+}
+
+/* Begins to copy rows [row, row + count) of the view, of which it takes at most those of a stage;
+ * `col` is this lane's first, if `inside`. */
+template <class Term, int lanes>
+static __device__ __forceinline__ void
+rp_column_fill(const Term &term, rp_column_ring<Term, lanes> &ring, int slot, int64_t row,
+               int64_t count, int64_t n_cols, int64_t col, bool inside)
+{
+    const int most = rp_column_ring<Term, lanes>::rows;
+    int lane = (int)threadIdx.x, n = count < most ? (int)count : most;
+    auto place = term.rows_from(row, n_cols);
+    if (n == most && inside) {
+        RP_UNROLL
+        for (int r = 0; r < most; r++, place.next()) {
             RP_UNROLL
-            for (int r = 0; r < RP_STAGE_ROWS; r++)
-                rp_copy_async4(&ring.x[slot][i][r][lane], from + (int64_t)n_cols * r);
-        } else {
-            RP_NO_UNROLL
-            for (int r = 0; r < n; r++)
-                rp_copy_async4(&ring.x[slot][i][r][lane], from + (int64_t)n_cols * r);
+            for (int i = 0; i < Term::inputs; i++)
+                rp_column_copy<lanes>(&ring.x[slot][i][r][lane * lanes],
+                                      term.in[i] + place.at + col);
+        }
+    } else if (inside) {
+        RP_NO_UNROLL
+        for (int r = 0; r < n; r++, place.next()) {
+            RP_UNROLL
+            for (int i = 0; i < Term::inputs; i++)
+                rp_column_copy<lanes>(&ring.x[slot][i][r][lane * lanes],
+                                      term.in[i] + place.at + col);
         }
     }
     if (Term::row_stats && lane < n) {
-        rp_copy_async4(&ring.stat[slot][0][lane], term.stat[0] + row + lane);
-        rp_copy_async4(&ring.stat[slot][1][lane], term.stat[1] + row + lane);
+        int64_t of_row = term.stat_of(row + lane);
+        rp_copy_async4(&ring.stat[slot][0][lane], term.stat[0] + of_row);
+        rp_copy_async4(&ring.stat[slot][1][lane], term.stat[1] + of_row);
     }
 }
 
-template <class Term>
-static __device__ __forceinline__ void
-rp_column_row(const Term &term, const rp_column_ring<Term> &ring, int slot, int r, float *acc)
+template <class Term, int lanes>
+static __device__ __forceinline__ void rp_column_row(const Term (&term)[lanes],
+                                                     const rp_column_ring<Term, lanes> &ring,
+                                                     int slot, int r, float (&acc)[lanes][2])
 {
-    float v[Term::inputs], stat[2] = {0, 0};
+    float x[Term::inputs][lanes], stat[2] = {0, 0};
     RP_UNROLL
-    for (int i = 0; i < Term::inputs; i++) v[i] = ring.x[slot][i][r][threadIdx.x];
+    for (int i = 0; i < Term::inputs; i++) {
+        const float *from = &ring.x[slot][i][r][threadIdx.x * lanes];
+        if constexpr (lanes == 4) {
+            float4 quad = *reinterpret_cast<const float4 *>(from);
+            x[i][0] = quad.x, x[i][1] = quad.y, x[i][2] = quad.z, x[i][3] = quad.w;
+        } else {
+            x[i][0] = *from;
+        }
+    }
     if (Term::row_stats) stat[0] = ring.stat[slot][0][r], stat[1] = ring.stat[slot][1][r];
-    term.add(v, stat, acc);
+    RP_UNROLL
+    for (int k = 0; k < lanes; k++) {
+        float v[Term::inputs];
+        RP_UNROLL
+        for (int i = 0; i < Term::inputs; i++) v[i] = x[i][k];
+        term[k].add(v, stat, acc[k]);
+    }
 }
 
-/* Rows [row, row + count) of the view into the sums of this lane's column. */
-template <class Term>
-static __device__ __forceinline__ void rp_column_chain(const Term &term, int64_t row, int64_t count,
-                                                       int n_cols, int64_t col, float *acc)
+/* Rows [row, row + count) of the view into the sums of this lane's columns. */
+template <class Term, int lanes>
+static __device__ __forceinline__ void rp_column_chain(const Term (&term)[lanes], int64_t row,
+                                                       int64_t count, int64_t n_cols, int64_t col,
+                                                       float (&acc)[lanes][2])
 {
-    RP_SHARED(rp_column_ring<Term>, rings, [1]);
-    rp_column_ring<Term> &ring = rings[0];
-    const int ahead = rp_column_ring<Term>::stages - 1;
+    typedef rp_column_ring<Term, lanes> ring_type;
+    RP_SHARED(ring_type, rings, [1]);
+    ring_type &ring = rings[0];
+    const int ahead = ring_type::stages - 1, rows = ring_type::rows;
     bool inside = col < n_cols;
     for (int stage = 0; stage < ahead; stage++) {
-        int64_t at = (int64_t)stage * RP_STAGE_ROWS;
-        rp_column_fill(term, ring, stage, row + at, count - at, n_cols, col, inside);
+        int64_t at = (int64_t)stage * rows;
+        rp_column_fill(term[0], ring, stage, row + at, count - at, n_cols, col, inside);
         rp_copy_async_commit();
     }
     int slot = 0, free_slot = ahead;
-    for (int64_t at = 0; at < count; at += RP_STAGE_ROWS) {
-        int64_t next = at + ahead * RP_STAGE_ROWS, left = count - at;
+    for (int64_t at = 0; at < count; at += rows) {
+        int64_t next = at + ahead * rows, left = count - at;
         if (Term::row_stats) __syncwarp(); /* all lanes are done with the free slot */
-        rp_column_fill(term, ring, free_slot, row + next, count - next, n_cols, col, inside);
+        rp_column_fill(term[0], ring, free_slot, row + next, count - next, n_cols, col, inside);
         rp_copy_async_commit();
-        rp_copy_async_wait<rp_column_ring<Term>::stages - 1>();
+        rp_copy_async_wait<ring_type::stages - 1>();
         if (Term::row_stats) __syncwarp();
-        if (left >= RP_STAGE_ROWS) {
+        if (left >= rows) {
             RP_UNROLL
-            for (int r = 0; r < RP_STAGE_ROWS; r++) rp_column_row(term, ring, slot, r, acc);
+            for (int r = 0; r < rows; r++) rp_column_row(term, ring, slot, r, acc);
         } else {
             for (int r = 0; r < left; r++) rp_column_row(term, ring, slot, r, acc);
         }
@@ -143,27 +194,40 @@ static __device__ __forceinline__ void rp_column_chain(const Term &term, int64_t
     rp_copy_async_wait<0>();
 }
 
-template <class Term>
+template <class Term, int lanes>
 __global__ void __launch_bounds__(32)
-    rp_columns_chains(struct rp_columns job, Term term, struct rp_columns_out to)
+    rp_columns_chains(struct rp_columns job, Term of_column, struct rp_columns_out to)
 {
-    unsigned tiles = (unsigned)((job.n_cols + 31) / 32), panels = (unsigned)job.panels;
-    int64_t item = blockIdx.x / tiles, shard = item / panels, panel = item % panels;
-    int64_t col = (int64_t)(blockIdx.x % tiles) * 32 + threadIdx.x;
+    const int width = 32 * lanes;
+    unsigned tiles = (unsigned)((job.n_cols + width - 1) / width), panels = (unsigned)job.panels;
+    unsigned number = job.from_end ? gridDim.x - 1 - blockIdx.x : blockIdx.x;
+    int64_t item = number / tiles, shard = item / panels, panel = item % panels;
+    int64_t col = (int64_t)(number % tiles) * width + (int64_t)threadIdx.x * lanes;
     /* The panel in rows of its shard. */
     int64_t begin = (job.first_row / RP_PANEL + panel) * RP_PANEL, end = begin + RP_PANEL;
     if (begin < job.first_row) begin = job.first_row;
     if (end > job.first_row + job.rows) end = job.first_row + job.rows;
-    bool goes_on = begin % RP_PANEL != 0 && col < job.n_cols;
-    float acc[2] = {goes_on && to.open[0] ? to.open[0][col] : 0.0f,
-                    goes_on && to.open[1] ? to.open[1][col] : 0.0f};
-    term.prepare(shard, col, job.n_cols);
-    rp_column_chain(term, shard * job.rows + begin - job.first_row, end - begin, (int)job.n_cols,
-                    col, acc);
-    if (col >= job.n_cols) return;
+    bool goes_on = begin % RP_PANEL != 0;
+    float acc[lanes][2];
+    Term term[lanes];
     RP_UNROLL
-    for (int i = 0; i < Term::sums; i++)
-        job.partial[(item * Term::sums + i) * job.n_cols + col] = acc[i];
+    for (int k = 0; k < lanes; k++) {
+        bool inside = col + k < job.n_cols;
+        RP_UNROLL
+        for (int i = 0; i < 2; i++)
+            acc[k][i] = goes_on && inside && to.open[i] ? to.open[i][col + k] : 0.0f;
+        term[k] = of_column;
+        term[k].prepare(shard, col + k, job.n_cols);
+    }
+    rp_column_chain(term, shard * job.rows + begin - job.first_row, end - begin, job.n_cols, col,
+                    acc);
+    RP_UNROLL
+    for (int k = 0; k < lanes; k++) {
+        RP_UNROLL
+        for (int i = 0; i < Term::sums; i++)
+            if (col + k < job.n_cols)
+                job.partial[(item * Term::sums + i) * job.n_cols + col + k] = acc[k][i];
+    }
 }
 
 /* ---- shards ------------------------------------------------------------------------------------
@@ -300,22 +364,38 @@ __global__ void __launch_bounds__(32 * RP_AT_ONCE_SHARDS)
 
 /* ---- all of it ------------------------------------------------------------------------------- */
 
+/* Four columns a lane: where that leaves a warp for each processor. */
+template <class Term>
+static bool rp_columns_in_quads(const struct rp_cuda *cuda, const struct rp_columns &job,
+                                const Term &term)
+{
+    int64_t chains = (job.n_cols + 127) / 128 * job.panels * job.n_shards;
+    bool fits = job.n_cols % 4 == 0 && chains >= cuda->n_processors;
+    for (int i = 0; i < Term::inputs; i++) fits = fits && (uintptr_t)term.in[i] % 16 == 0;
+    return fits;
+}
+
 template <class Term, class PerShard>
 static enum rp_status rp_columns_sum(struct rp_cuda *cuda, const struct rp_columns &job,
                                      const Term &term, const struct rp_columns_out &to,
                                      const PerShard &per_shard, struct rp_error *err)
 {
     dim3 grid(rp_blocks(job.n_cols, 32), (unsigned)Term::sums);
-    int64_t chains = (job.n_cols + 31) / 32 * job.panels * job.n_shards;
+    int64_t items = job.panels * job.n_shards, chains = (job.n_cols + 31) / 32 * items;
     unsigned shards = job.n_shards < 32 ? (unsigned)job.n_shards : 32;
     if (job.n_cols > INT32_MAX || chains > INT32_MAX)
         return rp_error_set(err, RP_STATUS_INTERNAL, "a sum over rows of too many columns");
-    if (rp_columns_are_few(job)) {
-        RP_LAUNCH(cuda, (rp_columns_at_once<Term, PerShard>), grid.x, dim3(32, shards), 0, job,
-                  term, to, per_shard);
-        return RP_STATUS_OK;
-    }
-    RP_LAUNCH(cuda, (rp_columns_chains<Term>), (unsigned)chains, 32, 0, job, term, to);
+    if constexpr (Term::dense)
+        if (rp_columns_are_few(job)) {
+            RP_LAUNCH(cuda, (rp_columns_at_once<Term, PerShard>), grid.x, dim3(32, shards), 0, job,
+                      term, to, per_shard);
+            return RP_STATUS_OK;
+        }
+    if (rp_columns_in_quads(cuda, job, term))
+        RP_LAUNCH(cuda, (rp_columns_chains<Term, 4>), (unsigned)((job.n_cols + 127) / 128 * items),
+                  32, 0, job, term, to);
+    else
+        RP_LAUNCH(cuda, (rp_columns_chains<Term, 1>), (unsigned)chains, 32, 0, job, term, to);
     if (job.part)
         RP_LAUNCH(cuda, rp_columns_go_on, grid, 32, 0, job, to);
     else

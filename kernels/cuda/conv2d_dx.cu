@@ -90,11 +90,12 @@ RP_NODISCARD static enum rp_status run_phase(struct rp_cuda *cuda, const struct 
     gemm.m = dx->dims[0] * h.count * v.count, gemm.n = w->dims[3], gemm.groups = p->groups;
     gemm.sum = rp_gemm_whole(h.taps * v.taps * o);
     gemm.c = positions_of(call, &h, &v);
-    struct rp_operands<rp_source_pixels, rp_source_weights, true, false> of = {
+    struct rp_operands<rp_source_pixels, rp_source_weights, true, false, true> of = {
         outputs_of(call, &h, &v), weights_of(call, &v, phase_h, phase_w)
     };
-    bool narrow =
-        !rp_gemm_aligned(dy->data) || !rp_gemm_aligned(w->data) || o % 4 != 0 || gemm.n % 4 != 0;
+    bool wide = rp_gemm_aligned(dy->data) && o % 4 == 0;
+    bool narrow = !wide || !rp_gemm_aligned(w->data) || gemm.n % 4 != 0;
+    gemm.thin = wide && gemm.n <= 4;
     return rp_gemm_run(cuda, gemm, of, narrow, err);
 }
 

@@ -13,24 +13,22 @@ static struct rp_classes_job ce_begin(const struct rp_op_call *call)
     return job;
 }
 
-template <bool is_long, bool cached>
-__global__ void __launch_bounds__(RP_ROW_THREADS(is_long))
-    cross_entropy_mix_rows(struct rp_classes_job job)
+template <int kind>
+__global__ void RP_ROW_BOUNDS(kind, 1) cross_entropy_mix_rows(const struct rp_classes_job job)
 {
-    rp_classes_run<is_long, cached, true>(job);
+    rp_classes_run<kind, true>(job);
 }
 
-template <bool is_long, bool cached, bool mixed>
+/* dx may be the logits: a stream keeps the exponentials there. */
+template <int kind, bool mixed>
 static __device__ __forceinline__ void dx_rows(const struct rp_classes_job &job)
 {
-    rp_row_team<is_long, cached, 1> team(job.n);
+    typedef rp_row_team<kind, 1> rows_team;
+    rows_team team(job.n);
     float scale = job.pass->grad_scale;
     float rest = 1.0f - job.smoothing, off = job.smoothing / (float)job.n;
-    if (team.first() < job.rows) team.copy_row(0, job.logits + team.first() * job.n);
     for (int64_t row = team.first(); row < job.rows; row = team.next(row)) {
-        const float *x = team.input(0, job.logits + row * job.n);
-        const float *next = team.next(row) < job.rows ? job.logits + team.next(row) * job.n : NULL;
-        float *dx = job.dx + row * job.n, *kept = cached ? team.cache : dx;
+        float *dx = job.dx + row * job.n;
         struct rp_classes_target target = rp_classes_target_of<mixed>(job, row);
         int count = 0;
         float on_a = rest + off, on_b = off;
@@ -39,53 +37,41 @@ static __device__ __forceinline__ void dx_rows(const struct rp_classes_job &job)
             on_b = target.weight_b * rest + off;
         }
         float best = rp_float_of_bits(0xff800000u);
-        team.copies_wait();
-        team.prefetch(next);
-        team.each([&](auto batch, int e) {
-            float v[batch.n];
-            rp_batch_load(batch, x, e, v);
+        team.take(0, job.logits + row * job.n);
+        team.each([&](auto batch, float *const *v, int) {
             RP_UNROLL
-            for (int i = 0; i < batch.n; i++) best = v[i] > best ? v[i] : best;
+            for (int i = 0; i < batch.n; i++)
+                best = batch.has(i) && v[0][i] > best ? v[0][i] : best;
         });
         team.join(&best, &count);
-        float sum = team.sum([=](auto batch, int e, float acc) {
-            float v[batch.n];
-            rp_batch_load(batch, x, e, v);
-            RP_UNROLL
-            for (int i = 0; i < batch.n; i++) v[i] = rp_exp_below(v[i] - best);
-            rp_batch_store(batch, kept, e, v);
-            RP_UNROLL
-            for (int i = 0; i < batch.n; i++) acc += v[i];
-            return acc;
+        float sum = rp_classes_exp_sum(team, best, [=](auto batch, int e, const float *v) {
+            if (rows_team::streams) rp_batch_store(batch, dx, e, v);
         });
+        team.changed(0, dx);
         if (!target.legal) sum = rp_float_of_bits(0x7fc00000u);
-        team.each([=](auto batch, int e) {
-            float v[batch.n];
-            rp_batch_load(batch, kept, e, v);
-            team.copy(batch, e, 0, next);
+        team.each([=](auto batch, float *const *v, int e) {
+            float d[batch.n];
             RP_UNROLL
             for (int i = 0; i < batch.n; i++) {
                 int j = e + 32 * i;
                 float other = mixed && j == target.b ? on_b : off;
-                v[i] = (v[i] / sum - (j == target.a ? on_a : other)) * scale;
+                d[i] = (v[0][i] / sum - (j == target.a ? on_a : other)) * scale;
             }
-            rp_batch_store(batch, dx, e, v);
+            rp_batch_store(batch, dx, e, d);
         });
     }
 }
 
-template <bool is_long, bool cached>
-__global__ void __launch_bounds__(RP_ROW_THREADS(is_long))
-    cross_entropy_dx_rows(struct rp_classes_job job)
+template <int kind>
+__global__ void RP_ROW_BOUNDS(kind, 1) cross_entropy_dx_rows(const struct rp_classes_job job)
 {
-    dx_rows<is_long, cached, false>(job);
+    dx_rows<kind, false>(job);
 }
 
-template <bool is_long, bool cached>
-__global__ void __launch_bounds__(RP_ROW_THREADS(is_long))
-    cross_entropy_mix_dx_rows(struct rp_classes_job job)
+template <int kind>
+__global__ void RP_ROW_BOUNDS(kind, 1) cross_entropy_mix_dx_rows(const struct rp_classes_job job)
 {
-    dx_rows<is_long, cached, true>(job);
+    dx_rows<kind, true>(job);
 }
 
 RP_CUDA_KERNEL(cross_entropy)

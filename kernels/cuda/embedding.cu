@@ -1,4 +1,5 @@
 /* embedding.cu - rows of a table by token, and the gradient of positions. README.md chapter 6. */
+#include "cuda/divisor.h"
 #include "cuda/quad.h"
 
 enum { EMBED_THREADS = 256, MAX_LEVELS = 32 };
@@ -7,23 +8,26 @@ struct embedding_job {
     const int32_t *token; /* (rows) */
     const float *w, *pos; /* (V, C); (P, C) or NULL */
     float *y;             /* (rows, C) */
-    int64_t quads, n_cols, n_ids, per_sample;
+    int64_t quads, n_cols, n_ids;
+    struct rp_divisor by_row, by_sample; /* quads of a row, rows of a sample */
     const struct rp_pass *pass;
 };
 
 template <bool aligned>
 __global__ void __launch_bounds__(EMBED_THREADS) embedding_quads(struct embedding_job job)
 {
-    int64_t i = (int64_t)blockIdx.x * EMBED_THREADS + threadIdx.x, a_row = (job.n_cols + 3) / 4;
+    int64_t i = (int64_t)blockIdx.x * EMBED_THREADS + threadIdx.x;
     if (i >= job.quads) return;
-    int64_t row = i / a_row, at = i % a_row * 4, token = job.token[row];
+    int64_t row = rp_divide_wide(i, job.by_row), at = (i - row * job.by_row.by) * 4;
+    int64_t token = job.token[row];
     float v[4], p[4];
     RP_UNROLL
     for (int k = 0; k < 4; k++) v[k] = rp_float_of_bits(0x7fc00000u);
     if (token >= 0 && token < job.n_ids)
         rp_quad_load<aligned>(job.w + token * job.n_cols, at, job.n_cols, v);
     if (job.pos) {
-        int64_t place = job.pass->first_token + row % job.per_sample;
+        int64_t sample = rp_divide_wide(row, job.by_sample);
+        int64_t place = job.pass->first_token + row - sample * job.by_sample.by;
         rp_quad_load<aligned>(job.pos + place * job.n_cols, at, job.n_cols, p);
         RP_UNROLL
         for (int k = 0; k < 4; k++) v[k] += p[k];
@@ -41,10 +45,11 @@ RP_CUDA_KERNEL(embedding)
     job.y = (float *)call->out[0].data;
     job.n_ids = w->dims[0];
     job.n_cols = w->dims[1];
-    job.per_sample = tokens->dims[1];
+    job.by_row = rp_divisor_of((job.n_cols + 3) / 4);
+    job.by_sample = rp_divisor_of(tokens->dims[1]);
     job.quads = rp_tensor_elements(tokens) * ((job.n_cols + 3) / 4);
     job.pass = rp_cuda_pass(cuda, pass);
-    if (job.pos && pass->first_token + job.per_sample > pos->dims[0])
+    if (job.pos && pass->first_token + tokens->dims[1] > pos->dims[0])
         return rp_error_set(err, RP_STATUS_INTERNAL, "embedding: tokens past the last position");
     unsigned blocks = rp_blocks(job.quads, EMBED_THREADS);
     if (rp_quad_fits(job.w) && rp_quad_fits(job.pos) && rp_quad_fits(job.y) && job.n_cols % 4 == 0)
@@ -58,7 +63,7 @@ RP_CUDA_KERNEL(embedding)
  * The columns are places and channels together, so many that each has a thread that walks over all
  * samples; panels are of 1024 samples. */
 
-enum { PANEL = 1024 };
+enum { PANEL = 1024, AHEAD = 8 /* samples that are loaded together */ };
 
 struct position_job {
     const float *dy; /* (samples, n) */
@@ -69,38 +74,59 @@ struct position_job {
     int64_t n_shards;
 };
 
-/* The complete panels of a shard; what is left of the last one stays in *chain. */
-static __device__ __forceinline__ float position_shard(const struct position_job &job,
-                                                       const float *dy, float *chain)
-{
-    float total = job.first >= PANEL && job.n_shards == 1 ? *job.sum : 0.0f;
-    bool any = job.first >= PANEL;
-    for (int64_t i = 0; i < job.samples; i++) {
-        int64_t place = job.first + i + 1;
-        *chain += dy[i * job.n];
-        if (place % PANEL != 0 && place != job.of_shard) continue;
-        total = any ? total + *chain : *chain;
-        any = true;
-        *chain = 0.0f;
+/* The sums of one column as samples come. */
+struct position_sums {
+    float node[MAX_LEVELS], total, chain;
+    int64_t shard, place; /* place: samples of the shard so far */
+    bool any;             /* there is a complete panel in total */
+
+    __device__ __forceinline__ void begin(const struct position_job &job)
+    {
+        shard = 0, place = job.first;
+        any = job.first >= PANEL;
+        total = any ? *job.sum : 0.0f;
+        chain = job.first % PANEL != 0 ? *job.open : 0.0f;
     }
-    return total;
-}
+    __device__ __forceinline__ void add(const struct position_job &job, float dy)
+    {
+        chain += dy;
+        place++;
+        if (place % PANEL != 0 && place != job.of_shard) return;
+        total = any ? total + chain : chain;
+        any = true;
+        chain = 0.0f;
+        if (place == job.of_shard) end_shard();
+    }
+    __device__ __forceinline__ void end_shard()
+    {
+        int level = 0;
+        for (; (shard >> level) & 1; level++) total = node[level] + total;
+        node[level] = total;
+        shard++, place = 0;
+        any = false;
+    }
+};
 
 static __global__ void __launch_bounds__(EMBED_THREADS) position_columns(struct position_job job)
 {
     int64_t col = (int64_t)blockIdx.x * EMBED_THREADS + threadIdx.x, end = job.first + job.samples;
+    int64_t rows = job.n_shards * job.samples;
     if (col >= job.n) return;
     job.sum += col;
-    float node[MAX_LEVELS], total = 0.0f, chain = 0.0f;
-    if (job.first % PANEL != 0) chain = job.open[col];
-    for (int64_t s = 0; s < job.n_shards; s++) {
-        total = position_shard(job, job.dy + s * job.samples * job.n + col, &chain);
-        int level = 0;
-        for (; (s >> level) & 1; level++) total = node[level] + total;
-        node[level] = total;
+    if (job.open) job.open += col;
+    const float *dy = job.dy + col;
+    struct position_sums sums;
+    sums.begin(job);
+    for (int64_t row = 0; row < rows; row += AHEAD, dy += AHEAD * job.n) {
+        float v[AHEAD];
+        RP_UNROLL
+        for (int i = 0; i < AHEAD; i++) v[i] = row + i < rows ? dy[i * job.n] : 0.0f;
+        RP_UNROLL
+        for (int i = 0; i < AHEAD; i++)
+            if (row + i < rows) sums.add(job, v[i]);
     }
-    if (end >= PANEL || end == job.of_shard) *job.sum = total;
-    if (end % PANEL != 0 && end != job.of_shard) job.open[col] = chain;
+    if (end >= PANEL || end == job.of_shard) *job.sum = sums.total;
+    if (end % PANEL != 0 && end != job.of_shard) *job.open = sums.chain;
 }
 
 RP_CUDA_KERNEL(position_dw)

@@ -8,6 +8,7 @@
 #ifndef RP_CUDA_GEMM_H
 #define RP_CUDA_GEMM_H
 
+#include "cuda/divisor.h"
 #include "cuda/gpu.h"
 
 enum { RP_GEMM_PANEL = 1024, RP_GEMM_MAX_LEVELS = 20 };
@@ -37,25 +38,6 @@ static inline struct rp_gemm_sum rp_gemm_cut(const struct rp_rows *rows, int64_t
 }
 
 /* ---- where outputs go -------------------------------------------------------------------------*/
-
-/* Division of numbers below 2^31 by a number that the host knows: multiply and shift. */
-struct rp_divisor {
-    uint32_t by, magic;
-    int shift;
-};
-
-static inline struct rp_divisor rp_divisor_of(int64_t by)
-{
-    struct rp_divisor d = {(uint32_t)by, 0, 0};
-    while (INT64_C(1) << d.shift < by) d.shift++;
-    d.magic = (uint32_t)((((UINT64_C(1) << d.shift) - (uint64_t)by) << 32) / (uint64_t)by + 1);
-    return d;
-}
-
-static __device__ __forceinline__ uint32_t rp_divide(uint32_t n, const struct rp_divisor &d)
-{
-    return ((uint32_t)(((uint64_t)n * d.magic) >> 32) + n) >> d.shift;
-}
 
 /* Row m of group g begins at base + g group + (m's row): m stride, or, where `images` is set, the
  * digits (n, y, x) of m with a stride each. n runs with stride 1. */
@@ -117,6 +99,7 @@ struct rp_gemm {
     struct rp_gemm_out c;
     float *chain; /* like c, dense: (groups, m, n); or NULL */
     const float *bias;
+    bool thin; /* n <= 4, and a can be read 16 bytes at a time */
 };
 
 /* Tiles of outputs that a block can hold (gemm_tile.cuh). */
@@ -124,6 +107,7 @@ enum rp_gemm_tile {
     RP_GEMM_TILE_128_128,
     RP_GEMM_TILE_128_64,
     RP_GEMM_TILE_64_64,
+    RP_GEMM_TILE_512_4, /* thin: at most four columns, of operands that know it */
     RP_GEMM_TILE_COUNT
 };
 

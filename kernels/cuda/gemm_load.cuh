@@ -85,8 +85,12 @@ template <class source, int rows, int depth, int threads, int width> struct rp_l
 
 /* i runs with stride 1: a unit is `width` rows of one k, as they lie in the tile. */
 template <class source, int rows, int depth, int threads, int width> struct rp_load_across_k {
-    enum { PER_K = rows / width, UNITS = depth * PER_K / threads };
-    static_assert(depth * PER_K % threads == 0, "every thread loads as much");
+    enum {
+        PER_K = rows / width,
+        UNITS = (depth * PER_K + threads - 1) / threads,
+        AT_ONCE = threads / PER_K /* k; in a thin tile more than there are */
+    };
+    static_assert(depth % AT_ONCE == 0 || UNITS == 1, "every thread loads as much");
     static_assert(threads % PER_K == 0, "a thread keeps its rows");
 
     typename source::outer outer;
@@ -106,15 +110,17 @@ template <class source, int rows, int depth, int threads, int width> struct rp_l
     {
         RP_UNROLL
         for (int u = 0; u < UNITS; u++) {
-            int at = k_of + u * (threads / PER_K);
-            if (at < n_k) rp_gemm_read(from, outer, from.inner_of(k + at), value[u]);
+            int at = k_of + u * AT_ONCE;
+            if (at < n_k && (AT_ONCE <= depth || at < depth))
+                rp_gemm_read(from, outer, from.inner_of(k + at), value[u]);
         }
     }
     __device__ __forceinline__ void put(float (*tile)[rows + RP_GEMM_PAD]) const
     {
         RP_UNROLL
         for (int u = 0; u < UNITS; u++) {
-            float *to = &tile[k_of + u * (threads / PER_K)][row];
+            if (AT_ONCE > depth && k_of >= depth) return;
+            float *to = &tile[k_of + u * AT_ONCE][row];
             if (width == 4)
                 *reinterpret_cast<float4 *>(to) = make_float4(
                     value[u][0], value[u][1 % width], value[u][2 % width], value[u][3 % width]);

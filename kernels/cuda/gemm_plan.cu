@@ -17,6 +17,7 @@ static const struct tile_kind kinds[RP_GEMM_TILE_COUNT] = {
     {128, 128, 2, 0.80, 0.65},
     {128, 64, 2, 0.70, 0.55},
     {64, 64, 3, 0.55, 0.30},
+    {512, 4, 4, 0.45, 0.25},
 };
 static const double FMAS = 128, BYTES = 14, LAUNCH = 5000, PIECE = 1500; /* of a processor */
 
@@ -142,7 +143,9 @@ void rp_gemm_plans(const struct rp_cuda *cuda, const struct rp_gemm *gemm, bool 
                    struct rp_gemm_plans *plans)
 {
     plans->n = 0;
-    for (int t = narrow ? (int)RP_GEMM_TILE_64_64 : 0; t < RP_GEMM_TILE_COUNT; t++) {
+    int first = narrow ? RP_GEMM_TILE_64_64 : 0, end = RP_GEMM_TILE_512_4;
+    if (gemm->thin) first = RP_GEMM_TILE_512_4, end = RP_GEMM_TILE_COUNT;
+    for (int t = first; t < end; t++) {
         enum rp_gemm_tile tile = (enum rp_gemm_tile)t;
         for (int64_t per_item = gemm->sum.shards; per_item > 0; per_item /= 2)
             consider_shards(plans, cuda, gemm, tile, per_item);

@@ -8,10 +8,13 @@
 using rp_tile_128_128 = rp_tile<4, 2, 2, 2, 8, 2>;
 using rp_tile_128_64 = rp_tile<4, 2, 2, 1, 16, 2>;
 using rp_tile_64_64 = rp_tile<4, 2, 1, 1, 16, 3>;
+using rp_tile_512_4 = rp_tile<4, 1, 1, 1, 8, 4, 1>;
 
 /* How the operands of an op lie: their sources, and whether k or the outer index runs with stride
- * 1. */
-template <class source_a_, class source_b_, bool a_along_k, bool b_along_k> struct rp_operands {
+ * 1; and whether its products may be thin. */
+template <class source_a_, class source_b_, bool a_along_k, bool b_along_k, bool thin_ = false>
+struct rp_operands {
+    enum { thin = thin_ };
     using source_a = source_a_;
     using source_b = source_b_;
     source_a a;
@@ -24,20 +27,20 @@ template <class source_a_, class source_b_, bool a_along_k, bool b_along_k> stru
     struct load<false, source, rows, tile, width> {
         using type = rp_load_across_k<source, rows, tile::depth, tile::threads, width>;
     };
-    template <class tile, int width> struct loads {
-        using a = typename load<a_along_k, source_a, tile::bm, tile, width>::type;
-        using b = typename load<b_along_k, source_b, tile::bn, tile, width>::type;
+    template <class tile, int width_a, int width_b> struct loads {
+        using a = typename load<a_along_k, source_a, tile::bm, tile, width_a>::type;
+        using b = typename load<b_along_k, source_b, tile::bn, tile, width_b>::type;
     };
 };
 
 /* Runs one job with tiles of one kind. */
-template <class tile, int width, class operands>
+template <class tile, int width_a, int width_b, class operands>
 RP_NODISCARD static enum rp_status rp_gemm_launch_tile(struct rp_cuda *cuda, const operands &of,
                                                        const struct rp_gemm_job &job,
                                                        int64_t blocks, struct rp_error *err)
 {
-    using load_a = typename operands::template loads<tile, width>::a;
-    using load_b = typename operands::template loads<tile, width>::b;
+    using load_a = typename operands::template loads<tile, width_a, width_b>::a;
+    using load_b = typename operands::template loads<tile, width_a, width_b>::b;
     RP_LAUNCH(cuda,
               (rp_gemm_kernel<tile, load_a, load_b, typename operands::source_a,
                               typename operands::source_b>),
@@ -51,12 +54,15 @@ rp_gemm_launch(struct rp_cuda *cuda, const operands &of, bool narrow,
                const struct rp_gemm_plan &plan, const struct rp_gemm_job &job, struct rp_error *err)
 {
     int64_t blocks = job.pieces < plan.blocks ? job.pieces : plan.blocks;
-    if (narrow) return rp_gemm_launch_tile<rp_tile_64_64, 1>(cuda, of, job, blocks, err);
+    if constexpr (operands::thin)
+        if (plan.tile == RP_GEMM_TILE_512_4)
+            return rp_gemm_launch_tile<rp_tile_512_4, 4, 1>(cuda, of, job, blocks, err);
+    if (narrow) return rp_gemm_launch_tile<rp_tile_64_64, 1, 1>(cuda, of, job, blocks, err);
     if (plan.tile == RP_GEMM_TILE_128_128)
-        return rp_gemm_launch_tile<rp_tile_128_128, 4>(cuda, of, job, blocks, err);
+        return rp_gemm_launch_tile<rp_tile_128_128, 4, 4>(cuda, of, job, blocks, err);
     if (plan.tile == RP_GEMM_TILE_128_64)
-        return rp_gemm_launch_tile<rp_tile_128_64, 4>(cuda, of, job, blocks, err);
-    return rp_gemm_launch_tile<rp_tile_64_64, 4>(cuda, of, job, blocks, err);
+        return rp_gemm_launch_tile<rp_tile_128_64, 4, 4>(cuda, of, job, blocks, err);
+    return rp_gemm_launch_tile<rp_tile_64_64, 4, 4>(cuda, of, job, blocks, err);
 }
 
 /* What every launch of a product shares. */

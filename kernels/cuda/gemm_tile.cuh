@@ -6,15 +6,19 @@
 #include "cuda/gemm_load.cuh"
 #include "cuda/gemm_sum.cuh"
 
-/* Tile of (4 quads_m x 4) x (4 quads_n x 8) outputs for each warp, (4 quads_m) x (4 quads_n) for
- * each thread, and warps_m x warps_n warps. */
-template <int warps_m_, int warps_n_, int quads_m_, int quads_n_, int depth_, int resident_>
+/* Tile of warps_m x warps_n warps, a warp of lanes_m x lanes_n lanes, a lane of (4 quads_m) x
+ * (4 quads_n) outputs. */
+template <int warps_m_, int warps_n_, int quads_m_, int quads_n_, int depth_, int resident_,
+          int lanes_n_ = 8>
 struct rp_tile {
     enum {
         quads_m = quads_m_,
         quads_n = quads_n_,
-        warp_m = 16 * quads_m,
-        warp_n = 32 * quads_n,
+        lanes_n = lanes_n_,
+        step_m = 4 * 32 / lanes_n, /* from a lane's four rows to its next four */
+        step_n = 4 * lanes_n,
+        warp_m = step_m * quads_m,
+        warp_n = step_n * quads_n,
         warps_n = warps_n_,
         bm = warps_m_ * warp_m,
         bn = warps_n_ * warp_n,
@@ -24,16 +28,16 @@ struct rp_tile {
     };
 };
 
-/* Which four rows and four columns of a warp's tile a lane holds first; the others follow at
- * distance 16 and 32. Neighbouring lanes share rows, lanes 2 apart columns: then a read of 16 bytes
- * a lane from shared memory is two passes and not four. */
-static __device__ __forceinline__ int rp_lane_row(int lane)
+/* Which four rows and four columns of a warp's tile a lane holds first. Of 8 lanes side by side,
+ * neighbouring lanes share rows, lanes 2 apart columns: then a read of 16 bytes a lane from shared
+ * memory is two passes and not four. */
+template <class tile> static __device__ __forceinline__ int rp_lane_row(int lane)
 {
-    return ((lane >> 1 & 1) + (lane >> 4) * 2) * 4;
+    return tile::lanes_n == 1 ? 4 * lane : ((lane >> 1 & 1) + (lane >> 4) * 2) * 4;
 }
-static __device__ __forceinline__ int rp_lane_column(int lane)
+template <class tile> static __device__ __forceinline__ int rp_lane_column(int lane)
 {
-    return ((lane & 1) + (lane >> 2 & 3) * 2) * 4;
+    return tile::lanes_n == 1 ? 0 : ((lane & 1) + (lane >> 2 & 3) * 2) * 4;
 }
 
 template <class tile> struct rp_accumulators {
@@ -43,8 +47,8 @@ template <class tile> struct rp_accumulators {
     __device__ __forceinline__ void begin()
     {
         int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32;
-        row = warp / tile::warps_n * tile::warp_m + rp_lane_row(lane);
-        column = warp % tile::warps_n * tile::warp_n + rp_lane_column(lane);
+        row = warp / tile::warps_n * tile::warp_m + rp_lane_row<tile>(lane);
+        column = warp % tile::warps_n * tile::warp_n + rp_lane_column<tile>(lane);
         clear();
     }
     __device__ __forceinline__ void clear()
@@ -59,10 +63,10 @@ template <class tile> struct rp_accumulators {
         float4 x[tile::quads_m], y[tile::quads_n];
         RP_UNROLL
         for (int q = 0; q < tile::quads_m; q++)
-            x[q] = *reinterpret_cast<const float4 *>(a + row + q * 16);
+            x[q] = *reinterpret_cast<const float4 *>(a + row + q * tile::step_m);
         RP_UNROLL
         for (int q = 0; q < tile::quads_n; q++)
-            y[q] = *reinterpret_cast<const float4 *>(b + column + q * 32);
+            y[q] = *reinterpret_cast<const float4 *>(b + column + q * tile::step_n);
         RP_UNROLL
         for (int p = 0; p < tile::quads_m; p++) RP_UNROLL
         for (int q = 0; q < tile::quads_n; q++) add_quad(p * 4, q * 4, x[p], y[q]);
@@ -87,18 +91,20 @@ template <class tile> struct rp_accumulators {
     {
         RP_UNROLL
         for (int i = 0; i < 4 * tile::quads_m; i++) {
-            int64_t m = m0 + row + i / 4 * 16 + i % 4, n = n0 + column;
+            int64_t m = m0 + row + i / 4 * tile::step_m + i % 4, n = n0 + column;
             if (m >= view.m) continue;
             float *line = rp_gemm_out_row(view.out, m) + n;
             RP_UNROLL
             for (int q = 0; q < tile::quads_n; q++) {
-                int64_t left = view.n - n - q * 32;
+                int64_t left = view.n - n - q * tile::step_n;
                 if (view.out.vector) {
-                    if (left > 0) rp_gemm_visit_vector(&at[i][q * 4], line + q * 32, what);
+                    if (left > 0)
+                        rp_gemm_visit_vector(&at[i][q * 4], line + q * tile::step_n, what);
                 } else {
                     RP_UNROLL
                     for (int j = 0; j < 4; j++)
-                        if (j < left) rp_gemm_visit_one(at[i][q * 4 + j], line + q * 32 + j, what);
+                        if (j < left)
+                            rp_gemm_visit_one(at[i][q * 4 + j], line + q * tile::step_n + j, what);
                 }
             }
         }
@@ -107,7 +113,7 @@ template <class tile> struct rp_accumulators {
     {
         RP_UNROLL
         for (int j = 0; j < 4 * tile::quads_n; j++) {
-            int64_t at_n = n0 + column + j / 4 * 32 + j % 4;
+            int64_t at_n = n0 + column + j / 4 * tile::step_n + j % 4;
             float b = at_n < n ? bias[at_n] : 0.0f;
             RP_UNROLL
             for (int i = 0; i < 4 * tile::quads_m; i++) at[i][j] = at[i][j] + b;

@@ -49,7 +49,7 @@ __global__ void __launch_bounds__(RP_POOL_THREADS)
 {
     Index i = (Index)blockIdx.x * RP_POOL_THREADS + threadIdx.x;
     if ((int64_t)i >= job.total) return;
-    struct rp_pool_place at = rp_pool_place<Index, lanes>(i, job.h, job.w, job.channels);
+    struct rp_pool_place at = rp_pool_place<Index, lanes>(job, i);
     float v[lanes], size = (float)((int64_t)job.h * job.w);
     rp_pool_load<lanes>(job.in, at.n * job.channels + at.c, v);
     RP_UNROLL
@@ -61,6 +61,6 @@ RP_CUDA_KERNEL(global_avgpool_dx)
 {
     (void)pass;
     struct rp_pool_job job = rp_pool_begin(call, &call->out[0], &call->out[0]);
-    RP_POOL_LAUNCH(cuda, global_avgpool_dx_positions, job);
+    RP_POOL_LAUNCH(cuda, job, global_avgpool_dx_positions);
     return RP_STATUS_OK;
 }

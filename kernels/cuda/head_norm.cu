@@ -1,10 +1,12 @@
 /* head_norm.cu - each q and k head normalised by itself. README.md chapter 14.
  *
- * A warp takes a head: its lanes are the lanes of the row sum. */
+ * A warp takes a few heads: its lanes are the lanes of the row sum, and the loads of all its heads
+ * are in flight together. */
 #include "cuda/columns.h"
+#include "cuda/divisor.h"
 #include "cuda/rows.h"
 
-enum { WARPS = 8, OF_LANE = RP_ATTENTION_HEAD_MAX / 32 };
+enum { WARPS = 8, OF_WARP = RP_ATTENTION_HEAD_MAX / 32 /* elements of a lane, of all its heads */ };
 
 struct hn_job {
     const float *x, *dy; /* (tokens, heads of q, k and v, d) */
@@ -13,6 +15,7 @@ struct hn_job {
     float *inv, *out;               /* inv: (tokens, heads of q and k) */
     int64_t all;                    /* heads of all tokens */
     int d, heads, normed, of_token; /* heads of q; of q and k; of q, k and v */
+    struct rp_divisor by_token;     /* heads of a token */
     float eps;
 };
 
@@ -25,56 +28,96 @@ static struct hn_job begin(const struct rp_op_call *call)
     job.normed = p->heads + p->kv_heads;
     job.of_token = p->heads + 2 * p->kv_heads;
     job.all = rp_tensor_rows(&call->in[0]) * job.of_token;
+    job.by_token = rp_divisor_of(job.of_token);
     job.eps = p->eps;
     return job;
 }
 
 /* The elements of a row that this lane owns. */
-static __device__ __forceinline__ void load_lane(const float *x, int n, float v[OF_LANE])
+template <int of_lane>
+static __device__ __forceinline__ void load_lane(const float *x, int n, float v[of_lane])
 {
     RP_UNROLL
-    for (int i = 0; i < OF_LANE; i++) {
+    for (int i = 0; i < of_lane; i++) {
         int e = (int)threadIdx.x % 32 + 32 * i;
         v[i] = e < n ? x[e] : 0.0f;
     }
 }
 
-static __device__ __forceinline__ void store_lane(float *x, int n, const float v[OF_LANE])
+template <int of_lane>
+static __device__ __forceinline__ void store_lane(float *x, int n, const float v[of_lane])
 {
     RP_UNROLL
-    for (int i = 0; i < OF_LANE; i++) {
+    for (int i = 0; i < of_lane; i++) {
         int e = (int)threadIdx.x % 32 + 32 * i;
         if (e < n) x[e] = v[i];
     }
 }
 
 /* RSUM of a b. */
-static __device__ __forceinline__ float sum_products(const float a[OF_LANE], const float b[OF_LANE],
+template <int of_lane>
+static __device__ __forceinline__ float sum_products(const float a[of_lane], const float b[of_lane],
                                                      int n)
 {
     float acc = -0.0f;
     RP_UNROLL
-    for (int i = 0; i < OF_LANE; i++)
+    for (int i = 0; i < of_lane; i++)
         if ((int)threadIdx.x % 32 + 32 * i < n) acc = rp_fma(a[i], b[i], acc);
     return rp_row_fold(acc);
 }
 
-static __global__ void __launch_bounds__(32 * WARPS) normalize_heads(struct hn_job job)
+/* visit(at, token, head, i): number i of this warp's heads, the at-th of all. */
+template <int of_lane, class Visit>
+static __device__ __forceinline__ void each_head(const struct hn_job &job, Visit visit)
 {
-    int64_t at = (int64_t)blockIdx.x * WARPS + threadIdx.x / 32;
-    if (at >= job.all) return;
-    int head = (int)(at % job.of_token);
-    float x[OF_LANE], gamma[OF_LANE];
-    load_lane(job.x + at * job.d, job.d, x);
-    if (head < job.normed) {
-        float inv = 1.0f / rp_sqrt(sum_products(x, x, job.d) / (float)job.d + job.eps);
-        load_lane(head < job.heads ? job.gq : job.gk, job.d, gamma);
-        RP_UNROLL
-        for (int i = 0; i < OF_LANE; i++) x[i] = (x[i] * inv) * gamma[i];
-        if (threadIdx.x % 32 == 0) job.inv[at / job.of_token * job.normed + head] = inv;
+    const int count = OF_WARP / of_lane;
+    int64_t first = ((int64_t)blockIdx.x * WARPS + threadIdx.x / 32) * count;
+    RP_UNROLL
+    for (int i = 0; i < count; i++) {
+        int64_t at = first + i;
+        uint32_t token = rp_divide((uint32_t)at, job.by_token);
+        int head = (int)((uint32_t)at - token * job.by_token.by);
+        if (at < job.all) visit(at, (int64_t)token, head, i);
     }
-    store_lane(job.out + at * job.d, job.d, x);
 }
+
+template <int of_lane>
+__global__ void __launch_bounds__(32 * WARPS) normalize_heads(const struct hn_job job)
+{
+    float x[OF_WARP / of_lane][of_lane];
+    each_head<of_lane>(job, [&](int64_t at, int64_t, int, int i) {
+        load_lane<of_lane>(job.x + at * job.d, job.d, x[i]);
+    });
+    each_head<of_lane>(job, [&](int64_t at, int64_t token, int head, int i) {
+        float gamma[of_lane];
+        if (head < job.normed) {
+            float sum = sum_products<of_lane>(x[i], x[i], job.d);
+            float inv = 1.0f / rp_sqrt(sum / (float)job.d + job.eps);
+            load_lane<of_lane>(head < job.heads ? job.gq : job.gk, job.d, gamma);
+            RP_UNROLL
+            for (int k = 0; k < of_lane; k++) x[i][k] = (x[i][k] * inv) * gamma[k];
+            if (threadIdx.x % 32 == 0) job.inv[token * job.normed + head] = inv;
+        }
+        store_lane<of_lane>(job.out + at * job.d, job.d, x[i]);
+    });
+}
+
+/* A statement like RP_LAUNCH, of kernel<elements of a lane>(job). */
+#define LAUNCH_HEADS(cuda, kernel, job)                                                            \
+    do {                                                                                           \
+        if ((job).all > INT32_MAX)                                                                 \
+            return rp_error_set(err, RP_STATUS_INTERNAL, "head_norm: too many heads in one pass"); \
+        if ((job).d <= 32)                                                                         \
+            RP_LAUNCH(cuda, kernel<1>, rp_blocks((job).all, WARPS *OF_WARP), 32 * WARPS, 0, job);  \
+        else if ((job).d <= 64)                                                                    \
+            RP_LAUNCH(cuda, kernel<2>, rp_blocks((job).all, WARPS *OF_WARP / 2), 32 * WARPS, 0,    \
+                      job);                                                                        \
+        else if ((job).d <= 128)                                                                   \
+            RP_LAUNCH(cuda, kernel<4>, rp_blocks((job).all, WARPS *OF_WARP / 4), 32 * WARPS, 0,    \
+                      job);                                                                        \
+        else                                                                                       \
+            RP_LAUNCH(cuda, kernel<OF_WARP>, rp_blocks((job).all, WARPS), 32 * WARPS, 0, job);     \
+    } while (0)
 
 RP_CUDA_KERNEL(head_norm)
 {
@@ -85,30 +128,33 @@ RP_CUDA_KERNEL(head_norm)
     job.gk = (const float *)call->in[2].data;
     job.out = (float *)call->out[0].data;
     job.inv = (float *)call->out[1].data;
-    RP_LAUNCH(cuda, normalize_heads, rp_blocks(job.all, WARPS), 32 * WARPS, 0, job);
+    LAUNCH_HEADS(cuda, normalize_heads, job);
     return RP_STATUS_OK;
 }
 
 /* ---- gradient of the heads ------------------------------------------------------------------- */
 
-static __global__ void __launch_bounds__(32 * WARPS) head_gradients(struct hn_job job)
+template <int of_lane>
+__global__ void __launch_bounds__(32 * WARPS) head_gradients(const struct hn_job job)
 {
-    int64_t at = (int64_t)blockIdx.x * WARPS + threadIdx.x / 32;
-    if (at >= job.all) return;
-    int head = (int)(at % job.of_token);
-    float g[OF_LANE], h[OF_LANE], gamma[OF_LANE];
-    load_lane(job.dy + at * job.d, job.d, g);
-    if (head < job.normed) {
-        float inv = job.of_inv[at / job.of_token * job.normed + head];
-        load_lane(job.x + at * job.d, job.d, h);
-        load_lane(head < job.heads ? job.gq : job.gk, job.d, gamma);
-        RP_UNROLL
-        for (int i = 0; i < OF_LANE; i++) h[i] = h[i] * inv, g[i] = g[i] * gamma[i];
-        float b = sum_products(g, h, job.d) / (float)job.d;
-        RP_UNROLL
-        for (int i = 0; i < OF_LANE; i++) g[i] = inv * rp_fma(-h[i], b, g[i]);
-    }
-    store_lane(job.out + at * job.d, job.d, g);
+    float g[OF_WARP / of_lane][of_lane], h[OF_WARP / of_lane][of_lane];
+    each_head<of_lane>(job, [&](int64_t at, int64_t, int head, int i) {
+        load_lane<of_lane>(job.dy + at * job.d, job.d, g[i]);
+        if (head < job.normed) load_lane<of_lane>(job.x + at * job.d, job.d, h[i]);
+    });
+    each_head<of_lane>(job, [&](int64_t at, int64_t token, int head, int i) {
+        float gamma[of_lane];
+        if (head < job.normed) {
+            float inv = job.of_inv[token * job.normed + head];
+            load_lane<of_lane>(head < job.heads ? job.gq : job.gk, job.d, gamma);
+            RP_UNROLL
+            for (int k = 0; k < of_lane; k++) h[i][k] = h[i][k] * inv, g[i][k] = g[i][k] * gamma[k];
+            float b = sum_products<of_lane>(g[i], h[i], job.d) / (float)job.d;
+            RP_UNROLL
+            for (int k = 0; k < of_lane; k++) g[i][k] = inv * rp_fma(-h[i][k], b, g[i][k]);
+        }
+        store_lane<of_lane>(job.out + at * job.d, job.d, g[i]);
+    });
 }
 
 RP_CUDA_KERNEL(head_norm_dx)
@@ -121,54 +167,45 @@ RP_CUDA_KERNEL(head_norm_dx)
     job.gk = (const float *)call->in[3].data;
     job.of_inv = (const float *)call->in[4].data;
     job.out = (float *)call->out[0].data;
-    RP_LAUNCH(cuda, head_gradients, rp_blocks(job.all, WARPS), 32 * WARPS, 0, job);
+    LAUNCH_HEADS(cuda, head_gradients, job);
     return RP_STATUS_OK;
 }
 
 /* ---- gradients of gq and gk ------------------------------------------------------------------ */
 
-enum { BATCH = 8 /* rows that are on their way together */ };
-
-/* Row i of a sum is head first + i mod count of token i div count. */
-struct dg_rows {
-    int first, count;
+/* Row i of a sum is head first + i mod count of token i div count: where its values lie. */
+struct head_place {
+    int64_t at;
+    int head, count, d, skip; /* skip: from the last of these heads to the next token's first */
+    __device__ __forceinline__ void next()
+    {
+        bool last = head == count - 1;
+        at += last ? skip : d;
+        head = last ? 0 : head + 1;
+    }
 };
 
-/* The factors of one row and column: dy, and x inv. */
-static __device__ __forceinline__ void load_row(const struct hn_job &job, const struct dg_rows &of,
-                                                int64_t row, int64_t col, float *dy, float *h)
-{
-    int64_t token = row / of.count, head = of.first + row % of.count;
-    int64_t at = (token * job.of_token + head) * job.d + col;
-    *dy = job.dy[at];
-    *h = job.x[at] * job.of_inv[token * job.normed + head];
-}
-
-/* As rp_columns_chains of columns.h, whose rows would have to be dense: a warp per panel and 32
- * columns. */
-static __global__ void __launch_bounds__(32)
-    head_chains(struct hn_job job, struct dg_rows of, struct rp_columns sums, const float *open)
-{
-    unsigned tiles = (unsigned)((sums.n_cols + 31) / 32), panels = (unsigned)sums.panels;
-    int64_t item = blockIdx.x / tiles, shard = item / panels, panel = item % panels;
-    int64_t col = (int64_t)(blockIdx.x % tiles) * 32 + threadIdx.x;
-    int64_t begin = (sums.first_row / RP_PANEL + panel) * RP_PANEL, end = begin + RP_PANEL;
-    if (col >= sums.n_cols) return;
-    if (begin < sums.first_row) begin = sums.first_row;
-    if (end > sums.first_row + sums.rows) end = sums.first_row + sums.rows;
-    float acc = begin % RP_PANEL != 0 && open ? open[col] : 0.0f;
-    int64_t row = shard * sums.rows + begin - sums.first_row, left = end - begin;
-    for (; left > 0; left -= BATCH, row += BATCH) {
-        float dy[BATCH] = {}, h[BATCH] = {};
-        RP_UNROLL
-        for (int i = 0; i < BATCH; i++)
-            if (i < left) load_row(job, of, row + i, col, &dy[i], &h[i]);
-        RP_UNROLL
-        for (int i = 0; i < BATCH; i++)
-            if (i < left) acc = rp_fma(dy[i], h[i], acc);
+struct heads_term : rp_column_term {
+    enum { inputs = 2, sums = 1, row_stats = 1, dense = 0 };
+    const float *in[2]; /* dy, x; the row's number, twice, is inv */
+    int first, count, d, of_token, normed;
+    __device__ __forceinline__ head_place rows_from(int64_t row, int64_t) const
+    {
+        uint32_t token = (uint32_t)row / (uint32_t)count;
+        int head = (int)((uint32_t)row - token * (uint32_t)count);
+        return {((int64_t)token * of_token + first + head) * d, head, count, d,
+                (of_token - count + 1) * d};
     }
-    sums.partial[item * sums.n_cols + col] = acc;
-}
+    __device__ __forceinline__ int64_t stat_of(int64_t row) const
+    {
+        uint32_t token = (uint32_t)row / (uint32_t)count;
+        return (int64_t)token * normed + first + (int)((uint32_t)row - token * (uint32_t)count);
+    }
+    __device__ void add(const float *v, const float *of_row, float *acc) const
+    {
+        acc[0] = rp_fma(v[0], v[1] * of_row[0], acc[0]);
+    }
+};
 
 /* The heads of q as rows of d values; those of k are no more. */
 static struct rp_tensor rows_of(const struct rp_op_call *call, int heads)
@@ -188,28 +225,24 @@ size_t rp_cuda_scratch_head_norm_dg(const struct rp_op_call *call)
 RP_CUDA_KERNEL(head_norm_dg)
 {
     struct hn_job job = begin(call);
-    job.dy = (const float *)call->in[0].data;
-    job.x = (const float *)call->in[1].data;
-    job.of_inv = (const float *)call->in[2].data;
+    heads_term term = {};
     for (int i = 0; i < 2; i++) {
-        struct dg_rows of = {i == 0 ? 0 : job.heads, i == 0 ? job.heads : job.normed - job.heads};
-        struct rp_tensor rows = rows_of(call, of.count);
-        struct rp_columns sums = rp_columns_begin(cuda->scratch, &pass->rows, &rows);
+        term.in[i] = (const float *)call->in[i].data;
+        term.stat[i] = (const float *)call->in[2].data;
+    }
+    term.d = job.d, term.of_token = job.of_token, term.normed = job.normed;
+    for (int i = 0; i < 2; i++) {
         struct rp_columns_out to = {};
         to.out[0] = (float *)call->out[i].data;
         to.open[0] = (float *)call->out[2 + i].data;
         if (!to.out[0]) continue;
-        unsigned tiles = rp_blocks(sums.n_cols, 32);
-        unsigned shards = sums.n_shards < 32 ? (unsigned)sums.n_shards : 32;
-        int64_t chains = tiles * sums.panels * sums.n_shards;
-        if (chains > INT32_MAX)
+        term.first = i == 0 ? 0 : job.heads;
+        term.count = i == 0 ? job.heads : job.normed - job.heads;
+        struct rp_tensor rows = rows_of(call, term.count);
+        struct rp_columns sums = rp_columns_begin(cuda->scratch, &pass->rows, &rows);
+        if (rp_tensor_rows(&rows) > INT32_MAX)
             return rp_error_set(err, RP_STATUS_INTERNAL, "head_norm_dg: a sum of too many rows");
-        RP_LAUNCH(cuda, head_chains, (unsigned)chains, 32, 0, job, of, sums, to.open[0]);
-        if (sums.part)
-            RP_LAUNCH(cuda, rp_columns_go_on, dim3(tiles, 1), 32, 0, sums, to);
-        else
-            RP_LAUNCH(cuda, (rp_columns_close<struct rp_columns_keep>), dim3(tiles, 1),
-                      dim3(32, shards), 0, sums, to, rp_columns_keep());
+        RP_TRY(rp_columns_sum(cuda, sums, term, to, rp_columns_keep(), err));
     }
     return RP_STATUS_OK;
 }

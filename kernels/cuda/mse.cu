@@ -9,21 +9,23 @@ struct mse_job {
     int n;
 };
 
-template <bool is_long, bool cached>
-__global__ void __launch_bounds__(RP_ROW_THREADS(is_long)) mse_rows(struct mse_job job)
+template <int kind> __global__ void RP_ROW_BOUNDS(kind, 2) mse_rows(const struct mse_job job)
 {
-    rp_row_team<is_long, cached, 0> team(job.n);
+    rp_row_team<kind, 2> team(job.n);
     for (int64_t row = team.first(); row < job.rows; row = team.next(row)) {
-        const float *y = job.y + row * job.n, *target = job.target + row * job.n;
-        float sum = team.sum([=](auto batch, int e, float acc) {
-            float a[batch.n], b[batch.n];
-            rp_batch_load(batch, y, e, a);
-            rp_batch_load(batch, target, e, b);
-            RP_UNROLL
-            for (int i = 0; i < batch.n; i++) acc = rp_fma(a[i] - b[i], a[i] - b[i], acc);
-            return acc;
-        });
-        if (team.leads()) job.loss[row] = sum;
+        float sum[1];
+        team.take(0, job.y + row * job.n);
+        team.take(1, job.target + row * job.n);
+        team.sum(
+            [](auto batch, float *const *v, int, float *acc) {
+                RP_UNROLL
+                for (int i = 0; i < batch.n; i++) {
+                    float d = v[0][i] - v[1][i];
+                    if (batch.has(i)) acc[0] = rp_fma(d, d, acc[0]);
+                }
+            },
+            sum);
+        if (team.leads()) job.loss[row] = sum[0];
     }
 }
 
@@ -34,7 +36,7 @@ RP_CUDA_KERNEL(mse)
     int64_t rows = rp_tensor_rows(y);
     struct mse_job job = {(const float *)y->data, (const float *)call->in[1].data,
                           (float *)call->out[0].data, rows, (int)y->dims[y->n_dims - 1]};
-    struct rp_row_plan plan = rp_row_plan(cuda, rows, job.n, 0);
+    struct rp_row_plan plan = rp_row_plan(cuda, rows, job.n, 1);
     RP_ROW_LAUNCH(cuda, plan, mse_rows, job);
     return RP_STATUS_OK;
 }

@@ -3,7 +3,7 @@
  * A thread has one pair of every head of a token, and so one angle. */
 #include "cuda/gpu.h"
 
-enum { THREADS = 256 };
+enum { THREADS = 256, BATCH = 4 /* heads whose loads are in flight together */ };
 
 struct rope_job {
     const float *x;
@@ -15,6 +15,40 @@ struct rope_job {
     bool back, in_place;
     const struct rp_pass *pass;
 };
+
+/* Pair i of heads h to h + BATCH, as far as there are any. */
+static __device__ __forceinline__ void turn_heads(const struct rope_job &job, const float *x,
+                                                  float *y, int h, int i, float c, float s)
+{
+    float a[BATCH], b[BATCH];
+    int64_t first = (int64_t)h * 2 * job.half + i, step = 2 * (int64_t)job.half;
+    RP_UNROLL
+    for (int k = 0; k < BATCH; k++) {
+        bool there = h + k < job.heads;
+        a[k] = there ? x[first + k * step] : 0.0f;
+        b[k] = there ? x[first + k * step + job.half] : 0.0f;
+    }
+    RP_UNROLL
+    for (int k = 0; k < BATCH; k++) {
+        if (h + k >= job.heads) continue;
+        y[first + k * step] = rp_fma(a[k], c, -(b[k] * s));
+        y[first + k * step + job.half] = rp_fma(b[k], c, a[k] * s);
+    }
+}
+
+/* Elements at, at + step, ... below end, which pass through. */
+static __device__ __forceinline__ void copy_values(const float *x, float *y, int64_t at,
+                                                   int64_t end, int step)
+{
+    for (; at < end; at += (int64_t)2 * BATCH * step) {
+        float v[2 * BATCH];
+        RP_UNROLL
+        for (int k = 0; k < 2 * BATCH; k++) v[k] = at + k * step < end ? x[at + k * step] : 0.0f;
+        RP_UNROLL
+        for (int k = 0; k < 2 * BATCH; k++)
+            if (at + k * step < end) y[at + k * step] = v[k];
+    }
+}
 
 static __global__ void __launch_bounds__(THREADS) turn(struct rope_job job)
 {
@@ -28,15 +62,9 @@ static __global__ void __launch_bounds__(THREADS) turn(struct rope_job job)
     const float *x = job.x + row * job.width;
     float *y = job.y + row * job.width;
     if (job.back) s = -s;
-    for (int h = 0; h < job.heads; h++) {
-        int64_t first = (int64_t)h * 2 * job.half + i, second = first + job.half;
-        float a = x[first], b = x[second];
-        y[first] = rp_fma(a, c, -(b * s));
-        y[second] = rp_fma(b, c, a * s);
-    }
-    for (int64_t v = (int64_t)job.heads * 2 * job.half + i; v < job.width && !job.in_place;
-         v += job.half)
-        y[v] = x[v];
+    for (int h = 0; h < job.heads; h += BATCH) turn_heads(job, x, y, h, i, c, s);
+    if (!job.in_place)
+        copy_values(x, y, (int64_t)job.heads * 2 * job.half + i, job.width, job.half);
 }
 
 static enum rp_status turn_run(struct rp_cuda *cuda, const struct rp_op_call *call,

@@ -1,17 +1,18 @@
 /* swiglu.cu - silu of the gate times up, and its gradient. README.md chapter 8. */
+#include "cuda/divisor.h"
 #include "cuda/elementary.h"
 #include "cuda/quad.h"
 
 enum { SWIGLU_THREADS = 256 };
 
-/* Four neighbours of a row of `half` elements; `row` is that of x, 2 half long. */
+/* Four neighbours of a row of `half` elements, by_row of them to each. */
 template <bool aligned>
 __global__ void __launch_bounds__(SWIGLU_THREADS)
-    swiglu_quads(const float *x, float *y, int64_t quads, int64_t half)
+    swiglu_quads(const float *x, float *y, int64_t quads, int64_t half, struct rp_divisor by_row)
 {
-    int64_t a_row = (half + 3) / 4, i = (int64_t)blockIdx.x * SWIGLU_THREADS + threadIdx.x;
+    int64_t i = (int64_t)blockIdx.x * SWIGLU_THREADS + threadIdx.x;
     if (i >= quads) return;
-    int64_t row = i / a_row, at = i % a_row * 4;
+    int64_t row = rp_divide_wide(i, by_row), at = (i - row * by_row.by) * 4;
     const float *gate = x + 2 * row * half;
     float a[4], b[4];
     rp_quad_load<aligned>(gate, at, half, a);
@@ -23,11 +24,12 @@ __global__ void __launch_bounds__(SWIGLU_THREADS)
 
 template <bool aligned>
 __global__ void __launch_bounds__(SWIGLU_THREADS)
-    swiglu_dx_quads(const float *dy, const float *x, float *dx, int64_t quads, int64_t half)
+    swiglu_dx_quads(const float *dy, const float *x, float *dx, int64_t quads, int64_t half,
+                    struct rp_divisor by_row)
 {
-    int64_t a_row = (half + 3) / 4, i = (int64_t)blockIdx.x * SWIGLU_THREADS + threadIdx.x;
+    int64_t i = (int64_t)blockIdx.x * SWIGLU_THREADS + threadIdx.x;
     if (i >= quads) return;
-    int64_t row = i / a_row, at = i % a_row * 4;
+    int64_t row = rp_divide_wide(i, by_row), at = (i - row * by_row.by) * 4;
     const float *gate = x + 2 * row * half;
     float *to = dx + 2 * row * half;
     float a[4], b[4], g[4];
@@ -60,10 +62,13 @@ RP_CUDA_KERNEL(swiglu)
     const float *x = (const float *)call->in[0].data;
     float *out = (float *)y->data;
     unsigned blocks = rp_blocks(quads, SWIGLU_THREADS);
+    struct rp_divisor by_row = rp_divisor_of((half + 3) / 4);
     if (fits(x, out, NULL, half))
-        RP_LAUNCH(cuda, (swiglu_quads<true>), blocks, SWIGLU_THREADS, 0, x, out, quads, half);
+        RP_LAUNCH(cuda, (swiglu_quads<true>), blocks, SWIGLU_THREADS, 0, x, out, quads, half,
+                  by_row);
     else
-        RP_LAUNCH(cuda, (swiglu_quads<false>), blocks, SWIGLU_THREADS, 0, x, out, quads, half);
+        RP_LAUNCH(cuda, (swiglu_quads<false>), blocks, SWIGLU_THREADS, 0, x, out, quads, half,
+                  by_row);
     return RP_STATUS_OK;
 }
 
@@ -75,10 +80,12 @@ RP_CUDA_KERNEL(swiglu_dx)
     const float *dy = (const float *)in->data, *x = (const float *)call->in[1].data;
     float *dx = (float *)call->out[0].data;
     unsigned blocks = rp_blocks(quads, SWIGLU_THREADS);
+    struct rp_divisor by_row = rp_divisor_of((half + 3) / 4);
     if (fits(dy, x, dx, half))
-        RP_LAUNCH(cuda, (swiglu_dx_quads<true>), blocks, SWIGLU_THREADS, 0, dy, x, dx, quads, half);
+        RP_LAUNCH(cuda, (swiglu_dx_quads<true>), blocks, SWIGLU_THREADS, 0, dy, x, dx, quads, half,
+                  by_row);
     else
-        RP_LAUNCH(cuda, (swiglu_dx_quads<false>), blocks, SWIGLU_THREADS, 0, dy, x, dx, quads,
-                  half);
+        RP_LAUNCH(cuda, (swiglu_dx_quads<false>), blocks, SWIGLU_THREADS, 0, dy, x, dx, quads, half,
+                  by_row);
     return RP_STATUS_OK;
 }

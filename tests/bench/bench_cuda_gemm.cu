@@ -508,7 +508,7 @@ static void sweep_form(const struct rp_gemm &gemm, const operands &of)
     rp_gemm_job_take(&job, 0, job.panels);
     auto once = [&] {
         struct rp_error err = {};
-        must_run((rp_gemm_launch_tile<tile, 4>(&cuda, of, job, job.pieces, &err)), &err);
+        must_run((rp_gemm_launch_tile<tile, 4, 4>(&cuda, of, job, job.pieces, &err)), &err);
     };
     double flops = 2.0 * (double)gemm.m * (double)gemm.n * (double)gemm.sum.rows;
     printf(" %6.2f", flops / milliseconds(once, repeats_of(flops)) * 1e-9);

@@ -154,6 +154,8 @@ static void add_conv2d_cases(struct op_cases *cases)
         {2, 10, 10, 4, 300, 3, 3, 1, 1, 1, 1, 1, 2, 1},
         {1, 40, 60, 2, 4, 3, 3, 1, 1, 1, 1, 1, 1, 1},
         {1, 6, 7, 8, 300, 3, 3, 2, 2, 1, 1, 1, 1, 1},
+        {2, 9, 8, 8, 32, 3, 3, 1, 1, 1, 1, 4, 1, 2},
+        {2, 23, 25, 1, 4, 3, 2, 1, 2, 1, 0, 1, 2, 1},
     };
     for (size_t i = 0; i < RP_COUNT(shapes); i++) add_conv2d(cases, &shapes[i]);
 }
@@ -168,6 +170,7 @@ static void add_sum_rows_cases(struct op_cases *cases)
         {7, 3, 65, 1, 7},    {1024, 1, 3, 1, 2},   {1025, 1, 130, 1, 4}, {4, 1030, 5, 2, 3},
         {16, 256, 33, 8, 2}, {4096, 1, 1, 4, 9},   {2048, 1, 7, 2, 2},   {2, 5000, 17, 1, 2},
         {3, 683, 200, 1, 3}, {64, 1, 1000, 64, 1}, {1, 9000, 64, 1, 1},  {256, 1, 4, 256, 1},
+        {2, 5000, 20, 1, 2}, {4, 1100, 260, 2, 3},
     };
     for (size_t i = 0; i < RP_COUNT(shapes); i++) {
         const int64_t *s = shapes[i];
@@ -220,6 +223,7 @@ static void add_pool_cases(struct op_cases *cases)
         {.n = 2, .h = 5, .w = 5, .c = 3, .kh = 5, .kw = 5, .sh = 1, .sw = 1, .ph = 2, .pw = 2},
         {.n = 1, .h = 8, .w = 70, .c = 2, .kh = 2, .kw = 3, .sh = 3, .sw = 4, .pw = 1},
         {.n = 2, .h = 70, .w = 66, .c = 3, .kh = 1, .kw = 1, .sh = 2, .sw = 2},
+        {.n = 2, .h = 7, .w = 9, .c = 8, .kh = 2, .kw = 3, .sh = 3, .sw = 4, .pw = 1},
     };
     for (size_t i = 0; i < RP_COUNT(shapes); i++) add_pool(cases, &shapes[i]);
 }
@@ -336,14 +340,16 @@ static void add_layer_norm(struct op_cases *cases, int64_t n, int64_t t, int64_t
 
 static void add_norm_cases(struct op_cases *cases)
 {
-    static const int64_t batch[][4] = {{1, 1, 1, 1},    {8, 1, 5, 2},    {4, 49, 20, 4},
-                                       {3, 700, 7, 1},  {16, 64, 33, 8}, {2, 1024, 16, 2},
-                                       {2, 2500, 3, 1}, {64, 1, 130, 4}, {8, 9, 64, 8}};
+    static const int64_t batch[][4] = {
+        {1, 1, 1, 1},     {8, 1, 5, 2},    {4, 49, 20, 4},  {3, 700, 7, 1}, {16, 64, 33, 8},
+        {2, 1024, 16, 2}, {2, 2500, 3, 1}, {64, 1, 130, 4}, {8, 9, 64, 8},  {8, 300, 12, 4}};
     for (size_t i = 0; i < RP_COUNT(batch); i++)
         add_batch_norm(cases, batch[i][0], batch[i][1], batch[i][2], (int)batch[i][3]);
     static const int64_t layer[][4] = {
         {1, 1, 1, 1},    {4, 3, 31, 2},   {8, 2, 32, 3},    {5, 1, 33, 5},   {4, 300, 96, 2},
-        {2, 1, 4096, 1}, {1, 2, 4097, 1}, {2, 1, 10000, 2}, {1100, 1, 9, 3}, {16, 7, 768, 2}};
+        {2, 1, 4096, 1}, {1, 2, 4097, 1}, {2, 1, 10000, 2}, {1100, 1, 9, 3}, {16, 7, 768, 2},
+        {9, 1, 256, 1},  {3, 1, 257, 1},  {5, 1, 1024, 1},  {3, 1, 1025, 1}, {2, 1, 3001, 1},
+        {1, 2, 5120, 1}, {1, 2, 8192, 1}, {1, 2, 8193, 1}};
     for (size_t i = 0; i < RP_COUNT(layer); i++)
         add_layer_norm(cases, layer[i][0], layer[i][1], layer[i][2], (int)layer[i][3]);
 }
@@ -352,8 +358,9 @@ static void add_norm_cases(struct op_cases *cases)
 
 static void add_loss_cases(struct op_cases *cases)
 {
-    static const int64_t shapes[][2] = {{1, 1},    {3, 2},    {8, 10},   {5, 31},    {64, 33},
-                                        {7, 1000}, {2, 4096}, {2, 4100}, {1, 12345}, {300, 10}};
+    static const int64_t shapes[][2] = {
+        {1, 1},    {3, 2},    {8, 10},    {5, 31},   {64, 33},  {7, 1000}, {2, 4096}, {2, 4100},
+        {1, 8192}, {1, 8193}, {1, 12345}, {300, 10}, {19, 257}, {3, 1024}, {2, 1025}, {1, 50257}};
     static const float smoothing[] = {0, 0.1f};
     for (size_t i = 0; i < RP_COUNT(shapes); i++) {
         int64_t n = shapes[i][0], width = shapes[i][1];
@@ -480,11 +487,11 @@ static void add_update_cases(struct op_cases *cases)
 
 struct model_sizes {
     int64_t samples, features; /* linear, square */
-    struct conv_shape conv, pool;
+    struct conv_shape conv, stem, pool;
     int64_t images, positions, channels;          /* sums over samples, batch norm */
     int64_t elements, parameters;                 /* of an activation, of an update */
     int64_t sequences, tokens, width;             /* layer norm */
-    int64_t rows, classes;                        /* cross entropy */
+    int64_t rows, classes, few;                   /* cross entropy: with many and few classes */
     int64_t texts, context, vocabulary, embedded; /* language models */
     int64_t attention[5];
     int64_t head[5]; /* language model: samples, tokens, width, classes, rows of logits kept */
@@ -494,6 +501,7 @@ static const struct model_sizes cpu_sizes = {
     .samples = 512,
     .features = 1024,
     .conv = {128, 32, 32, 64, 64, 3, 3, 1, 1, 1, 1, 1, 8, 1},
+    .stem = {16, 64, 64, 3, 64, 7, 7, 2, 2, 3, 3, 1, 8, 1},
     .pool = {.n = 128, .h = 32, .w = 32, .c = 64, .kh = 2, .kw = 2, .sh = 2, .sw = 2},
     .images = 128,
     .positions = 1024,
@@ -505,6 +513,7 @@ static const struct model_sizes cpu_sizes = {
     .width = 1024,
     .rows = 4096,
     .classes = 1000,
+    .few = 10,
     .texts = 8,
     .context = 128,
     .vocabulary = 50257,
@@ -517,6 +526,7 @@ static const struct model_sizes gpu_sizes = {
     .samples = 4096,
     .features = 4096,
     .conv = {256, 32, 32, 64, 64, 3, 3, 1, 1, 1, 1, 1, 8, 1},
+    .stem = {64, 224, 224, 3, 64, 7, 7, 2, 2, 3, 3, 1, 8, 1},
     .pool = {.n = 256, .h = 64, .w = 64, .c = 64, .kh = 2, .kw = 2, .sh = 2, .sw = 2},
     .images = 256,
     .positions = 1024,
@@ -528,6 +538,7 @@ static const struct model_sizes gpu_sizes = {
     .width = 4096,
     .rows = 8192,
     .classes = 50257,
+    .few = 1000,
     .texts = 32,
     .context = 1024,
     .vocabulary = 50257,
@@ -539,6 +550,7 @@ static void add_model_cases(struct op_cases *cases, const struct model_sizes *s)
 {
     add_linear(cases, s->samples, 1, s->features, s->features, 8, 1);
     add_conv2d(cases, &s->conv);
+    add_conv2d(cases, &s->stem);
     struct op_case *c = case_add(cases, RP_OP_sum_rows);
     IN(c, 0, FILL_RANDOM, s->images, s->positions, s->channels);
     case_set_rows(c, s->images, 8, 1);
@@ -551,14 +563,16 @@ static void add_model_cases(struct op_cases *cases, const struct model_sizes *s)
     case_set_rows(c, 128, 1, 1);
     add_batch_norm(cases, s->images, s->positions, s->channels, 8);
     add_layer_norm(cases, s->sequences, s->tokens, s->width, 1);
+    add_layer_norm(cases, s->texts, s->context, s->embedded, 1);
     cases_add_attention_model(cases, s->attention);
     cases_add_language_model(cases, s->texts, s->context, s->vocabulary, s->embedded);
-    for (int i = 0; i < 2; i++) {
-        c = case_add(cases, i == 0 ? RP_OP_cross_entropy : RP_OP_cross_entropy_dx);
-        IN(c, 0, FILL_RANDOM, s->rows, s->classes);
-        IN(c, 1, FILL_TARGETS, s->rows);
-        c->classes = s->classes;
-        case_set_rows(c, s->rows, 8, 1);
+    for (int i = 0; i < 4; i++) {
+        int64_t classes = i < 2 ? s->classes : s->few, rows = i < 2 ? s->rows : 16 * s->rows;
+        c = case_add(cases, i % 2 ? RP_OP_cross_entropy_dx : RP_OP_cross_entropy);
+        IN(c, 0, FILL_RANDOM, rows, classes);
+        IN(c, 1, FILL_TARGETS, rows);
+        c->classes = classes;
+        case_set_rows(c, rows, 8, 1);
     }
     cases_add_lm_loss_model(cases, s->head);
     for (int i = 0; i < 2; i++) {

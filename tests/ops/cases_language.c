@@ -95,9 +95,10 @@ static void add_small_cases(struct op_cases *cases)
         const int64_t *s = gradients[i];
         add_embedding_dw(cases, s[0], s[1], s[2], s[3], (int)s[4], (int)s[5]);
     }
-    static const int64_t norms[][4] = {{1, 1, 1, 1},    {4, 3, 31, 2},   {5, 1, 33, 5},
-                                       {4, 300, 96, 2}, {1, 2, 4097, 1}, {2, 1, 10000, 2},
-                                       {1100, 1, 9, 3}, {16, 7, 200, 2}, {5, 1, 3072, 1}};
+    static const int64_t norms[][4] = {
+        {1, 1, 1, 1},     {4, 3, 31, 2},   {5, 1, 33, 5},   {4, 300, 96, 2}, {1, 2, 4097, 1},
+        {2, 1, 10000, 2}, {1100, 1, 9, 3}, {16, 7, 200, 2}, {5, 1, 3072, 1}, {3, 1, 257, 1},
+        {2, 1, 1031, 1},  {1, 2, 8192, 1}, {1, 2, 8200, 1}};
     for (size_t i = 0; i < RP_COUNT(norms); i++)
         add_rms_norm(cases, norms[i][0], norms[i][1], norms[i][2], (int)norms[i][3]);
     static const int64_t gates[][3] = {

@@ -6,6 +6,10 @@
 
 enum { PATTERN = 1 << 20 /* elements that are made; the rest of a tensor repeats them */ };
 
+/* What an op should reach: of a copy's bandwidth, or else of the fma rate, which is 1.5 times the
+ * time of its products at four fifths of that rate. */
+static const double WANTED_BYTES = 0.85, WANTED_FLOPS = 0.8 / 1.5;
+
 static double seconds(void)
 {
     struct timespec now;
@@ -72,7 +76,8 @@ static double time_call(struct rp_device *device, const struct op_case *c,
     return best;
 }
 
-static void time_case(struct rp_device *device, const struct op_case *item, double copy_bytes,
+/* True if it reached what is wanted. */
+static bool time_case(struct rp_device *device, const struct op_case *item, double copy_bytes,
                       double fma_flops)
 {
     struct op_case c = *item;
@@ -97,14 +102,16 @@ static void time_case(struct rp_device *device, const struct op_case *item, doub
     char text[256];
     rp_op_cost(&call, &flops, &bytes);
     case_text(&c, text, sizeof(text));
-    printf("%9.1f us %8.1f GB/s %5.2f of copy %8.2f TFLOP/s %5.2f of fma  %s\n", time * 1e6,
-           bytes / time * 1e-9, bytes / time / copy_bytes, flops / time * 1e-12,
-           flops / time / fma_flops, text);
+    double of_copy = bytes / time / copy_bytes, of_fma = flops / time / fma_flops;
+    bool reached = of_copy >= WANTED_BYTES || of_fma >= WANTED_FLOPS;
+    printf("%9.1f us %8.1f GB/s %5.2f of copy %8.2f TFLOP/s %5.2f of fma %s %s\n", time * 1e6,
+           bytes / time * 1e-9, of_copy, flops / time * 1e-12, of_fma, reached ? " " : "<", text);
 
     for (int i = 0; i < RP_OP_MAX_OUT; i++)
         if (owned[i]) device->table->free(device, call.out[i].data);
     for (int i = 0; i < RP_OP_MAX_IN; i++)
         if (call.in[i].data) device->table->free(device, call.in[i].data);
+    return reached;
 }
 
 int mode_perf_gpu(const struct op_cases *cases, const char *filter)
@@ -116,11 +123,15 @@ int mode_perf_gpu(const struct op_cases *cases, const char *filter)
     device->table->peak(device, seconds, &flops, &bytes);
     printf("%s: copy %.1f GB/s read and written, fma %.2f TFLOP/s\n", text, bytes * 1e-9,
            flops * 1e-12);
+    int timed = 0, reached = 0;
     for (int i = 0; i < cases->n; i++) {
         const struct op_case *c = &cases->item[i];
-        if (c->for_gpu && !c->unwanted && case_matches(c, filter))
-            time_case(device, c, bytes, flops);
+        if (!c->for_gpu || c->unwanted || !case_matches(c, filter)) continue;
+        reached += time_case(device, c, bytes, flops);
+        timed++;
     }
+    printf("%d of %d reach %.2f of copy or %.2f of fma; those that do not are marked <\n", reached,
+           timed, WANTED_BYTES, WANTED_FLOPS);
     device_close(device);
     return 0;
 }
