@@ -9,7 +9,7 @@ import time
 import pytest
 
 import reprise as rp
-from test_ranks import ENV, children_of, ended, module_is_there, ranks, wait_for  # noqa: F401
+from test_ranks import ENV, children_of, ended, ranks, wait_for
 
 SLOW = os.environ.get("SLOW_READ_MODULE")
 QUIET = ["--set", "resources.timeout.peer=300 s"]
