@@ -270,7 +270,7 @@ static const float *find_strip(const struct job *job, struct workspace *ws,
     else
         RP_ISA_NAME(rp_gemm_offsets)(&g->b_n, block->n + n, n_columns, ws->b_n);
     look_ahead(job, ws, block, n + TILE_N);
-    if (job->b_in_place && n_columns == TILE_N) {
+    if (job->b_in_place && n_columns == TILE_N && ws->step.n_k > 0) {
         *step = g->b_k.s2;
         return g->b + ws->b_n[0] + ws->b_k[0];
     }
