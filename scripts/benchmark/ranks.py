@@ -179,7 +179,7 @@ def bench_plan(reprise, folder, args, say):
             predicted, local, measured = [], [], []
             for _ in range(args.pairs):
                 row, here = ([json.loads(run([reprise, "plan", spec, "--json", "--ranks", ranks, *how]).splitlines()[-1])["scaling"][-1]
-                              for how in (links, ("--network", "local"))])
+                              for how in (links, ("--network", "local", "--set", "resources.comm=gloo"))])
                 predicted.append(row["step_seconds"])
                 local.append(here["step_seconds"])
                 steps = max(5, int(args.seconds / 2 / row["step_seconds"]))
