@@ -120,19 +120,6 @@ static __device__ __forceinline__ float rp_classes_exp_sum(Team &team, float bes
     return sum[0];
 }
 
-template <class Team> static __device__ __forceinline__ float rp_classes_plain_sum(Team &team)
-{
-    float sum[1];
-    team.sum(
-        [](auto batch, float *const *v, int, float *acc) {
-            RP_UNROLL
-            for (int i = 0; i < batch.n; i++)
-                if (batch.has(i)) acc[0] += v[0][i];
-        },
-        sum);
-    return sum[0];
-}
-
 template <int kind, bool mixed>
 static __device__ __forceinline__ void rp_classes_run(const struct rp_classes_job &job)
 {
@@ -152,7 +139,7 @@ static __device__ __forceinline__ void rp_classes_run(const struct rp_classes_jo
             if (!mixed) count += rp_classes_count(batch, v[0], e, target.a, at_a);
         });
         team.join(&best, &count);
-        if (job.smoothing != 0.0f) sum_x = rp_classes_plain_sum(team);
+        if (job.smoothing != 0.0f) sum_x = rp_row_plain_sum(team);
         float sum = rp_classes_exp_sum(team, best, [](auto, int, float *) {});
         if (!team.leads()) continue;
         bool gap = job.gaps && target.a == -1;

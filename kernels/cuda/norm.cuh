@@ -38,14 +38,7 @@ static __device__ __forceinline__ void rp_norm_rows(const struct rp_norm_job &jo
         auto centre = [&](float x) { return centred && rows_team::streams ? x - mean : x; };
         team.take(0, job.x + row * job.n);
         if constexpr (centred) {
-            team.sum(
-                [](auto batch, float *const *v, int, float *acc) {
-                    RP_UNROLL
-                    for (int i = 0; i < batch.n; i++)
-                        if (batch.has(i)) acc[0] += v[0][i];
-                },
-                sum);
-            mean = sum[0] / (float)job.n;
+            mean = rp_row_plain_sum(team) / (float)job.n;
             team.change([=](auto batch, float *const *v, int) {
                 (void)batch; /* but for its type */
                 RP_UNROLL

@@ -366,6 +366,20 @@ template <int kind, int inputs, int n_sums = 1> struct rp_row_team {
 #define RP_ROW_BOUNDS(kind, inputs)                                                                \
     __launch_bounds__(rp_row_threads(kind), rp_row_resident(kind, inputs))
 
+/* The sum of a row: of the team's first input as it is. */
+template <class Team> static __device__ __forceinline__ float rp_row_plain_sum(Team &team)
+{
+    float sum[1];
+    team.sum(
+        [](auto batch, float *const *v, int, float *acc) {
+            RP_UNROLL
+            for (int i = 0; i < batch.n; i++)
+                if (batch.has(i)) acc[0] += v[0][i];
+        },
+        sum);
+    return sum[0];
+}
+
 /* A statement like RP_LAUNCH, of kernel<kind>(arguments). */
 #define RP_ROW_LAUNCH(cuda, plan, kernel, ...)                                                     \
     do {                                                                                           \

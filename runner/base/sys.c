@@ -75,6 +75,11 @@ static void read_line(const char *path, char *line, size_t capacity)
     line[strcspn(line, "\n")] = '\0';
 }
 
+void rp_sys_boot(char id[64])
+{
+    read_line("/proc/sys/kernel/random/boot_id", id, 64);
+}
+
 /* CPUs that the cgroup's quota allows (rounded up), or a large number. Version 2, then version 1.
  */
 static int quota_cpus(void)

@@ -31,6 +31,8 @@ void rp_sys_host(char name[256]);
 int rp_sys_columns(void); /* width of the terminal on standard output; 80 when it is none */
 char *rp_sys_self(void);  /* absolute path of this program; caller frees */
 uint64_t rp_sys_memory_limit(void); /* bytes available: smaller of machine and cgroup */
+/* What is another on every machine and after each start of it; "" where nobody knows. */
+void rp_sys_boot(char id[64]);
 
 /* ---- paths
  * --------------------------------------------------------------------------------------- */
@@ -150,7 +152,5 @@ void rp_sys_shared_write(void *to, const void *from, size_t bytes);
  * the word is no longer `seen`. May return early. */
 void rp_sys_wait(_Atomic(uint32_t) *word, uint32_t seen, double seconds);
 void rp_sys_wake(_Atomic(uint32_t) *word); /* one sleeper */
-/* What is another on every machine and after each start of it; "" where nobody knows. */
-void rp_sys_boot(char id[64]);
 
 #endif

@@ -145,16 +145,3 @@ void rp_sys_wake(_Atomic(uint32_t) *word)
 {
     syscall(SYS_futex, word, FUTEX_WAKE, 1, NULL, NULL, 0);
 }
-
-void rp_sys_boot(char id[64])
-{
-    size_t got = 0;
-    int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
-    struct rp_error ignored = {0};
-    if (fd < 0 ||
-        rp_sys_read(fd, id, 63, &got, "boot_id", RP_STATUS_ENVIRONMENT, &ignored) != RP_STATUS_OK)
-        got = 0;
-    id[got] = '\0';
-    id[strcspn(id, "\n")] = '\0';
-    rp_sys_close(fd);
-}

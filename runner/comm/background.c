@@ -41,21 +41,15 @@ struct rp_comm_background {
 static bool reduce(const struct rp_comm *comm, const struct exchange *e, char *why)
 {
     const struct rp_comm_mover *m = comm->mover;
-    uint64_t begin = e->border[comm->rank], bytes = e->border[comm->rank + 1] - begin;
-    float *root = (float *)(void *)((char *)e->block + begin);
+    uint64_t bytes = e->border[comm->rank + 1] - e->border[comm->rank];
+    enum rp_status status = RP_STATUS_OK;
     struct rp_error err = {0};
-    if (m->module->show_all_to_all) {
-        enum rp_status status = RP_STATUS_OK;
-        return rp_comm_join_shown(comm, NULL, e->block, e->border, &status, why, &err) &&
-               status == RP_STATUS_OK;
-    }
-    if (bytes * (uint64_t)comm->n_ranks > m->bytes) {
+    if (!m->module->show_all_to_all && bytes * (uint64_t)comm->n_ranks > m->bytes) {
         snprintf(why, RP_COMM_WHY_BYTES, "no memory was reserved for what other ranks send");
         return false;
     }
-    if (!m->module->all_to_all(m->world, e->block, e->border, m->parts, why)) return false;
-    return rp_tree_join(NULL, m->parts, comm->n_ranks, bytes / sizeof(float), root, &err) ==
-           RP_STATUS_OK;
+    return rp_comm_join(comm, NULL, e->block, e->border, &status, why, &err) &&
+           status == RP_STATUS_OK;
 }
 
 static bool make(const struct rp_comm *comm, const struct exchange *e, char *why)

@@ -23,11 +23,11 @@ struct rp_comm_mover {
     struct rp_comm_background *background; /* NULL: nothing was begun yet (background.c) */
 };
 
-/* A reduction by a module that shows what comes; `device` NULL: this thread adds. False: bytes have
- * not come; *status is that of the additions. */
-bool rp_comm_join_shown(const struct rp_comm *comm, struct rp_device *device, void *sums,
-                        const uint64_t *border, enum rp_status *status, char why[RP_COMM_WHY_BYTES],
-                        struct rp_error *err);
+/* A reduction, where `parts` has room; `device` NULL: this thread adds. False: bytes have not come;
+ * *status is that of the additions. */
+bool rp_comm_join(const struct rp_comm *comm, struct rp_device *device, void *sums,
+                  const uint64_t *border, enum rp_status *status, char why[RP_COMM_WHY_BYTES],
+                  struct rp_error *err);
 RP_NODISCARD enum rp_status rp_comm_open_gloo(struct rp_comm_mover *mover, struct rp_error *err);
 /* background.c: false when the thread waits for other ranks and does not end. */
 bool rp_comm_end_background(struct rp_comm_mover *mover);

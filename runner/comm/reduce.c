@@ -45,9 +45,9 @@ static bool join_piece(void *context, void *const *part, uint64_t at, uint64_t b
     return j->status == RP_STATUS_OK;
 }
 
-bool rp_comm_join_shown(const struct rp_comm *comm, struct rp_device *device, void *sums,
-                        const uint64_t *border, enum rp_status *status, char why[RP_COMM_WHY_BYTES],
-                        struct rp_error *err)
+static bool join_shown(const struct rp_comm *comm, struct rp_device *device, void *sums,
+                       const uint64_t *border, enum rp_status *status, char why[RP_COMM_WHY_BYTES],
+                       struct rp_error *err)
 {
     struct rp_comm_mover *m = comm->mover;
     struct joining joining = {.device = device,
@@ -60,24 +60,32 @@ bool rp_comm_join_shown(const struct rp_comm *comm, struct rp_device *device, vo
     return moved || joining.status != RP_STATUS_OK;
 }
 
+bool rp_comm_join(const struct rp_comm *comm, struct rp_device *device, void *sums,
+                  const uint64_t *border, enum rp_status *status, char why[RP_COMM_WHY_BYTES],
+                  struct rp_error *err)
+{
+    const struct rp_comm_mover *m = comm->mover;
+    uint64_t begin = border[comm->rank], bytes = border[comm->rank + 1] - begin;
+    if (m->module->show_all_to_all) return join_shown(comm, device, sums, border, status, why, err);
+    *status = RP_STATUS_OK;
+    if (!m->module->all_to_all(m->world, sums, border, m->parts, why)) return false;
+    *status = rp_tree_join(device, m->parts, comm->n_ranks, bytes / sizeof(float),
+                           (float *)(void *)((char *)sums + begin), err);
+    return true;
+}
+
 enum rp_status rp_comm_reduce(struct rp_comm *comm, void *sums, const uint64_t *border,
                               struct rp_error *err)
 {
     struct rp_comm_mover *m = comm->mover;
     char why[RP_COMM_WHY_BYTES] = "";
     if (!m || border[0] == border[comm->n_ranks]) return RP_STATUS_OK;
-    uint64_t begin = border[comm->rank], bytes = border[comm->rank + 1] - begin;
-    if (m->module->show_all_to_all) {
-        enum rp_status status = RP_STATUS_OK;
-        if (rp_comm_join_shown(comm, m->device, sums, border, &status, why, err)) return status;
-        return rp_control_cause(comm->control, why, err);
-    }
+    uint64_t bytes = border[comm->rank + 1] - border[comm->rank];
+    enum rp_status status = RP_STATUS_OK;
     RP_TRY(rp_comm_reserve(comm, bytes * (uint64_t)comm->n_ranks, err));
     RP_TRY(order_work(m, err));
-    if (!m->module->all_to_all(m->world, sums, border, m->parts, why))
-        return rp_control_cause(comm->control, why, err);
-    return rp_tree_join(m->device, m->parts, comm->n_ranks, bytes / sizeof(float),
-                        (float *)(void *)((char *)sums + begin), err);
+    if (rp_comm_join(comm, m->device, sums, border, &status, why, err)) return status;
+    return rp_control_cause(comm->control, why, err);
 }
 
 enum rp_status rp_comm_gather(struct rp_comm *comm, void *block, const uint64_t *border,
