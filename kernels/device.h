@@ -73,6 +73,9 @@ struct rp_device_table {
     enum rp_status (*run)(struct rp_device *device, const struct rp_op_call *call,
                           const struct rp_pass *pass, struct rp_error *err);
     enum rp_status (*sync)(struct rp_device *device, struct rp_error *err);
+    /* work(arg, thread) on each of the config.threads threads that compute, and waits for all.
+     * NULL: the device's work is not done by threads of this machine. */
+    void (*on_threads)(struct rp_device *device, void (*work)(void *arg, int thread), void *arg);
     /* The stream, for a library that puts work of its own between ours (NCCL): everything asked for
      * so far is on its way there when this returns. NULL, like stream_state, where there is none.
      */
