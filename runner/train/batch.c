@@ -7,44 +7,75 @@
 
 struct fill {
     const struct rp_trainer *trainer;
-    uint64_t position;
+    bool evaluates;
+    enum rp_split split; /* evaluates: samples of it, from `first` on; else training positions */
+    uint64_t first;
+    int64_t samples;
     unsigned char *x, *y;
     size_t x_bytes, y_bytes; /* of a sample */
 };
 
-/* A batch is a function of its position: no cut among threads can be seen in it. */
+/* A sample is a function of its position: no cut among threads can be seen in a batch. */
+static void fill_range(const struct fill *fill, int64_t begin, int64_t end)
+{
+    const struct rp_data *data = fill->trainer->data;
+    uint64_t first = fill->first + (uint64_t)begin;
+    unsigned char *x = fill->x + (size_t)begin * fill->x_bytes;
+    unsigned char *y = fill->y + (size_t)begin * fill->y_bytes;
+    if (begin == end) return;
+    if (fill->evaluates)
+        rp_data_fill_eval(data, fill->split, (int64_t)first, end - begin, x, y);
+    else
+        rp_data_fill_train(data, first, end - begin, x, y);
+}
+
 static void fill_part(void *arg, int thread)
 {
     const struct fill *fill = arg;
-    const struct rp_trainer *t = fill->trainer;
-    int64_t samples = t->plan->pass_samples, threads = t->device->config.threads;
-    int64_t begin = samples * thread / threads, end = samples * (thread + 1) / threads;
-    if (begin == end) return;
-    rp_data_fill_train(t->data, fill->position + (uint64_t)begin, end - begin,
-                       fill->x + (size_t)begin * fill->x_bytes,
-                       fill->y + (size_t)begin * fill->y_bytes);
+    int64_t threads = fill->trainer->device->config.threads;
+    fill_range(fill, fill->samples * thread / threads, fill->samples * (thread + 1) / threads);
 }
 
-static size_t input_bytes(const struct rp_trainer *t)
+static size_t input_bytes(const struct rp_bound *bound)
 {
-    return rp_tensor_bytes(&t->train.graph->tensor[t->train.graph->input].shape);
+    return rp_tensor_bytes(&bound->graph->tensor[bound->graph->input].shape);
 }
 
-static size_t target_bytes(const struct rp_trainer *t)
+static size_t target_bytes(const struct rp_bound *bound)
 {
-    return rp_tensor_bytes(&t->train.graph->tensor[t->train.graph->target].shape);
+    return rp_tensor_bytes(&bound->graph->tensor[bound->graph->target].shape);
 }
 
 static void fill_in_place(struct rp_trainer *t, uint64_t position)
 {
-    size_t samples = (size_t)t->plan->pass_samples;
+    int64_t samples = t->plan->pass_samples;
     struct fill fill = {.trainer = t,
-                        .position = position,
+                        .first = position,
+                        .samples = samples,
                         .x = t->train.input,
                         .y = t->train.target,
-                        .x_bytes = input_bytes(t) / samples,
-                        .y_bytes = target_bytes(t) / samples};
+                        .x_bytes = input_bytes(&t->train) / (size_t)samples,
+                        .y_bytes = target_bytes(&t->train) / (size_t)samples};
     t->device->table->on_threads(t->device, fill_part, &fill);
+}
+
+void rp_batch_fill_eval(struct rp_trainer *t, enum rp_split split, int64_t first, int64_t n,
+                        void *x, void *y)
+{
+    size_t samples = (size_t)t->model->eval_samples;
+    struct fill fill = {.trainer = t,
+                        .evaluates = true,
+                        .split = split,
+                        .first = (uint64_t)first,
+                        .samples = n,
+                        .x = x,
+                        .y = y,
+                        .x_bytes = input_bytes(&t->eval) / samples,
+                        .y_bytes = target_bytes(&t->eval) / samples};
+    if (t->device->table->on_threads)
+        t->device->table->on_threads(t->device, fill_part, &fill);
+    else
+        fill_range(&fill, 0, n);
 }
 
 enum rp_status rp_batch_take(struct rp_trainer *t, uint64_t position, struct rp_error *err)
@@ -63,8 +94,8 @@ enum rp_status rp_batch_take(struct rp_trainer *t, uint64_t position, struct rp_
         rp_loader_take(t->loader, position, &batch->x, &batch->y);
     }
     batch->taken = false;
-    RP_TRY(device->copy_in(t->device, t->train.input, batch->x, input_bytes(t), err));
-    return device->copy_in(t->device, t->train.target, batch->y, target_bytes(t), err);
+    RP_TRY(device->copy_in(t->device, t->train.input, batch->x, input_bytes(&t->train), err));
+    return device->copy_in(t->device, t->train.target, batch->y, target_bytes(&t->train), err);
 }
 
 enum rp_status rp_batch_look_ahead(struct rp_trainer *t, uint64_t next_step, struct rp_error *err)
@@ -78,6 +109,6 @@ enum rp_status rp_batch_look_ahead(struct rp_trainer *t, uint64_t next_step, str
     rp_loader_take(t->loader, position, &batch->x, &batch->y);
     batch->position = position;
     batch->taken = true;
-    RP_TRY(device->copy_ahead(t->device, batch->x, input_bytes(t), err));
-    return device->copy_ahead(t->device, batch->y, target_bytes(t), err);
+    RP_TRY(device->copy_ahead(t->device, batch->x, input_bytes(&t->train), err));
+    return device->copy_ahead(t->device, batch->y, target_bytes(&t->train), err);
 }

@@ -144,6 +144,10 @@ RP_NODISCARD enum rp_status rp_batch_take(struct rp_trainer *trainer, uint64_t p
 /* A device that works beside us fetches the first batch of the next step meanwhile. */
 RP_NODISCARD enum rp_status rp_batch_look_ahead(struct rp_trainer *trainer, uint64_t next_step,
                                                 struct rp_error *err);
+/* `n` samples of a split from `first` on into memory of the host: x, y as the eval graph has them.
+ */
+void rp_batch_fill_eval(struct rp_trainer *trainer, enum rp_split split, int64_t first, int64_t n,
+                        void *x, void *y);
 
 /* ---- step.c
  * ---------------------------------------------------------------------------------------- */
