@@ -195,8 +195,8 @@ static enum rp_status check_all(struct findings *f, struct rp_error *err)
 static void print_good(const struct findings *f, const char *final)
 {
     char *run = rp_text_for_terminal(f->run), *shown = rp_text_for_terminal(final ? final : "");
-    printf("%s: %" PRId64 " steps, %d checkpoints: every hash is right\n", run, f->digests.n,
-           f->n_good_checkpoints);
+    printf("%s: %" PRId64 " steps, %d checkpoint%s: every hash is right\n", run, f->digests.n,
+           f->n_good_checkpoints, f->n_good_checkpoints == 1 ? "" : "s");
     if (final) printf("final digest %s\n", shown);
     rp_mem_free(shown);
     rp_mem_free(run);

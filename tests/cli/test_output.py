@@ -55,24 +55,16 @@ def test_interrupt_in_json(tmp_path):
 
 
 def test_names_that_are_no_utf8(tmp_path):
-    folder = os.fsencode(tmp_path) + b"/caf\xe9"
-    shown = f"{tmp_path}/caf\\xe9"
-    os.mkdir(folder)
-    shutil.copy(os.fsencode(rp.SOURCE / "specs" / "table.csv"), folder)
-    (tmp_path / "job.yaml").write_text(TABLE)
-    shutil.copy(tmp_path / "job.yaml", folder)
-    spec = os.fsdecode(folder + b"/job.yaml")
-    words = [rp.PROGRAM, "run", spec, "--out", os.fsdecode(folder + b"/run"), "--json"]
-    done = subprocess.run(words, capture_output=True)
-    assert last_object(done.stdout.decode())["run"] == f"{shown}/run"
-    done.stderr.decode()
-
-    subprocess.run([rp.PROGRAM, "run", spec, "--out", tmp_path / "run"], check=True, capture_output=True)
+    """Said in UTF-8 with escapes, recorded, and found again."""
+    folder, shown = tmp_path / os.fsdecode(b"caf\xe9"), f"{tmp_path}/caf\\xe9"
+    folder.mkdir()
+    shutil.copy(rp.SOURCE / "specs" / "table.csv", folder)
+    (folder / "job.yaml").write_text(TABLE)
+    assert rp.call_json("run", folder / "job.yaml", "--out", folder / "run")["run"] == f"{shown}/run"
+    rp.run(folder / "job.yaml", tmp_path / "run")
     manifest = rp.manifest(tmp_path / "run")
     assert manifest["data_folder"] == shown
     assert [file["path"] for file in manifest["data"]] == [f"{shown}/table.csv"] and manifest["data"][0]["sha256"]
-    assert rp.call_json("rerun", tmp_path / "run")["equal"]  # finds the data by what was recorded
-
-    missing = subprocess.run([rp.PROGRAM, "plan", os.fsdecode(folder + b"/none.yaml"), "--json"], capture_output=True)
-    assert f"{shown}/none.yaml" in last_object(missing.stdout.decode())["error"]
-    missing.stderr.decode()
+    assert rp.call_json("rerun", tmp_path / "run")["equal"]
+    answer = last_object(rp.call("plan", folder / "none.yaml", "--json", expect=2)[0])
+    assert f"{shown}/none.yaml" in answer["error"]
