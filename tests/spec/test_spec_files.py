@@ -2,6 +2,7 @@
 import json
 import os
 import pathlib
+import re
 import subprocess
 
 import pytest
@@ -96,6 +97,13 @@ def test_units(a, b):
     minimal = SPECS / "good" / "minimal.yaml"
     assert digests(minimal, "--set", f"train.for={a}") == digests(minimal, "--set", f"train.for={b}")
     assert digests(minimal, "--set", f"train.for={a}") != digests(minimal, "--set", "train.for=7 steps")
+
+
+def test_every_spelling_of_a_unit_is_in_a_good_file():
+    names = re.findall(r'\{"([^"]+)", RP_UNIT_', (SOURCE / "runner" / "spec" / "scalar.c").read_text())
+    text = "".join(re.sub("#.*", "", path.read_bytes().decode()) for path in GOOD)
+    assert len(names) >= 20
+    assert [name for name in names if not re.search(rf"[0-9][kMB]? ?{name}(?![a-z])", text)] == []
 
 
 def test_kept_digests():
