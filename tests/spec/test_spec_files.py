@@ -214,6 +214,18 @@ def test_data_enters_without_its_path():
 # ---- --set ----
 
 
+def test_paths_start_at_the_folder_as_named(tmp_path):
+    """Links are not resolved: the data beside a link to a spec is its data; --data is another place."""
+    for name in ("named", "spec"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "named" / "table.csv").write_bytes((SPECS / "table.csv").read_bytes())
+    (tmp_path / "spec" / "job.yaml").write_bytes((SPECS / "table-csv.yaml").read_bytes())
+    (tmp_path / "named" / "job.yaml").symlink_to("../spec/job.yaml")
+    run("plan", tmp_path / "named" / "job.yaml", check=0)
+    assert b"there is no file" in run("plan", tmp_path / "spec" / "job.yaml", check=4).stderr
+    run("plan", tmp_path / "spec" / "job.yaml", "--data", tmp_path / "named", check=0)
+
+
 def test_set_changes_one_key():
     resolved = run("validate", SPECS / "digits-mlp.yaml", "--resolved", "--set", "train.optimizer.lr=3e-4", check=0).stdout
     plain = run("validate", SPECS / "digits-mlp.yaml", "--resolved", check=0).stdout
