@@ -8,7 +8,7 @@
 
 #include "base/base.h"
 
-enum { RP_MAX_DIMS = 6, RP_OP_MAX_IN = 6, RP_OP_MAX_OUT = 8, RP_OP_MAX_RULES = 4 };
+enum { RP_MAX_DIMS = 6, RP_OP_MAX_IN = 6, RP_OP_MAX_OUT = 8 };
 
 enum rp_dtype {
     RP_DTYPE_F32,

@@ -28,7 +28,7 @@ def start_words(words, cwd=None, env=None, **more):
 def call(*args, expect=0, **more):
     """Runs to the end and checks the exit code; returns (stdout, stderr)."""
     process = start(*args, **more)
-    out, err = process.communicate(timeout=600)
+    out, err = process.communicate(timeout=7000 if os.environ.get("REPRISE_LONG") else 600)
     assert process.returncode == expect, f"exit {process.returncode}, expected {expect}\n{out}\n{err}"
     return out, err
 

@@ -1,5 +1,7 @@
 #include "base/base.h"
 
+#include "base/utf8.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -22,21 +24,6 @@ static const struct status_row *find_row(enum rp_status status)
     return &status_rows[0];
 }
 
-/* Whoever reads the message has a terminal: a spec or file name must not be able to drive it.
- * Newlines are ours and stay. */
-static void escape_controls(const char *in, char *out, size_t capacity)
-{
-    size_t n = 0;
-    for (; *in && n + 5 < capacity; in++) {
-        unsigned char c = (unsigned char)*in;
-        if ((c < 0x20 && c != '\n') || c == 0x7f)
-            n += (size_t)snprintf(out + n, capacity - n, "\\x%02x", c);
-        else
-            out[n++] = (char)c;
-    }
-    out[n] = '\0';
-}
-
 enum rp_status rp_error_set(struct rp_error *err, enum rp_status status, const char *format, ...)
 {
     if (!err || err->status != RP_STATUS_OK) return status;
@@ -46,7 +33,7 @@ enum rp_status rp_error_set(struct rp_error *err, enum rp_status status, const c
     vsnprintf(raw, sizeof raw, format, args);
     va_end(args);
     err->status = status;
-    escape_controls(raw, err->text, sizeof err->text);
+    rp_utf8_show(raw, true, err->text, sizeof err->text);
     return status;
 }
 

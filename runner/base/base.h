@@ -55,8 +55,9 @@ struct rp_error {
 
 /* Writes the message and returns `status`, so that a failing place is one line:
  *     return rp_error_set(err, RP_STATUS_DATA, "%s: %s", path, why);
- * Control characters in the result are escaped. A first message is kept: a later one, from cleaning
- * up, cannot hide the cause. `err` may be NULL (the status alone is wanted). */
+ * Control characters and bytes that are no UTF-8 are escaped in the result. A first message is
+ * kept: a later one, from cleaning up, cannot hide the cause. `err` may be NULL (the status alone
+ * is wanted). */
 RP_NODISCARD enum rp_status rp_error_set(struct rp_error *err, enum rp_status status,
                                          const char *format, ...) RP_PRINTF(3, 4);
 

@@ -2,6 +2,7 @@
 
 #include "base/mem.h"
 #include "base/sys.h"
+#include "base/utf8.h"
 
 #include <pthread.h>
 #include <stdarg.h>
@@ -95,8 +96,9 @@ static void emit(const char *color, const char *kind, const char *text, bool eve
 
 static void emit_formatted(const char *color, const char *kind, const char *format, va_list args)
 {
-    char text[RP_ERROR_TEXT_BYTES];
-    vsnprintf(text, sizeof text, format, args);
+    char raw[RP_ERROR_TEXT_BYTES], text[RP_ERROR_TEXT_BYTES];
+    vsnprintf(raw, sizeof raw, format, args);
+    rp_utf8_show(raw, true, text, sizeof text);
     emit(color, kind, text, false);
 }
 

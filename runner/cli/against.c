@@ -2,6 +2,7 @@
  * a run. */
 #include "cli/against.h"
 
+#include "base/json_text.h"
 #include "base/sys.h"
 
 #include <jansson.h>
@@ -112,7 +113,7 @@ enum rp_status rp_cli_against_end(const struct rp_cli_against *against,
 {
     enum rp_status status = check_length(against, result, err);
     if (status == RP_STATUS_OK) status = check_final(against, result, err);
-    json_object_set_new(json, "against", json_string(against->what));
+    json_object_set_new(json, "against", rp_json_text(against->what));
     json_object_set_new(json, "compared", json_integer((json_int_t)result->n_compared));
     json_object_set_new(json, "equal", json_boolean(status == RP_STATUS_OK));
     return status;

@@ -2,6 +2,7 @@
  */
 #include "cli/apply_args.h"
 
+#include "base/json_text.h"
 #include "base/sys.h"
 
 #include <math.h>
@@ -97,14 +98,14 @@ void rp_cli_apply_json(const struct rp_cli_apply *cli, json_t *json)
         char hex[RP_SHA256_HEX];
         rp_sha256_hex(&apply->files[i].sha256, hex);
         json_t *file = json_object();
-        json_object_set_new(file, "path", json_string(apply->files[i].path));
+        json_object_set_new(file, "path", rp_json_text(apply->files[i].path));
         json_object_set_new(file, "sha256", json_string(hex));
         json_array_append_new(files, file);
     }
-    json_object_set_new(json, "run", json_string(cli->run));
+    json_object_set_new(json, "run", rp_json_text(cli->run));
     json_object_set_new(json, "step", json_integer((json_int_t)apply->step));
     if (apply->weights) json_object_set_new(json, "weights", json_string(apply->weights));
-    json_object_set_new(json, "data", json_string(apply->what));
+    json_object_set_new(json, "data", rp_json_text(apply->what));
     json_object_set_new(json, "files", files);
     json_object_set_new(json, "samples", json_integer((json_int_t)apply->n_samples));
 }

@@ -5,12 +5,12 @@
 #include "base/sys.h"
 #include "env/env.h"
 
-#include <errno.h>
 #include <jansson.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static void print_options(const struct rp_cli_option *option)
@@ -90,12 +90,13 @@ static enum rp_status check_words(const struct rp_command *command, int n_words,
 }
 
 static enum rp_status run_command(const struct rp_command *command, int argc, char **argv,
-                                  struct rp_error *err)
+                                  int *end_by, struct rp_error *err)
 {
     struct rp_cli_line *line = RP_NEW(struct rp_cli_line);
     line->command = command;
     enum rp_status status = rp_cli_parse(argc, argv, line, err);
-    struct rp_cli_args args = {.word = line->word, .n_words = line->n_words, .line = line};
+    struct rp_cli_args args = {
+        .word = line->word, .n_words = line->n_words, .line = line, .end_by = end_by};
     args.json = rp_cli_has(&args, "--json");
     rp_log_configure(&(struct rp_log_style){.quiet = rp_cli_has(&args, "--quiet"),
                                             .color = wants_color(rp_cli_text(&args, "--color"))});
@@ -115,6 +116,45 @@ static enum rp_status run_command(const struct rp_command *command, int argc, ch
     return status;
 }
 
+/* What is no command: the version, help, a mistake. */
+static enum rp_status run_other(const char *name, bool json, struct rp_error *err)
+{
+    enum rp_status status = RP_STATUS_OK;
+    json_t *result = json_object();
+    if (strcmp(name, "--version") == 0) {
+        json_object_set_new(result, "version", json_string(RP_VERSION));
+        if (!json) printf("reprise %s\n", RP_VERSION);
+    } else if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 ||
+               strcmp(name, "help") == 0) {
+        print_help();
+    } else if (strcmp(name, "--json") == 0) {
+        status = rp_error_set(err, RP_STATUS_USAGE,
+                              "--json stands behind a command; `reprise --help` lists them");
+    } else {
+        status = rp_error_set(err, RP_STATUS_USAGE,
+                              "there is no command %s; `reprise --help` lists them", name);
+    }
+    if (json) print_result(result, status, err);
+    rp_log_configure(&(struct rp_log_style){.color = wants_color(NULL)});
+    if (status != RP_STATUS_OK) rp_log_error(err->text);
+    json_decref(result);
+    return status;
+}
+
+/* A full disk behind a redirected result is told; a pipe or terminal closed early is the reader's
+ * choice. */
+static enum rp_status flush_result(struct rp_error *err)
+{
+    struct stat out;
+    bool whole = fflush(stdout) == 0 && !ferror(stdout);
+    if (whole || fstat(STDOUT_FILENO, &out) != 0 || S_ISFIFO(out.st_mode) ||
+        S_ISSOCK(out.st_mode) || isatty(STDOUT_FILENO))
+        return RP_STATUS_OK;
+    return rp_error_set(err, RP_STATUS_STORAGE,
+                        "the result could not be written to standard output: free space where it "
+                        "goes");
+}
+
 int rp_cli_main(int argc, char **argv)
 {
     rp_mem_configure();
@@ -123,28 +163,25 @@ int rp_cli_main(int argc, char **argv)
     signal(SIGXFSZ, SIG_IGN); /* a limit on files is a full disk: what writes says so */
     struct rp_error *err = RP_NEW(struct rp_error);
     enum rp_status status = RP_STATUS_OK;
+    int end_by = 0;
     const char *name = argc > 1 ? argv[1] : "--help";
     const struct rp_command *command = find_command(name);
     if (command) {
-        status = run_command(command, argc - 2, argv + 2, err);
-    } else if (strcmp(name, "--version") == 0) {
-        printf("reprise %s\n", RP_VERSION);
-    } else if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 ||
-               strcmp(name, "help") == 0) {
-        print_help();
-        if (argc < 2) status = RP_STATUS_USAGE;
+        status = run_command(command, argc - 2, argv + 2, &end_by, err);
     } else {
-        rp_log_configure(&(struct rp_log_style){.color = wants_color(NULL)});
-        status = rp_error_set(err, RP_STATUS_USAGE,
-                              "there is no command %s; `reprise --help` lists them", name);
-        rp_log_error(err->text);
+        bool json = false;
+        for (int i = 1; i < argc; i++) json = json || strcmp(argv[i], "--json") == 0;
+        status = run_other(name, json, err);
+        if (argc < 2) status = RP_STATUS_USAGE;
     }
-    /* A full disk behind a redirected result is told; a pipe closed early is the reader's choice.
-     */
-    if (fflush(stdout) != 0 && status == RP_STATUS_OK && isatty(STDOUT_FILENO) == 0 &&
-        errno == ENOSPC)
-        status = RP_STATUS_STORAGE;
+    enum rp_status written = flush_result(err);
+    if (written != RP_STATUS_OK && status == RP_STATUS_OK) rp_log_error(err->text);
+    if (status == RP_STATUS_OK) status = written;
     rp_env_end();
     rp_mem_free(err);
+    if (end_by) { /* the caller's to see: a shell stops its loop only when we end by it */
+        signal(end_by, SIG_DFL);
+        raise(end_by);
+    }
     return (int)status;
 }

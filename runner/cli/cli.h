@@ -24,6 +24,7 @@ struct rp_cli_args {
     int n_words;
     bool json;
     const struct rp_cli_line *line; /* private: options given */
+    int *end_by;                    /* a signal to end by, once all is said */
 };
 bool rp_cli_has(const struct rp_cli_args *args, const char *name);
 const char *rp_cli_text(const struct rp_cli_args *args, const char *name);

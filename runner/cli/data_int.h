@@ -9,9 +9,6 @@
 /* "224" or "96x128". */
 bool rp_cli_parse_size(const char *text, int64_t *height, int64_t *width);
 
-/* A line as JSON; where it is not UTF-8 (a file's name), other bytes than ASCII become `?`. */
-struct json_t *rp_cli_json_line(const char *line, size_t n);
-
 /* Between the two Ctrl-C and SIGTERM only ask to stop, once; the second ends the process. */
 void rp_cli_catch_stop(void);
 void rp_cli_release_stop(void);

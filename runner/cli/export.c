@@ -1,4 +1,5 @@
 /* export.c - `reprise export RUN --to F --out PLACE`: a checkpoint for other programs. */
+#include "base/json_text.h"
 #include "cli/cli.h"
 #include "train/train.h"
 
@@ -28,9 +29,9 @@ static enum rp_status run(const struct rp_cli_args *args, json_t *result, struct
     options.run = found;
     enum rp_status status = rp_train_export(&options, &done, err);
     if (status == RP_STATUS_OK) {
-        json_object_set_new(result, "run", json_string(found));
+        json_object_set_new(result, "run", rp_json_text(found));
         json_object_set_new(result, "step", json_integer((json_int_t)done.step));
-        json_object_set_new(result, "out", json_string(options.out));
+        json_object_set_new(result, "out", rp_json_text(options.out));
         json_object_set_new(result, "tensors", json_integer(done.n_tensors));
         json_object_set_new(result, "tokenizer", json_boolean(done.has_tokenizer));
         if (!args->json)

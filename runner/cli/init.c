@@ -1,6 +1,7 @@
 /* init.c - `reprise init [TEMPLATE | FILE... | FOLDER]`: a commented spec that runs as it is. */
 #include "cli/data_int.h"
 
+#include "base/json_text.h"
 #include "base/sys.h"
 #include "spec/spec.h"
 
@@ -68,7 +69,7 @@ static enum rp_status run(const struct rp_cli_args *args, json_t *result, struct
         goto done;
     }
     RP_TRY_GOTO(status, rp_sys_write_file(path, text.bytes, text.length, err), done);
-    json_object_set_new(result, "path", json_string(path));
+    json_object_set_new(result, "path", rp_json_text(path));
     if (!args->json) printf("%s\n\nreprise run %s --try\nreprise run %s\n", path, path, path);
 done:
     rp_mem_free(path);

@@ -3,6 +3,7 @@
  * training takes minutes on a processor. */
 #include "cli/init_int.h"
 
+#include "base/json_text.h"
 #include "base/log.h"
 #include "base/sys.h"
 #include "env/env.h"
@@ -181,7 +182,7 @@ static void tell(const struct init *init, json_t *result)
     for (const char *line = rp_text_get(&init->look.notes); *line; line = end + 1) {
         end = strchr(line, '\n');
         rp_log_info("%.*s", (int)(end - line), line);
-        json_array_append_new(notes, rp_cli_json_line(line, (size_t)(end - line)));
+        json_array_append_new(notes, rp_json_bytes(line, (size_t)(end - line)));
     }
     json_object_set_new(result, "notes", notes);
 }

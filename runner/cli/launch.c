@@ -1,6 +1,7 @@
 /* launch.c - `reprise launch SPEC --on TARGET`: job files, and with --submit their submission. */
 #include "launch/launch.h"
 
+#include "base/json_text.h"
 #include "base/log.h"
 #include "base/sys.h"
 #include "cli/grace.h"
@@ -160,13 +161,13 @@ static void show(const struct request *r, const struct rp_launch_files *files, j
     json_t *paths = json_array(), *runs = json_array(), *command = json_array();
     struct rp_text line = {0};
     for (int i = 0; i < files->n; i++) {
-        json_array_append_new(paths, json_string(files->path[i]));
+        json_array_append_new(paths, rp_json_text(files->path[i]));
         if (!r->args->json) printf("wrote  %s\n", files->path[i]);
     }
     for (int m = 0; m < r->n_members; m++)
-        json_array_append_new(runs, json_string(r->members[m].run));
+        json_array_append_new(runs, rp_json_text(r->members[m].run));
     for (int i = 0; files->submit[i]; i++) {
-        json_array_append_new(command, json_string(files->submit[i]));
+        json_array_append_new(command, rp_json_text(files->submit[i]));
         rp_text_add(&line, i ? " " : "");
         rp_launch_add_word(&line, files->submit[i]);
     }

@@ -2,6 +2,7 @@
  * side, with their mean and spread. */
 #include "cli/cli.h"
 
+#include "base/json_text.h"
 #include "base/sys.h"
 #include "cli/run_row.h"
 
@@ -221,12 +222,12 @@ static json_t *json_of(const struct list *list, const struct rp_run_row *row)
     const char *metric = rp_run_row_metric(row, &value);
     char newest[64] = "";
     if (metric) snprintf(newest, sizeof newest, "%s %.4g", metric, value);
-    json_t *object = json_pack("{s:s, s:s, s:s, s:I, s:I, s:s, s:f, s:s}", "run", view->run, "name",
-                               rp_run_view_text(view, NULL, "name"), "status", view->status, "step",
-                               (json_int_t)view->step, "steps", (json_int_t)view->steps, "seed",
-                               row->seed, "started", row->started, "newest", newest);
+    json_t *object =
+        json_pack("{s:o, s:s, s:s, s:I, s:I, s:s, s:f, s:s}", "run", rp_json_text(view->run),
+                  "name", rp_run_view_text(view, NULL, "name"), "status", view->status, "step",
+                  (json_int_t)view->step, "steps", (json_int_t)view->steps, "seed", row->seed,
+                  "started", row->started, "newest", newest);
     json_t *metrics = json_object(), *keys = json_object();
-    if (!object) object = json_object(); /* a folder whose name is no UTF-8 */
     if (digests) json_object_set(object, "digests", (json_t *)digests);
     for (int i = 0; i < row->metrics.n; i++) {
         const struct rp_series *series = &row->metrics.series[i];
@@ -254,7 +255,7 @@ static json_t *groups_of(const struct list *list)
         struct rp_run_spread spread = rp_run_rows_spread(&list->rows[first], i - first + 1);
         json_t *runs = json_array();
         for (; first <= i; first++)
-            json_array_append_new(runs, json_string(list->rows[first].view.run));
+            json_array_append_new(runs, rp_json_text(list->rows[first].view.run));
         json_t *group = json_pack("{s:s, s:o, s:i}", "numeric_without_seed", list->rows[i].group,
                                   "runs", runs, "seeds_finished", spread.n);
         if (spread.metric) {

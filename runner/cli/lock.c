@@ -2,6 +2,7 @@
  * them with what was written. */
 #include "cli/cli.h"
 
+#include "base/json_text.h"
 #include "base/sys.h"
 #include "data/data.h"
 #include "env/env.h"
@@ -75,7 +76,7 @@ static enum rp_status write_lock(const struct rp_cli_args *args, const struct st
     rp_text_add(&text, "%s\n", bytes);
     enum rp_status status = rp_sys_write_file(state->path, text.bytes, text.length, err);
     if (status != RP_STATUS_OK) goto out;
-    json_object_set_new(result, "lock", json_string(state->path));
+    json_object_set_new(result, "lock", rp_json_text(state->path));
     json_object_set_new(result, "data_files", json_integer(state->n_files));
     if (args->json) goto out;
     printf("%s: environment and %d data file%s\n", state->path, state->n_files,
@@ -103,7 +104,7 @@ static enum rp_status check_lock(const struct rp_cli_args *args, const struct st
     size_t n_data = json_array_size(data_rows);
     enum rp_status status = RP_STATUS_OK;
 
-    json_object_set_new(result, "lock", json_string(state->path));
+    json_object_set_new(result, "lock", rp_json_text(state->path));
     json_object_set(result, "environment", rows);
     json_object_set(result, "data", data_rows);
     if (!args->json && json_array_size(rows) + n_data > 0) {

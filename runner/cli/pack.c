@@ -1,6 +1,7 @@
 /* pack.c - `reprise pack FOLDER`: images decoded once, into one file that training maps. */
 #include "cli/data_int.h"
 
+#include "base/json_text.h"
 #include "base/log.h"
 #include "base/sys.h"
 
@@ -35,18 +36,6 @@ static void show_progress(int64_t done, int64_t total)
     rp_log_progress("%s %lld/%lld images", bar, (long long)done, (long long)total);
 }
 
-json_t *rp_cli_json_line(const char *line, size_t n)
-{
-    json_t *json = json_stringn(line, n);
-    if (json) return json;
-    char *copy = rp_mem_text("%.*s", (int)n, line);
-    for (char *c = copy; *c; c++)
-        if ((unsigned char)*c >= 0x80) *c = '?';
-    json = json_string(copy);
-    rp_mem_free(copy);
-    return json;
-}
-
 /* The first broken images on standard error, all of them in JSON. */
 static void show_broken(const struct rp_pack_result *packed, json_t *result)
 {
@@ -56,7 +45,7 @@ static void show_broken(const struct rp_pack_result *packed, json_t *result)
     if (!list) json_object_set_new(result, "broken", list = json_array());
     for (const char *line = rp_text_get(&packed->broken); *line; line = end + 1) {
         end = strchr(line, '\n');
-        json_array_append_new(list, rp_cli_json_line(line, (size_t)(end - line)));
+        json_array_append_new(list, rp_json_bytes(line, (size_t)(end - line)));
         if (shown++ < BROKEN_SHOWN) rp_log_warning("%.*s", (int)(end - line), line);
     }
     if (shown > BROKEN_SHOWN) rp_log_warning("and %d more", shown - BROKEN_SHOWN);

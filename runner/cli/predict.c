@@ -1,5 +1,6 @@
 /* predict.c - `reprise predict RUN --data FILE`: what a model gives for samples without targets:
  * class and probabilities, or values. */
+#include "base/json_text.h"
 #include "base/sys.h"
 #include "cli/apply_args.h"
 #include "cli/predict_out.h"
@@ -38,7 +39,7 @@ static enum rp_status write_out(const struct rp_cli_args *args,
     else
         json_object_set_new(result, "predictions", rp_predictions_json(predictions));
     if (out) status = rp_sys_write_file(out, rp_text_get(&text), text.length, err);
-    if (out) json_object_set_new(result, "out", json_string(out));
+    if (out) json_object_set_new(result, "out", rp_json_text(out));
     if (out && status == RP_STATUS_OK && !args->json)
         printf("out      %s\nsamples  %lld\nstep     %llu\n", out,
                (long long)predictions->apply->n_samples,

@@ -1,11 +1,13 @@
 /* rerun.c - `reprise rerun RUN`: the same spec once more, compared step by step with what RUN
  * recorded. */
+#include "base/json_text.h"
 #include "base/log.h"
 #include "base/sys.h"
 #include "cli/against.h"
 #include "cli/run_int.h"
 
 #include <jansson.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -56,7 +58,7 @@ static enum rp_status rerun_all(const struct rp_cli_args *args, const struct rp_
     train.against = rp_cli_against_steps(&against);
     if (status == RP_STATUS_OK) status = rp_train_run(spec, &train, &result, err);
     rp_cli_run_json(&result, json);
-    json_object_set_new(json, "of", json_string(run));
+    json_object_set_new(json, "of", rp_json_text(run));
     if (status == RP_STATUS_OK) status = rp_cli_against_end(&against, &result, json, err);
     if (status == RP_STATUS_OK && !against.final[0])
         rp_log_info("%s has not finished: %llu steps compared, all equal", run,
@@ -65,6 +67,7 @@ static enum rp_status rerun_all(const struct rp_cli_args *args, const struct rp_
         printf("equal: the same bits as %s\nrun    %s\nsteps  %llu, %llu compared\nfinal  %s\n",
                run, result.run, (unsigned long long)result.step,
                (unsigned long long)result.n_compared, result.final);
+    if (result.signal == SIGINT && status == RP_STATUS_STOPPED) *args->end_by = SIGINT;
     rp_train_result_release(&result);
     rp_cli_against_release(&against);
     rp_mem_free(out);

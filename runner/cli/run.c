@@ -1,4 +1,5 @@
 /* run.c - `reprise run SPEC`: make it so. */
+#include "base/json_text.h"
 #include "base/log.h"
 #include "base/sys.h"
 #include "cli/against.h"
@@ -57,17 +58,9 @@ static double parse_time(const char *text)
     return any && total > 0 ? total : -1;
 }
 
-/* SIGINT is the caller's to see: a shell stops its loop only when we end by it. */
-static void end_by_sigint(void)
-{
-    fflush(NULL);
-    signal(SIGINT, SIG_DFL);
-    raise(SIGINT);
-}
-
 void rp_cli_run_json(const struct rp_train_result *result, json_t *json)
 {
-    json_object_set_new(json, "run", json_string(result->run ? result->run : ""));
+    json_object_set_new(json, "run", rp_json_text(result->run ? result->run : ""));
     json_object_set_new(json, "status", json_string(result->status));
     json_object_set_new(json, "step", json_integer((json_int_t)result->step));
     json_object_set_new(json, "digests",
@@ -105,10 +98,7 @@ static enum rp_status run_one(const struct rp_cli_args *args, const struct rp_sp
     rp_cli_run_json(&result, json);
     if (status == RP_STATUS_OK && what) status = rp_cli_against_end(&against, &result, json, err);
     if (status == RP_STATUS_OK && !args->json) say_end(&result, &against);
-    if (result.signal == SIGINT && status == RP_STATUS_STOPPED) {
-        rp_log_error(err->text);
-        end_by_sigint();
-    }
+    if (result.signal == SIGINT && status == RP_STATUS_STOPPED) *args->end_by = SIGINT;
     rp_cli_against_release(&against);
     rp_train_result_release(&result);
     return status;
@@ -120,10 +110,7 @@ static enum rp_status run_sweep(const struct rp_cli_args *args,
 {
     int number = 0;
     enum rp_status status = rp_cli_sweep(args, train, json, &number, err);
-    if (number == SIGINT && status == RP_STATUS_STOPPED) {
-        rp_log_error(err->text);
-        end_by_sigint();
-    }
+    if (number == SIGINT && status == RP_STATUS_STOPPED) *args->end_by = SIGINT;
     return status;
 }
 

@@ -1,6 +1,7 @@
 #include "cli/run_view.h"
 
 #include "base/sys.h"
+#include "base/utf8.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -74,16 +75,10 @@ void rp_run_view_close(struct rp_run_view *view)
 
 char *rp_text_for_terminal(const char *text)
 {
-    struct rp_text shown = {0};
-    rp_text_add(&shown, "%s", "");
-    for (; *text; text++) {
-        unsigned char c = (unsigned char)*text;
-        if (c < 0x20 || c == 0x7f)
-            rp_text_add(&shown, "\\x%02x", c);
-        else
-            rp_text_add_bytes(&shown, text, 1);
-    }
-    return shown.bytes;
+    size_t capacity = 4 * strlen(text) + 6;
+    char *shown = RP_NEW_ARRAY(char, capacity);
+    rp_utf8_show(text, false, shown, capacity);
+    return shown;
 }
 
 json_t *rp_json_number(double value)

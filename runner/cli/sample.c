@@ -1,4 +1,5 @@
 /* sample.c - `reprise sample RUN`: a language model goes on from a prompt. */
+#include "base/json_text.h"
 #include "base/number.h"
 #include "base/sys.h"
 #include "cli/cli.h"
@@ -87,7 +88,7 @@ static void fill_result(const struct rp_sample_options *options,
     json_t *tokens = json_array(), *json_text = json_string(text);
     for (int64_t i = 0; i < done->n_new; i++)
         json_array_append_new(tokens, json_integer(done->tokens[i]));
-    json_object_set_new(result, "run", json_string(options->run));
+    json_object_set_new(result, "run", rp_json_text(options->run));
     json_object_set_new(result, "step", json_integer((json_int_t)done->step));
     json_object_set_new(result, "text", json_text ? json_text : json_null());
     json_object_set_new(result, "tokens", tokens);

@@ -2,6 +2,7 @@
  * nothing. */
 #include "cli/cli.h"
 
+#include "base/json_text.h"
 #include "base/log.h"
 #include "base/sys.h"
 #include "checkpoint/checkpoint.h"
@@ -68,7 +69,7 @@ static void fill_result(const struct show *show, json_t *result)
     static const char *const copied[] = {"name", "best", "error",   "environment",
                                          "code", "data", "segments"};
     json_t *digests = json_object(), *steps = json_array();
-    json_object_set_new(result, "run", json_string(show->view.run));
+    json_object_set_new(result, "run", rp_json_text(show->view.run));
     json_object_set_new(result, "status", json_string(show->view.status));
     json_object_set_new(result, "step", json_integer((json_int_t)show->view.step));
     json_object_set_new(result, "steps", json_integer((json_int_t)show->view.steps));

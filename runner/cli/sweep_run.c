@@ -1,5 +1,6 @@
 /* sweep_run.c - the members of a sweep one after another, each in its own folder: what has finished
  * is passed over, what was interrupted goes on, what fails does not stop the others. */
+#include "base/json_text.h"
 #include "cli/run_row.h"
 #include "cli/sweep.h"
 
@@ -171,7 +172,7 @@ static void list_members(const struct sweep_run *sr, json_t *json)
             rp_launch_add_word(&line, words[i]);
         }
         if (!sr->args->json) printf("%s\n", rp_text_get(&line));
-        json_array_append_new(commands, json_string(rp_text_get(&line)));
+        json_array_append_new(commands, rp_json_text(rp_text_get(&line)));
         rp_mem_free(words);
         rp_text_release(&line);
     }
@@ -282,7 +283,7 @@ static json_t *json_of_member(const struct sweep_run *sr, int m, const struct rp
     }
     const char *final = row->view.run ? rp_run_view_text(&row->view, "digests", "final") : "";
     json_object_set_new(object, "set", set);
-    json_object_set_new(object, "run", json_string(sr->members[m].run));
+    json_object_set_new(object, "run", rp_json_text(sr->members[m].run));
     json_object_set_new(object, "status",
                         json_string(row->view.run ? row->view.status : "not begun"));
     json_object_set_new(object, "exit_code",

@@ -1,6 +1,7 @@
 /* tokenize.c - `reprise tokenize FILE|FOLDER...`: text to files of tokens that training maps. */
 #include "cli/data_int.h"
 
+#include "base/json_text.h"
 #include "base/log.h"
 #include "base/sys.h"
 
@@ -81,7 +82,7 @@ static json_t *file_json(const struct rp_tokenize_file *file)
     char hex[RP_SHA256_HEX];
     rp_sha256_hex(&file->sha256, hex);
     json_t *json = json_pack("{s:I, s:s}", "tokens", (json_int_t)file->tokens, "sha256", hex);
-    json_object_set_new(json, "path", rp_cli_json_line(file->path, strlen(file->path)));
+    json_object_set_new(json, "path", rp_json_text(file->path));
     return json;
 }
 

@@ -1,4 +1,5 @@
 /* try.c - `reprise run SPEC --try`: what a trial of the first steps tells about the whole run. */
+#include "base/json_text.h"
 #include "base/log.h"
 #include "cli/grace.h"
 #include "cli/run_int.h"
@@ -93,7 +94,7 @@ enum rp_status rp_cli_try(const struct rp_spec *spec, const struct rp_train_opti
 {
     struct rp_try_result *result = RP_NEW(struct rp_try_result);
     enum rp_status status = rp_train_try(spec, train, result, err);
-    json_object_set_new(json, "run", json_string(result->run));
+    json_object_set_new(json, "run", rp_json_text(result->run));
     if (status == RP_STATUS_OK && result->was_finished) {
         rp_log_info("%s is finished already: nothing to try", result->run);
     } else if (status == RP_STATUS_OK) {

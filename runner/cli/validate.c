@@ -3,6 +3,7 @@
  * that failed. */
 #include "cli/cli.h"
 
+#include "base/json_text.h"
 #include "base/log.h"
 #include "base/sys.h"
 #include "env/env.h"
@@ -118,7 +119,7 @@ static enum rp_status run(const struct rp_cli_args *args, json_t *result, struct
     json_t *specs = json_array();
     for (int i = 0; i < args->n_words; i++) {
         struct rp_error *why = RP_NEW(struct rp_error);
-        json_t *entry = json_pack("{s:s}", "path", args->word[i]);
+        json_t *entry = json_pack("{s:o}", "path", rp_json_text(args->word[i]));
         enum rp_status status = validate_one(args->word[i], args, entry, why);
         json_object_set_new(entry, "valid", json_boolean(status == RP_STATUS_OK));
         if (status != RP_STATUS_OK) json_object_set_new(entry, "error", json_string(why->text));

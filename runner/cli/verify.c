@@ -1,6 +1,7 @@
 /* verify.c - `reprise verify RUN`: every hash in a run folder, computed again. Writes nothing. */
 #include "cli/cli.h"
 
+#include "base/json_text.h"
 #include "base/sys.h"
 #include "checkpoint/checkpoint.h"
 #include "cli/run_view.h"
@@ -194,8 +195,8 @@ static enum rp_status check_all(struct findings *f, struct rp_error *err)
 static void print_good(const struct findings *f, const char *final)
 {
     char *run = rp_text_for_terminal(f->run), *shown = rp_text_for_terminal(final ? final : "");
-    printf("%s: %" PRId64 " steps, %d checkpoints: every hash is right\n", run, f->digests.n,
-           f->n_good_checkpoints);
+    printf("%s: %" PRId64 " steps, %d checkpoint%s: every hash is right\n", run, f->digests.n,
+           f->n_good_checkpoints, f->n_good_checkpoints == 1 ? "" : "s");
     if (final) printf("final digest %s\n", shown);
     rp_mem_free(shown);
     rp_mem_free(run);
@@ -207,7 +208,7 @@ static enum rp_status conclude(const struct findings *f, json_t *result, bool js
 {
     const char *final =
         json_string_value(json_object_get(json_object_get(f->root, "digests"), "final"));
-    json_object_set_new(result, "run", json_string(f->run));
+    json_object_set_new(result, "run", rp_json_text(f->run));
     json_object_set_new(result, "steps", json_integer(f->digests.n));
     json_object_set_new(result, "checkpoints", json_integer(f->n_good_checkpoints));
     json_object_set_new(result, "problems", json_integer(f->n_bad));

@@ -13,11 +13,15 @@ static enum rp_status count_records(struct rp_data_source *source, int index, in
     uint64_t size = rp_data_stream_size(stream);
     *n = (int64_t)(size / (uint64_t)record);
     if (size > 0 && size % (uint64_t)record == 0 && *n <= INT32_MAX) return RP_STATUS_OK;
+    int classes = source->dataset->cifar_classes, other = classes == 10 ? 100 : 10;
+    int64_t other_record = classes == 10 ? record + 1 : record - 1;
+    char advice[80] = "";
+    if (size > 0 && size % (uint64_t)other_record == 0)
+        snprintf(advice, sizeof advice, "; for CIFAR-%d write `classes: %d`", other, other);
     return rp_data_fail(source, index, err,
                         "expected records of %lld bytes (CIFAR-%d, binary version), found %llu "
-                        "bytes in all, which is no whole number of them",
-                        (long long)record, source->dataset->cifar_classes,
-                        (unsigned long long)size);
+                        "bytes in all, which is no whole number of them%s",
+                        (long long)record, classes, (unsigned long long)size, advice);
 }
 
 static enum rp_status keep_record(struct rp_data_source *source, int index, struct rp_data_set *set,

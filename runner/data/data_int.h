@@ -36,9 +36,6 @@ uint64_t rp_data_set_bytes(const struct rp_data_set *set);
 /* Sets the shape of a sample and row; n_dims 1 or 3. */
 void rp_data_set_shape(struct rp_data_set *set, int n_dims, int64_t h, int64_t w, int64_t c);
 
-/* The length of the beginning that is UTF-8: `n` when all of it is. */
-size_t rp_data_utf8_length(const char *text, size_t n);
-
 /* One data set of the spec on its way into memory: what a reader needs, and what it reports to. */
 struct rp_data_source {
     const struct rp_spec *spec;

@@ -2,6 +2,7 @@
  * from. The rules stand in the notes and in `reprise init --help`. */
 #include "base/number.h"
 #include "data/csv_cells.h"
+#include "base/utf8.h"
 #include "data/look_int.h"
 
 #include <math.h>
@@ -149,7 +150,7 @@ static enum rp_status read_rows(struct look_table *table, struct csv_reader *rea
 static enum rp_status check_utf8(const char *path, const char *text, size_t length,
                                  struct rp_error *err)
 {
-    size_t good = rp_data_utf8_length(text, length);
+    size_t good = rp_utf8_length(text, length);
     int64_t line = 1;
     if (good == length) return RP_STATUS_OK;
     for (size_t i = 0; i < good; i++) line += text[i] == '\n';

@@ -3,6 +3,7 @@
 #include "data/pack_int.h"
 
 #include "base/sys.h"
+#include "base/utf8.h"
 
 #include <string.h>
 #include <strings.h>
@@ -72,7 +73,7 @@ static enum rp_status read_class(const char *folder, const char *name, struct pa
 {
     char **files = NULL;
     bool any = false;
-    if (rp_data_utf8_length(name, strlen(name)) != strlen(name))
+    if (rp_utf8_length(name, strlen(name)) != strlen(name))
         return rp_error_set(err, RP_STATUS_DATA,
                             "%s: the name of a class must be UTF-8: rename the folder", folder);
     RP_TRY(rp_sys_list(folder, &files, err));

@@ -3,6 +3,7 @@
 #include "data/packed.h"
 
 #include "base/sys.h"
+#include "base/utf8.h"
 
 #include <string.h>
 
@@ -96,7 +97,7 @@ static enum rp_status read_names(struct packed_reader *r, struct rp_error *err)
     for (uint32_t i = 0; status == RP_STATUS_OK && i < r->header.n_classes; i++) {
         size_t length = at + 4 <= n ? (size_t)get(block + at, 4) : SIZE_MAX;
         if (length > PACKED_NAME_MOST || at + 4 + length > n ||
-            rp_data_utf8_length((char *)block + at + 4, length) != length)
+            rp_utf8_length((char *)block + at + 4, length) != length)
             status = rp_data_fail(r->source, 0, err, "damaged: its class names do not fit");
         else
             r->set->class_names[i] = rp_mem_text("%.*s", (int)length, (char *)block + at + 4);

@@ -94,25 +94,3 @@ enum rp_status rp_data_fail(const struct rp_data_source *source, int index, stru
     const struct rp_spec_file *file = rp_data_source_file(source, index);
     return rp_spec_fail(source->spec, file->at, RP_STATUS_DATA, err, "%s: %s", file->path, text);
 }
-
-size_t rp_data_utf8_length(const char *text, size_t n)
-{
-    const unsigned char *b = (const unsigned char *)text;
-    size_t i = 0;
-    while (i < n) {
-        size_t more = b[i] < 0x80                   ? 0
-                      : b[i] >= 0xc2 && b[i] < 0xe0 ? 1
-                      : b[i] >= 0xe0 && b[i] < 0xf0 ? 2
-                      : b[i] >= 0xf0 && b[i] < 0xf5 ? 3
-                                                    : n;
-        if (more >= n - i) return i;
-        for (size_t k = 1; k <= more; k++)
-            if ((b[i + k] & 0xc0) != 0x80) return i;
-        /* the shortest form only, no surrogates, nothing past the last plane */
-        bool wrong = (b[i] == 0xe0 && b[i + 1] < 0xa0) || (b[i] == 0xed && b[i + 1] >= 0xa0) ||
-                     (b[i] == 0xf0 && b[i + 1] < 0x90) || (b[i] == 0xf4 && b[i + 1] >= 0x90);
-        if (wrong) return i;
-        i += more + 1;
-    }
-    return n;
-}

@@ -2,6 +2,7 @@
  * end of a text: a byte 0, which no text holds, or the token of that meaning. Empty files count as
  * not there. */
 #include "data/encode.h"
+#include "base/utf8.h"
 #include "data/listing.h"
 
 #include <stdio.h>
@@ -13,7 +14,7 @@ static enum rp_status read_utf8(struct rp_data_source *source, int index, char *
     char part[32];
     snprintf(part, sizeof part, "files[%d]", index);
     RP_TRY(rp_data_read_whole(source, index, part, text, n, err));
-    size_t good = rp_data_utf8_length(*text, *n);
+    size_t good = rp_utf8_length(*text, *n);
     const char *nought = memchr(*text, 0, good);
     enum rp_status status = RP_STATUS_OK;
     if (nought)

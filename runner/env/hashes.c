@@ -3,6 +3,7 @@
 #include "env/env_int.h"
 
 #include "base/host.h"
+#include "base/json_text.h"
 #include "base/sys.h"
 
 #include <pthread.h>
@@ -31,19 +32,12 @@ static const char *name_of(const char *path)
     return slash ? slash + 1 : path;
 }
 
-/* A path as JSON; bytes that are no UTF-8 are not taken over. */
-static json_t *path_text(const char *path)
-{
-    json_t *text = json_string(path);
-    return text ? text : json_string("(not UTF-8)");
-}
-
 static void *hash_all(void *unused)
 {
     (void)unused;
     char *self = rp_sys_self();
     hashes.binary = json_object();
-    json_object_set_new(hashes.binary, "path", path_text(self ? self : ""));
+    json_object_set_new(hashes.binary, "path", rp_json_text(self ? self : ""));
     json_object_set_new(hashes.binary, "sha256", self ? hash_of(self) : json_null());
     rp_mem_free(self);
 
@@ -51,8 +45,8 @@ static void *hash_all(void *unused)
     hashes.libraries = json_array();
     for (char **path = paths; *path; path++) {
         json_t *library = json_object();
-        json_object_set_new(library, "name", path_text(name_of(*path)));
-        json_object_set_new(library, "path", path_text(*path));
+        json_object_set_new(library, "name", rp_json_text(name_of(*path)));
+        json_object_set_new(library, "path", rp_json_text(*path));
         json_object_set_new(library, "sha256", hash_of(*path));
         json_array_append_new(hashes.libraries, library);
     }

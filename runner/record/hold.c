@@ -9,6 +9,7 @@
 
 #include "base/log.h"
 #include "base/sys.h"
+#include "base/utf8.h"
 
 #include <inttypes.h>
 #include <jansson.h>
@@ -80,7 +81,9 @@ static enum rp_status write_note(const struct rp_hold *hold, struct rp_error *er
     rp_text_add(&text,
                 "{\"by\": \"%s\", \"counter\": %" PRIu64 ", \"id\": \"%s\", \"host\": ", note->by,
                 note->counter, note->id);
-    rp_text_add_json(&text, note->host);
+    char *host = rp_utf8_escaped(note->host, strlen(note->host));
+    rp_text_add_json(&text, host);
+    rp_mem_free(host);
     rp_text_add(&text, ", \"pid\": %d, \"since\": \"%s\"}", note->pid, note->since);
     while (text.length < NOTE_BYTES - 1) rp_text_add_bytes(&text, " ", 1);
     rp_text_add_bytes(&text, "\n", 1);

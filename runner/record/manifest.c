@@ -1,6 +1,7 @@
 /* manifest.c - manifest.json: read whole, written whole, and only by the newest segment. */
 #include "record/record_int.h"
 
+#include "base/json_text.h"
 #include "base/sys.h"
 
 #include <jansson.h>
@@ -76,12 +77,9 @@ void rp_manifest_add_segment(struct rp_manifest *manifest, json_t *facts)
     rp_sys_host(host);
     rp_sys_utc(now, utc);
     rp_hex64(rp_sys_random(), id);
-    json_t *segment = json_pack("{s:i, s:s, s:f, s:s, s:n, s:n, s:s%, s:i}", "segment",
+    json_t *segment = json_pack("{s:i, s:s, s:f, s:s, s:n, s:n, s:o, s:i}", "segment",
                                 manifest->segment, "id", id, "start", now, "start_utc", utc, "stop",
-                                "why", "host", host, strlen(host), "pid", rp_sys_pid());
-    if (!segment) /* a host name that is no UTF-8 */
-        segment = json_pack("{s:i, s:s, s:f, s:s}", "segment", manifest->segment, "id", id, "start",
-                            now, "start_utc", utc);
+                                "why", "host", rp_json_text(host), "pid", rp_sys_pid());
     if (facts) json_object_update(segment, facts);
     json_decref(facts);
     json_array_append_new(segments, segment);

@@ -7,6 +7,8 @@
  * Columns count characters. Whatever is quoted from the file is escaped first. */
 #include "spec/spec_int.h"
 
+#include "base/utf8.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,7 +38,7 @@ void rp_problems_add(struct rp_problems *problems, struct rp_spec_place at, cons
 static int quote_character(struct rp_text *out, const char *text, size_t left, int *width)
 {
     uint32_t c = 0;
-    int n = rp_spec_utf8(text, left, &c);
+    int n = rp_utf8_character(text, left, &c);
     size_t before = out->length;
     if (n == 0) {
         rp_text_add(out, "\\x%02X", (unsigned char)*text);
@@ -101,7 +103,7 @@ static void add_source_line(struct rp_text *out, const char *bytes, size_t n_byt
         if (column == at.column) caret = shown;
         if (column < first) {
             uint32_t c = 0;
-            int n = rp_spec_utf8(bytes + i, stop - i, &c);
+            int n = rp_utf8_character(bytes + i, stop - i, &c);
             i += (size_t)(n ? n : 1);
             continue;
         }

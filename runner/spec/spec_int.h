@@ -59,8 +59,6 @@ void rp_spec_quote(struct rp_text *out, const char *text, size_t length, int lim
 
 /* ---- text ---- */
 
-/* Bytes of the UTF-8 character at `bytes`; 0 when it is none. */
-int rp_spec_utf8(const char *bytes, size_t left, uint32_t *character);
 /* The place of a byte. Lines and columns from 1. */
 struct rp_spec_place rp_spec_place_of(const char *bytes, size_t n_bytes, size_t offset);
 void rp_spec_check_text(struct rp_problems *problems);

@@ -2,31 +2,9 @@
  * characters, LF or CRLF. The first fault is a place and a sentence; several of a kind are one. */
 #include "spec/spec_int.h"
 
-#include <string.h>
+#include "base/utf8.h"
 
-int rp_spec_utf8(const char *bytes, size_t left, uint32_t *character)
-{
-    const unsigned char *b = (const unsigned char *)bytes;
-    if (left == 0) return 0;
-    int n = b[0] < 0x80   ? 1
-            : b[0] < 0xc2 ? 0
-            : b[0] < 0xe0 ? 2
-            : b[0] < 0xf0 ? 3
-            : b[0] < 0xf5 ? 4
-                          : 0;
-    if (n == 0 || (size_t)n > left) return 0;
-    static const unsigned char mask[5] = {0, 0x7f, 0x1f, 0x0f, 0x07};
-    uint32_t c = b[0] & mask[n];
-    for (int i = 1; i < n; i++) {
-        if ((b[i] & 0xc0) != 0x80) return 0;
-        c = c << 6 | (b[i] & 0x3f);
-    }
-    /* the shortest form only, no surrogates, nothing past the last plane */
-    if ((n == 3 && c < 0x800) || (n == 4 && (c < 0x10000 || c > 0x10ffff))) return 0;
-    if (c >= 0xd800 && c <= 0xdfff) return 0;
-    *character = c;
-    return n;
-}
+#include <string.h>
 
 struct rp_spec_place rp_spec_place_of(const char *bytes, size_t n_bytes, size_t offset)
 {
@@ -34,7 +12,7 @@ struct rp_spec_place rp_spec_place_of(const char *bytes, size_t n_bytes, size_t 
     size_t i = n_bytes >= 3 && memcmp(bytes, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
     while (i < offset && i < n_bytes) {
         uint32_t c = 0;
-        int n = rp_spec_utf8(bytes + i, n_bytes - i, &c);
+        int n = rp_utf8_character(bytes + i, n_bytes - i, &c);
         i += (size_t)(n ? n : 1);
         at.column++;
         if (n && c == '\n') {
@@ -48,7 +26,7 @@ struct rp_spec_place rp_spec_place_of(const char *bytes, size_t n_bytes, size_t 
 static const char *what_is_wrong(const char *bytes, size_t left, int *length)
 {
     uint32_t c = 0;
-    *length = rp_spec_utf8(bytes, left, &c);
+    *length = rp_utf8_character(bytes, left, &c);
     if (*length == 0) {
         *length = 1;
         return "not UTF-8; save the file as UTF-8";

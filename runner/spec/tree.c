@@ -4,6 +4,8 @@
  * YAML 1.2. */
 #include "spec/spec_int.h"
 
+#include "base/utf8.h"
+
 #include <stdio.h>
 #include <string.h>
 #include <yaml.h>
@@ -57,7 +59,7 @@ static bool is_tab(const struct reader *reader, size_t index)
 {
     size_t i = 0;
     for (uint32_t c = 0; index > 0 && i < reader->n_bytes; index--) {
-        int n = rp_spec_utf8(reader->bytes + i, reader->n_bytes - i, &c);
+        int n = rp_utf8_character(reader->bytes + i, reader->n_bytes - i, &c);
         i += (size_t)(n ? n : 1);
     }
     return i < reader->n_bytes && reader->bytes[i] == '\t';

@@ -1,5 +1,6 @@
 /* facts.c - what a run's manifest says, beyond what record/ keeps of its form. */
 #include "base/hash.h"
+#include "base/json_text.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/sys.h"
@@ -49,28 +50,13 @@ static json_t *data_files(const struct rp_data *data)
     int n = rp_data_files(data, &files);
     json_t *list = json_array();
     for (int i = 0; i < n; i++) {
-
         json_array_append_new(
-            list, json_pack("{s:s, s:s, s:I, s:o, s:I, s:I}", "key", files[i].key, "path",
-                            files[i].path, "size", (json_int_t)files[i].size, "sha256",
-                            hex_of(&files[i].sha256), "mtime_ns", (json_int_t)files[i].mtime_ns,
-                            "inode", (json_int_t)files[i].inode));
+            list, json_pack("{s:s, s:o, s:I, s:o, s:I, s:I}", "key", files[i].key, "path",
+                            rp_json_text(files[i].path), "size", (json_int_t)files[i].size,
+                            "sha256", hex_of(&files[i].sha256), "mtime_ns",
+                            (json_int_t)files[i].mtime_ns, "inode", (json_int_t)files[i].inode));
     }
     return list;
-}
-
-/* JSON holds UTF-8 only; a name of a table in another encoding is kept with its odd bytes as \\xNN.
- */
-static json_t *text_of(const char *name)
-{
-    json_t *text = json_string(name);
-    if (text) return text;
-    struct rp_text escaped = {0};
-    for (; *name; name++)
-        rp_text_add(&escaped, (unsigned char)*name < 0x80 ? "%c" : "\\x%02x", (unsigned char)*name);
-    text = json_string(rp_text_get(&escaped));
-    rp_text_release(&escaped);
-    return text;
 }
 
 static json_t *class_names(const struct rp_data *data)
@@ -78,7 +64,7 @@ static json_t *class_names(const struct rp_data *data)
     const char *const *names = rp_data_class_names(data);
     json_t *list = json_array();
     for (int64_t i = 0; names && i < rp_data_shape(data)->n_classes; i++)
-        json_array_append_new(list, text_of(names[i]));
+        json_array_append_new(list, rp_json_text(names[i]));
     return list;
 }
 
@@ -159,7 +145,7 @@ static json_t *command_line(const struct rp_start *start)
         rp_text_add(&line, " --set");
         add_word(&line, *set);
     }
-    json_t *text = json_string(rp_text_get(&line));
+    json_t *text = rp_json_text(rp_text_get(&line));
     rp_mem_free(folder);
     rp_mem_free(run);
     rp_mem_free(spec);
@@ -184,7 +170,7 @@ void rp_facts_describe(struct rp_start *start)
                                   section_digest(start->spec, RP_SECTION_PLACE), "final"));
     json_object_set_new(root, "steps", json_integer((json_int_t)start->plan->n_steps));
     json_object_set_new(root, "step", json_integer(0));
-    json_object_set_new(root, "data_folder", json_string(folder));
+    json_object_set_new(root, "data_folder", rp_json_text(folder));
     json_object_set_new(root, "data", data_files(start->data));
     json_object_set_new(root, "shape", shape_of(rp_data_shape(start->data)));
     json_object_set_new(root, "classes", class_names(start->data));
@@ -336,15 +322,25 @@ enum rp_status rp_facts_check_data(const json_t *recorded, const struct rp_data 
     return RP_STATUS_OK;
 }
 
+/* Where the data was; the caller frees. A name that is no UTF-8 was recorded with escapes. */
+static char *recorded_folder(const struct rp_manifest *manifest)
+{
+    const char *text = rp_facts_text(manifest, NULL, "data_folder");
+    struct rp_sys_stat stat = {0};
+    if (!text) return NULL;
+    bool as_it_is = rp_sys_stat(text, &stat, NULL) == RP_STATUS_OK && stat.is_folder;
+    return as_it_is ? rp_mem_copy_text(text) : rp_utf8_unescaped(text);
+}
+
 enum rp_status rp_train_load_spec(const char *run, const struct rp_manifest *manifest,
                                   const char *data_folder, const char *const *set,
                                   struct rp_spec **spec, struct rp_error *err)
 {
-    struct rp_spec_options options = {
-        .data_folder = data_folder ? data_folder : rp_facts_text(manifest, NULL, "data_folder"),
-        .set = set};
-    char *path = rp_sys_join(run, "resolved.yaml");
+    char *path = rp_sys_join(run, "resolved.yaml"), *recorded = recorded_folder(manifest);
+    struct rp_spec_options options = {.data_folder = data_folder ? data_folder : recorded,
+                                      .set = set};
     enum rp_status status = rp_spec_load(path, &options, spec, err);
+    rp_mem_free(recorded);
     rp_mem_free(path);
     return status;
 }

@@ -8,12 +8,23 @@ import resource
 import shutil
 import struct
 import subprocess
+import time
 
 import pytest
 
 import reprise as rp
 
 LONG = rp.DIGITS_MLP.replace("4 epochs", "400 epochs")
+SLOW, NOTE = os.environ.get("SLOW_READ_MODULE"), os.environ.get("NOTE_DISK_MODULE")
+needs_modules = pytest.mark.skipif(not (SLOW and NOTE), reason="this build has nothing to preload (tests/tools)")
+TOKENS = """reprise: 1
+name: tokens
+seed: 5
+data: {train: {format: tokens, files: [train.bin], vocab: 32}}
+model: {kind: gpt, layers: 1, heads: 2, width: 16, context: 8}
+train: {for: 40k steps, batch: 8, optimizer: {kind: adamw, lr: 0.01}}
+checkpoint: {every: 10 steps, keep: {last: 1000}}
+"""
 
 
 def idx_files(folder, n=200, seed=1):
@@ -69,14 +80,11 @@ def chain_after(before, record):
     return hashlib.sha256(bytes.fromhex(before) + numbers).hexdigest()
 
 
-def test_recomputed_steps_are_checked(tmp_path):
-    """A record that says something else is told (7), keeps its bytes, and gives way only to --allow-drift."""
-    spec = rp.write(tmp_path, rp.DIGITS_MLP.replace("every: 5 steps", "every: 10 steps"))
-    out = tmp_path / "run"
-    final = rp.run(spec, tmp_path / "plain")
+def forged(spec, out):
+    """A run killed after step 15 whose record of step 14 is another, and whose newest checkpoint is of step 10; the record's bytes."""
     process = rp.start("run", spec, "--out", out)
-    lines = out / "digests.jsonl"
-    rp.kill_when(process, lambda: lines.exists() and len(lines.read_bytes().splitlines()) > 15)
+    lines, saved = out / "digests.jsonl", out / "checkpoints" / "step-00000010"
+    rp.kill_when(process, lambda: saved.exists() and len(lines.read_bytes().splitlines()) > 15)
     text = [line for line in lines.read_text().splitlines() if line.endswith("}")]
     records = [json.loads(line) for line in text]
     records[13]["params"] = "%016x" % (int(records[13]["params"], 16) ^ 1)
@@ -85,14 +93,66 @@ def test_recomputed_steps_are_checked(tmp_path):
         for key in ("params", "chain"):
             text[i] = text[i].replace(json.loads(text[i])[key], records[i][key])
     lines.write_text("".join(line + "\n" for line in text))
-    before = lines.read_bytes()
-    saved = [p for p in (out / "checkpoints").glob("step-*") if int(p.name.split("-")[1]) > 10]
-    for folder in saved:
-        shutil.rmtree(folder)
+    for folder in (out / "checkpoints").glob("step-*"):
+        if folder.name > saved.name:
+            shutil.rmtree(folder)
+    return lines.read_bytes()
+
+
+def test_recomputed_steps_are_checked(tmp_path):
+    """A record that says something else is told (7), keeps its bytes, and gives way only to --allow-drift."""
+    spec = rp.write(tmp_path, rp.DIGITS_MLP.replace("every: 5 steps", "every: 10 steps"))
+    out = tmp_path / "run"
+    final = rp.run(spec, tmp_path / "plain")
+    before = forged(spec, out)
     _, err = rp.call("run", spec, "--out", out, expect=7)
     assert "step 14" in err and "twice" in err
-    assert lines.read_bytes() == before
+    assert (out / "digests.jsonl").read_bytes() == before
     assert rp.run(spec, out, "--allow-drift") == final
+
+
+@needs_modules
+def test_two_computations_that_differ(tmp_path):
+    """Bits that change while a step that differs is computed once more: the machine is suspected (23), nothing is overwritten."""
+    tokens = bytes(byte for i in range(4000) for byte in (i * i * 7 % 31, 0))
+    (tmp_path / "train.bin").write_bytes(tokens)
+    spec, out, note = rp.write(tmp_path, TOKENS), tmp_path / "run", tmp_path / "note"
+    before = forged(spec, out)
+
+    def opened():
+        return sum(line.startswith("open ") and line.endswith("/model.safetensors") for line in note.read_text().splitlines())
+
+    env = {"LD_PRELOAD": NOTE, "NOTE_DISK": str(note)}
+    _, err = rp.call("run", spec, "--out", out, env=env, expect=7)  # control: the same twice
+    assert "twice" in err
+    openings = opened()  # the last of them to compute once more
+    note.write_text("")
+    env = {"LD_PRELOAD": f"{NOTE}:{SLOW}", "NOTE_DISK": str(note), "SLOW_READ": "model.safetensors", "SLOW_READ_MS": "100"}
+    process = rp.start("run", spec, "--out", out, env=env)
+    while process.poll() is None and opened() < openings:
+        time.sleep(0.005)
+    with open(tmp_path / "train.bin", "r+b") as file:
+        file.write(bytes(byte for i in range(4000) for byte in (i % 29, 0)))
+    _, err = process.communicate()
+    assert process.returncode == 23 and "suspect this machine" in err
+    assert (out / "digests.jsonl").read_bytes() == before
+
+
+@needs_modules
+def test_order_of_durability(tmp_path):
+    """Logs, tensor files, state.json, the marker and its folder, the rename, the folder above: in every checkpoint."""
+    spec, note, run = rp.write(tmp_path, rp.DIGITS_MLP), tmp_path / "note", tmp_path / "run"
+    rp.run(spec, run, env={"LD_PRELOAD": NOTE, "NOTE_DISK": str(note)})
+    lines = note.read_text().replace(f"{run}/", "").splitlines()
+    steps = [line.split()[2] for line in lines if line.startswith("rename checkpoints/saving-")]
+    assert len(steps) >= 5
+    at = -1
+    for step in steps:
+        saving = step.replace("step-", "saving-step-")
+        files = ["model.safetensors", "optimizer.safetensors", "state.json", "COMMITTED"]
+        for line in ["sync metrics.jsonl", "sync digests.jsonl", *(f"sync {saving}/{file}" for file in files), f"sync {saving}",
+                     f"rename {saving} {step}", "sync checkpoints"]:
+            at = lines.index(line, at + 1)
 
 
 def test_changed_data_is_told(tiny):

@@ -2,6 +2,7 @@
 import json
 import os
 import pathlib
+import re
 import subprocess
 
 import pytest
@@ -96,6 +97,13 @@ def test_units(a, b):
     minimal = SPECS / "good" / "minimal.yaml"
     assert digests(minimal, "--set", f"train.for={a}") == digests(minimal, "--set", f"train.for={b}")
     assert digests(minimal, "--set", f"train.for={a}") != digests(minimal, "--set", "train.for=7 steps")
+
+
+def test_every_spelling_of_a_unit_is_in_a_good_file():
+    names = re.findall(r'\{"([^"]+)", RP_UNIT_', (SOURCE / "runner" / "spec" / "scalar.c").read_text())
+    text = "".join(re.sub("#.*", "", path.read_bytes().decode()) for path in GOOD)
+    assert len(names) >= 20
+    assert [name for name in names if not re.search(rf"[0-9][kMB]? ?{name}(?![a-z])", text)] == []
 
 
 def test_kept_digests():
@@ -204,6 +212,18 @@ def test_data_enters_without_its_path():
 
 
 # ---- --set ----
+
+
+def test_paths_start_at_the_folder_as_named(tmp_path):
+    """Links are not resolved: the data beside a link to a spec is its data; --data is another place."""
+    for name in ("named", "spec"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "named" / "table.csv").write_bytes((SPECS / "table.csv").read_bytes())
+    (tmp_path / "spec" / "job.yaml").write_bytes((SPECS / "table-csv.yaml").read_bytes())
+    (tmp_path / "named" / "job.yaml").symlink_to("../spec/job.yaml")
+    run("plan", tmp_path / "named" / "job.yaml", check=0)
+    assert b"there is no file" in run("plan", tmp_path / "spec" / "job.yaml", check=4).stderr
+    run("plan", tmp_path / "spec" / "job.yaml", "--data", tmp_path / "named", check=0)
 
 
 def test_set_changes_one_key():

@@ -307,7 +307,7 @@ static void test_cifar(void)
     bytes[1] = 99;
     put_file(c.folder, "a.bin", bytes, 3 * (RECORD + 1));
     case_files(&c.spec.train_data, RP_FORMAT_CIFAR, "a.bin", NULL);
-    CASE_FAILS(&c, RP_STATUS_DATA, "records of 3073 bytes", "9222");
+    CASE_FAILS(&c, RP_STATUS_DATA, "records of 3073 bytes", "write `classes: 100`");
     c.spec.train_data.cifar_classes = 100;
     data = case_open(&c);
     rp_data_fill_eval(data, RP_SPLIT_TRAIN, 0, 1, x, y);

@@ -2,6 +2,7 @@
 #include "spec/spec_int.h"
 
 #include "base/sys.h"
+#include "base/utf8.h"
 #include "test.h"
 
 #include <math.h>
@@ -135,17 +136,17 @@ static void test_spans(void)
 static void test_utf8(void)
 {
     uint32_t c = 0;
-    CHECK_INT(rp_spec_utf8("a", 1, &c), 1);
-    CHECK_INT(rp_spec_utf8("\xc3\xa4", 2, &c), 2);
+    CHECK_INT(rp_utf8_character("a", 1, &c), 1);
+    CHECK_INT(rp_utf8_character("\xc3\xa4", 2, &c), 2);
     CHECK_HEX(c, 0xe4);
-    CHECK_INT(rp_spec_utf8("\xf0\x9f\x98\x80", 4, &c), 4);
+    CHECK_INT(rp_utf8_character("\xf0\x9f\x98\x80", 4, &c), 4);
     CHECK_HEX(c, 0x1f600);
-    CHECK_INT(rp_spec_utf8("\xc3", 1, &c), 0);             /* cut short */
-    CHECK_INT(rp_spec_utf8("\xc0\x80", 2, &c), 0);         /* overlong */
-    CHECK_INT(rp_spec_utf8("\xe0\x80\xaf", 3, &c), 0);     /* overlong */
-    CHECK_INT(rp_spec_utf8("\xed\xa0\x80", 3, &c), 0);     /* surrogate */
-    CHECK_INT(rp_spec_utf8("\xf4\x90\x80\x80", 4, &c), 0); /* past the last plane */
-    CHECK_INT(rp_spec_utf8("\x80", 1, &c), 0);
+    CHECK_INT(rp_utf8_character("\xc3", 1, &c), 0);             /* cut short */
+    CHECK_INT(rp_utf8_character("\xc0\x80", 2, &c), 0);         /* overlong */
+    CHECK_INT(rp_utf8_character("\xe0\x80\xaf", 3, &c), 0);     /* overlong */
+    CHECK_INT(rp_utf8_character("\xed\xa0\x80", 3, &c), 0);     /* surrogate */
+    CHECK_INT(rp_utf8_character("\xf4\x90\x80\x80", 4, &c), 0); /* past the last plane */
+    CHECK_INT(rp_utf8_character("\x80", 1, &c), 0);
 
     const char *text = "\xef\xbb\xbfname: \xc3\xa4\xc3\xa4 x\r\nseed: 1\n";
     struct rp_spec_place at = rp_spec_place_of(text, strlen(text), 14);

@@ -1,0 +1,94 @@
+#include "base/utf8.h"
+
+#include "base/mem.h"
+
+#include <stdio.h>
+#include <string.h>
+
+int rp_utf8_character(const char *bytes, size_t left, uint32_t *character)
+{
+    const unsigned char *b = (const unsigned char *)bytes;
+    if (left == 0) return 0;
+    int n = b[0] < 0x80   ? 1
+            : b[0] < 0xc2 ? 0
+            : b[0] < 0xe0 ? 2
+            : b[0] < 0xf0 ? 3
+            : b[0] < 0xf5 ? 4
+                          : 0;
+    if (n == 0 || (size_t)n > left) return 0;
+    static const unsigned char mask[5] = {0, 0x7f, 0x1f, 0x0f, 0x07};
+    uint32_t c = b[0] & mask[n];
+    for (int i = 1; i < n; i++) {
+        if ((b[i] & 0xc0) != 0x80) return 0;
+        c = c << 6 | (b[i] & 0x3f);
+    }
+    /* the shortest form only, no surrogates, nothing past the last plane */
+    if ((n == 3 && c < 0x800) || (n == 4 && (c < 0x10000 || c > 0x10ffff))) return 0;
+    if (c >= 0xd800 && c <= 0xdfff) return 0;
+    *character = c;
+    return n;
+}
+
+size_t rp_utf8_length(const char *text, size_t n)
+{
+    size_t i = 0;
+    while (i < n) {
+        uint32_t c = 0;
+        int bytes = (unsigned char)text[i] < 0x80 ? 1 : rp_utf8_character(text + i, n - i, &c);
+        if (bytes == 0) break;
+        i += (size_t)bytes;
+    }
+    return i;
+}
+
+void rp_utf8_show(const char *text, bool keep_newlines, char *out, size_t capacity)
+{
+    size_t n = 0, left = strlen(text);
+    while (left && n + 5 < capacity) {
+        uint32_t c = 0;
+        size_t bytes = (size_t)rp_utf8_character(text, left, &c);
+        bool control = c < 0x20 || (c >= 0x7f && c < 0xa0);
+        if (bytes && (!control || (keep_newlines && c == '\n'))) {
+            memcpy(out + n, text, bytes);
+            n += bytes;
+        } else {
+            bytes = 1;
+            n += (size_t)snprintf(out + n, capacity - n, "\\x%02x", (unsigned char)*text);
+        }
+        text += bytes;
+        left -= bytes;
+    }
+    out[n] = '\0';
+}
+
+char *rp_utf8_escaped(const char *text, size_t n)
+{
+    struct rp_text out = {0};
+    rp_text_add(&out, "%s", "");
+    for (size_t i = 0; i < n;) {
+        size_t good = rp_utf8_length(text + i, n - i);
+        rp_text_add_bytes(&out, text + i, good);
+        i += good;
+        if (i < n) rp_text_add(&out, "\\x%02x", (unsigned char)text[i++]);
+    }
+    return out.bytes;
+}
+
+static int hex_digit(char c)
+{
+    const char *digits = "0123456789abcdef", *at = c ? strchr(digits, c) : NULL;
+    return at ? (int)(at - digits) : -1;
+}
+
+char *rp_utf8_unescaped(const char *text)
+{
+    char *copy = rp_mem_copy_text(text), *out = copy;
+    while (*text) {
+        int high = text[0] == '\\' && text[1] == 'x' ? hex_digit(text[2]) : -1;
+        int low = high >= 8 ? hex_digit(text[3]) : -1; /* what is escaped is above ASCII */
+        *out++ = low < 0 ? *text : (char)(high << 4 | low);
+        text += low < 0 ? 1 : 4;
+    }
+    *out = '\0';
+    return copy;
+}

@@ -1,0 +1,125 @@
+"""The output contract: one JSON object last whatever happens, full disks told, readers that go away, terminals, odd names."""
+import json
+import os
+import pty
+import shutil
+import signal
+import subprocess
+import time
+
+import pytest
+
+import reprise as rp
+
+TABLE = """reprise: 1
+name: names
+seed: 3
+data: {train: {format: csv, file: table.csv, label: species}}
+model: {kind: mlp, hidden: [4]}
+train: {for: 3 steps, batch: 8, optimizer: {kind: sgd, lr: 0.1}}
+"""
+
+
+def last_object(out):
+    return json.loads(out.splitlines()[-1])
+
+
+@pytest.mark.parametrize("args", [["schema"], ["manual", "--json"], ["--version"], ["explain", "lr"]])
+def test_a_full_disk_behind_the_result(args):
+    with open("/dev/full", "w") as full:
+        process = subprocess.run([rp.PROGRAM, *args], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert process.returncode == 9
+    assert process.stderr.count("reprise: error: ") == 1 and "standard output" in process.stderr
+    rp.call(*args)  # control
+
+
+@pytest.mark.parametrize("args", [["nonsense", "--json"], ["--json"], ["init", "nonsense", "--json"]])
+def test_mistakes_in_json(args):
+    answer = last_object(rp.call(*args, expect=2)[0])
+    assert answer["exit_code"] == 2 and answer["error"]
+
+
+def test_version_in_json():
+    assert rp.call_json("--version")["version"] in rp.call("--version")[0]
+
+
+def test_interrupt_in_json(tmp_path):
+    spec, out = tmp_path / "job.yaml", tmp_path / "run"
+    spec.write_text(rp.DIGITS_MLP.replace("4 epochs", "100k steps"))
+    process = rp.start("run", spec, "--out", out, "--json")
+    while not (out / "digests.jsonl").exists() and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    text, err = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGINT
+    assert last_object(text)["exit_code"] == 20 and err.count("reprise: error: ") == 1
+
+
+def on_a_terminal(*args, **env):
+    """What a terminal as standard error is sent."""
+    here, there = pty.openpty()
+    process = subprocess.Popen([rp.PROGRAM, *map(str, args)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=there,
+                               env={**os.environ, "TERM": "xterm", "NO_COLOR": "", **env})
+    os.close(there)
+    sent = b""
+    try:
+        while chunk := os.read(here, 65536):
+            sent += chunk
+    except OSError:  # the other end is closed
+        pass
+    os.close(here)
+    process.wait()
+    return sent.decode()
+
+
+def test_colours(tmp_path):
+    red = "\033[31m"
+    assert red in on_a_terminal("validate", tmp_path / "none")
+    assert red not in on_a_terminal("validate", tmp_path / "none", NO_COLOR="1")
+    assert red not in on_a_terminal("validate", tmp_path / "none", TERM="dumb")
+    assert red not in on_a_terminal("validate", tmp_path / "none", "--color", "never")
+    assert red in rp.call("validate", tmp_path / "none", "--color", "always", expect=2)[1]
+    assert red not in rp.call("validate", tmp_path / "none", expect=2)[1]
+
+
+def test_progress_is_for_terminals(tmp_path):
+    spec = rp.write(tmp_path, rp.DIGITS_MLP)
+    assert "\r" in on_a_terminal("run", spec, "--out", tmp_path / "a").replace("\r\n", "\n")
+    lines = rp.call("run", spec, "--out", tmp_path / "b")[1]
+    assert "\r" not in lines and len(lines.splitlines()) < 8  # 13 lines of the log in well under a minute
+    assert rp.call("run", spec, "--out", tmp_path / "c", "--quiet")[1] == ""
+
+
+def test_readers_that_go_away(tmp_path):
+    spec = rp.write(tmp_path, rp.DIGITS_MLP)
+    final = rp.run(spec, tmp_path / "plain")
+    reader, writer = os.pipe()
+    os.close(reader)
+    process = subprocess.Popen([rp.PROGRAM, "run", spec, "--out", tmp_path / "run"], stdin=subprocess.DEVNULL, stdout=writer, stderr=writer)
+    os.close(writer)
+    assert process.wait(timeout=60) == 0
+    assert rp.manifest(tmp_path / "run")["digests"]["final"] == final
+
+
+def test_a_hangup_that_was_ignored(tmp_path):
+    """Under nohup a SIGHUP is no request; without (fault/test_kill.py) it stops the run."""
+    spec, out = rp.write(tmp_path, rp.DIGITS_MLP.replace("4 epochs", "40 epochs")), tmp_path / "run"
+    process = rp.start("run", spec, "--out", out, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    assert rp.kill_when(process, lambda: (out / "digests.jsonl").exists(), signal.SIGHUP) == 0
+    assert rp.manifest(out)["status"] == "finished"
+
+
+def test_names_that_are_no_utf8(tmp_path):
+    """Said in UTF-8 with escapes, recorded, and found again."""
+    folder, shown = tmp_path / os.fsdecode(b"caf\xe9"), f"{tmp_path}/caf\\xe9"
+    folder.mkdir()
+    shutil.copy(rp.SOURCE / "specs" / "table.csv", folder)
+    (folder / "job.yaml").write_text(TABLE)
+    assert rp.call_json("run", folder / "job.yaml", "--out", folder / "run")["run"] == f"{shown}/run"
+    rp.run(folder / "job.yaml", tmp_path / "run")
+    manifest = rp.manifest(tmp_path / "run")
+    assert manifest["data_folder"] == shown
+    assert [file["path"] for file in manifest["data"]] == [f"{shown}/table.csv"] and manifest["data"][0]["sha256"]
+    assert rp.call_json("rerun", tmp_path / "run")["equal"]
+    answer = last_object(rp.call("plan", folder / "none.yaml", "--json", expect=2)[0])
+    assert f"{shown}/none.yaml" in answer["error"]
