@@ -118,6 +118,17 @@ void rp_number_text(double value, char text[RP_NUMBER_BYTES])
     if (!strpbrk(text, ".e")) memcpy(text + strlen(text), ".0", 3);
 }
 
+void rp_number_text_float(float value, char text[RP_NUMBER_BYTES])
+{
+    double again = 0;
+    rp_number_text((double)value, text);
+    for (int digits = 6; digits <= 9 && isfinite(value); digits++) {
+        print(text, "%.*g", digits, (double)value);
+        if (rp_number_parse(text, &again) && (float)again == value) break;
+    }
+    if (!strpbrk(text, ".enN")) memcpy(text + strlen(text), ".0", 3);
+}
+
 void rp_number_hex(double value, char text[RP_NUMBER_BYTES])
 {
     print(text, "%a", 0, value);

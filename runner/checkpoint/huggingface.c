@@ -64,8 +64,8 @@ static void compare_number(struct lines *lines, const char *key, double here, do
 {
     char a[RP_NUMBER_BYTES], b[RP_NUMBER_BYTES];
     if ((float)here == (float)theirs) return;
-    rp_number_text(theirs, a);
-    rp_number_text(here, b);
+    rp_number_text_float((float)theirs, a);
+    rp_number_text_float((float)here, b);
     add_line(lines, key, a, b);
 }
 
@@ -132,6 +132,28 @@ static bool is_readable(const struct rp_st_entry *entry)
            strcmp(entry->dtype, "BF16") == 0;
 }
 
+/* What a part is, and what it should be. */
+static enum rp_status refuse_shape(const struct rp_hf *hf, const struct rp_st_tensor *tensor,
+                                   const struct rp_hf_source *source, int part,
+                                   const struct rp_st_entry *entry, struct rp_error *err)
+{
+    struct rp_text found = {0};
+    char want[64];
+    long long rows = source->part[part].rows, columns = tensor->shape.dims[1];
+    for (int d = 0; d < entry->n_dims; d++)
+        rp_text_add(&found, "%s%lld", d ? " x " : "", (long long)entry->dims[d]);
+    if (tensor->shape.n_dims == 1)
+        snprintf(want, sizeof want, "%lld", rows);
+    else
+        snprintf(want, sizeof want, "%lld x %lld", source->transposed ? columns : rows,
+                 source->transposed ? rows : columns);
+    enum rp_status status =
+        rp_error_set(err, RP_STATUS_DATA, "%s: tensor %s is %s, but by config.json it is %s",
+                     hf->folder, entry->name, entry->n_dims ? found.bytes : "one number", want);
+    rp_text_release(&found);
+    return status;
+}
+
 /* The parts of a tensor: all there, of the right shape and dtype. Missing ones are counted. */
 static enum rp_status check_tensor(const struct rp_hf *hf, const struct rp_st_tensor *tensor,
                                    struct rp_text *missing, int *n_missing, struct rp_error *err)
@@ -150,9 +172,7 @@ static enum rp_status check_tensor(const struct rp_hf *hf, const struct rp_st_te
             continue;
         }
         if (!part_fits(tensor, &source, p, entry))
-            return rp_error_set(err, RP_STATUS_DATA,
-                                "%s: tensor %s has another shape than config.json says", hf->folder,
-                                entry->name);
+            return refuse_shape(hf, tensor, &source, p, entry, err);
         if (!is_readable(entry))
             return rp_error_set(err, RP_STATUS_DATA,
                                 "%s: tensor %s is %s; F32, F16 and BF16 are read", hf->folder,

@@ -3,8 +3,10 @@
  * and the results are put together in their order. */
 #include "data/encode.h"
 
+#include "base/log.h"
 #include "base/sys.h"
 
+#include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -13,6 +15,7 @@
 enum { CHUNK_BYTES = 1 << 20, THREADS_MOST = 32 };
 enum { BATCH_BYTES = 1 << 28 }; /* text held at once, unless one file is longer */
 enum { BYTE_END = 0, BYTE_VOCAB = 256 };
+enum { LONG_SECONDS = 10 }; /* of encoding: worth a word on how to do it once */
 
 struct chunk {
     int index;        /* of the file */
@@ -43,6 +46,8 @@ struct encoder {
     size_t bytes;
     atomic_int next, failed; /* chunks: to be taken next; the first known to have failed */
     int64_t heard_room;      /* words of tokens->heard */
+    bool stopped;            /* it was asked to */
+    double seconds;          /* that encoding took */
 };
 
 /* ---- the tokenizer -----------------------------------------------------------------------------
@@ -180,19 +185,36 @@ static void encode_chunk(struct encoder *encoder, int number, struct encoded *ou
     }
 }
 
-/* Takes chunks until there are none, or one before them has failed. */
-static void *work(void *argument)
+static void take_chunks(struct encoder *encoder, bool (*goes_on)(struct encoder *encoder))
 {
-    struct encoder *encoder = argument;
     struct encoded out = {0};
-    for (;;) {
+    while (!goes_on || goes_on(encoder)) {
         int number = atomic_fetch_add(&encoder->next, 1);
         if (number >= encoder->n_chunks || number > atomic_load(&encoder->failed)) break;
         encode_chunk(encoder, number, &out);
     }
     rp_tokens_release(&out.tokens);
     rp_mem_free(out.heard);
+}
+
+/* Takes chunks until there are none, or one before them has failed. */
+static void *work(void *encoder)
+{
+    take_chunks(encoder, NULL);
     return NULL;
+}
+
+/* The thread that called asks between its chunks whether to stop, and says how far all are. */
+static bool goes_on(struct encoder *encoder)
+{
+    const struct rp_data_options *options = encoder->source->options;
+    if (options && options->progress)
+        options->progress(encoder->source->key,
+                          fmin((double)atomic_load(&encoder->next) / encoder->n_chunks, 1));
+    if (!options || !options->stop || !options->stop(options->context)) return true;
+    encoder->stopped = true;
+    atomic_store(&encoder->failed, -1);
+    return false;
 }
 
 /* ---- all chunks --------------------------------------------------------------------------------
@@ -208,7 +230,7 @@ static void run_threads(struct encoder *encoder)
     atomic_store(&encoder->failed, encoder->n_chunks);
     while (started < n - 1 && pthread_create(&threads[started], NULL, work, encoder) == 0)
         started++;
-    work(encoder);
+    take_chunks(encoder, goes_on);
     for (int i = 0; i < started; i++) pthread_join(threads[i], NULL);
 }
 
@@ -268,7 +290,12 @@ static void drop_chunks(struct encoder *encoder)
 static enum rp_status flush(struct encoder *encoder, struct rp_error *err)
 {
     enum rp_status status = RP_STATUS_OK;
+    double begin = rp_sys_clock();
     if (encoder->n_chunks > 0) run_threads(encoder);
+    encoder->seconds += rp_sys_clock() - begin;
+    if (encoder->stopped)
+        status = rp_error_set(err, RP_STATUS_STOPPED, "stopped while the text of %s was encoded",
+                              encoder->source->key);
     for (int i = 0; i < encoder->n_chunks && status == RP_STATUS_OK; i++) {
         struct chunk *chunk = &encoder->chunk[i];
         if (chunk->status == RP_STATUS_OK)
@@ -330,6 +357,10 @@ enum rp_status encoder_add(struct encoder *encoder, int index, char *text, size_
 enum rp_status encoder_end(struct encoder *encoder, struct rp_error *err)
 {
     RP_TRY(flush(encoder, err));
+    if (encoder->seconds > LONG_SECONDS)
+        rp_log_info("%s: encoding its text took %.0f s, as it will at every start; `reprise "
+                    "tokenize` does it once",
+                    encoder->source->key, encoder->seconds);
     if (encoder->tokens->heard) tokens_count_heard(encoder->tokens);
     return RP_STATUS_OK;
 }

@@ -4,6 +4,8 @@
 #include "data/listing.h"
 #include "data/tokens.h"
 
+#include "base/log.h"
+
 #include <stdio.h>
 
 /* llm.c: 256 numbers of 32 bits, the first of them magic, version, and number of tokens. */
@@ -24,7 +26,9 @@ struct token_file {
     uint64_t header; /* bytes of it */
     int64_t n;
     int32_t below;
+    uint32_t seen[2]; /* bits of the tokens with even and with odd numbers */
 };
+enum { MANY_TOKENS = 64 };
 
 static uint32_t u32(const uint8_t *at)
 {
@@ -57,18 +61,28 @@ static enum rp_status read_header(struct token_file *f, const uint8_t first[12],
                         (unsigned long long)size, f->width == 4 ? "uint32" : "uint16");
 }
 
-static enum rp_status check_chunk(const struct token_file *f, const uint8_t *chunk, int64_t first,
+static enum rp_status check_chunk(struct token_file *f, const uint8_t *chunk, int64_t first,
                                   int64_t n, struct rp_error *err)
 {
     for (int64_t i = 0; i < n; i++) {
         const uint8_t *at = chunk + i * f->width;
         uint32_t token = f->width == 4 ? u32(at) : (uint32_t)at[0] | (uint32_t)at[1] << 8;
+        f->seen[(first + i) & 1] |= token;
         if (token < (uint32_t)f->below) continue;
         return rp_data_fail(f->source, f->index, err,
                             "token %lld is %u, but the vocabulary ends at %d",
                             (long long)(first + i), (unsigned)token, (int)f->below - 1);
     }
     return RP_STATUS_OK;
+}
+
+/* What uint32 looks like where it is read as uint16. A text may be like that, so it is no error. */
+static void warn_of_width(const struct token_file *f)
+{
+    if (f->width != 2 || f->header || f->n < MANY_TOKENS || f->seen[1] || !f->seen[0]) return;
+    rp_log_warning("%s: every second token is 0: if they are numbers of 32 bits, write `dtype: "
+                   "uint32` beside it",
+                   rp_data_source_file(f->source, f->index)->path);
 }
 
 /* Every token once, as the file passes through its hash. A file whose hash is known was checked in
@@ -85,6 +99,7 @@ static enum rp_status check_tokens(struct token_file *f, const uint8_t *head, si
         if (status == RP_STATUS_OK) status = check_chunk(f, chunk, at, n, err);
         at += n;
     }
+    if (status == RP_STATUS_OK) warn_of_width(f);
     rp_mem_free(chunk);
     return status;
 }

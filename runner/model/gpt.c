@@ -237,6 +237,12 @@ static enum rp_status find_vocab(const struct rp_builder *b, int64_t *vocab)
         return rp_spec_fail(b->spec, here(b), RP_STATUS_USAGE, b->err,
                             "the data does not say how many different tokens there are: write "
                             "`vocab: 50257` here (GPT-2's tokenizer has so many)");
+    if (known > *vocab && b->spec->model.init_from.given)
+        return rp_spec_fail(b->spec, b->spec->train_data.at, RP_STATUS_DATA, b->err,
+                            "the data has tokens 0 to %" PRId64 ", and the model, which begins "
+                            "with trained weights, knows %" PRId64 ": encode the text with the "
+                            "tokenizer of these weights",
+                            known - 1, *vocab);
     if (known > *vocab)
         return rp_spec_fail(b->spec, gpt->vocab_at.line ? gpt->vocab_at : here(b), RP_STATUS_DATA,
                             b->err,

@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "base/sys.h"
 #include "train/huggingface.h"
+#include "train/tokenizer.h"
 #include "train/train_int.h"
 
 #include <stdio.h>
@@ -81,16 +82,32 @@ static enum rp_status hash_weights(const char *path, struct rp_sha256 *hash, str
     return status;
 }
 
+/* The run that the folder of a checkpoint is of; caller frees it. */
+static char *run_of(const char *folder)
+{
+    char *checkpoints = rp_sys_folder_of(folder), *run = rp_sys_folder_of(checkpoints);
+    rp_mem_free(checkpoints);
+    return run;
+}
+
 enum rp_status rp_train_check_weights(const struct rp_spec *spec, const struct rp_model *model,
                                       struct rp_error *err)
 {
-    char *path = NULL;
-    bool folder = false;
-    if (!spec->model.init_from.given || !spec->model.init_from.path) return RP_STATUS_OK;
-    path = rp_spec_path(spec, spec->model.init_from.path);
-    enum rp_status status = is_folder(path, &folder, err);
-    if (status == RP_STATUS_OK && folder) status = rp_hf_check_spec(spec, model, path, err);
+    char *folder = NULL, *path = NULL, *run = NULL;
+    bool of_others = false;
+    struct rp_error ignored = {0};
+    enum rp_status status = RP_STATUS_OK;
+    if (!spec->model.init_from.given) return RP_STATUS_OK;
+    if (find_weights(spec, &folder, &path, &ignored) != RP_STATUS_OK) return RP_STATUS_OK;
+    if (path) status = is_folder(path, &of_others, err);
+    if (status == RP_STATUS_OK && of_others) status = rp_hf_check_spec(spec, model, path, err);
+    if (status == RP_STATUS_OK && folder && spec->model.kind == RP_MODEL_GPT) {
+        run = run_of(folder);
+        status = rp_tokenizer_check_run(spec, run, err);
+    }
+    rp_mem_free(run);
     rp_mem_free(path);
+    rp_mem_free(folder);
     return status;
 }
 
@@ -179,7 +196,7 @@ static enum rp_status load_optimizer(struct rp_trainer *t, const char *folder, s
 /* load: all goes on with the optimizer's time too, from the state beside its file. */
 static enum rp_status load_time(struct rp_trainer *t, const char *folder, struct rp_error *err)
 {
-    char *checkpoints = rp_sys_folder_of(folder), *run = rp_sys_folder_of(checkpoints);
+    char *run = run_of(folder);
     struct rp_checkpoint_state state;
     uint64_t step = strtoull(strrchr(folder, '-') + 1, NULL, 10);
     enum rp_status status = rp_checkpoint_read_state(run, step, &state, err);
@@ -187,7 +204,6 @@ static enum rp_status load_time(struct rp_trainer *t, const char *folder, struct
         t->optim = (struct rp_optim_state){
             .t = state.t, .beta1_power = state.beta1_power, .beta2_power = state.beta2_power};
     rp_mem_free(run);
-    rp_mem_free(checkpoints);
     return status;
 }
 

@@ -1,9 +1,13 @@
 /* tokenizer.c - the tokenizer that a language model was trained with, opened and copied. */
 #include "train/tokenizer.h"
 
+#include "base/hash.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "base/sys.h"
+#include "train/train_int.h"
 
+#include <stdio.h>
 #include <string.h>
 
 enum { MAX_FILE = 1 << 30 };
@@ -48,28 +52,140 @@ static enum rp_status has_tokenizer(const char *folder, bool *has, struct rp_err
     return RP_STATUS_OK;
 }
 
+/* Every token means what it means to the weights; `from` names them. */
+static enum rp_status compare(const struct rp_spec *spec, const struct rp_bpe *theirs,
+                              const char *from, const char *write, struct rp_error *err)
+{
+    struct rp_bpe *own = NULL;
+    RP_TRY(rp_tokenizer_open(spec, NULL, &own, err));
+    int32_t at = first_difference(own, theirs);
+    enum rp_status status = RP_STATUS_OK;
+    if (at < rp_bpe_size(own) || at < rp_bpe_size(theirs))
+        status = rp_spec_fail(spec, spec->train_data.tokenizer_at, RP_STATUS_DATA, err,
+                              "the weights in %s were trained with the tokenizer %s (%d tokens), "
+                              "this one has %d and another token %d: write `tokenizer: %s`",
+                              from, strcmp(from, write) == 0 ? "beside them" : write,
+                              (int)rp_bpe_size(theirs), (int)rp_bpe_size(own), (int)at, write);
+    rp_bpe_free(own);
+    return status;
+}
+
+static enum rp_status refuse_bytes(const struct rp_spec *spec, const char *from, const char *write,
+                                   struct rp_error *err)
+{
+    return rp_spec_fail(spec, spec->train_data.at, RP_STATUS_DATA, err,
+                        "the weights in %s were trained with the tokenizer %s, and here a token is "
+                        "a byte: write `tokenizer: %s` in data.train",
+                        from, strcmp(from, write) == 0 ? "beside them" : write, write);
+}
+
+/* A table of tokens that is drawn anew knows none of them. */
+static bool draws_tokens(const struct rp_spec *spec)
+{
+    return rp_weights_skipped(spec, "wte.weight");
+}
+
+static bool is_text(const struct rp_spec *spec)
+{
+    enum rp_format format = spec->train_data.format;
+    return format == RP_FORMAT_TEXT || format == RP_FORMAT_JSONL;
+}
+
 enum rp_status rp_tokenizer_check(const struct rp_spec *spec, const char *folder,
                                   struct rp_error *err)
 {
-    struct rp_bpe *own = NULL, *theirs = NULL;
+    struct rp_bpe *theirs = NULL;
     bool has = false;
-    enum rp_status status = RP_STATUS_OK;
-    if (!spec->train_data.tokenizer) return RP_STATUS_OK;
+    if (!is_text(spec) || draws_tokens(spec)) return RP_STATUS_OK;
     RP_TRY(has_tokenizer(folder, &has, err));
     if (!has) return RP_STATUS_OK;
-    RP_TRY_GOTO(status, rp_tokenizer_open(spec, NULL, &own, err), out);
-    RP_TRY_GOTO(status, rp_bpe_open(folder, &theirs, err), out);
-    int32_t at = first_difference(own, theirs);
-    if (at < rp_bpe_size(own) || at < rp_bpe_size(theirs))
+    if (!spec->train_data.tokenizer) return refuse_bytes(spec, folder, folder, err);
+    RP_TRY(rp_bpe_open(folder, &theirs, err));
+    enum rp_status status = compare(spec, theirs, folder, folder, err);
+    rp_bpe_free(theirs);
+    return status;
+}
+
+/* ---- weights of a run --------------------------------------------------------------------------
+ */
+
+/* Whether file `i` of our tokenizer is the one that the run recorded under the same key; *path
+ * becomes where that one lay, NULL when it recorded none. */
+static enum rp_status is_recorded(const struct rp_manifest *manifest, const struct rp_bpe *own,
+                                  int i, const char **path, bool *same, struct rp_error *err)
+{
+    char key[48], hex[RP_SHA256_HEX];
+    const json_t *file = NULL;
+    size_t at = 0;
+    struct rp_sha256 hash;
+    *path = NULL;
+    *same = false;
+    snprintf(key, sizeof key, "data.train.tokenizer[%d]", i);
+    json_array_foreach(json_object_get(manifest->root, "data"), at, file)
+    {
+        const char *theirs = json_string_value(json_object_get(file, "key"));
+        const char *sha256 = json_string_value(json_object_get(file, "sha256"));
+        if (!theirs || !sha256 || strcmp(theirs, key) != 0) continue;
+        *path = json_string_value(json_object_get(file, "path"));
+        RP_TRY(rp_sha256_of_file(rp_bpe_files(own)[i], &hash, NULL, err));
+        rp_sha256_hex(&hash, hex);
+        *same = strcmp(hex, sha256) == 0;
+    }
+    return RP_STATUS_OK;
+}
+
+/* Other files may still hold the same tokens (a tokenizer.json, vocab.json with merges.txt): those
+ * of the run are read, if they are there. */
+static enum rp_status compare_recorded(const struct rp_spec *spec,
+                                       const struct rp_manifest *manifest, const char *run,
+                                       struct rp_error *err)
+{
+    struct rp_bpe *own = NULL, *theirs = NULL;
+    struct rp_error why = {0};
+    const char *path = NULL, *ignored;
+    bool same = true;
+    RP_TRY(rp_tokenizer_open(spec, NULL, &own, err));
+    enum rp_status status = is_recorded(manifest, own, 0, &path, &same, err);
+    if (same && rp_bpe_files(own)[1] && status == RP_STATUS_OK)
+        status = is_recorded(manifest, own, 1, &ignored, &same, err);
+    rp_bpe_free(own);
+    if (status != RP_STATUS_OK || same || !path) return status;
+    if (rp_bpe_open(path, &theirs, &why) == RP_STATUS_OK)
+        status = compare(spec, theirs, run, path, err);
+    else
+        rp_log_warning("the run %s was trained with another tokenizer, %s, which cannot be read "
+                       "now: whether its tokens are those of `tokenizer: %s` is not known",
+                       run, path, spec->train_data.tokenizer);
+    rp_bpe_free(theirs);
+    return status;
+}
+
+enum rp_status rp_tokenizer_check_run(const struct rp_spec *spec, const char *run,
+                                      struct rp_error *err)
+{
+    char *path = rp_sys_join(run, "resolved.yaml");
+    struct rp_spec *before = NULL;
+    struct rp_manifest manifest = {0};
+    struct rp_error ignored = {0};
+    bool found = false;
+    enum rp_status status = RP_STATUS_OK;
+    if (!is_text(spec) || draws_tokens(spec)) goto out;
+    if (rp_spec_load(path, &(struct rp_spec_options){0}, &before, &ignored) != RP_STATUS_OK)
+        goto out;                   /* the weights themselves say what is wrong with the folder */
+    if (!is_text(before)) goto out; /* numbers: nobody knows whose */
+    const char *theirs = before->train_data.tokenizer, *own = spec->train_data.tokenizer;
+    if (theirs && !own)
+        status = refuse_bytes(spec, run, theirs, err);
+    else if (own && !theirs)
         status =
             rp_spec_fail(spec, spec->train_data.tokenizer_at, RP_STATUS_DATA, err,
-                         "the weights in %s were trained with the tokenizer beside them (%d "
-                         "tokens), this one has %d and another token %d: write `tokenizer: "
-                         "%s`",
-                         folder, (int)rp_bpe_size(theirs), (int)rp_bpe_size(own), (int)at, folder);
+                         "the weights in %s were trained on bytes: leave `tokenizer` out", run);
+    else if (own && rp_manifest_read(run, &found, &manifest, &ignored) == RP_STATUS_OK && found)
+        status = compare_recorded(spec, &manifest, run, err);
 out:
-    rp_bpe_free(theirs);
-    rp_bpe_free(own);
+    rp_manifest_release(&manifest);
+    rp_spec_free(before);
+    rp_mem_free(path);
     return status;
 }
 

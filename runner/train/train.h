@@ -91,8 +91,8 @@ RP_NODISCARD enum rp_status rp_train_measure(const struct rp_spec *spec, int mos
                                              const struct rp_plan_network *network,
                                              struct rp_plan_times *times, struct rp_error *err);
 
-/* Does what model.init_from.path names fit the model, as far as headers say? Only folders are
- * looked at; one that is not there is passed over. */
+/* Does what model.init_from names fit the model, as far as headers say, and the tokenizer of the
+ * text? Only folders are looked at; one that is not there is passed over. */
 struct rp_model;
 RP_NODISCARD enum rp_status rp_train_check_weights(const struct rp_spec *spec,
                                                    const struct rp_model *model,

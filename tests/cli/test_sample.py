@@ -2,6 +2,7 @@
 tokenizers that fit and those that do not."""
 import json
 import os
+import re
 import shutil
 import struct
 import subprocess
@@ -225,19 +226,33 @@ def test_export_takes_the_tokenizer(told):
 
 
 def test_weights_of_another_tokenizer(told, twin, tmp_path):
-    """Weights with a tokenizer beside them, and a spec that names another one: exit 4 before step 0."""
+    """Weights that were made with a tokenizer, in a folder beside it or in a run that names it, and a spec with another one,
+    or none: exit 4 before step 0. Other files that say the same are taken, and so is a table of tokens that is drawn anew."""
     if not (told / "out").exists():
         call("export", told / "run", "--to", "huggingface", "--out", told / "out")
     (tmp_path / "text.txt").write_bytes(TEXT)
     twin.save_pair(tmp_path / "same")
+    twin.save(tmp_path / "same.json")
     Twin(twin.merges[:-1] + [(b"q", b"z")]).save_pair(tmp_path / "other")
-    more = f", vocab: 384, init_from: {{path: {told / 'out'}}}"
-    for name, code in (("same", 0), ("other", 4)):
-        job = spec(tmp_path, f"{{format: text, files: [text.txt], tokenizer: {name}}}", more, steps=1)
-        job.write_text(job.read_text().replace("bias: false", "norm_eps: 1.0e-5, bias: false"))
-        _, err = call("run", job, "--out", tmp_path / f"run-{name}", expect=code)
-        assert ("trained with the tokenizer beside them" in err) == (code == 4)
-    assert not (tmp_path / "run-other").exists()
+    fresh = "skip: [wte.weight]"
+    other = "trained with the tokenizer"
+    for source in (f"path: {told / 'out'}", f"run: {told / 'run'}"):
+        for i, (name, skip, says) in enumerate([
+                ("same", "", ""), ("same.json", "", ""), ("other", "", other), (None, "", other + ".*a token is a byte"), ("other", fresh, "")]):
+            more = f", vocab: 384, norm_eps: 1.0e-5, init_from: {{{source}{', ' + skip if skip else ''}}}"
+            data = f"{{format: text, files: [text.txt]{', tokenizer: ' + name if name else ''}}}"
+            out = tmp_path / f"{source[:3]}-{i}"
+            _, err = call("run", spec(tmp_path, data, more, steps=1), "--out", out, expect=4 if says else 0)
+            assert re.search(says, err), (source, name, err)
+            assert out.exists() == (not says)
+
+
+def test_weights_of_bytes(speaker, twin, tmp_path):
+    (tmp_path / "text.txt").write_bytes(TEXT)
+    twin.save_pair(tmp_path / "bpe")
+    job = spec(tmp_path, "{format: text, files: [text.txt], tokenizer: bpe}", f", init_from: {{run: {speaker}}}", steps=1)
+    _, err = call("run", job, "--out", tmp_path / "run", expect=4)
+    assert "were trained on bytes" in err and not (tmp_path / "run").exists()
 
 
 def test_tokenizer_too_large(speaker, twin, tmp_path):

@@ -166,6 +166,17 @@ def test_bad_tokens_end_before_step_0(tmp_path, make, says):
     assert not (tmp_path / "run" / "digests.jsonl").exists()
 
 
+def test_numbers_of_the_other_width(tmp_path):
+    """uint16 read as uint32 is out of any vocabulary; uint32 read as uint16 is half zeros, of which the run tells."""
+    tokens = words().encode()
+    for width, dtype, code, says in [(4, "uint16", 0, True), (4, "uint32", 0, False), (2, "uint16", 0, False), (2, "uint32", 4, False)]:
+        (tmp_path / "x.bin").write_bytes(numbers(tokens[:len(tokens) // 2 * 2], width))
+        spec = job(tmp_path / "job.yaml", f"{{format: tokens, files: x.bin, vocab: 256, dtype: {dtype}}}")
+        _, err = call("run", spec, "--out", tmp_path / f"run-{width}-{dtype}", expect=code)
+        assert ("every second token is 0" in err) == says, (width, dtype, err)
+        assert code == 0 or "but the vocabulary ends at 255" in err
+
+
 # ---- init ----
 
 

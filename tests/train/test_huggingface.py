@@ -190,10 +190,11 @@ def test_content_not_path(tmp_path):
 
 def test_other_model(tmp_path):
     """Every key that must be another, with the line to write, before the run folder is made."""
-    spec, _ = make(tmp_path, GPT2, "layers: 3, heads: 2, width: 32, context: 30, vocab: 300, norm: rmsnorm, bias: false")
+    spec, _ = make(tmp_path, GPT2, "layers: 3, heads: 2, width: 32, context: 30, vocab: 300, norm: rmsnorm, bias: false, norm_eps: 1.0e-6")
     _, err = call("run", spec, "--out", tmp_path / "run", expect=4)
     for line in ("layers: 2 ", "heads: 4 ", "context: 24 ", "vocab: 256 ", "norm: layernorm ", "norm_eps: 0.001 "):
         assert f"\n    {line}" in err, err
+    assert "norm_eps: 0.001 # 1e-06 in the spec" in " ".join(err.split())
     assert "width: 32" not in err.split("model:\n")[1].split("\n    6 |")[0]
     assert not (tmp_path / "run").exists()
     for command in ("validate", "plan"):
@@ -242,7 +243,21 @@ def spoil_tensor(weights):
         path.write_bytes(path.read_bytes().replace(old, new))
 
 
+def spoil_shape(weights):
+    """As many numbers, in other rows."""
+    for path in weights.glob("*.safetensors"):
+        path.write_bytes(path.read_bytes().replace(b'"shape":[40,32]', b'"shape":[80,16]').replace(b'"shape": [40, 32]', b'"shape": [80, 16]'))
+
+
+def test_vocabulary_of_other_weights(tmp_path):
+    """No advice that leads to the next refusal: the tokenizer is the wrong one."""
+    spec, _ = make(tmp_path, {**GPT2, "vocab_size": 100}, GPT2_KEYS.replace("256", "100"))
+    _, err = call("run", spec, "--out", tmp_path / "run", expect=4)
+    assert "tokens 0 to 255" in err and "the tokenizer of these weights" in err and "write `vocab" not in err
+
+
 @pytest.mark.parametrize("spoil, says", [
+    (spoil_shape, "is 80 x 16, but by config.json it is 40 x 32"),
     (spoil_shard, "model-00002-of-00002.safetensors is missing"), (spoil_bytes, "behind the end"),
     (spoil_index, "is not in model-0000"), (spoil_config, "config.json is missing"),
     (spoil_rope, "`rope_scaling` of type llama3"), (spoil_tensor, "1 of its tensors are missing: model.layers.0.self_attn.q_proj.weight")])

@@ -285,6 +285,35 @@ static void test_chunks(struct data_case *c)
     rp_text_release(&lines);
 }
 
+/* A stop that is asked for when all has been read, and chunks are being encoded. */
+static bool encoding;
+
+static void hear(const char *what, double fraction)
+{
+    if (fraction >= 0 && fraction <= 1) encoding = strcmp(what, "data.train") == 0;
+}
+
+static bool ask(void *context)
+{
+    (void)context;
+    return encoding;
+}
+
+static void test_stop(struct data_case *c)
+{
+    struct rp_data *data = NULL;
+    struct rp_error err = {0};
+    struct rp_data_options options = {.progress = hear, .stop = ask};
+    use(c, RP_FORMAT_TEXT, "many.txt");
+    CHECK_OK(rp_data_open(&c->spec, &options, &data, &err), &err); /* bytes: nothing to encode */
+    rp_data_free(data);
+    data = NULL;
+    c->spec.train_data.tokenizer = (char *)(uintptr_t) "bpe";
+    CHECK_INT(rp_data_open(&c->spec, &options, &data, &err), RP_STATUS_STOPPED);
+    CHECK(strstr(err.text, "while the text of data.train was encoded") != NULL);
+    rp_data_free(data);
+}
+
 /* ---- what is refused ---------------------------------------------------------------------------
  */
 
@@ -337,6 +366,7 @@ int main(void)
     test_prompts(&c);
     test_tokenizer(&c);
     test_chunks(&c);
+    test_stop(&c);
     test_bad(&c);
     case_release(&c);
     return test_result();

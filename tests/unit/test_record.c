@@ -54,6 +54,21 @@ static void test_numbers(void)
         rp_number_hex(value, text);
         CHECK(rp_number_parse(text, &again) && memcmp(&again, &value, sizeof value) == 0);
     }
+    const struct {
+        float value;
+        const char *text;
+    } floats[] = {{0.1f, "0.1"},
+                  {1e-5f, "1e-05"},
+                  {3, "3.0"},
+                  {500000, "500000.0"},
+                  {16777215, "16777215.0"},
+                  {-0.0f, "-0.0"},
+                  {1.0f / 3, "0.33333334"},
+                  {(float)NAN, "NaN"}};
+    for (size_t i = 0; i < RP_COUNT(floats); i++) {
+        rp_number_text_float(floats[i].value, text);
+        CHECK_TEXT(text, floats[i].text);
+    }
     double ignored;
     CHECK(!rp_number_parse("", &ignored));
     CHECK(!rp_number_parse("1x", &ignored));
