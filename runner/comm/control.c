@@ -8,6 +8,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 static const double SECONDS_TO_UNWIND = 3;
@@ -71,6 +72,21 @@ enum rp_status rp_control_cause(struct rp_control *c, const char *what, struct r
     return status;
 }
 
+bool rp_control_wait(struct rp_control *c)
+{
+    const long moment = 200 * 1000 * 1000, second = 1000 * 1000 * 1000;
+    struct timespec until;
+    if (!c->options.stop || atomic_load(&c->settled)) {
+        pthread_cond_wait(&c->changed, &c->mutex);
+        return true;
+    }
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += until.tv_nsec + moment >= second;
+    until.tv_nsec = (until.tv_nsec + moment) % second;
+    pthread_cond_timedwait(&c->changed, &c->mutex, &until);
+    return !c->options.stop(c->options.context);
+}
+
 bool rp_control_is_over(struct rp_control *c)
 {
     pthread_mutex_lock(&c->mutex);
@@ -112,6 +128,7 @@ enum rp_status rp_control_open(const struct rp_comm_world *world,
     c->rank = world->rank;
     c->n_ranks = world->n_ranks;
     c->options = *options;
+    c->patience = world->patience ? world->patience : RP_COMM_PATIENCE;
     c->fd = -1;
     c->listener = world->listener;
     atomic_store(&c->phase, "start");
