@@ -74,15 +74,13 @@ enum rp_status rp_control_cause(struct rp_control *c, const char *what, struct r
 
 bool rp_control_wait(struct rp_control *c)
 {
-    const long moment = 200 * 1000 * 1000, second = 1000 * 1000 * 1000;
-    struct timespec until;
     if (!c->options.stop || atomic_load(&c->settled)) {
         pthread_cond_wait(&c->changed, &c->mutex);
         return true;
     }
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += until.tv_nsec + moment >= second;
-    until.tv_nsec = (until.tv_nsec + moment) % second;
+    double moment = rp_sys_wall() + 0.2; /* the clock that a condition goes by */
+    struct timespec until = {.tv_sec = (time_t)moment};
+    until.tv_nsec = (long)((moment - (double)until.tv_sec) * 1e9);
     pthread_cond_timedwait(&c->changed, &c->mutex, &until);
     return !c->options.stop(c->options.context);
 }
