@@ -84,8 +84,9 @@ enum rp_status rp_net_connect(const char *address, int port, double seconds, boo
     while ((*fd = try_connect(address, port, why)) < 0) {
         if (rp_sys_clock() >= until)
             return rp_error_set(err, RP_STATUS_PEER_LOST,
-                                "rank 0 cannot be reached at %s port %d in %.0f s: %s", address,
-                                port, seconds, why);
+                                "rank 0 cannot be reached at %s port %d in %.0f s: %s; "
+                                "REPRISE_ADDRESS names its host in another way",
+                                address, port, seconds, why);
         if (stop && stop(context))
             return rp_error_set(err, RP_STATUS_STOPPED,
                                 "asked to stop while looking for rank 0 at %s port %d", address,
