@@ -8,20 +8,22 @@
 
 #include "base/base.h"
 
-enum { RP_COMM_MAX_RANKS = 64, RP_COMM_TOKEN_BYTES = 65 };
+enum { RP_COMM_MAX_RANKS = 64, RP_COMM_TOKEN_BYTES = 65, RP_COMM_PATIENCE = 120 };
 
 /* ---- which rank this process is (world.c) ------------------------------------------------------
  */
 
 struct rp_comm_world {
-    const char *launcher; /* who started the ranks: "torchrun", "Slurm", ...; NULL: nobody did */
+    const char *launcher; /* who started the ranks, or a process on each of several hosts:
+                           * "torchrun", "Slurm", ...; NULL: nobody did */
     int node, n_nodes;    /* above 1: the launcher started a process per host, `node` among them,
-                           * and each starts its ranks itself: `n_local` of them, 0: not said */
-    int n_local;
+                           * and each starts its ranks itself */
+    int n_local;          /* as many on each host; 0: not said */
     int rank, n_ranks;
     int local_rank, local_ranks; /* on this host; 0 of 1 where nobody says */
     char address[256];           /* where rank 0 listens */
     int port;
+    int patience; /* seconds that ranks wait for each other to come; 0: RP_COMM_PATIENCE */
     char token[RP_COMM_TOKEN_BYTES]; /* what a rank must show to be let in */
     int listener;                    /* rank 0: a socket that listens already, or -1 */
 };
@@ -66,6 +68,9 @@ struct rp_comm_options {
     double peer_timeout; /* seconds of silence after which a rank is lost */
     double step_timeout; /* seconds without a step after which a rank is stuck; 0: the larger of 60
                           * and 10 times the slowest step so far */
+    /* Whether this process is asked to stop, which ends its waiting for others until rp_comm_settle
+     * (STOPPED); may be NULL. */
+    bool (*stop)(void *context);
     /* Called at once by whoever finds out that a rank is lost; may be NULL. */
     void (*lost)(void *context, const char *text);
     /* Called on rank 0 by the control thread when a rank is lost and this process is about to end
@@ -99,8 +104,8 @@ void rp_comm_note(struct rp_comm *comm, uint64_t step, const char *phase);
  * rp_comm_failure. */
 bool rp_comm_is_over(const struct rp_comm *comm);
 RP_NODISCARD enum rp_status rp_comm_failure(struct rp_comm *comm, struct rp_error *err);
-/* The start is over, and every rank has come to its end: who stops from here on has agreed on it
- * with the others. Until then a rank that ends with STOPPED stops all at once. */
+/* The start is over, on rank 0 for all: who stops from here on has agreed on it with the others.
+ * Until then a rank that is asked to stop does not wait for them, and stops all at once. */
 void rp_comm_settle(struct rp_comm *comm);
 /* "rank 3 (node7)". */
 void rp_comm_rank_text(const struct rp_comm *comm, int rank, char text[300]);

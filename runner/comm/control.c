@@ -8,6 +8,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 static const double SECONDS_TO_UNWIND = 3;
@@ -71,6 +72,19 @@ enum rp_status rp_control_cause(struct rp_control *c, const char *what, struct r
     return status;
 }
 
+bool rp_control_wait(struct rp_control *c)
+{
+    if (!c->options.stop || atomic_load(&c->settled)) {
+        pthread_cond_wait(&c->changed, &c->mutex);
+        return true;
+    }
+    double moment = rp_sys_wall() + 0.2; /* the clock that a condition goes by */
+    struct timespec until = {.tv_sec = (time_t)moment};
+    until.tv_nsec = (long)((moment - (double)until.tv_sec) * 1e9);
+    pthread_cond_timedwait(&c->changed, &c->mutex, &until);
+    return !c->options.stop(c->options.context);
+}
+
 bool rp_control_is_over(struct rp_control *c)
 {
     pthread_mutex_lock(&c->mutex);
@@ -112,6 +126,7 @@ enum rp_status rp_control_open(const struct rp_comm_world *world,
     c->rank = world->rank;
     c->n_ranks = world->n_ranks;
     c->options = *options;
+    c->patience = world->patience ? world->patience : RP_COMM_PATIENCE;
     c->fd = -1;
     c->listener = world->listener;
     atomic_store(&c->phase, "start");

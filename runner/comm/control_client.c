@@ -10,7 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { SECONDS_TO_CONNECT = 120 };
+enum { SECONDS_TO_ANSWER = 120 };
 static const double BEAT = 0.5;
 
 enum rp_status rp_control_client_open(struct rp_control *c, const struct rp_comm_world *world,
@@ -25,9 +25,10 @@ enum rp_status rp_control_client_open(struct rp_control *c, const struct rp_comm
     size_t n = 0;
     snprintf(hello.token, sizeof hello.token, "%s", world->token);
     rp_sys_host(hello.host);
-    RP_TRY(rp_net_connect(world->address, world->port, SECONDS_TO_CONNECT, &c->fd, err));
+    RP_TRY(rp_net_connect(world->address, world->port, c->patience, c->options.stop,
+                          c->options.context, &c->fd, err));
     rp_net_own_address(c->fd, c->own_address);
-    rp_net_set_timeout(c->fd, SECONDS_TO_CONNECT);
+    rp_net_set_timeout(c->fd, SECONDS_TO_ANSWER);
     bool answered = rp_net_send(c->fd, RP_NET_HELLO, &hello, sizeof hello) &&
                     rp_net_receive(c->fd, &type, &answer, &n);
     /* A message that stops in its middle must not stop the clock of this thread. */
@@ -134,14 +135,21 @@ enum rp_status rp_control_client_ask(struct rp_control *c, enum rp_net_type type
                                      size_t n, void **answer, size_t *answer_bytes,
                                      struct rp_error *err)
 {
-    bool sent = rp_control_send(c, c->fd, type, bytes, n);
+    bool sent = rp_control_send(c, c->fd, type, bytes, n), stopped = false;
     pthread_mutex_lock(&c->mutex);
-    while (sent && !c->failed && !c->answer) pthread_cond_wait(&c->changed, &c->mutex);
+    while (sent && !c->failed && !c->answer && !stopped) {
+        if (type == RP_NET_AGREE)
+            stopped = !rp_control_wait(c);
+        else
+            pthread_cond_wait(&c->changed, &c->mutex);
+    }
     *answer = c->answer;
     *answer_bytes = c->answer_bytes;
     c->answer = NULL;
     pthread_mutex_unlock(&c->mutex);
     if (*answer) return RP_STATUS_OK;
+    if (stopped && !c->failed)
+        return rp_error_set(err, RP_STATUS_STOPPED, "asked to stop while waiting for other ranks");
     return rp_control_cause(c, "rank 0 does not answer", err);
 }
 

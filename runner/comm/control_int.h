@@ -31,6 +31,7 @@ struct rp_control_entry {
 struct rp_control {
     int rank, n_ranks;
     struct rp_comm_options options;
+    int patience; /* seconds to wait for the others to come */
     char own_address[64];
     pthread_t thread;
     bool started;
@@ -65,6 +66,8 @@ struct rp_control {
 /* The first cause stays; everybody who waits is woken. Without the mutex. */
 void rp_control_fail(struct rp_control *control, enum rp_status status, const char *format, ...)
     RP_PRINTF(3, 4);
+/* Under the mutex: until something changes. False: asked to stop, while all are starting. */
+bool rp_control_wait(struct rp_control *control);
 /* For the control thread after a failure: gives the main thread some seconds to end by itself, then
  * ends the process. */
 void rp_control_end_process(struct rp_control *control);
@@ -75,11 +78,15 @@ bool rp_control_send(struct rp_control *control, int fd, enum rp_net_type type, 
 void rp_control_send_end(struct rp_control *control, int fd, enum rp_status status,
                          const char *text);
 
-/* control_server.c: rank 0; control_client.c: the others. `main` is the control thread. */
+/* control_gather.c, control_server.c: rank 0; control_client.c: the others. `main` is the control
+ * thread. */
 RP_NODISCARD enum rp_status rp_control_server_open(struct rp_control *control,
                                                    const struct rp_comm_world *world,
                                                    struct rp_error *err);
 void *rp_control_server_main(void *control);
+void rp_control_server_beat(struct rp_control *control); /* to all that are there */
+/* What no second try heals on one rank ends all in the same way; else a peer is lost. */
+enum rp_status rp_control_end_of_all(enum rp_status of_rank);
 RP_NODISCARD enum rp_status rp_control_server_agree(struct rp_control *control, const void *mine,
                                                     size_t bytes, void *all, struct rp_error *err);
 /* Under the mutex: answers to those who wait for it go out. */

@@ -1,7 +1,6 @@
 /* control_server.c - the control channel on rank 0: who is there, what they wait for, who is lost.
  */
 #include "comm/control_int.h"
-#include "comm/spawn.h"
 
 #include "base/log.h"
 #include "base/mem.h"
@@ -11,123 +10,8 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { SECONDS_TO_GATHER = 120, SECONDS_TO_LEAVE = 5 };
+enum { SECONDS_TO_LEAVE = 5 };
 static const double BEAT = 0.5, LEAST_STEP_TIMEOUT = 60;
-
-/* ---- everybody comes --------------------------------------------------------------------------
- */
-
-/* Why this one is not let in; NULL: it is. */
-static const char *refusal(const struct rp_control *c, const struct rp_comm_world *world,
-                           const struct rp_net_hello *hello)
-{
-    if (hello->version != RP_NET_VERSION) return "it is another version of reprise";
-    if (strncmp(hello->token, world->token, sizeof hello->token) != 0)
-        return "it belongs to another run (its token differs)";
-    if ((int)hello->n_ranks != c->n_ranks) return "it was started for another number of ranks";
-    if (hello->rank == 0 || (int)hello->rank >= c->n_ranks) return "its rank is out of range";
-    if (c->member[hello->rank].there) return "another process has its rank already";
-    return NULL;
-}
-
-static void welcome(struct rp_control *c, const struct rp_comm_world *world, int fd)
-{
-    enum rp_net_type type;
-    void *bytes = NULL;
-    size_t n = 0;
-    rp_net_set_timeout(fd, 5);
-    bool got = rp_net_receive(fd, &type, &bytes, &n);
-    struct rp_net_hello hello;
-    const char *no = "it did not say hello";
-    if (got && type == RP_NET_HELLO && n == sizeof hello) {
-        memcpy(&hello, bytes, sizeof hello);
-        hello.token[sizeof hello.token - 1] = hello.host[sizeof hello.host - 1] = '\0';
-        no = refusal(c, world, &hello);
-    }
-    rp_mem_free(bytes);
-    if (no) {
-        rp_net_send(fd, RP_NET_REFUSE, no, strlen(no));
-        rp_net_close(fd);
-        return;
-    }
-    struct rp_control_member *member = &c->member[hello.rank];
-    member->there = rp_net_send(fd, RP_NET_WELCOME, c->member[0].host, strlen(c->member[0].host));
-    rp_net_set_timeout(fd, c->options.peer_timeout);
-    member->fd = fd;
-    member->pid = hello.pid;
-    memcpy(member->host, hello.host, sizeof member->host);
-    snprintf(member->phase, sizeof member->phase, "start");
-    member->heard = member->moved = rp_sys_clock();
-}
-
-static int missing(const struct rp_control *c, struct rp_text *who)
-{
-    int n = 0;
-    for (int r = 1; r < c->n_ranks; r++)
-        if (!c->member[r].there) rp_text_add(who, "%s%d", n++ ? ", " : "", r);
-    return n;
-}
-
-/* What no second try heals on that rank ends all in the same way; else a peer is lost. */
-static enum rp_status end_of_all(enum rp_status of_rank)
-{
-    switch (of_rank) {
-    case RP_STATUS_USAGE:
-    case RP_STATUS_ENVIRONMENT:
-    case RP_STATUS_DATA:
-    case RP_STATUS_MEMORY:
-    case RP_STATUS_STORAGE:
-    case RP_STATUS_HARDWARE:
-        return of_rank;
-    default:
-        return RP_STATUS_PEER_LOST;
-    }
-}
-
-static enum rp_status wait_for_all(struct rp_control *c, const struct rp_comm_world *world,
-                                   struct rp_error *err)
-{
-    double until = rp_sys_clock() + SECONDS_TO_GATHER;
-    for (;;) {
-        struct rp_text who = {0};
-        int n = missing(c, &who);
-        double left = until - rp_sys_clock();
-        enum rp_status status = RP_STATUS_OK;
-        if (n > 0 && left <= 0)
-            status =
-                rp_error_set(err, RP_STATUS_PEER_LOST,
-                             "%d of %d ranks did not come to %s port %d in %d s: rank %s. Look "
-                             "at their logs, and whether that address can be reached from them",
-                             n, c->n_ranks, world->address, c->listener >= 0 ? world->port : 0,
-                             SECONDS_TO_GATHER, rp_text_get(&who));
-        rp_text_release(&who);
-        int code = 0, ended = rp_spawn_ended(&code);
-        if (ended && status == RP_STATUS_OK)
-            status =
-                rp_error_set(err, end_of_all((enum rp_status)code),
-                             "rank %d ended with code %d before it came to rank 0", ended, code);
-        if (n == 0 || status != RP_STATUS_OK) return status;
-        struct pollfd wait = {.fd = c->listener, .events = POLLIN};
-        if (poll(&wait, 1, 200) <= 0) continue;
-        int fd = rp_net_accept(c->listener);
-        if (fd >= 0) welcome(c, world, fd);
-    }
-}
-
-enum rp_status rp_control_server_open(struct rp_control *c, const struct rp_comm_world *world,
-                                      struct rp_error *err)
-{
-    int port = world->port;
-    c->member = RP_NEW_ARRAY(struct rp_control_member, c->n_ranks);
-    for (int r = 0; r < c->n_ranks; r++) c->member[r].fd = -1;
-    rp_sys_host(c->member[0].host);
-    c->member[0].pid = (uint32_t)rp_sys_pid();
-    c->member[0].moved = rp_sys_clock();
-    if (c->listener < 0) RP_TRY(rp_net_listen(NULL, &port, &c->listener, err));
-    RP_TRY(wait_for_all(c, world, err));
-    rp_net_own_address(c->member[1].fd, c->own_address);
-    return RP_STATUS_OK;
-}
 
 /* ---- the store --------------------------------------------------------------------------------
  */
@@ -186,12 +70,17 @@ enum rp_status rp_control_server_agree(struct rp_control *c, const void *mine, s
     memcpy(all, mine, bytes);
     pthread_mutex_lock(&c->mutex);
     int absent = first_absent(c);
-    while (!c->failed && absent < c->n_ranks && !c->member[absent].ended) {
-        pthread_cond_wait(&c->changed, &c->mutex);
+    bool stopped = false;
+    while (!c->failed && absent < c->n_ranks && !c->member[absent].ended && !stopped) {
+        stopped = !rp_control_wait(c);
         absent = first_absent(c);
     }
     if (c->failed)
         status = rp_control_failure(c, err);
+    else if (absent < c->n_ranks && !c->member[absent].ended)
+        status =
+            rp_error_set(err, RP_STATUS_STOPPED, "asked to stop while waiting for rank %d (%s)",
+                         absent, c->member[absent].host);
     else if (absent < c->n_ranks)
         status = rp_error_set(err, RP_STATUS_PEER_LOST, "rank %d (%s) has left the run", absent,
                               c->member[absent].host);
@@ -261,8 +150,9 @@ static void take_end(struct rp_control *c, int r, const char *bytes, size_t n)
                         "run the same command again",
                         r, member->host);
     else if (!rp_comm_ends_together((enum rp_status)code))
-        rp_control_fail(c, end_of_all((enum rp_status)code), "rank %d (%s) ended with code %u: %s",
-                        r, member->host, code, n > sizeof code ? bytes + sizeof code : "");
+        rp_control_fail(c, rp_control_end_of_all((enum rp_status)code),
+                        "rank %d (%s) ended with code %u: %s", r, member->host, code,
+                        n > sizeof code ? bytes + sizeof code : "");
 }
 
 static void take_beat(struct rp_control *c, struct rp_control_member *member,
@@ -377,7 +267,7 @@ static void check_clocks(struct rp_control *c, double now)
     if (!c->failed) check_stuck(c, now);
 }
 
-static void beat(struct rp_control *c)
+void rp_control_server_beat(struct rp_control *c)
 {
     struct rp_net_beat own = {.step = atomic_load(&c->step)};
     snprintf(own.phase, sizeof own.phase, "%s", atomic_load(&c->phase));
@@ -401,7 +291,7 @@ void *rp_control_server_main(void *arg)
         double now = rp_sys_clock();
         if (now < next) continue;
         next = now + BEAT;
-        beat(c);
+        rp_control_server_beat(c);
         check_clocks(c, now);
     }
     rp_mem_free(wait);

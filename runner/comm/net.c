@@ -76,16 +76,21 @@ static int try_connect(const char *address, int port, char why[160])
     return fd;
 }
 
-enum rp_status rp_net_connect(const char *address, int port, double seconds, int *fd,
-                              struct rp_error *err)
+enum rp_status rp_net_connect(const char *address, int port, double seconds, bool (*stop)(void *),
+                              void *context, int *fd, struct rp_error *err)
 {
     char why[160] = "";
     double until = rp_sys_clock() + seconds, wait = 0.02;
     while ((*fd = try_connect(address, port, why)) < 0) {
         if (rp_sys_clock() >= until)
             return rp_error_set(err, RP_STATUS_PEER_LOST,
-                                "rank 0 cannot be reached at %s port %d in %.0f s: %s", address,
-                                port, seconds, why);
+                                "rank 0 cannot be reached at %s port %d in %.0f s: %s; "
+                                "REPRISE_ADDRESS names its host in another way",
+                                address, port, seconds, why);
+        if (stop && stop(context))
+            return rp_error_set(err, RP_STATUS_STOPPED,
+                                "asked to stop while looking for rank 0 at %s port %d", address,
+                                port);
         rp_sys_sleep(wait);
         if (wait < 1) wait *= 2;
     }

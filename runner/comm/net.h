@@ -32,8 +32,10 @@ struct rp_net_beat {
 /* Listens on `address` (NULL: every one) and port *port (0: any; the one taken comes back). */
 RP_NODISCARD enum rp_status rp_net_listen(const char *address, int *port, int *fd,
                                           struct rp_error *err);
-/* Tries until it succeeds or `seconds` are over; names that do not resolve yet are tried again. */
-RP_NODISCARD enum rp_status rp_net_connect(const char *address, int port, double seconds, int *fd,
+/* Tries until it succeeds, `seconds` are over (PEER_LOST) or `stop` says so (STOPPED; it may be
+ * NULL); names that do not resolve yet are tried again. */
+RP_NODISCARD enum rp_status rp_net_connect(const char *address, int port, double seconds,
+                                           bool (*stop)(void *), void *context, int *fd,
                                            struct rp_error *err);
 int rp_net_accept(int listener); /* -1: nobody */
 /* Numeric address of this end of a connection. */

@@ -60,6 +60,7 @@ static void become_rank(const struct rp_comm_world *world, int rank, pid_t paren
     set_number("REPRISE_LOCAL_RANK", rank - world->rank);
     set_number("REPRISE_LOCAL_RANKS", world->local_ranks);
     set_number("REPRISE_PORT", world->port);
+    if (world->patience) set_number("REPRISE_WAIT", world->patience);
     rp_sys_set_env("REPRISE_ADDRESS", world->address);
     rp_sys_set_env("REPRISE_TOKEN", world->token);
     execv(program, arguments);

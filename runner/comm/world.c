@@ -11,7 +11,8 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { FIRST_PORT = 20000, PORTS = 20000 };
+/* Below those that kernels give to connections (32768 and up). */
+enum { FIRST_PORT = 20000, PORTS = 12000, MOST_WAIT = 86400 };
 
 /* One row per launcher, in the order in which they are believed: mpirun inside a Slurm allocation
  * leaves Slurm's variables of another job step behind. `also` must be set too, for the launcher to
@@ -61,14 +62,16 @@ static bool in_slurm_step(void)
     return step && step[0] >= '0' && step[0] <= '9';
 }
 
+static bool is_there(const struct launcher *l)
+{
+    if (!rp_world_value(l->rank) || !rp_world_value(l->also)) return false;
+    return strcmp(l->name, "Slurm") != 0 || in_slurm_step();
+}
+
 static const struct launcher *find_launcher(void)
 {
-    for (size_t i = 0; i < RP_COUNT(launchers); i++) {
-        const struct launcher *l = &launchers[i];
-        if (!rp_world_value(l->rank) || !rp_world_value(l->also)) continue;
-        if (strcmp(l->name, "Slurm") == 0 && !in_slurm_step()) continue;
-        return l;
-    }
+    for (size_t i = 0; i < RP_COUNT(launchers); i++)
+        if (is_there(&launchers[i])) return &launchers[i];
     return NULL;
 }
 
@@ -83,25 +86,53 @@ static enum rp_status read_ranks(const struct launcher *l, struct rp_comm_world 
                             world->rank, l->n_ranks, world->n_ranks);
     if (rp_world_value(l->local_rank))
         RP_TRY(rp_world_number(l->local_rank, 0, 1 << 20, &world->local_rank, err));
-    if (rp_world_value(l->local_ranks))
-        RP_TRY(rp_world_number(l->local_ranks, 1, 1 << 20, &world->local_ranks, err));
+    if (!rp_world_value(l->local_ranks)) return RP_STATUS_OK;
+    RP_TRY(rp_world_number(l->local_ranks, 1, 1 << 20, &world->local_ranks, err));
+    if (world->local_ranks > world->n_ranks)
+        return rp_error_set(err, RP_STATUS_USAGE,
+                            "%s is %d, but %s is %d: a host has no more ranks than there are",
+                            l->local_ranks, world->local_ranks, l->n_ranks, world->n_ranks);
+    if (world->local_rank >= world->local_ranks)
+        return rp_error_set(err, RP_STATUS_USAGE,
+                            "%s is %d, but %s is %d: a rank is less than their number",
+                            l->local_rank, world->local_rank, l->local_ranks, world->local_ranks);
     return RP_STATUS_OK;
 }
 
-/* srun starts four, and the MPI that it was not told about gives each a world of its own. */
-static enum rp_status check_against_slurm(const struct launcher *l,
-                                          const struct rp_comm_world *world, struct rp_error *err)
+/* A launcher starts four, and the MPI that it was not told about gives each a world of its own. */
+static enum rp_status check_against(const struct launcher *l, const struct launcher *other,
+                                    const struct rp_comm_world *world, struct rp_error *err)
 {
     int tasks = 1;
-    if (world->n_ranks != 1 || !in_slurm_step() || !rp_world_value("SLURM_STEP_NUM_TASKS"))
+    if (world->n_ranks != 1 || other == l || !is_there(other) || !rp_world_value(other->n_ranks))
         return RP_STATUS_OK;
-    RP_TRY(rp_world_number("SLURM_STEP_NUM_TASKS", 1, 1 << 20, &tasks, err));
+    RP_TRY(rp_world_number(other->n_ranks, 1, 1 << 20, &tasks, err));
     if (tasks == 1) return RP_STATUS_OK;
     return rp_error_set(err, RP_STATUS_USAGE,
-                        "%s is 1, but SLURM_STEP_NUM_TASKS is %d: the launcher started %d "
-                        "processes and gave each a world of its own. Start them with "
-                        "`srun --mpi=none`, or as one job with mpirun",
-                        l->n_ranks, tasks, tasks);
+                        "%s is 1, but %s is %d: %s started %d processes and gave each a world of "
+                        "its own. Start them with `srun --mpi=none`, or as one job with mpirun",
+                        l->n_ranks, other->n_ranks, tasks, other->name, tasks);
+}
+
+/* PMIx tells a rank its number, and of how many only by calls. */
+static enum rp_status check_against_pmix(const struct launcher *l,
+                                         const struct rp_comm_world *world, struct rp_error *err)
+{
+    int rank = 0;
+    if (!rp_world_value("PMIX_RANK")) return RP_STATUS_OK;
+    if (!l)
+        return rp_error_set(err, RP_STATUS_USAGE,
+                            "PMIX_RANK is %s, but no variable says of how many ranks: start them "
+                            "with srun or mpirun, or set REPRISE_RANK, REPRISE_RANKS, "
+                            "REPRISE_ADDRESS and REPRISE_PORT; unset it to run alone",
+                            rp_world_value("PMIX_RANK"));
+    if (strcmp(l->name, "Slurm") != 0) return RP_STATUS_OK;
+    RP_TRY(rp_world_number("PMIX_RANK", 0, 1 << 20, &rank, err));
+    if (rank == world->rank) return RP_STATUS_OK;
+    return rp_error_set(err, RP_STATUS_USAGE,
+                        "PMIX_RANK is %d, but SLURM_PROCID is %d: two launchers have numbered the "
+                        "ranks; start them with srun or mpirun alone",
+                        rank, world->rank);
 }
 
 /* ---- where rank 0 listens -----------------------------------------------------------------------
@@ -154,6 +185,11 @@ static enum rp_status find_port(const struct launcher *l, struct rp_comm_world *
         world->port++; /* torchrun's own store listens on the port itself */
         return RP_STATUS_OK;
     }
+    if (!in_slurm_step() && world->local_ranks != world->n_ranks)
+        return rp_error_set(err, RP_STATUS_USAGE,
+                            "%s does not say at which port rank 0 listens: set REPRISE_PORT to a "
+                            "free one, the same on every rank (%s is %d, of %d)",
+                            l->name, l->rank, world->rank, world->n_ranks);
     int job = (int)getppid(); /* of ranks on one host: the launcher's process */
     if (in_slurm_step() && rp_world_value("SLURM_JOB_ID")) {
         int step = 0;
@@ -184,11 +220,18 @@ enum rp_status rp_comm_discover(struct rp_comm_world *world, struct rp_error *er
 {
     *world = (struct rp_comm_world){.n_ranks = 1, .n_nodes = 1, .local_ranks = 1, .listener = -1};
     const struct launcher *l = find_launcher();
-    if (!l) return rp_world_find_nodes(RP_WORLD_SAGEMAKER, world, err);
+    if (rp_world_value("REPRISE_WAIT"))
+        RP_TRY(rp_world_number("REPRISE_WAIT", 1, MOST_WAIT, &world->patience, err));
+    if (!l) {
+        RP_TRY(rp_world_find_nodes(RP_WORLD_SAGEMAKER, world, err));
+        return world->launcher ? RP_STATUS_OK : check_against_pmix(l, world, err);
+    }
     world->launcher = l->name;
     world->local_ranks = 0;
     RP_TRY(read_ranks(l, world, err));
-    RP_TRY(check_against_slurm(l, world, err));
+    for (size_t i = 0; i < RP_COUNT(launchers); i++)
+        RP_TRY(check_against(l, &launchers[i], world, err));
+    RP_TRY(check_against_pmix(l, world, err));
     if (world->n_ranks == 1) {
         world->local_ranks = 1;
         return RP_STATUS_OK;

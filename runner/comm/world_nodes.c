@@ -12,10 +12,14 @@
 #include <string.h>
 
 enum { MOST_NODES = 1 << 16, DEFAULT_PORT = 29500, MOST_BYTES = 1 << 20 };
+/* Hosts come as their cluster has room for them. */
+enum { SECONDS_TO_WAIT = 600 };
 
 static enum rp_status set_nodes(struct rp_comm_world *world, const char *launcher, int node,
                                 int n_nodes, const char *address, int port)
 {
+    if (n_nodes == 1) return RP_STATUS_OK; /* nobody else: its ranks are this process's own */
+    if (!world->patience) world->patience = SECONDS_TO_WAIT;
     world->launcher = launcher;
     world->node = node;
     world->n_nodes = n_nodes;
@@ -49,6 +53,23 @@ static enum rp_status find_pet(struct rp_comm_world *world, struct rp_error *err
                             "of node 0",
                             n_nodes);
     return set_nodes(world, "Kubeflow", node, n_nodes, address ? address : "127.0.0.1", port);
+}
+
+/* Kubeflow's training operator of before: a pod is a process with the variables of torchrun, but
+ * for LOCAL_RANK. */
+static enum rp_status find_pod(struct rp_comm_world *world, struct rp_error *err)
+{
+    int node = 0, n_nodes = 1, port = 0;
+    RP_TRY(rp_world_number("WORLD_SIZE", 1, MOST_NODES, &n_nodes, err));
+    RP_TRY(rp_world_number("RANK", 0, n_nodes - 1, &node, err));
+    RP_TRY(find_port("MASTER_PORT", &port, err));
+    const char *address = rp_world_value("MASTER_ADDR");
+    if (n_nodes > 1 && !address)
+        return rp_error_set(err, RP_STATUS_USAGE,
+                            "WORLD_SIZE is %d and RANK is %d, but neither LOCAL_RANK, which "
+                            "torchrun sets, nor MASTER_ADDR is set; unset them to run alone",
+                            n_nodes, node);
+    return set_nodes(world, "Kubeflow's operator", node, n_nodes, address ? address : "", port);
 }
 
 /* An index does not tell how many there are, nor where: the job's manifest has to. */
@@ -147,6 +168,7 @@ enum rp_status rp_world_find_nodes(const char *sagemaker, struct rp_comm_world *
 {
     struct rp_sys_stat stat = {0};
     if (rp_world_value("PET_NNODES")) return find_pet(world, err);
+    if (rp_world_value("RANK") && rp_world_value("WORLD_SIZE")) return find_pod(world, err);
     if (rp_world_value("JOB_COMPLETION_INDEX")) return find_indexed_job(world, err);
     if (rp_world_value("CLUSTER_SPEC")) return find_vertex(world, err);
     RP_TRY(rp_sys_stat(sagemaker, &stat, err));

@@ -128,6 +128,30 @@ static void add_job(struct rp_text *text, const struct rp_manifest *m)
     rp_manifest_add_job_spec(text, m);
 }
 
+/* What an API server would refuse, or a pod find hidden. */
+static enum rp_status check_mounts(const struct rp_site *site, struct rp_error *err)
+{
+    const char *taken[3 + 1 + RP_SITE_MAX_ITEMS] = {"/tmp", "/dev/shm", "/etc/reprise/spec"};
+    int n = 3;
+    for (int i = -1; i < site->kubernetes.n_data; i++) {
+        const char *path = i < 0 ? site->kubernetes.runs.path : site->kubernetes.data[i].path;
+        const char *key = i < 0 ? "kubernetes.runs" : "kubernetes.data";
+        if (path[0] != '/' || !path[1] || strchr(path, ':'))
+            return rp_error_set(err, RP_STATUS_USAGE,
+                                "%s: `%s`: the path `%s` must begin with `/`, name a folder below "
+                                "it, and have no `:`",
+                                site->path, key, path);
+        for (int k = 0; k < n; k++)
+            if (strcmp(taken[k], path) == 0)
+                return rp_error_set(err, RP_STATUS_USAGE,
+                                    "%s: `%s`: something else is mounted at `%s` already; give it "
+                                    "another path",
+                                    site->path, key, path);
+        taken[n++] = path;
+    }
+    return RP_STATUS_OK;
+}
+
 static enum rp_status check_site(const struct rp_launch *job, struct rp_error *err)
 {
     const struct rp_site *site = job->site;
@@ -136,6 +160,7 @@ static enum rp_status check_site(const struct rp_launch *job, struct rp_error *e
     if (!site->kubernetes.image) return rp_site_lacks(site, "kubernetes.image", err);
     if (!site->kubernetes.runs.claim) return rp_site_lacks(site, "kubernetes.runs", err);
     if (files && !site->kubernetes.n_data) return rp_site_lacks(site, "kubernetes.data", err);
+    RP_TRY(check_mounts(site, err));
     if (job->spec->n_bytes > MOST_SPEC_BYTES)
         return rp_error_set(err, RP_STATUS_USAGE, "%s has %zu bytes; a ConfigMap holds at most %d",
                             spec->path, spec->n_bytes, MOST_SPEC_BYTES);

@@ -94,7 +94,11 @@ static void add_options(struct rp_text *text, const struct rp_launch *job, int r
     add_number(text, "nodes", nodes);
     add_number(text, "ntasks", ranks);
     add_number(text, "ntasks-per-node", ranks / nodes);
-    if (threads > 0) add_number(text, "cpus-per-task", threads);
+    if (threads > 0)
+        add_number(text, "cpus-per-task", threads);
+    else
+        rp_text_add(text, "# A rank has one processor unless --cpus-per-task asks for more: the "
+                          "site's, or resources.threads.\n");
     if (wants_gpus(job)) {
         struct rp_text gpus = {0};
         const char *type = site->slurm.gpus_type;
@@ -151,6 +155,15 @@ static void add_member(struct rp_text *text, const struct rp_launch *job,
     rp_text_release(&words);
 }
 
+/* Before anything that takes time: a request that comes early must not end the shell. */
+static const char traps[] =
+    "# USR1 to srun reaches every rank, which save and end with 20. TERM is never forwarded: srun "
+    "would kill\n# them at once, and Slurm sends it to them by itself. It tells that the job is to "
+    "end for good.\n"
+    "step='' asked=0 ended=0\n"
+    "trap 'asked=1; [ -z \"$step\" ] || kill -USR1 \"$step\" 2>/dev/null' USR1\n"
+    "trap 'ended=1' TERM\n\n";
+
 static void add_runs(struct rp_text *text, const struct rp_launch *job)
 {
     if (job->n_members == 1) {
@@ -187,22 +200,17 @@ static const char facts[] =
     "idle=$(cat \"$idle_file\" 2>/dev/null)\n"
     "idle=${idle:-0}\n"
     "starts_before=$(starts)\n"
-    "checkpoint_before=$(checkpoint)\n"
-    "\n# USR1 to srun reaches every rank, which save and end with 20. TERM is never forwarded: "
-    "srun "
-    "would kill\n# them at once, and Slurm sends it to them by itself. It tells that the job is to "
-    "end for good.\n"
-    "step='' ended=0\n"
-    "trap '[ -z \"$step\" ] || kill -USR1 \"$step\" 2>/dev/null' USR1\n"
-    "trap 'ended=1' TERM\n";
+    "checkpoint_before=$(checkpoint)\n";
 
 static const char end[] =
-    "step=$!\n"
-    "while :; do # a trap interrupts `wait`\n"
-    "    wait \"$step\"\n"
-    "    status=$?\n"
-    "    kill -0 \"$step\" 2>/dev/null || break\n"
-    "done\n"
+    "    step=$!\n"
+    "    [ \"$asked\" = 0 ] || kill -USR1 \"$step\" 2>/dev/null\n"
+    "    while :; do # a trap interrupts `wait`\n"
+    "        wait \"$step\"\n"
+    "        status=$?\n"
+    "        kill -0 \"$step\" 2>/dev/null || break\n"
+    "    done\n"
+    "fi\n"
     "\n# srun tells the largest exit code or how it was ended itself, the manifest the first "
     "cause.\n"
     "code=$status\n"
@@ -224,7 +232,11 @@ static const char end[] =
     "        echo \"launch: $idle starts without a new checkpoint, so not requeued\"\n"
     "    else\n"
     "        echo \"launch: requeued\"\n"
-    "        scontrol requeue \"$SLURM_JOB_ID\" && sleep 3\n"
+    "        if scontrol requeue \"$job\"; then\n"
+    "            sleep 3\n"
+    "        else\n"
+    "            echo \"launch: Slurm does not take it back; sbatch goes on with it\"\n"
+    "        fi\n"
     "    fi\n"
     "    ;;\n"
     "esac\n"
@@ -232,19 +244,27 @@ static const char end[] =
 
 static void add_script(struct rp_text *text, const struct rp_launch *job, int ranks, int nodes)
 {
-    int64_t threads = job->spec->resources.threads;
     /* MPI is told of its ranks in the way that the site has chosen (MpiDefault, SLURM_MPI_TYPE). */
     const char *mpi = strcmp(job->spec->resources.comm, "mpi") == 0 ? "" : " --mpi=none";
     rp_text_add(text, "#!/bin/bash\n# %s, written by reprise %s\n", job->spec->name, RP_VERSION);
     add_options(text, job, ranks, nodes);
-    rp_text_add(text, "\n");
+    rp_text_add(text, "\n%s", traps);
+    /* The number of an array's last member is that of the whole array, too. */
+    rp_text_add(text, "job=%s\n",
+                job->n_members > 1 ? "${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID"
+                                   : "$SLURM_JOB_ID");
     add_runs(text, job);
     for (int i = 0; i < job->site->slurm.before.n; i++)
         rp_text_add(text, "%s%s\n", i ? "" : "\n# slurm.before of the site\n",
                     job->site->slurm.before.item[i]);
-    rp_text_add(text, "%s\nsrun%s --kill-on-bad-exit=0", facts, mpi);
-    if (threads > 0) rp_text_add(text, " --cpus-per-task=%lld", (long long)threads);
-    rp_text_add(text, " \"${program[@]}\" \"${words[@]}\" &\n%s", end);
+    rp_text_add(text,
+                "%s\nstatus=20 # asked to stop before it began\n"
+                "if [ \"$asked$ended\" = 00 ]; then\n"
+                "    # srun does not take --cpus-per-task over from sbatch in every release.\n"
+                "    srun%s --kill-on-bad-exit=0 "
+                "${SLURM_CPUS_PER_TASK:+\"--cpus-per-task=$SLURM_CPUS_PER_TASK\"} "
+                "\"${program[@]}\" \"${words[@]}\" &\n%s",
+                facts, mpi, end);
 }
 
 /* What the site, the limit, or an option of the site's own leave to stop in. */

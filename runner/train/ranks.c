@@ -21,8 +21,12 @@ static enum rp_status count_local(const struct rp_start *start, int64_t *n, stru
          : demanded == 0      ? rp_ranks_auto(start)
          : world->n_nodes > 1 ? demanded / world->n_nodes
                               : demanded;
-    if (world->n_nodes == 1 || demanded == 0 || *n * world->n_nodes == demanded)
-        return RP_STATUS_OK;
+    if (demanded == 0 || *n * world->n_nodes == demanded) return RP_STATUS_OK;
+    if (world->n_nodes == 1)
+        return rp_error_set(err, RP_STATUS_USAGE,
+                            "resources.ranks is %lld, but PET_NPROC_PER_NODE is %d: write `ranks: "
+                            "auto`, or ask for as many (numProcPerNode)",
+                            (long long)demanded, world->n_local);
     return rp_error_set(err, RP_STATUS_USAGE,
                         "resources.ranks is %lld, but %s started %d nodes%s: they cannot share "
                         "them evenly",
@@ -55,6 +59,12 @@ static void before_end(void *context, enum rp_status status, const char *text)
     rp_facts_lost(start, status, &err);
 }
 
+static bool asked(void *context)
+{
+    (void)context;
+    return rp_signals_stop_asked();
+}
+
 enum rp_status rp_ranks_open(struct rp_start *start, struct rp_error *err)
 {
     struct rp_comm_world *world = &start->world;
@@ -76,6 +86,7 @@ enum rp_status rp_ranks_open(struct rp_start *start, struct rp_error *err)
     if (world->rank != 0) rp_log_as_rank(world->rank, host);
     struct rp_comm_options options = {.peer_timeout = start->spec->resources.timeout_peer,
                                       .step_timeout = start->spec->resources.timeout_step,
+                                      .stop = asked,
                                       .lost = rp_lost_note,
                                       .before_end = before_end,
                                       .context = start};

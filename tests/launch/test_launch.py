@@ -253,6 +253,23 @@ def test_the_arguments_of_the_manifest_run(spec, tmp_path, kind):
     assert reasons[1].read_text() and reasons[1].read_text().count("\n") <= 2
 
 
+@pytest.mark.parametrize("kind", ["job", "trainjob"])
+def test_one_pod_of_several_ranks(spec, tmp_path, kind):
+    """Whose variables say that it is the only one."""
+    site = KUBERNETES.replace("/runs", str(tmp_path / "pvc")) + f"  kind: {kind}\n"
+    out = write(tmp_path, "kubernetes", site, "--set", "resources.ranks=4", "--set", "train.for=5 steps")
+    (args, env), = pods_of(out)
+    assert env.get("PET_NNODES") == ("1" if kind == "trainjob" else None)
+    env = {**env, "REPRISE_TERMINATION_LOG": "", "OMP_NUM_THREADS": "1"}
+    words = [spec if a == "/etc/reprise/spec/spec.yaml" else a for a in args]
+    rp.call(*words, env=env)
+    run = next((tmp_path / "pvc").iterdir())
+    assert rp.manifest(run)["segments"][0]["ranks"] == 4
+    if kind == "trainjob":
+        _, err = rp.call(*words, "--set", "resources.ranks=2", env=env, expect=2)
+        assert "resources.ranks is 2, but PET_NPROC_PER_NODE is 4" in err
+
+
 def test_the_reason_of_an_end(spec, tmp_path):
     reason = tmp_path / "reason"
     env = {"REPRISE_TERMINATION_LOG": str(reason)}
@@ -351,6 +368,10 @@ def test_the_spec_is_the_same_in_the_manifest(tmp_path, text):
     ("slurm", "[1]\n", ["not a map of keys; a site file is"]),
     ("slurm", "", ["nothing in the file"]),
     ("kubernetes", "kubernetes: {image: x, kind: mpijob}\n", ["one of: job, jobset, trainjob"]),
+    ("kubernetes", "kubernetes: {image: x, runs: {claim: a, path: runs}}\n", ["`kubernetes.runs`: the path `runs` must begin with `/`"]),
+    ("kubernetes", "kubernetes: {image: x, runs: {claim: a, path: /tmp}}\n", ["something else is mounted at `/tmp`"]),
+    ("kubernetes", "kubernetes: {image: x, runs: {claim: a, path: /a}, data: [{claim: b, path: /a}]}\n",
+     ["`kubernetes.data`: something else is mounted at `/a`"]),
     ("moon", SLURM, ["--on moon: it is local, slurm or kubernetes"]),
 ])
 def test_refusals(spec, tmp_path, target, site, words):
@@ -404,6 +425,17 @@ def test_a_warning_where_a_save_does_not_fit(spec, tmp_path):
     assert "kubernetes.grace of the site leaves 25 s" in said("kubernetes", KUBERNETES + "  grace: 25\n")
     rp.write(tmp_path, "spec: {template: {spec: {terminationGracePeriodSeconds: 30}}}\n", "site-patch.yaml")
     assert "of the site's patch leaves 30 s" in said("kubernetes", KUBERNETES + "  patch: site-patch.yaml\n")
+
+
+def test_data_that_is_not_to_be_seen_from_here(tmp_path):
+    """Slurm's nodes may see more: a warning, no refusal. In pods the paths are others."""
+    hostile_spec(tmp_path, "")
+    for target, site, warned in (("slurm", SLURM, 1), ("kubernetes", KUBERNETES, 0), ("local", "", 1)):
+        rp.write(tmp_path, site or SLURM, "site.yaml")
+        said = rp.call("launch", tmp_path / "job.yaml", "--on", target, "--site", tmp_path / "site.yaml", "--out", target, cwd=tmp_path,
+                       env={"REPRISE_RUNS": "runs"})[1]
+        assert said.count("ends with 4: ") == said.count("there is no file ") == warned, said
+        assert said.count("--data DIR") == warned, said
 
 
 def test_written_files_are_never_overwritten(spec, tmp_path):
@@ -526,6 +558,45 @@ def starts(tmp_path, spec, plan):
 ])
 def test_requeue(spec, tmp_path, plan, expected):
     assert starts(tmp_path, spec, plan) == expected
+
+
+def batch(tmp_path, out, srun, **env):
+    """The job's exit code, srun's words (None: it was not started), what scontrol was asked."""
+    bin = tmp_path / "bin"
+    fake(bin, "srun", f'#!/bin/sh\nfor a; do printf "%s\\0" "$a"; done >"{tmp_path}/words"\n{srun}\n')
+    fake(bin, "scontrol", f'#!/bin/sh\necho "$*" >>"{tmp_path}/asked"\nexit 1\n')
+    for name in ("words", "asked"):
+        (tmp_path / name).unlink(missing_ok=True)
+    code = subprocess.run(["bash", out / "job.sbatch"], env={**os.environ, "PATH": f"{bin}:{os.environ['PATH']}", **env}).returncode
+    words, asked = tmp_path / "words", tmp_path / "asked"
+    return code, words.read_text().split("\0") if words.exists() else None, asked.read_text() if asked.exists() else ""
+
+
+def test_a_member_of_an_array_has_itself_requeued_alone(spec, tmp_path):
+    """The last member has the number of the whole array."""
+    out = write(tmp_path, "slurm", SLURM.replace("[module load cuda]", "[]"), "--sweep", "seed=1..3")
+    array = {"SLURM_JOB_ID": "17", "SLURM_ARRAY_JOB_ID": "17", "SLURM_ARRAY_TASK_ID": "2"}
+    assert batch(tmp_path, out, "exit 20", **array)[::2] == (20, "requeue 17_2\n")
+    single = write(tmp_path, "slurm", SLURM.replace("[module load cuda]", "[]"), out="single")
+    assert batch(tmp_path, single, "exit 20", SLURM_JOB_ID="18")[::2] == (20, "requeue 18\n")
+
+
+@pytest.mark.parametrize("signal,requeued", [("USR1", True), ("TERM", False)])
+def test_asked_to_stop_before_it_began(spec, tmp_path, signal, requeued):
+    """While modules are loaded, say: a short job is asked up to a minute early."""
+    out = write(tmp_path, "slurm", SLURM.replace("[module load cuda]", f"[kill -{signal} $$]"))
+    code, words, asked = batch(tmp_path, out, "exit 0", SLURM_JOB_ID="17")
+    assert (code, words, asked) == (20, None, "requeue 17\n" if requeued else "")
+
+
+def test_processors_for_a_rank(spec, tmp_path):
+    """What the site or the spec asks sbatch for is passed on to srun, which does not take it over in every release."""
+    site = SLURM.replace("[module load cuda]", "[]")
+    out = write(tmp_path, "slurm", site.replace("[--constraint=ib, --exclusive]", "[--cpus-per-task=6]"))
+    assert "--cpus-per-task=6" in batch(tmp_path, out, "exit 0", SLURM_JOB_ID="17", SLURM_CPUS_PER_TASK="6")[1]
+    assert not [w for w in batch(tmp_path, out, "exit 0", SLURM_JOB_ID="17")[1] if "cpus" in w]
+    threads = write(tmp_path, "slurm", site, "--set", "resources.threads=3", out="threads")
+    assert "#SBATCH --cpus-per-task=3\n" in (threads / "job.sbatch").read_text()
 
 
 # ---- the image (container.py builds it, with scripts/test --long) ----------------------------------------

@@ -72,6 +72,11 @@ class Job:
         self.wait(lambda: list((self.folder / "runs").glob("*")))
         return next((self.folder / "runs").iterdir())
 
+    def runs_of(self, n):
+        """The run folders of an array, when each has begun."""
+        self.wait(lambda: len(list(self.folder.glob("runs/*/logs/slurm-*.txt"))) == n)
+        return list((self.folder / "runs").iterdir())
+
     def tool(self, *args):
         return subprocess.run(args, env={**os.environ, **self.env}, capture_output=True, text=True, timeout=30).stdout
 
@@ -172,6 +177,17 @@ def test_an_array(cluster, tmp_path):
     assert len(finals) == 3
     assert rp.run(tmp_path / "job.yaml", tmp_path / "alone", "--set", "seed=2") in finals
     assert all(list(run.glob("logs/slurm-*.txt")) for run in (tmp_path / "runs").iterdir())
+
+
+def test_a_member_asked_to_stop_comes_back_alone(cluster, tmp_path):
+    """The last one, whose number is that of the whole array: the others go on, and one that is done stays done."""
+    job = Job(cluster, tmp_path, "--sweep", "seed=1..3", spec=SPEC.replace("500 steps", "2000 steps"), ranks=1)
+    last = next(run for run in job.runs_of(3) if list(run.glob(f"logs/slurm-{job.id}.txt")))
+    job.wait(lambda: (last / "digests.jsonl").exists() and (last / "digests.jsonl").read_text().count("\n") > 60)
+    job.tool("scancel", "--signal=USR1", "--batch", f"{job.id}_2")
+    job.wait(lambda: len([1 for path in tmp_path.glob("runs/*/manifest.json") if '"status": "finished"' in path.read_text()]) == 3)
+    segments = {run.name: len(rp.manifest(run)["segments"]) for run in (tmp_path / "runs").iterdir()}
+    assert sorted(segments.values()) == [1, 1, 2] and segments[last.name] == 2, segments
 
 
 def test_hostile_folder(cluster, tmp_path):

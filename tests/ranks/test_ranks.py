@@ -54,9 +54,24 @@ def test_equal_bits_by_name(model, comm, tmp_path):
     assert comm[1].split("=")[1] in rp.manifest(tmp_path / "run")["segments"][0]["comm"]
 
 
+def test_eight_ranks(tmp_path):
+    """Of those that have four shards above: batch norm, and a language model."""
+    rp.write_texts(tmp_path)
+    for name in ("resnet", "gpt2"):
+        spec = rp.write(tmp_path, ALL_MODELS[name].replace("shards: 4", "shards: 8"), f"{name}.yaml")
+        final = rp.run(spec, tmp_path / f"{name}-1")
+        for n, threads in ((8, 1), (8, 2), (2, 1)):
+            out = tmp_path / f"{name}-{n}-{threads}"
+            assert rp.run(spec, out, *ranks(n), "--set", f"resources.threads={threads}") == final, (name, n, threads)
+        four = rp.write(tmp_path, ALL_MODELS[name], f"{name}-four.yaml")
+        assert rp.run(four, tmp_path / f"{name}-four", *ranks(4), env=ENV) != final  # control: the shards decide
+
+
 def test_threads_and_micro_batches_beside_ranks(model, tmp_path):
     name, spec, final = model
-    assert rp.run(spec, tmp_path / "a", *ranks(2), "--set", "resources.threads=2") == final
+    for n in (1, 2, 4, 8):
+        if n <= shards_of(name):
+            assert rp.run(spec, tmp_path / f"a{n}", *ranks(n), "--set", "resources.threads=2") == final, n
     micro = {"mlp": 4, "lenet": 6, "resnet": 8, "gpt2": 2, "llama": 1}[name]
     assert rp.run(spec, tmp_path / "b", *ranks(2), "--set", f"train.micro_batch={micro}", env=ENV) == final
 

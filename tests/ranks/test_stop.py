@@ -9,7 +9,7 @@ import time
 import pytest
 
 import reprise as rp
-from test_ranks import ENV, children_of, ended, ranks, wait_for
+from test_ranks import ENV, children_of, ended, free_port, ranks, torchrun, wait_for
 
 SLOW = os.environ.get("SLOW_READ_MODULE")
 QUIET = ["--set", "resources.timeout.peer=300 s"]
@@ -116,6 +116,23 @@ def test_while_data_is_read(rank, number, images, tmp_path):
     assert seconds < 15 and "nothing is lost; run the same command again" in err and err.count("error:") == 1, (seconds, err)
     assert not (run / "manifest.json").exists()
     assert rp.run(spec, run, *ranks(4), *QUIET, env=ENV) == want
+
+
+@needs_slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_while_it_waits_for_one_that_reads(rank, images, tmp_path):
+    """The other has a slow disk: who is done, and waits to compare what was read, hears the request too."""
+    spec, want = images
+    run, variables = tmp_path / "run", torchrun(free_port(), 2)
+    both = [rp.start("run", spec, "--out", run, *QUIET, env={**(ENV if r == rank else slow("slow-images", 1000)), **variables(r)})
+            for r in range(2)]
+    time.sleep(4)
+    both[rank].terminate()
+    asked = time.monotonic()
+    results = [ended(process, 100) for process in both]
+    assert [code for code, _ in results] == [20, 20] and time.monotonic() - asked < 12, results
+    assert "nothing is lost" in results[0][1] and not (run / "manifest.json").exists()
+    assert rp.run(spec, run, *ranks(2), *QUIET, env=ENV) == want
 
 
 @needs_slow

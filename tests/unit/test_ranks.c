@@ -54,6 +54,8 @@ static void test_hosts(void)
     check_host("n1", "n1");
     check_host("n[1-3]", "n1");
     check_host("gpu[08-10,12]", "gpu08");
+    check_host("n[01-03,7]", "n01");
+    check_host("n[7,01-03]", "n7");
     check_host("a1,b[2,4]-ib", "a1");
     check_host("b[2,4]-ib,a1", "b2-ib");
     check_host("rack[0-1]node[0-3]", "rack0node0");
@@ -98,7 +100,10 @@ static void forget(void)
                                         "PET_MASTER_PORT",
                                         "JOB_COMPLETION_INDEX",
                                         "REPRISE_NODES",
-                                        "CLUSTER_SPEC"};
+                                        "CLUSTER_SPEC",
+                                        "PMIX_RANK",
+                                        "PMIX_NAMESPACE",
+                                        "REPRISE_WAIT"};
     for (size_t i = 0; i < RP_COUNT(names); i++) unsetenv(names[i]);
 }
 
@@ -128,14 +133,21 @@ static void test_world(void)
     CHECK_TEXT(world.address, "node1");
 
     /* RANK alone is a pod's number, as Kubeflow's training operator sets it, not a process's. */
-    CHECK_INT(DISCOVER("RANK", "3", "WORLD_SIZE", "8"), RP_STATUS_OK);
-    CHECK_INT(world.n_ranks, 1);
+    CHECK_INT(DISCOVER("RANK", "3", "WORLD_SIZE", "8", "MASTER_ADDR", "job-master-0", "MASTER_PORT",
+                       "23456"),
+              RP_STATUS_OK);
+    CHECK(world.n_ranks == 1 && world.node == 3 && world.n_nodes == 8 && world.port == 23456);
+    CHECK_TEXT(world.address, "job-master-0");
+    CHECK_INT(DISCOVER("RANK", "3", "WORLD_SIZE", "8"), RP_STATUS_USAGE);
+    CHECK(strstr(err.text, "WORLD_SIZE is 8 and RANK is 3, but neither LOCAL_RANK"));
+    CHECK_INT(DISCOVER("RANK", "0", "WORLD_SIZE", "1"), RP_STATUS_OK);
+    CHECK(!world.launcher && world.n_nodes == 1);
 
     CHECK_INT(DISCOVER("SLURM_PROCID", "5", "SLURM_STEP_NUM_TASKS", "8", "SLURM_LOCALID", "1",
                        "SLURM_STEP_ID", "2", "SLURM_JOB_ID", "4711", "SLURM_STEP_NODELIST",
                        "gpu[08-11]"),
               RP_STATUS_OK);
-    CHECK(world.rank == 5 && world.port == 20000 + (4711 + 97 * 2) % 20000);
+    CHECK(world.rank == 5 && world.port == 20000 + (4711 + 97 * 2) % 12000);
     CHECK_TEXT(world.address, "gpu08");
 
     /* The batch script itself is no step, though Slurm gives it a rank. */
@@ -174,7 +186,18 @@ static void test_nodes(void)
     CHECK_INT(DISCOVER("JOB_COMPLETION_INDEX", "3", "REPRISE_NODES", "4", "REPRISE_ADDRESS",
                        "job-0.svc", "REPRISE_PORT", "4000"),
               RP_STATUS_OK);
-    CHECK(world.node == 3 && world.n_nodes == 4 && world.port == 4000);
+    CHECK(world.node == 3 && world.n_nodes == 4 && world.port == 4000 && world.patience == 600);
+    CHECK_INT(DISCOVER("JOB_COMPLETION_INDEX", "3", "REPRISE_NODES", "4", "REPRISE_ADDRESS",
+                       "job-0.svc", "REPRISE_WAIT", "30"),
+              RP_STATUS_OK);
+    CHECK_INT(world.patience, 30);
+
+    /* One host: its ranks are this process's own, as many as it says. */
+    CHECK_INT(DISCOVER("PET_NNODES", "1", "PET_NODE_RANK", "0", "PET_NPROC_PER_NODE", "4"),
+              RP_STATUS_OK);
+    CHECK(!world.launcher && world.n_nodes == 1 && world.n_local == 4);
+    CHECK_INT(DISCOVER("JOB_COMPLETION_INDEX", "0", "REPRISE_NODES", "1"), RP_STATUS_OK);
+    CHECK(!world.launcher && world.n_nodes == 1);
 
     static const char vertex[] =
         "{\"cluster\":{\"workerpool0\":[\"h0:2222\"],\"workerpool1\":[\"h1:2222\",\"h2:2222\"]},"
@@ -225,11 +248,47 @@ static void test_contradictions(void)
     CHECK_INT(DISCOVER("PMI_RANK", "0", "PMI_SIZE", "1", "SLURM_PROCID", "3", "SLURM_STEP_ID", "0",
                        "SLURM_STEP_NUM_TASKS", "4"),
               RP_STATUS_USAGE);
-    CHECK(strstr(err.text, "SLURM_STEP_NUM_TASKS is 4"));
+    CHECK(strstr(err.text, "PMI_SIZE is 1, but SLURM_STEP_NUM_TASKS is 4"));
+    CHECK_INT(DISCOVER("OMPI_COMM_WORLD_RANK", "0", "OMPI_COMM_WORLD_SIZE", "1", "PMI_RANK", "3",
+                       "PMI_SIZE", "4"),
+              RP_STATUS_USAGE);
+    CHECK(strstr(err.text, "OMPI_COMM_WORLD_SIZE is 1, but PMI_SIZE is 4"));
+    CHECK_INT(DISCOVER("OMPI_COMM_WORLD_RANK", "0", "OMPI_COMM_WORLD_SIZE", "1", "PMI_RANK", "0",
+                       "PMI_SIZE", "1"),
+              RP_STATUS_OK); /* control */
+    CHECK_INT(DISCOVER("RANK", "1", "WORLD_SIZE", "4", "LOCAL_RANK", "2", "LOCAL_WORLD_SIZE", "2"),
+              RP_STATUS_USAGE);
+    CHECK(strstr(err.text, "LOCAL_RANK is 2, but LOCAL_WORLD_SIZE is 2"));
+    CHECK_INT(DISCOVER("RANK", "1", "WORLD_SIZE", "4", "LOCAL_RANK", "2", "LOCAL_WORLD_SIZE", "8"),
+              RP_STATUS_USAGE);
+    CHECK(strstr(err.text, "LOCAL_WORLD_SIZE is 8, but WORLD_SIZE is 4"));
     CHECK_INT(DISCOVER("OMPI_COMM_WORLD_RANK", "1", "OMPI_COMM_WORLD_SIZE", "4",
                        "OMPI_COMM_WORLD_LOCAL_RANK", "1", "OMPI_COMM_WORLD_LOCAL_SIZE", "2"),
               RP_STATUS_USAGE);
     CHECK(strstr(err.text, "REPRISE_ADDRESS"));
+    CHECK_INT(DISCOVER("OMPI_COMM_WORLD_RANK", "1", "OMPI_COMM_WORLD_SIZE", "4",
+                       "OMPI_COMM_WORLD_LOCAL_RANK", "1", "OMPI_COMM_WORLD_LOCAL_SIZE", "2",
+                       "REPRISE_ADDRESS", "node1"),
+              RP_STATUS_USAGE); /* each host would come to another number */
+    CHECK(strstr(err.text, "set REPRISE_PORT"));
+}
+
+/* It tells a rank its number, and of how many only by calls: Slurm says that. */
+static void test_pmix(void)
+{
+    struct rp_comm_world world;
+    struct rp_error err = {0};
+    CHECK_INT(DISCOVER("PMIX_RANK", "2", "PMIX_NAMESPACE", "slurm.pmix.7.0", "SLURM_PROCID", "2",
+                       "SLURM_STEP_NUM_TASKS", "4", "SLURM_STEP_ID", "0", "SLURM_JOB_ID", "7",
+                       "SLURM_STEP_NODELIST", "n[1-2]"),
+              RP_STATUS_OK);
+    CHECK(world.rank == 2 && world.n_ranks == 4);
+    CHECK_INT(DISCOVER("PMIX_RANK", "3", "SLURM_PROCID", "1", "SLURM_STEP_NUM_TASKS", "2",
+                       "SLURM_STEP_ID", "0", "SLURM_STEP_NODELIST", "n[1-2]"),
+              RP_STATUS_USAGE);
+    CHECK(strstr(err.text, "PMIX_RANK is 3, but SLURM_PROCID is 1"));
+    CHECK_INT(DISCOVER("PMIX_RANK", "0", "PMIX_NAMESPACE", "prterun-1"), RP_STATUS_USAGE);
+    CHECK(strstr(err.text, "PMIX_RANK is 0, but no variable says of how many"));
 }
 
 int main(void)
@@ -240,5 +299,6 @@ int main(void)
     test_nodes();
     test_sagemaker();
     test_contradictions();
+    test_pmix();
     return test_result();
 }
