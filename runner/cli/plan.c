@@ -3,6 +3,7 @@
 #include "cli/grace.h"
 #include "cli/plan_int.h"
 
+#include "comm/comm.h"
 #include "env/env.h"
 #include "train/train.h"
 
@@ -23,6 +24,15 @@ enum rp_status rp_cli_plan_stop(const struct rp_cli_args *args, const struct rp_
     rp_mem_free(run);
     rp_site_free(site);
     return RP_STATUS_OK;
+}
+
+/* As `run` would start its ranks from here. */
+static void share_host(const struct rp_spec *spec, struct rp_plan *plan)
+{
+    struct rp_comm_world world;
+    struct rp_error ignored = {0};
+    if (rp_comm_discover(&world, &ignored) == RP_STATUS_OK && rp_comm_is_one_host(&world))
+        rp_plan_share_host(plan, spec);
 }
 
 static enum rp_status show(const struct rp_spec *spec, const struct rp_plan *plan,
@@ -61,6 +71,7 @@ static enum rp_status run(const struct rp_cli_args *args, json_t *result, struct
                 rp_plan_make_for(spec, &data, rp_env_threads(spec), 0, rp_env_planned_device(spec),
                                  &plan, err),
                 done);
+    share_host(spec, plan);
     RP_TRY_GOTO(status, rp_train_check_weights(spec, plan->model, err), done);
     status = show(spec, plan, args, result, err);
 done:

@@ -164,6 +164,7 @@ enum rp_status rp_start_prepare(struct rp_start *start, struct rp_error *err)
     RP_TRY(check_data(start, err));
     RP_TRY(rp_plan_make_for(start->spec, rp_data_shape(start->data), threads, start->world.n_ranks,
                             start->device->table, &start->plan, err));
+    if (rp_comm_is_one_host(&start->world)) rp_plan_share_host(start->plan, start->spec);
     RP_TRY(rp_train_check_weights(start->spec, start->plan->model, err));
     RP_TRY(rp_plan_check_memory(start->plan, err));
     RP_TRY(check_device_memory(start, err));
@@ -282,6 +283,29 @@ enum rp_status rp_start_begin(struct rp_start *start, struct rp_error *err)
     RP_TRY(open_record(start, err));
     return rp_saver_open(start->trainer, start->run, &start->manifest, start->record, &start->saver,
                          err);
+}
+
+enum rp_status rp_start_connect(struct rp_start *start, struct rp_error *err)
+{
+    RP_TRY(rp_comm_connect(&start->comm, err));
+    return rp_comm_reserve(&start->comm, start->plan->owners.incoming, err);
+}
+
+enum rp_status rp_start_lead(struct rp_start *start, struct rp_error *err)
+{
+    RP_TRY(rp_start_connect(start, err));
+    RP_TRY(rp_facts_connected(start, err));
+    RP_TRY(rp_start_begin(start, err));
+    rp_comm_settle(&start->comm);
+    return RP_STATUS_OK;
+}
+
+enum rp_status rp_start_follow(struct rp_start *start, struct rp_error *err)
+{
+    RP_TRY(rp_start_open_trainer(start, err));
+    RP_TRY(rp_start_connect(start, err));
+    RP_TRY(rp_weights_begin(start->trainer, start->run, UINT64_MAX, &start->origin, err));
+    return rp_saver_open(start->trainer, start->run, NULL, NULL, &start->saver, err);
 }
 
 void rp_start_close(struct rp_start *start)
