@@ -114,7 +114,7 @@ int rp_ranks_threads(const struct rp_start *start)
 
 struct ready {
     char run[1024]; /* rank 0's folder */
-    struct rp_sha256 numeric, exchanges;
+    struct rp_sha256 alike, numeric, exchanges;
     uint8_t go;
 };
 
@@ -125,7 +125,7 @@ static enum rp_status check_alike(const struct rp_start *start, const struct rea
     char who[300];
     for (int r = 1; r < start->comm.n_ranks; r++) {
         rp_comm_rank_text(&start->comm, r, who);
-        if (memcmp(&all[r].numeric, &all[0].numeric, sizeof all[r].numeric) != 0)
+        if (memcmp(&all[r].alike, &all[0].alike, sizeof all[r].alike) != 0)
             return rp_error_set(err, RP_STATUS_DATA,
                                 "%s has another numeric digest than rank 0: its spec or its data "
                                 "files are not the same",
@@ -143,6 +143,7 @@ enum rp_status rp_ranks_ready(struct rp_start *start, bool *go, struct rp_error 
 {
     struct ready mine, *all = RP_NEW_ARRAY(struct ready, start->comm.n_ranks);
     memset(&mine, 0, sizeof mine);
+    mine.alike = start->alike;
     mine.numeric = start->numeric;
     if (start->plan) mine.exchanges = rp_plan_exchange_digest(start->plan);
     mine.go = *go;
@@ -157,6 +158,7 @@ enum rp_status rp_ranks_ready(struct rp_start *start, bool *go, struct rp_error 
         rp_mem_free(start->run);
         all[0].run[sizeof all[0].run - 1] = '\0';
         start->run = rp_mem_copy_text(all[0].run);
+        start->numeric = all[0].numeric;
     }
     if (*go) status = check_alike(start, all, err);
 out:

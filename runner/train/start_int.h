@@ -12,7 +12,9 @@ struct rp_start {
     char *run;
     struct rp_comm_world world;
     struct rp_comm comm;
-    struct rp_sha256 spec_digest, numeric; /* data unbound, bound */
+    bool connected;
+    struct rp_sha256 spec_digest, numeric; /* data unbound, bound; the second is rank 0's in the end */
+    struct rp_sha256 alike;                /* the same but for initial weights, which it reads */
     bool found;                            /* the folder holds a run already */
     struct rp_manifest manifest;
     json_t *environment, *drift;
@@ -45,7 +47,7 @@ RP_NODISCARD enum rp_status rp_start_begin(struct rp_start *start, struct rp_err
  * The saver is open then, and the ranks are connected. */
 RP_NODISCARD enum rp_status rp_start_lead(struct rp_start *start, struct rp_error *err);
 RP_NODISCARD enum rp_status rp_start_follow(struct rp_start *start, struct rp_error *err);
-/* What moves bytes between the ranks, and memory for it. */
+/* What moves bytes between the ranks, and memory for it; once. */
 RP_NODISCARD enum rp_status rp_start_connect(struct rp_start *start, struct rp_error *err);
 /* Memory and calls, for the plan; with this run's comm. */
 RP_NODISCARD enum rp_status rp_start_open_trainer(struct rp_start *start, struct rp_error *err);
