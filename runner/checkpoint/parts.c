@@ -2,9 +2,10 @@
  * every byte.
  *
  * A file is read whole by every rank that wants all of it, and by its judge: the rank that wants
- * most of it, so that least is read that nobody wants there. They compare it with the hash that state.json gives. A rank that reads parts of a file hashes
- * these, and the judge hashes the same bytes as they go by: when the ranks have compared both
- * (rp_checkpoint_proofs_agree), what each has kept is known to be of files that verified. */
+ * most of it, so that least is read that nobody wants there. They compare it with the hash that
+ * state.json gives. A rank that reads parts of a file hashes these, and the judge hashes the same
+ * bytes as they go by: when the ranks have compared both (rp_checkpoint_proofs_agree), what each
+ * has kept is known to be of files that verified. */
 #include "checkpoint/checkpoint_int.h"
 
 #include "base/sys.h"
@@ -28,8 +29,8 @@ struct reading {
     bool *whole;                     /* (n_ranks) reads all of it */
     unsigned char *piece;
     struct rp_hasher **read, **seen; /* (n_ranks) of the proof */
-    uint64_t *load;                  /* (n_ranks) bytes that each has to read, of the files so far */
-    uint64_t *bytes;                 /* read so far, of all files */
+    uint64_t *load;  /* (n_ranks) bytes that each has to read, of the files so far */
+    uint64_t *bytes; /* read so far, of all files */
 };
 
 static int by_begin(const void *a, const void *b)

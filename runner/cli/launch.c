@@ -123,8 +123,9 @@ static enum rp_status parse_nodes(const struct rp_cli_args *args, int *nodes, st
 }
 
 /* --estimate: what `run --try` says one rank of the first member takes on this machine, half as
- * much again and ten minutes for another: the job's own ranks are not for a login node. Slurm takes the less of it and the site's limit: a run that needs longer
- * is requeued. What it takes to stop is measured with it. */
+ * much again and ten minutes for another: the job's own ranks are not for a login node. Slurm takes
+ * the less of it and the site's limit: a run that needs longer is requeued. What it takes to stop
+ * is measured with it. */
 static enum rp_status estimate(struct request *r, struct rp_launch *job, struct rp_error *err)
 {
     struct rp_try_result result = {0};

@@ -101,10 +101,10 @@ struct rp_plan {
     struct rp_plan_owners owners;
     struct rp_plan_memory memory[RP_PLAN_MEMORY_ROWS];
     int n_memory;
-    uint64_t memory_bytes;  /* in all, on a rank, of the machine's memory */
-    uint64_t device_bytes;  /* in all, of the GPU's; 0 on the CPU */
+    uint64_t memory_bytes;       /* in all, on a rank, of the machine's memory */
+    uint64_t device_bytes;       /* in all, of the GPU's; 0 on the CPU */
     uint64_t more_between_hosts; /* what a rank would need beside that were they not on one host */
-    uint64_t scratch_bytes; /* of the device's kernels: struct rp_device_table, reserve */
+    uint64_t scratch_bytes;      /* of the device's kernels: struct rp_device_table, reserve */
     const struct rp_device_table *device;
     uint64_t checkpoint_bytes;
     bool saves_live; /* a save reads the state where it lies, and the update waits; else a copy */

@@ -174,8 +174,8 @@ static enum rp_status keep_own(struct rp_trainer *t, int i, const void *whole, v
     size_t bytes = (size_t)t->own[i].n * sizeof(float);
     if (bytes == 0) return RP_STATUS_OK;
     void *values = rp_mem_new(bytes);
-    enum rp_status status = device->copy_out(t->device, values,
-                                             (const float *)whole + t->own[i].first, bytes, err);
+    enum rp_status status =
+        device->copy_out(t->device, values, (const float *)whole + t->own[i].first, bytes, err);
     if (status == RP_STATUS_OK) status = device->copy_in(t->device, to, values, bytes, err);
     rp_mem_free(values);
     return status;
@@ -187,8 +187,7 @@ static enum rp_status load_state(struct rp_trainer *t, const struct rp_st_file *
                                  const char *name, int i, void *to, struct rp_error *err)
 {
     const struct rp_model_tensor *kept = &t->model->kept[i];
-    if (t->comm.n_ranks == 1)
-        return rp_weights_load_own(t, file, name, i, to, RP_STATUS_DATA, err);
+    if (t->comm.n_ranks == 1) return rp_weights_load_own(t, file, name, i, to, RP_STATUS_DATA, err);
     void *whole = kept->statistic ? to : t->sums + t->sum_offset[kept->grad_tensor];
     if (t->comm.rank == 0) RP_TRY(rp_weights_load(t, file, name, i, whole, RP_STATUS_DATA, err));
     RP_TRY(share(t, whole, rp_tensor_bytes(&kept->shape), err));
@@ -285,8 +284,7 @@ enum rp_status rp_weights_init_from(struct rp_trainer *t, struct rp_error *err)
     enum rp_status status = RP_STATUS_OK;
     if (!t->spec->model.init_from.given) return status;
     if (t->comm.rank == 0) status = read_weights(t, &folder, err);
-    if (status == RP_STATUS_OK)
-        status = share(t, t->kept_block, t->plan->owners.kept_bytes, err);
+    if (status == RP_STATUS_OK) status = share(t, t->kept_block, t->plan->owners.kept_bytes, err);
     if (status == RP_STATUS_OK) status = rp_weights_begin_averages(t, err);
     if (status == RP_STATUS_OK && t->spec->model.init_from.load == RP_INIT_LOAD_ALL) {
         status = load_optimizer(t, folder, err);

@@ -13,9 +13,10 @@ struct rp_start {
     struct rp_comm_world world;
     struct rp_comm comm;
     bool connected;
-    struct rp_sha256 spec_digest, numeric; /* data unbound, bound; the second is rank 0's in the end */
-    struct rp_sha256 alike;                /* the same but for initial weights, which it reads */
-    bool found;                            /* the folder holds a run already */
+    struct rp_sha256 spec_digest,
+        numeric;            /* data unbound, bound; the second is rank 0's in the end */
+    struct rp_sha256 alike; /* the same but for initial weights, which it reads */
+    bool found;             /* the folder holds a run already */
     struct rp_manifest manifest;
     json_t *environment, *drift;
     struct rp_data *data;
@@ -58,8 +59,9 @@ void rp_start_close(struct rp_start *start);
 
 /* Which rank this is; starts the others where the spec demands several and no launcher did. */
 RP_NODISCARD enum rp_status rp_ranks_open(struct rp_start *start, struct rp_error *err);
-/* The parts of that. How many ranks this process `starts`, or 1 where a launcher has: refused before
- * anybody is started or waited for. To know it this process may have to open a GPU's driver. */
+/* The parts of that. How many ranks this process `starts`, or 1 where a launcher has: refused
+ * before anybody is started or waited for. To know it this process may have to open a GPU's driver.
+ */
 RP_NODISCARD enum rp_status rp_ranks_find(struct rp_start *start, int *n_local, bool *starts,
                                           struct rp_error *err);
 /* Connects the rank of start->world to the others. */

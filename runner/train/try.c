@@ -294,6 +294,15 @@ static enum rp_status wait_for_ends(struct parent *p, double seconds, struct rp_
     return RP_STATUS_OK;
 }
 
+/* One has failed: all here tell the others, and end. */
+static void let_end(struct parent *p, enum rp_status status)
+{
+    struct rp_error ignored = {0};
+    if (status == RP_STATUS_OK || status == RP_STATUS_STOPPED) return;
+    if (wait_for_ends(p, SECONDS_FOR_THE_OTHERS, &ignored) != RP_STATUS_OK)
+        rp_error_clear(&ignored);
+}
+
 /* ---- the two rounds
  * -------------------------------------------------------------------------------- */
 
@@ -305,6 +314,7 @@ static enum rp_status first_round(struct parent *p, struct rp_error *err)
     if (status == RP_STATUS_OK && leads(p)) end_child(&p->child[0]);
     if (status == RP_STATUS_OK)
         status = wait_for_ends(p, leads(p) ? SECONDS_FOR_THE_OTHERS : 0, err);
+    let_end(p, status);
     end_children(p);
     return status;
 }
@@ -342,6 +352,7 @@ static enum rp_status second_round(struct parent *p, const struct rp_trial_repor
     result->n_checked = p->child[0].report.n_checked;
     struct rp_sha256 chain = p->child[0].report.chain;
     if (status == RP_STATUS_OK) status = stop_children(p, &result->stop_seconds, err);
+    let_end(p, status);
     end_children(p);
     if (status == RP_STATUS_OK && leads(p) && !rp_sha256_equal(&chain, &first->chain))
         status = rp_error_set(err, RP_STATUS_DIFFERENT,

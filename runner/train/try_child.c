@@ -96,7 +96,8 @@ static enum rp_status load_real(struct rp_start *start, struct real *real, struc
     enum rp_status status = rp_comm_agree(&start->comm, real, sizeof *real, all, err);
     if (status != RP_STATUS_OK || !all[0].found) goto out;
     all[0].run[sizeof all[0].run - 1] = '\0';
-    status = rp_start_connect(start, err); /* it may have no checkpoint, and weights that are sent */
+    status =
+        rp_start_connect(start, err); /* it may have no checkpoint, and weights that are sent */
     if (status == RP_STATUS_OK) status = rp_start_open_trainer(start, err);
     if (status == RP_STATUS_OK)
         status = rp_weights_begin(start->trainer, all[0].run, UINT64_MAX, &origin, err);
