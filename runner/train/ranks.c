@@ -102,11 +102,8 @@ void rp_ranks_speak_as(int rank)
 
 int rp_ranks_threads(const struct rp_start *start)
 {
-    int threads = rp_env_threads(start->spec), ranks = start->world.local_ranks;
     bool ours = start->world.launcher && strcmp(start->world.launcher, "reprise") == 0;
-    if (!ours || ranks < 2 || start->spec->resources.threads > 0 || rp_sys_env("OMP_NUM_THREADS"))
-        return threads;
-    return threads / ranks > 1 ? threads / ranks : 1;
+    return rp_env_threads_beside(start->spec, ours ? start->world.local_ranks : 1);
 }
 
 /* ---- the start --------------------------------------------------------------------------------
