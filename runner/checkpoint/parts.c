@@ -1,10 +1,11 @@
 /* parts.c - a checkpoint that several ranks read together: each what it keeps, and between them
  * every byte.
  *
- * A file is read whole by every rank that wants all of it, and by its judge, who need not want any.
- * They compare it with the hash that state.json gives. A rank that reads parts of a file hashes
- * these, and the judge hashes the same bytes as they go by: when the ranks have compared both
- * (rp_checkpoint_proofs_agree), what each has kept is known to be of files that verified. */
+ * A file is read whole by every rank that wants all of it, and by its judge: the rank that wants
+ * most of it, so that least is read that nobody wants there. They compare it with the hash that
+ * state.json gives. A rank that reads parts of a file hashes these, and the judge hashes the same
+ * bytes as they go by: when the ranks have compared both (rp_checkpoint_proofs_agree), what each
+ * has kept is known to be of files that verified. */
 #include "checkpoint/checkpoint_int.h"
 
 #include "base/sys.h"
@@ -28,7 +29,8 @@ struct reading {
     bool *whole;                     /* (n_ranks) reads all of it */
     unsigned char *piece;
     struct rp_hasher **read, **seen; /* (n_ranks) of the proof */
-    uint64_t *bytes;                 /* read so far, of all files */
+    uint64_t *load;  /* (n_ranks) bytes that each has to read, of the files so far */
+    uint64_t *bytes; /* read so far, of all files */
 };
 
 static int by_begin(const void *a, const void *b)
@@ -67,9 +69,27 @@ static enum rp_status list_tensors(struct reading *f, struct rp_error *err)
             f->whole[r] &= part->n == rp_tensor_elements(&tensor->shape);
         }
     }
-    f->whole[f->judge] = true;
     rp_mem_free(row);
     return status;
+}
+
+/* The same on every rank, for all see the header. Of several that want as much, who has least to
+ * read so far. */
+static void pick_judge(struct reading *f)
+{
+    int ranks = f->reader->n_ranks;
+    uint64_t *wanted = RP_NEW_ARRAY(uint64_t, ranks);
+    f->judge = 0;
+    for (int r = 0; r < ranks; r++) {
+        for (int i = 0; i < f->header.n; i++)
+            wanted[r] += (uint64_t)f->part[i * ranks + r].n * sizeof(float);
+        bool more = wanted[r] > wanted[f->judge];
+        if (more || (wanted[r] == wanted[f->judge] && f->load[r] < f->load[f->judge])) f->judge = r;
+    }
+    f->whole[f->judge] = true;
+    for (int r = 0; r < ranks; r++)
+        f->load[r] += f->whole[r] ? f->header.size : f->header.data_at + wanted[r];
+    rp_mem_free(wanted);
 }
 
 static enum rp_status read_piece(struct reading *f, uint64_t at, size_t length,
@@ -192,7 +212,6 @@ static enum rp_status read_file(struct reading *f, const char *folder,
     rp_checkpoint_file_name(f->kind, shard, hashes->n_shards, name);
     char *path = rp_sys_join(folder, name);
     f->known = &hashes->kind[f->kind].shard[shard];
-    f->judge = shard * f->reader->n_ranks / hashes->n_shards;
     enum rp_status status = rp_st_header_open(path, RP_STATUS_DATA, &f->header, err);
     rp_mem_free(path);
     RP_TRY(status);
@@ -202,6 +221,7 @@ static enum rp_status read_file(struct reading *f, const char *folder,
                          "%s has not the size that " RP_CHECKPOINT_STATE " gives", f->header.path);
     if (status == RP_STATUS_OK) status = check_order(f, hashes, shard, err);
     if (status == RP_STATUS_OK) status = list_tensors(f, err);
+    if (status == RP_STATUS_OK) pick_judge(f);
     if (status == RP_STATUS_OK)
         status = f->whole[f->reader->rank] ? read_whole(f, err) : read_parts(f, err);
     rp_st_header_close(&f->header);
@@ -221,6 +241,7 @@ static enum rp_status read_files(const struct rp_checkpoint_reader *reader, cons
     struct reading f = {.reader = reader, .read = read, .seen = seen, .bytes = &result->bytes};
     enum rp_status status = RP_STATUS_OK;
     f.piece = rp_mem_new(PIECE);
+    f.load = RP_NEW_ARRAY(uint64_t, reader->n_ranks);
     for (int r = 0; r < reader->n_ranks; r++) {
         read[r] = rp_hasher_new();
         seen[r] = rp_hasher_new();
@@ -236,6 +257,7 @@ static enum rp_status read_files(const struct rp_checkpoint_reader *reader, cons
         rp_hasher_free(read[r]);
         rp_hasher_free(seen[r]);
     }
+    rp_mem_free(f.load);
     rp_mem_free(f.piece);
     return status;
 }

@@ -128,13 +128,14 @@ static enum rp_status parse_nodes(const struct rp_cli_args *args, int *nodes, st
                         text);
 }
 
-/* --estimate: what `run --try` says the first member takes on this machine, half as much again and
- * ten minutes for another. Slurm takes the less of it and the site's limit: a run that needs longer
- * is requeued. What it takes to stop is measured with it. */
+/* --estimate: what `run --try` says one rank of the first member takes on this machine, half as
+ * much again and ten minutes for another: the job's own ranks are not for a login node. Slurm takes
+ * the less of it and the site's limit: a run that needs longer is requeued. What it takes to stop
+ * is measured with it. */
 static enum rp_status estimate(struct request *r, struct rp_launch *job, struct rp_error *err)
 {
     struct rp_try_result result = {0};
-    struct rp_train_options options = {.set = r->members[0].set};
+    struct rp_train_options options = {.set = r->members[0].set, .alone = true};
     rp_train_catch_signals();
     RP_TRY(rp_train_try(r->spec, &options, &result, err));
     int64_t minutes = (int64_t)(result.total_seconds * 1.5 / 60) + 10;

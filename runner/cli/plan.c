@@ -3,6 +3,7 @@
 #include "cli/grace.h"
 #include "cli/plan_int.h"
 
+#include "comm/comm.h"
 #include "env/env.h"
 #include "train/train.h"
 
@@ -22,6 +23,20 @@ enum rp_status rp_cli_plan_stop(const struct rp_cli_args *args, const struct rp_
     rp_cli_stop_show(&stop, spec, site, args->json ? result : NULL);
     rp_mem_free(run);
     rp_site_free(site);
+    return RP_STATUS_OK;
+}
+
+/* As `run` would start its ranks from here. */
+static enum rp_status make_plan(const struct rp_spec *spec, const struct rp_data_shape *data,
+                                struct rp_plan **plan, struct rp_error *err)
+{
+    struct rp_comm_world world;
+    struct rp_error ignored = {0};
+    bool known = rp_comm_discover(&world, &ignored) == RP_STATUS_OK;
+    bool ours = known && !world.launcher && spec->resources.ranks <= RP_COMM_MAX_RANKS;
+    int threads = rp_env_threads_beside(spec, ours ? (int)spec->resources.ranks : 1);
+    RP_TRY(rp_plan_make_for(spec, data, threads, 0, rp_env_planned_device(spec), plan, err));
+    if (known && rp_comm_is_one_host(&world)) rp_plan_share_host(*plan, spec);
     return RP_STATUS_OK;
 }
 
@@ -57,10 +72,7 @@ static enum rp_status run(const struct rp_cli_args *args, json_t *result, struct
         status = rp_cli_plan_ranks(args, spec, &data, result, err);
         goto done;
     }
-    RP_TRY_GOTO(status,
-                rp_plan_make_for(spec, &data, rp_env_threads(spec), 0, rp_env_planned_device(spec),
-                                 &plan, err),
-                done);
+    RP_TRY_GOTO(status, make_plan(spec, &data, &plan, err), done);
     RP_TRY_GOTO(status, rp_train_check_weights(spec, plan->model, err), done);
     status = show(spec, plan, args, result, err);
 done:

@@ -111,6 +111,7 @@ static enum rp_status make_row(const struct rp_spec *spec, const struct rp_data_
     for (int i = 0; i < times->n; i++)
         if (times->time[i].ranks == ranks) threads = times->time[i].threads;
     RP_TRY(rp_plan_make_for(spec, data, threads, ranks, device, &plan, err));
+    if (ask->network.local || ranks <= ask->network.per_node) rp_plan_share_host(plan, spec);
     enum rp_status status = rp_plan_times_find(times, ask->times ? ask->times : "what was measured",
                                                plan, &ask->network, &time, err);
     if (status == RP_STATUS_OK) {

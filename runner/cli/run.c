@@ -18,7 +18,8 @@ static const struct rp_cli_option options[] = {
     {"--set", RP_CLI_LIST, "KEY=VALUE", "change a key of the spec; recorded"},
     {"--data", RP_CLI_TEXT, "DIR", "where relative data paths start"},
     {"--fresh", RP_CLI_FLAG, NULL, "remove what the folder holds and start again"},
-    {"--stop-after", RP_CLI_TEXT, "TIME", "save and stop after 3h50m, 90s, ... with exit code 20"},
+    {"--stop-after", RP_CLI_TEXT, "TIME",
+     "save and stop, with exit code 20, when this command has run for 3h50m, 90s, ..."},
     {"--against", RP_CLI_TEXT, "DIGEST|RUN|FILE",
      "stop with 7 at the first step that differs from a run or its digests.jsonl; a final digest "
      "is "

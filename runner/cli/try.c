@@ -41,22 +41,23 @@ static void print_quota(const struct rp_sys_quota *quota)
 
 static void print_try(const struct rp_try_result *r)
 {
-    char total[32], limit[32];
+    char total[32], limit[32], ranks[32] = "";
     clock_text(r->total_seconds, total);
     clock_text(time_limit(r), limit);
     printf("works   %llu steps, evaluation, save, kill, resume: %llu step%s computed again, the "
            "same bits\n",
            (unsigned long long)r->n_tried, (unsigned long long)r->n_checked,
            r->n_checked == 1 ? "" : "s");
-    printf("step    %.4g s, %.0f samples/s\n", r->step_seconds,
-           (double)r->batch / (r->step_seconds > 0 ? r->step_seconds : 1));
+    if (r->n_ranks > 1) snprintf(ranks, sizeof ranks, " on %d ranks", r->n_ranks);
+    printf("step    %.4g s, %.0f samples/s%s\n", r->step_seconds,
+           (double)r->batch / (r->step_seconds > 0 ? r->step_seconds : 1), ranks);
     printf("whole   %s: %llu steps, %llu evaluation%s of %.3g s, at most %llu saves of %.3g s, "
            "start %.3g s\n",
            total, (unsigned long long)r->n_steps, (unsigned long long)r->n_evals,
            r->n_evals == 1 ? "" : "s", r->eval_seconds, (unsigned long long)r->n_saves,
            r->save_seconds, r->start_seconds);
-    printf("memory  %.1f MiB at most; plan says %.1f MiB\n", mebibytes(r->peak_bytes),
-           mebibytes(r->plan_bytes));
+    printf("memory  %.1f MiB at most%s; plan says %.1f MiB\n", mebibytes(r->peak_bytes),
+           r->n_ranks > 1 ? " for a rank" : "", mebibytes(r->plan_bytes));
     printf("disk    %.1f MiB at most for the finished run; %.0f MiB are free, ",
            mebibytes(r->disk_bytes), mebibytes(r->free_bytes));
     print_quota(&r->quota);
@@ -77,6 +78,7 @@ static void add_json(const struct rp_try_result *r, json_t *json)
                         "save_seconds", r->save_seconds, "start_seconds", r->start_seconds,
                         "stop_seconds", r->stop_seconds, "evaluations", (json_int_t)r->n_evals,
                         "saves", (json_int_t)r->n_saves));
+    json_object_set_new(json, "ranks", json_integer(r->n_ranks));
     json_object_update_new(json, json_pack("{s:I, s:I, s:I, s:I, s:s}", "peak_bytes",
                                            (json_int_t)r->peak_bytes, "plan_bytes",
                                            (json_int_t)r->plan_bytes, "disk_bytes",

@@ -31,6 +31,8 @@ struct rp_comm_world {
  * the variables that contradict each other or are missing. */
 RP_NODISCARD enum rp_status rp_comm_discover(struct rp_comm_world *world, struct rp_error *err);
 
+/* All its ranks are known to be on this host; without a launcher they would be started here. */
+bool rp_comm_is_one_host(const struct rp_comm_world *world);
 /* Rank 0 of `n` on this host, which it listens for; what the others need stands in the same world.
  */
 RP_NODISCARD enum rp_status rp_comm_found(struct rp_comm_world *world, int n, struct rp_error *err);
@@ -122,6 +124,8 @@ enum { RP_COMM_ALIGN = 256 }; /* of the borders of sums */
 RP_NODISCARD enum rp_status rp_comm_choose(struct rp_comm *comm, const struct rp_comm_world *world,
                                            const char *wanted, struct rp_device *device,
                                            struct rp_error *err);
+/* Of memory that the ranks of one host share, in all. */
+uint64_t rp_comm_shared_bytes(int n_ranks);
 /* For people: each module that can move bytes, and what it is linked with, or why it is not there.
  */
 enum { RP_COMM_MODULES = 6, RP_COMM_MODULE_TEXT = 600 };

@@ -50,6 +50,11 @@ uint64_t rp_shm_bytes(int n_ranks)
     return n * (AREA + sizeof(struct bell)) + n * n * sizeof(struct lane);
 }
 
+uint64_t rp_comm_shared_bytes(int n_ranks)
+{
+    return rp_shm_bytes(n_ranks);
+}
+
 struct rp_shm *rp_shm_new(const struct rp_sys_shared *memory, int rank, int n_ranks,
                           const struct rp_comm_patience *patience)
 {

@@ -241,3 +241,8 @@ enum rp_status rp_comm_discover(struct rp_comm_world *world, struct rp_error *er
     rp_world_find_token(world);
     return RP_STATUS_OK;
 }
+
+bool rp_comm_is_one_host(const struct rp_comm_world *world)
+{
+    return world->n_nodes <= 1 && (!world->launcher || world->local_ranks == world->n_ranks);
+}

@@ -30,6 +30,9 @@ void rp_env_print(const struct json_t *environment, struct rp_text *text);
 
 /* resources.threads: a number, else OMP_NUM_THREADS, else affinity mask and cgroup quota. */
 int rp_env_threads(const struct rp_spec *spec);
+/* The same for each of `ranks` that this program starts on one host: nobody has said how many, so
+ * they share what there is. */
+int rp_env_threads_beside(const struct rp_spec *spec, int ranks);
 
 /* ---- the device: the CPU, or a GPU through the module reprise_cuda (open_device.c)
  * ---------------

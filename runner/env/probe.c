@@ -29,6 +29,13 @@ int rp_env_threads(const struct rp_spec *spec)
     return rp_sys_cpus();
 }
 
+int rp_env_threads_beside(const struct rp_spec *spec, int ranks)
+{
+    int threads = rp_env_threads(spec);
+    if (ranks < 2 || spec->resources.threads > 0 || rp_sys_env("OMP_NUM_THREADS")) return threads;
+    return threads / ranks > 1 ? threads / ranks : 1;
+}
+
 /* The text, or null for "". */
 static json_t *text_or_null(const char *text)
 {

@@ -3,6 +3,7 @@
 #include "plan/plan_int.h"
 
 #include "base/sys.h"
+#include "comm/comm.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -219,16 +220,38 @@ static uint64_t cut_bytes(const struct rp_plan *plan, const struct rp_spec *spec
 }
 
 /* Parts of a block that come from every rank for what this one owns of it: the most. */
-static uint64_t incoming_bytes(const struct rp_plan *plan, const struct rp_spec *spec)
+static uint64_t incoming_bytes(const struct rp_plan *plan)
 {
     const struct rp_plan_owners *o = &plan->owners;
     uint64_t most = 0, shared = (o->sum_bytes - o->shared_sums) / (uint64_t)plan->ranks;
-    bool shown = spec->resources.comm && strcmp(spec->resources.comm, "shm") == 0;
-    if (plan->ranks == 1 || shown) return 0;
+    if (plan->ranks == 1) return 0;
     for (int j = 0; j < o->n_exchanges; j++)
         for (int r = 0; r < plan->ranks; r++)
             most = larger(most, o->exchange[j].border[r + 1] - o->exchange[j].border[r]);
     return (uint64_t)plan->ranks * larger(most, shared + RP_PLAN_ALIGN);
+}
+
+/* Memory of the host moves the bytes, and sums are added straight from there: it is demanded, or
+ * `auto` will find it. */
+static bool shares_memory(const struct rp_plan *plan, const struct rp_spec *spec)
+{
+    const char *comm = spec->resources.comm ? spec->resources.comm : "auto";
+    if (plan->ranks == 1 || plan->device != &rp_device_cpu) return false;
+    return strcmp(comm, "shm") == 0 || (plan->one_host && strcmp(comm, "auto") == 0);
+}
+
+static void add_exchange_rows(struct rp_plan *plan, const struct rp_spec *spec)
+{
+    plan->owners.incoming = incoming_bytes(plan);
+    plan->more_between_hosts = 0;
+    if (!shares_memory(plan, spec)) {
+        add_device_row(plan, "sums of other ranks", plan->owners.incoming);
+        return;
+    }
+    uint64_t own = rp_comm_shared_bytes(plan->ranks) / (uint64_t)plan->ranks;
+    add_row(plan, "part of the shared memory", own);
+    if (plan->one_host && plan->owners.incoming > own)
+        plan->more_between_hosts = plan->owners.incoming - own;
 }
 
 /* ---- the table --------------------------------------------------------------------------------
@@ -272,8 +295,7 @@ void rp_plan_set_memory(struct rp_plan *plan, const struct rp_spec *spec)
     add_device_row(plan, "gradients", plan->owners.sum_bytes);
     add_device_row(plan, "gradients, tree over passes", (levels - 1) * plan->owners.sum_bytes);
     add_device_row(plan, "gradients, open chains", plan->partial ? plan->owners.sum_bytes : 0);
-    plan->owners.incoming = incoming_bytes(plan, spec);
-    add_device_row(plan, "sums of other ranks", plan->owners.incoming);
+    add_exchange_rows(plan, spec);
     add_device_row(plan, "optimizer state", states);
     add_device_row(plan, "averages of the weights", averages);
     add_device_row(plan, "activations", larger(plan->train_place.bytes, plan->eval_place.bytes));
@@ -303,6 +325,12 @@ void rp_plan_set_memory(struct rp_plan *plan, const struct rp_spec *spec)
     set_flops(plan, spec);
 }
 
+void rp_plan_share_host(struct rp_plan *plan, const struct rp_spec *spec)
+{
+    plan->one_host = true;
+    rp_plan_set_memory(plan, spec);
+}
+
 /* "12.3 MiB", at least 7 columns. */
 static void size_text(uint64_t bytes, char text[32])
 {
@@ -327,6 +355,9 @@ void rp_plan_print_memory(const struct rp_plan *plan, struct rp_text *text)
     }
     size_text(plan->memory_bytes, size);
     rp_text_add(text, "  %-30s %12s\n", "in all, on a rank", size);
+    if (plan->more_between_hosts == 0) return;
+    size_text(plan->more_between_hosts, size);
+    rp_text_add(text, "  %-30s %12s more\n", "on several hosts", size);
 }
 
 static enum rp_status check(const struct rp_plan *plan, uint64_t bytes, uint64_t limit,

@@ -59,12 +59,13 @@ static void place_sum(struct rp_plan_owners *o, const struct rp_graph *graph, in
     o->sum_bytes += rp_plan_align(rp_tensor_bytes(&graph->tensor[tensor].shape));
 }
 
-/* The op that makes the gradient can add it to another (rp_embedding_params). */
-static bool adds_in_place(const struct rp_graph *graph, int gradient)
+/* The node that makes a gradient and can add it to another (rp_embedding_params); -1: none can. */
+static int adding_node(const struct rp_graph *graph, int gradient)
 {
     for (int i = 0; i < graph->n_nodes; i++)
-        if (graph->node[i].out[0] == gradient) return graph->node[i].op == RP_OP_embedding_dw;
-    return false;
+        if (graph->node[i].out[0] == gradient)
+            return graph->node[i].op == RP_OP_embedding_dw ? i : -1;
+    return -1;
 }
 
 /* Gradients, then those of second uses, each in the order of the parameters; then what belongs to
@@ -78,13 +79,22 @@ static void place_sums(struct rp_plan_owners *o, const struct rp_model *model, i
     for (int k = 0; k < n; k++) place_sum(o, graph, model->kept[o->order[k]].grad_tensor);
     for (int k = 0; k < n; k++) {
         const struct rp_model_tensor *kept = &model->kept[o->order[k]];
-        if (one_pass && kept->grad_tensor2 != NOWHERE && adds_in_place(graph, kept->grad_tensor))
+        if (one_pass && kept->grad_tensor2 != NOWHERE && adding_node(graph, kept->grad_tensor) >= 0)
             o->sum_offset[kept->grad_tensor2] = o->sum_offset[kept->grad_tensor];
         place_sum(o, graph, kept->grad_tensor2);
     }
     o->shared_sums = o->sum_bytes;
     for (int t = 0; t < graph->n_tensors; t++)
         if (graph->tensor[t].role == RP_ROLE_SUM) place_sum(o, graph, t);
+}
+
+int rp_plan_tie_node(const struct rp_plan *plan, int tensor)
+{
+    const struct rp_model_tensor *kept = &plan->model->kept[tensor];
+    const uint64_t *offset = plan->owners.sum_offset;
+    if (kept->grad_tensor2 == NOWHERE || offset[kept->grad_tensor] != offset[kept->grad_tensor2])
+        return -1;
+    return adding_node(&plan->model->train, kept->grad_tensor);
 }
 
 /* ---- borders ------------------------------------------------------------------------------------

@@ -95,14 +95,16 @@ struct rp_plan {
     int64_t eval_samples; /* of one evaluation pass */
     uint64_t n_steps;     /* train.for in steps */
     int ranks, threads, max_ranks;
+    bool one_host; /* the ranks are known to be on one (rp_plan_share_host) */
     int loader_depth, loader_threads;
     struct rp_plan_place train_place, eval_place;
     struct rp_plan_owners owners;
     struct rp_plan_memory memory[RP_PLAN_MEMORY_ROWS];
     int n_memory;
-    uint64_t memory_bytes;  /* in all, on a rank, of the machine's memory */
-    uint64_t device_bytes;  /* in all, of the GPU's; 0 on the CPU */
-    uint64_t scratch_bytes; /* of the device's kernels: struct rp_device_table, reserve */
+    uint64_t memory_bytes;       /* in all, on a rank, of the machine's memory */
+    uint64_t device_bytes;       /* in all, of the GPU's; 0 on the CPU */
+    uint64_t more_between_hosts; /* what a rank would need beside that were they not on one host */
+    uint64_t scratch_bytes;      /* of the device's kernels: struct rp_device_table, reserve */
     const struct rp_device_table *device;
     uint64_t checkpoint_bytes;
     bool saves_live; /* a save reads the state where it lies, and the update waits; else a copy */
@@ -121,6 +123,9 @@ RP_NODISCARD enum rp_status rp_plan_make_for(const struct rp_spec *spec,
                                              const struct rp_data_shape *data, int threads,
                                              int ranks, const struct rp_device_table *device,
                                              struct rp_plan **plan, struct rp_error *err);
+/* All ranks of the plan will be on one host, where they share memory unless the spec says
+ * otherwise: its table of memory is made anew. */
+void rp_plan_share_host(struct rp_plan *plan, const struct rp_spec *spec);
 void rp_plan_free(struct rp_plan *plan); /* NULL is fine */
 
 /* USAGE, at the shards' place in the spec, when so many ranks cannot share them. */
@@ -137,6 +142,9 @@ RP_NODISCARD enum rp_status rp_plan_check_device_memory(const struct rp_plan *pl
 /* The pass number i of a step: rows, and the slot of its first sample. */
 void rp_plan_pass(const struct rp_plan *plan, int i, struct rp_rows *rows, uint64_t *first_slot);
 
+/* The node of the train graph that adds the gradient of a parameter's first use to that of its
+ * second, where both are one sum; -1: they are none, or there is no second use. */
+int rp_plan_tie_node(const struct rp_plan *plan, int tensor);
 /* What `rank` updates of a kept tensor. */
 struct rp_plan_part rp_plan_owned(const struct rp_plan *plan, int rank, int tensor);
 /* Where the chunks of what it owns of a trained one begin in those of the norm. */

@@ -132,6 +132,8 @@ struct json_t *rp_plan_json(const struct rp_spec *spec, const struct rp_plan *pl
     json_object_set_new(json, "parameters", json_integer(plan->model->parameter_elements));
     json_object_set_new(json, "memory", memory_json(plan));
     json_object_set_new(json, "memory_bytes", json_integer((json_int_t)plan->memory_bytes));
+    json_object_set_new(json, "more_between_hosts_bytes",
+                        json_integer((json_int_t)plan->more_between_hosts));
     json_object_set_new(json, "device_memory_bytes", json_integer((json_int_t)plan->device_bytes));
     json_object_set_new(json, "train_samples", json_integer(plan->data.n_train));
     json_object_set_new(json, "valid_samples", json_integer(n_valid));

@@ -125,17 +125,9 @@ static struct rp_tensor own_sum(const struct rp_trainer *t, int i, int sum)
     return own_part(t, i, t->sums + t->sum_offset[sum]);
 }
 
-/* The later use has left its sum when the earlier one, a table of tokens, comes to its own: it adds
- * the few rows that it has. */
-static void bind_tie_in_place(struct rp_trainer *t, const struct rp_model_tensor *kept)
-{
-    for (int n = 0; n < t->model->train.n_nodes; n++)
-        if (t->model->train.node[n].out[0] == kept->grad_tensor)
-            t->train.call[n].params.embedding.onto = true;
-}
-
 /* The gradients of the two uses of a parameter, in the order of the net (chapter 13): one addition
- * each, when both are sums over the whole step. */
+ * each, when both are sums over the whole step. Where both are one sum, the later use has left it
+ * when the earlier one, a table of tokens, comes to its own: it adds the few rows that it has. */
 static void bind_ties(struct rp_trainer *t)
 {
     const struct rp_model *model = t->model;
@@ -143,8 +135,9 @@ static void bind_ties(struct rp_trainer *t)
     for (int i = 0; i < model->n_parameters; i++) {
         const struct rp_model_tensor *kept = &model->kept[i];
         if (kept->grad_tensor2 == RP_GRAPH_NO_TENSOR || t->own[i].n == 0) continue;
-        if (t->sum_offset[kept->grad_tensor] == t->sum_offset[kept->grad_tensor2]) {
-            bind_tie_in_place(t, kept);
+        int node = rp_plan_tie_node(t->plan, i);
+        if (node >= 0) {
+            t->train.call[node].params.embedding.onto = true;
             continue;
         }
         struct rp_op_call *call = &t->tie_call[t->n_tie_calls++];

@@ -300,14 +300,6 @@ static enum rp_status measure_one(struct copy *copy, struct report *slowest, str
     return status;
 }
 
-/* As train/ranks.c gives them to ranks that this program starts. */
-static int threads_of(const struct rp_spec *spec, int beside)
-{
-    int threads = rp_env_threads(spec);
-    if (beside < 2 || spec->resources.threads > 0 || rp_sys_env("OMP_NUM_THREADS")) return threads;
-    return threads / beside > 1 ? threads / beside : 1;
-}
-
 /* All ranks at once, on this machine. */
 static enum rp_status measure_together(struct copy *copy, struct rp_plan_time *time,
                                        struct rp_error *err)
@@ -336,7 +328,7 @@ static enum rp_status measure_all(struct copy *copy, int most_ranks,
         int beside = ranks < network->per_node ? ranks : network->per_node;
         copy->ranks = ranks;
         copy->copies = slowest->on_gpu ? 1 : beside; /* one rank, on any device, comes first */
-        copy->threads = threads_of(copy->spec, beside);
+        copy->threads = rp_env_threads_beside(copy->spec, beside);
         if (copy->copies > MOST_COPIES || (network->local && ranks > MOST_COPIES))
             return rp_error_set(err, RP_STATUS_USAGE,
                                 "--per-node %d: at most %d ranks of a node can be measured",

@@ -65,41 +65,56 @@ static bool asked(void *context)
     return rp_signals_stop_asked();
 }
 
-enum rp_status rp_ranks_open(struct rp_start *start, struct rp_error *err)
+enum rp_status rp_ranks_find(struct rp_start *start, int *n_local, bool *starts,
+                             struct rp_error *err)
 {
     struct rp_comm_world *world = &start->world;
-    int64_t n_local = 1;
+    int64_t n = 1;
     rp_comm_open_one(&start->comm);
     RP_TRY(rp_comm_discover(world, err));
     RP_TRY(check_number(start, err));
-    bool spawns = !world->launcher || world->n_nodes > 1;
-    if (spawns) RP_TRY(count_local(start, &n_local, err));
-    /* Refused before anybody is started or waited for. */
-    RP_TRY(
-        rp_plan_check_ranks(start->spec, spawns ? n_local * world->n_nodes : world->n_ranks, err));
-    if (spawns && n_local * world->n_nodes > 1)
-        RP_TRY(rp_comm_spawn(world, (int)n_local, start->options->rank_words, err));
-    if (world->n_ranks == 1) return RP_STATUS_OK;
-    if (!spawns && strcmp(start->spec->resources.comm, "mpi") == 0) rp_comm_shield(world->rank);
-    char host[256];
-    rp_sys_host(host);
-    if (world->rank != 0) rp_log_as_rank(world->rank, host);
+    *starts = !world->launcher || world->n_nodes > 1;
+    if (*starts) RP_TRY(count_local(start, &n, err));
+    *n_local = (int)n;
+    return rp_plan_check_ranks(start->spec, *starts ? n * world->n_nodes : world->n_ranks, err);
+}
+
+enum rp_status rp_ranks_join(struct rp_start *start, struct rp_error *err)
+{
     struct rp_comm_options options = {.peer_timeout = start->spec->resources.timeout_peer,
                                       .step_timeout = start->spec->resources.timeout_step,
                                       .stop = asked,
                                       .lost = rp_lost_note,
                                       .before_end = before_end,
                                       .context = start};
-    return rp_comm_open(world, &options, &start->comm, err);
+    return rp_comm_open(&start->world, &options, &start->comm, err);
+}
+
+enum rp_status rp_ranks_open(struct rp_start *start, struct rp_error *err)
+{
+    struct rp_comm_world *world = &start->world;
+    int n_local = 1;
+    bool starts = false;
+    RP_TRY(rp_ranks_find(start, &n_local, &starts, err));
+    if (starts && n_local * world->n_nodes > 1)
+        RP_TRY(rp_comm_spawn(world, n_local, start->options->rank_words, err));
+    if (world->n_ranks == 1) return RP_STATUS_OK;
+    if (!starts && strcmp(start->spec->resources.comm, "mpi") == 0) rp_comm_shield(world->rank);
+    rp_ranks_speak_as(world->rank);
+    return rp_ranks_join(start, err);
+}
+
+void rp_ranks_speak_as(int rank)
+{
+    char host[256];
+    rp_sys_host(host);
+    if (rank != 0) rp_log_as_rank(rank, host);
 }
 
 int rp_ranks_threads(const struct rp_start *start)
 {
-    int threads = rp_env_threads(start->spec), ranks = start->world.local_ranks;
     bool ours = start->world.launcher && strcmp(start->world.launcher, "reprise") == 0;
-    if (!ours || ranks < 2 || start->spec->resources.threads > 0 || rp_sys_env("OMP_NUM_THREADS"))
-        return threads;
-    return threads / ranks > 1 ? threads / ranks : 1;
+    return rp_env_threads_beside(start->spec, ours ? start->world.local_ranks : 1);
 }
 
 /* ---- the start --------------------------------------------------------------------------------
@@ -107,7 +122,7 @@ int rp_ranks_threads(const struct rp_start *start)
 
 struct ready {
     char run[1024]; /* rank 0's folder */
-    struct rp_sha256 numeric, exchanges;
+    struct rp_sha256 alike, numeric, exchanges;
     uint8_t go;
 };
 
@@ -118,7 +133,7 @@ static enum rp_status check_alike(const struct rp_start *start, const struct rea
     char who[300];
     for (int r = 1; r < start->comm.n_ranks; r++) {
         rp_comm_rank_text(&start->comm, r, who);
-        if (memcmp(&all[r].numeric, &all[0].numeric, sizeof all[r].numeric) != 0)
+        if (memcmp(&all[r].alike, &all[0].alike, sizeof all[r].alike) != 0)
             return rp_error_set(err, RP_STATUS_DATA,
                                 "%s has another numeric digest than rank 0: its spec or its data "
                                 "files are not the same",
@@ -136,6 +151,7 @@ enum rp_status rp_ranks_ready(struct rp_start *start, bool *go, struct rp_error 
 {
     struct ready mine, *all = RP_NEW_ARRAY(struct ready, start->comm.n_ranks);
     memset(&mine, 0, sizeof mine);
+    mine.alike = start->alike;
     mine.numeric = start->numeric;
     if (start->plan) mine.exchanges = rp_plan_exchange_digest(start->plan);
     mine.go = *go;
@@ -150,8 +166,8 @@ enum rp_status rp_ranks_ready(struct rp_start *start, bool *go, struct rp_error 
         rp_mem_free(start->run);
         all[0].run[sizeof all[0].run - 1] = '\0';
         start->run = rp_mem_copy_text(all[0].run);
+        start->numeric = all[0].numeric;
     }
-    rp_lost_begin(start->run, start->comm.rank);
     if (*go) status = check_alike(start, all, err);
 out:
     rp_mem_free(all);

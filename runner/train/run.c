@@ -109,7 +109,7 @@ static enum rp_status run_loop(struct rp_start *start, struct rp_train_result *r
                            .saver = start->saver,
                            .against = start->options->against,
                            .state = start->origin.state};
-    if (start->options->stop_after > 0) loop.stop_at = rp_sys_clock() + start->options->stop_after;
+    if (start->options->stop_after > 0) loop.stop_at = start->begun + start->options->stop_after;
     say_start(start);
     if (start->options->profile || start->device->table->mark)
         start->profile = start->trainer->profile =
@@ -178,11 +178,7 @@ static enum rp_status lead(struct rp_start *start, struct rp_train_result *resul
     rp_sha256_hex(&start->numeric, result->numeric);
     RP_TRY(rp_start_take(start, err));
     RP_TRY(rp_ranks_ready(start, &go, err));
-    RP_TRY(rp_comm_connect(&start->comm, err));
-    RP_TRY(rp_facts_connected(start, err));
-    RP_TRY(rp_comm_reserve(&start->comm, start->plan->owners.incoming, err));
-    RP_TRY(rp_start_begin(start, err));
-    rp_comm_settle(&start->comm);
+    RP_TRY(rp_start_lead(start, err));
     RP_TRY(run_loop(start, result, err));
     return finish_result(start, result, err);
 }
@@ -195,15 +191,11 @@ static enum rp_status follow(struct rp_start *start, struct rp_train_result *res
     bool go = true;
     RP_TRY(rp_start_prepare(start, err));
     RP_TRY(rp_ranks_ready(start, &go, err));
+    rp_lost_begin(start->run, start->comm.rank);
     result->was_finished = !go;
     result->status = "finished";
     if (!go) return RP_STATUS_OK;
-    RP_TRY(rp_start_open_trainer(start, err));
-    RP_TRY(rp_comm_connect(&start->comm, err));
-    rp_comm_settle(&start->comm);
-    RP_TRY(rp_comm_reserve(&start->comm, start->plan->owners.incoming, err));
-    RP_TRY(rp_weights_begin(start->trainer, start->run, UINT64_MAX, &start->origin, err));
-    RP_TRY(rp_saver_open(start->trainer, start->run, NULL, NULL, &start->saver, err));
+    RP_TRY(rp_start_follow(start, err));
     struct rp_loop loop = {
         .trainer = start->trainer, .saver = start->saver, .state = start->origin.state};
     enum rp_status status = rp_loop_run(&loop, err);
@@ -244,8 +236,11 @@ static enum rp_status stopped_early(struct rp_start *start, struct rp_train_resu
 enum rp_status rp_train_run(const struct rp_spec *spec, const struct rp_train_options *options,
                             struct rp_train_result *result, struct rp_error *err)
 {
-    struct rp_start start = {
-        .spec = spec, .options = options, .log_fd = -1, .manifest = {.segment = -1}};
+    struct rp_start start = {.spec = spec,
+                             .options = options,
+                             .begun = rp_sys_clock(),
+                             .log_fd = -1,
+                             .manifest = {.segment = -1}};
     *result = (struct rp_train_result){.status = "failed"};
     start.run = options->out ? rp_mem_copy_text(options->out) : rp_train_folder(spec);
     result->run = rp_mem_copy_text(start.run);

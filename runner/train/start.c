@@ -150,7 +150,7 @@ static enum rp_status check_device_memory(const struct rp_start *start, struct r
 enum rp_status rp_start_prepare(struct rp_start *start, struct rp_error *err)
 {
     int threads = rp_ranks_threads(start);
-    bool has_init = false;
+    bool has_init = false, reads_weights = start->world.rank == 0;
     struct rp_sha256 init = {0};
     struct rp_env_device_options device = {.threads = threads,
                                            .gpu = start->world.local_rank,
@@ -164,10 +164,12 @@ enum rp_status rp_start_prepare(struct rp_start *start, struct rp_error *err)
     RP_TRY(check_data(start, err));
     RP_TRY(rp_plan_make_for(start->spec, rp_data_shape(start->data), threads, start->world.n_ranks,
                             start->device->table, &start->plan, err));
-    RP_TRY(rp_train_check_weights(start->spec, start->plan->model, err));
+    if (rp_comm_is_one_host(&start->world)) rp_plan_share_host(start->plan, start->spec);
+    if (reads_weights) RP_TRY(rp_train_check_weights(start->spec, start->plan->model, err));
     RP_TRY(rp_plan_check_memory(start->plan, err));
     RP_TRY(check_device_memory(start, err));
-    RP_TRY(rp_weights_hash(start->spec, &has_init, &init, err));
+    if (reads_weights) RP_TRY(rp_weights_hash(start->spec, &has_init, &init, err));
+    start->alike = rp_plan_numeric_digest(start->spec, start->data, NULL);
     start->numeric = rp_plan_numeric_digest(start->spec, start->data, has_init ? &init : NULL);
     RP_TRY(check_numeric(start, err));
     start->environment = rp_env_probe_on(start->spec, threads, start->device);
@@ -282,6 +284,32 @@ enum rp_status rp_start_begin(struct rp_start *start, struct rp_error *err)
     RP_TRY(open_record(start, err));
     return rp_saver_open(start->trainer, start->run, &start->manifest, start->record, &start->saver,
                          err);
+}
+
+enum rp_status rp_start_connect(struct rp_start *start, struct rp_error *err)
+{
+    if (start->connected) return RP_STATUS_OK;
+    start->connected = true;
+    RP_TRY(rp_comm_connect(&start->comm, err));
+    return rp_comm_reserve(&start->comm, start->plan->owners.incoming, err);
+}
+
+enum rp_status rp_start_lead(struct rp_start *start, struct rp_error *err)
+{
+    RP_TRY(rp_start_connect(start, err));
+    RP_TRY(rp_facts_connected(start, err));
+    RP_TRY(rp_start_begin(start, err));
+    rp_comm_settle(&start->comm);
+    return RP_STATUS_OK;
+}
+
+enum rp_status rp_start_follow(struct rp_start *start, struct rp_error *err)
+{
+    RP_TRY(rp_start_open_trainer(start, err));
+    RP_TRY(rp_start_connect(start, err));
+    rp_comm_settle(&start->comm);
+    RP_TRY(rp_weights_begin(start->trainer, start->run, UINT64_MAX, &start->origin, err));
+    return rp_saver_open(start->trainer, start->run, NULL, NULL, &start->saver, err);
 }
 
 void rp_start_close(struct rp_start *start)

@@ -8,11 +8,15 @@
 struct rp_start {
     const struct rp_spec *spec;
     const struct rp_train_options *options;
+    double begun; /* rp_sys_clock */
     char *run;
     struct rp_comm_world world;
     struct rp_comm comm;
-    struct rp_sha256 spec_digest, numeric; /* data unbound, bound */
-    bool found;                            /* the folder holds a run already */
+    bool connected;
+    struct rp_sha256 spec_digest,
+        numeric;            /* data unbound, bound; the second is rank 0's in the end */
+    struct rp_sha256 alike; /* the same but for initial weights, which it reads */
+    bool found;             /* the folder holds a run already */
     struct rp_manifest manifest;
     json_t *environment, *drift;
     struct rp_data *data;
@@ -40,6 +44,12 @@ RP_NODISCARD enum rp_status rp_start_prepare(struct rp_start *start, struct rp_e
 RP_NODISCARD enum rp_status rp_start_take(struct rp_start *start, struct rp_error *err);
 /* Loads the state to go on from, or the initial one, and opens the record. */
 RP_NODISCARD enum rp_status rp_start_begin(struct rp_start *start, struct rp_error *err);
+/* What follows when every rank is ready: on rank 0, which has taken the folder, and on the others.
+ * The saver is open then, and the ranks are connected. */
+RP_NODISCARD enum rp_status rp_start_lead(struct rp_start *start, struct rp_error *err);
+RP_NODISCARD enum rp_status rp_start_follow(struct rp_start *start, struct rp_error *err);
+/* What moves bytes between the ranks, and memory for it; once. */
+RP_NODISCARD enum rp_status rp_start_connect(struct rp_start *start, struct rp_error *err);
 /* Memory and calls, for the plan; with this run's comm. */
 RP_NODISCARD enum rp_status rp_start_open_trainer(struct rp_start *start, struct rp_error *err);
 void rp_start_close(struct rp_start *start);
@@ -49,6 +59,14 @@ void rp_start_close(struct rp_start *start);
 
 /* Which rank this is; starts the others where the spec demands several and no launcher did. */
 RP_NODISCARD enum rp_status rp_ranks_open(struct rp_start *start, struct rp_error *err);
+/* The parts of that. How many ranks this process `starts`, or 1 where a launcher has: refused
+ * before anybody is started or waited for. To know it this process may have to open a GPU's driver.
+ */
+RP_NODISCARD enum rp_status rp_ranks_find(struct rp_start *start, int *n_local, bool *starts,
+                                          struct rp_error *err);
+/* Connects the rank of start->world to the others. */
+RP_NODISCARD enum rp_status rp_ranks_join(struct rp_start *start, struct rp_error *err);
+void rp_ranks_speak_as(int rank); /* errors alone, with its name; of rank 0 everything */
 /* Threads of this rank. */
 int rp_ranks_threads(const struct rp_start *start);
 /* Every rank is ready, or rank 0 found nothing to do (`go` false). All must have rank 0's numeric

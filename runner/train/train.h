@@ -14,9 +14,10 @@ struct rp_train_options {
     bool fresh;             /* remove what is in the folder and start again */
     bool allow_drift;  /* go on where the environment or a recomputed step differs, and record it */
     bool rehash;       /* hash every data file again */
-    double stop_after; /* seconds; 0: never */
+    double stop_after; /* seconds from the beginning of the start, reading included; 0: never */
     bool no_graph;     /* CUDA: launch every kernel by itself */
     bool profile;      /* print time per phase and op, write RUN/trace.json */
+    bool alone;        /* try: by one rank, whatever the spec demands */
     const char *const *rank_words; /* the command line of ranks that it starts; NULL: its own */
     struct json_t
         *recorded; /* rerun: the environment that the run recorded, in place of the spec's lock */
@@ -62,18 +63,19 @@ RP_NODISCARD enum rp_status rp_train_recompute(const struct rp_spec *spec, const
                                                uint64_t step, struct rp_checkpoint *state,
                                                struct rp_error *err);
 
-/* run --try: the first steps in a temporary folder, with an evaluation and a save, killed, resumed,
- * compared; and what the whole run will take. What a real run would fail with in its first minute
- * is this one's failure too. */
+/* run --try: the first steps in a temporary folder, by as many ranks as the run would have, with an
+ * evaluation and a save, killed, resumed, compared; and what the whole run will take. What a real
+ * run would fail with in its first minute is this one's failure too. */
 struct rp_try_result {
     char run[4096];                       /* the folder of the real run, untouched */
     bool was_finished;                    /* which has finished: nothing was tried */
     uint64_t n_steps, n_tried, n_checked; /* of the run; tried; computed again and found equal */
     int64_t batch;
+    int n_ranks;
     double start_seconds, step_seconds, eval_seconds, save_seconds, stop_seconds;
     uint64_t n_evals, n_saves;
     double total_seconds;
-    uint64_t peak_bytes, plan_bytes; /* of memory: met, and as plan says */
+    uint64_t peak_bytes, plan_bytes; /* of a rank's memory: met, and as plan says */
     uint64_t disk_bytes, free_bytes; /* a finished run takes at most; free there */
     struct rp_sys_quota quota;       /* ... and ours there */
 };

@@ -260,7 +260,8 @@ RP_NODISCARD enum rp_status rp_weights_restore_model(struct rp_trainer *trainer,
 /* The averages of train.ema begin as the weights do. */
 RP_NODISCARD enum rp_status rp_weights_begin_averages(struct rp_trainer *trainer,
                                                       struct rp_error *err);
-/* Weights that model.init_from names, then the averages, and with `load: all` the optimizer. */
+/* Weights that model.init_from names, then the averages, and with `load: all` the optimizer.
+ * Collective, and connected: rank 0 reads. */
 RP_NODISCARD enum rp_status rp_weights_init_from(struct rp_trainer *trainer, struct rp_error *err);
 /* Stored tensor `name`, which belongs to kept tensor i, to the device; `bad` when missing or of
  * another shape. */

@@ -1,10 +1,12 @@
 /* try.c - `run --try`: the first steps of a job in a folder of its own, killed and resumed, so that
  * ten seconds tell whether hours will work.
  *
- * Two processes after each other, both made by fork: the first opens everything as a real run
- * would, takes three steps with an evaluation and a save between them, reports, and is killed; the
- * second resumes from that save, computes the lost step again and compares it with the record, then
- * goes on until a signal stops it. The parent reads the reports, holds the clock and cleans up. */
+ * Two rounds, in each a process for every rank that the run would have, all made by fork: the first
+ * opens everything as a real run would, takes three steps with an evaluation and a save between
+ * them, reports, and is killed; the second resumes from that save, computes the lost step again and
+ * compares it with the record, then goes on until a signal stops it. The parent reads the reports,
+ * holds the clock and cleans up. Where a launcher has started the ranks, each of its processes is
+ * the parent of one, and rank 0's speaks. */
 #include "train/try_int.h"
 
 #include "base/log.h"
@@ -16,277 +18,347 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* What a process of the trial says through its pipe: once, whole. */
-struct report {
-    enum rp_status status;
-    char text[RP_ERROR_TEXT_BYTES]; /* what is wrong */
-    struct rp_sha256 chain;         /* after the last of the three steps */
-    struct rp_try_result figures;   /* of the first process */
-    uint64_t n_checked;             /* of the second: steps computed again and found equal */
+static const double SECONDS_FOR_THE_OTHERS = 3; /* to say why, too; to end when one is gone */
+
+struct child {
+    pid_t pid;     /* 0: has been waited for */
+    int pipe, how; /* -1: closed; how it ended */
+    bool heard;    /* the report is whole, or will not come */
+    size_t got;
+    struct rp_trial_report report;
 };
-
-/* ---- in the child: the loop's marks
- * ---------------------------------------------------------------- */
-
-bool rp_trial_event(const struct rp_trial *trial, uint64_t step)
-{
-    return trial && trial->event_at > 0 && step == trial->event_at;
-}
-
-static void send_report(int pipe, const struct report *report)
-{
-    const char *at = (const char *)report;
-    size_t left = sizeof *report;
-    while (left > 0) {
-        ssize_t n = write(pipe, at, left);
-        if (n < 0 && errno == EINTR) continue;
-        if (n <= 0) return; /* the parent is gone, and we go with it */
-        at += n;
-        left -= (size_t)n;
-    }
-}
-
-static enum rp_status reached(struct rp_trial *trial, const struct rp_loop *loop,
-                              struct rp_error *err)
-{
-    struct report *report = RP_NEW(struct report);
-    uint64_t left, metrics_bytes, digests_bytes;
-    report->chain = loop->state.chain;
-    rp_record_counts(loop->record, &report->n_checked, &left);
-    enum rp_status status = rp_record_mark(loop->record, &metrics_bytes, &digests_bytes, err);
-    if (status == RP_STATUS_OK && !trial->resumed) rp_trial_estimate(trial, &report->figures);
-    report->status = status;
-    if (err) snprintf(report->text, sizeof report->text, "%s", err->text);
-    send_report(trial->pipe, report);
-    rp_mem_free(report);
-    while (!trial->resumed) pause(); /* for the kill */
-    return status;
-}
-
-enum rp_status rp_trial_note(struct rp_trial *trial, const struct rp_loop *loop,
-                             double eval_seconds, double save_seconds, double step_seconds,
-                             struct rp_error *err)
-{
-    uint64_t step = loop->state.step;
-    if (!trial || step > trial->last_step) return RP_STATUS_OK;
-    if (step - 1 == trial->event_at && trial->event_at > 0) {
-        trial->eval_seconds = eval_seconds;
-        trial->save_seconds = save_seconds;
-    }
-    if (step <= RP_TRIAL_STEPS) trial->step_seconds[step - 1] = step_seconds;
-    return step == trial->last_step ? reached(trial, loop, err) : RP_STATUS_OK;
-}
-
-/* ---- in the child: the run
- * ------------------------------------------------------------------------- */
-
-/* What a real run would do before its first step in the real folder, up to loading the checkpoint
- * that it would go on from; nothing is written there. */
-static enum rp_status look_at_real(struct rp_start *start, struct rp_error *err)
-{
-    bool finished = false;
-    RP_TRY(rp_start_look(start, &finished, err));
-    RP_TRY(rp_start_prepare(start, err));
-    if (!start->found) return RP_STATUS_OK;
-    struct rp_weights_origin origin;
-    enum rp_status status = rp_trainer_open(start->spec, start->plan, start->data, start->device,
-                                            NULL, &start->trainer, err);
-    if (status == RP_STATUS_OK)
-        status = rp_weights_begin(start->trainer, start->run, UINT64_MAX, &origin, err);
-    rp_trainer_close(start->trainer);
-    start->trainer = NULL;
-    return status;
-}
-
-/* From here on the run is the one in the temporary folder. */
-static void move_to(struct rp_start *start, const char *folder)
-{
-    rp_mem_free(start->run);
-    start->run = rp_mem_copy_text(folder);
-    rp_manifest_release(&start->manifest);
-    start->manifest = (struct rp_manifest){.segment = -1};
-    start->found = false;
-}
-
-static enum rp_status run_steps(struct rp_start *start, struct rp_trial *trial,
-                                struct rp_error *err)
-{
-    struct rp_loop loop = {.trainer = start->trainer,
-                           .record = start->record,
-                           .saver = start->saver,
-                           .state = start->origin.state,
-                           .trial = trial};
-    if (start->plan->n_steps < trial->last_step) {
-        trial->last_step = start->plan->n_steps;
-        if (trial->event_at) trial->event_at = trial->last_step - 1;
-    }
-    trial->start = start;
-    trial->start_seconds = rp_sys_clock() - trial->opened;
-    RP_TRY(rp_loop_run(&loop, err));
-    RP_TRY(rp_saver_wait(start->saver, NULL, err));
-    rp_facts_end(start, RP_STATUS_STOPPED, "stopped", "signal", &loop.state, NULL, NULL);
-    return rp_manifest_write(&start->manifest, err);
-}
-
-/* The whole of one child process; never returns. */
-static void be_child(const struct rp_spec *spec, const struct rp_train_options *options,
-                     const char *real, const char *folder, struct rp_trial *trial)
-{
-    struct rp_start start = {
-        .spec = spec, .options = options, .log_fd = -1, .manifest = {.segment = -1}};
-    start.world.n_ranks = 1; /* a trial is of one rank */
-    struct rp_error *err = RP_NEW(struct rp_error);
-    enum rp_status status;
-    prctl(PR_SET_PDEATHSIG, SIGKILL); /* nobody waits for a signal that cannot come */
-    rp_log_configure(&(struct rp_log_style){.quiet = true});
-    trial->opened = rp_sys_clock();
-    start.run = rp_mem_copy_text(trial->resumed ? folder : real);
-    if (trial->resumed) {
-        bool finished = false;
-        status = rp_start_look(&start, &finished, err);
-        if (status == RP_STATUS_OK) status = rp_start_prepare(&start, err);
-    } else {
-        status = look_at_real(&start, err);
-        move_to(&start, folder);
-    }
-    if (status == RP_STATUS_OK) status = rp_start_take(&start, err);
-    if (status == RP_STATUS_OK) status = rp_start_begin(&start, err);
-    if (status == RP_STATUS_OK) status = run_steps(&start, trial, err);
-    if (status != RP_STATUS_OK) {
-        struct report *report = RP_NEW(struct report);
-        report->status = status;
-        snprintf(report->text, sizeof report->text, "%s", err->text);
-        send_report(trial->pipe, report);
-    }
-    rp_start_close(&start);
-    _exit(status == RP_STATUS_OK ? 0 : 1);
-}
-
-/* ---- in the parent
- * --------------------------------------------------------------------------------- */
-
 struct parent {
     const struct rp_spec *spec;
     const struct rp_train_options *options;
     char *real, *folder; /* of the run; of the trial */
-    pid_t child;
-    int pipe;
+    struct rp_comm_world world;
+    int n; /* ranks that this process starts */
+    struct child *child;
 };
 
-static enum rp_status start_child(struct parent *p, struct rp_trial *trial, struct rp_error *err)
+static bool leads(const struct parent *p)
 {
-    int ends[2];
-    if (pipe(ends) != 0)
-        return rp_error_set(err, RP_STATUS_INTERNAL, "no pipe for the trial: %s", strerror(errno));
-    trial->pipe = ends[1];
-    fflush(NULL);
-    p->child = fork();
-    if (p->child == 0) {
-        close(ends[0]);
-        be_child(p->spec, p->options, p->real, p->folder, trial);
-    }
-    close(ends[1]);
-    p->pipe = ends[0];
-    if (p->child > 0) return RP_STATUS_OK;
+    return p->world.rank == 0;
+}
+
+/* ---- which ranks there are
+ * ------------------------------------------------------------------------- */
+
+struct found {
+    enum rp_status status;
+    char text[RP_ERROR_TEXT_BYTES];
+    struct rp_comm_world world;
+    int n;
+    bool starts;
+};
+
+/* What a launcher of MPI has started can begin with it once, and we would twice. */
+static enum rp_status check_mover(const struct rp_spec *spec, const struct found *found,
+                                  struct rp_error *err)
+{
+    if (found->starts || found->world.n_ranks == 1 || strcmp(spec->resources.comm, "mpi") != 0)
+        return RP_STATUS_OK;
+    return rp_error_set(err, RP_STATUS_USAGE,
+                        "--try starts every rank twice, and MPI begins once: try with --set "
+                        "resources.comm=auto, or start one process and demand ranks "
+                        "(resources.ranks)");
+}
+
+static _Noreturn void find_ranks(const struct rp_spec *spec, int pipe)
+{
+    struct rp_start start = {.spec = spec};
+    struct found *found = RP_NEW(struct found);
+    struct rp_error *err = RP_NEW(struct rp_error);
+    found->status = rp_ranks_find(&start, &found->n, &found->starts, err);
+    found->world = start.world;
+    if (found->status == RP_STATUS_OK) found->status = check_mover(spec, found, err);
+    snprintf(found->text, sizeof found->text, "%s", err->text);
+    bool sent = rp_sys_write(pipe, found, sizeof *found, "a pipe", err) == RP_STATUS_OK;
+    _exit(sent ? 0 : 1);
+}
+
+static enum rp_status no_process(struct rp_error *err)
+{
     return rp_error_set(err, RP_STATUS_INTERNAL, "no process for the trial: %s", strerror(errno));
 }
 
-static void end_child(struct parent *p)
+/* In a process of its own: a GPU's driver, once asked, does not outlive a fork. */
+static enum rp_status ask_for_ranks(struct parent *p, struct rp_error *err)
 {
-    if (p->child > 0) {
-        kill(p->child, SIGKILL);
-        while (waitpid(p->child, NULL, 0) < 0 && errno == EINTR) continue;
+    int ends[2];
+    size_t got = 0;
+    p->world = (struct rp_comm_world){.n_ranks = 1, .n_nodes = 1, .local_ranks = 1, .listener = -1};
+    p->n = 1;
+    if (p->options->alone) return RP_STATUS_OK;
+    if (pipe(ends) != 0) return no_process(err);
+    struct found *found = RP_NEW(struct found);
+    fflush(NULL);
+    pid_t pid = fork();
+    if (pid == 0) find_ranks(p->spec, ends[1]);
+    close(ends[1]);
+    enum rp_status status = pid > 0 ? rp_sys_read(ends[0], found, sizeof *found, &got, "a pipe",
+                                                  RP_STATUS_INTERNAL, err)
+                                    : no_process(err);
+    close(ends[0]);
+    while (pid > 0 && waitpid(pid, NULL, 0) < 0 && errno == EINTR) continue;
+    if (status == RP_STATUS_OK && got != sizeof *found)
+        status = rp_error_set(err, RP_STATUS_INTERNAL, "the ranks of the trial cannot be counted");
+    if (status == RP_STATUS_OK && found->status != RP_STATUS_OK)
+        status = rp_error_set(err, found->status, "%s", found->text);
+    p->world = found->world;
+    p->n = found->n;
+    if (found->starts && p->world.n_nodes > 1) {
+        p->world.rank = p->world.node * p->n;
+        p->world.n_ranks = p->world.n_nodes * p->n;
+        p->world.local_ranks = p->n;
     }
-    p->child = 0;
-    if (p->pipe >= 0) close(p->pipe);
-    p->pipe = -1;
+    rp_mem_free(found);
+    return status;
 }
 
-/* Reads the child's report; a pipe that ends before it is a child that died on its own. */
-static enum rp_status read_report(struct parent *p, struct report *report, struct rp_error *err)
+/* ---- starting and ending them
+ * ---------------------------------------------------------------------- */
+
+static enum rp_status start_child(struct parent *p, int i, struct rp_trial *trial,
+                                  struct rp_error *err)
+{
+    struct child *child = &p->child[i];
+    int ends[2];
+    if (pipe(ends) != 0) return no_process(err);
+    *child = (struct child){.pipe = ends[0]};
+    trial->pipe = ends[1];
+    fflush(NULL);
+    child->pid = fork();
+    if (child->pid == 0) {
+        struct rp_comm_world world = p->world;
+        for (int k = 0; k <= i; k++) close(p->child[k].pipe);
+        world.rank += i;
+        if (p->n > 1) world.local_rank = i;
+        if (world.rank != 0) {
+            rp_sys_close(world.listener);
+            world.listener = -1;
+        }
+        rp_trial_be_rank(p->spec, p->options, &world, p->real, p->folder, trial);
+    }
+    close(ends[1]);
+    if (child->pid > 0) return RP_STATUS_OK;
+    child->pid = 0;
+    return no_process(err);
+}
+
+static void close_pipe(struct child *child)
+{
+    if (child->pipe >= 0) close(child->pipe);
+    child->pipe = -1;
+}
+
+/* Ranks of this host alone meet anew in each round. */
+static enum rp_status start_children(struct parent *p, const struct rp_trial *trial,
+                                     struct rp_error *err)
+{
+    bool ours = p->n > 1 && p->world.n_nodes == 1;
+    enum rp_status status = ours ? rp_comm_found(&p->world, p->n, err) : RP_STATUS_OK;
+    for (int i = 0; i < p->n; i++) p->child[i] = (struct child){.pipe = -1};
+    for (int i = 0; i < p->n && status == RP_STATUS_OK; i++) {
+        struct rp_trial own = *trial;
+        status = start_child(p, i, &own, err);
+    }
+    if (ours) rp_sys_close(p->world.listener);
+    p->world.listener = -1;
+    return status;
+}
+
+/* False: it has not ended. */
+static bool has_ended(struct child *child)
+{
+    if (child->pid == 0) return true;
+    if (waitpid(child->pid, &child->how, WNOHANG) != child->pid) return false;
+    child->pid = 0;
+    return true;
+}
+
+static void end_child(struct child *child)
+{
+    if (child->pid > 0) {
+        kill(child->pid, SIGKILL);
+        while (waitpid(child->pid, &child->how, 0) < 0 && errno == EINTR) continue;
+    }
+    child->pid = 0;
+    close_pipe(child);
+}
+
+/* Rank 0 first: what the others see is that it is gone. */
+static void end_children(struct parent *p)
+{
+    for (int i = 0; i < p->n; i++) end_child(&p->child[i]);
+}
+
+/* ---- what they say
+ * --------------------------------------------------------------------------------- */
+
+/* A pipe that ends before the report is a child that died on its own. */
+static void hear(struct child *child)
+{
+    char *at = (char *)&child->report + child->got;
+    ssize_t n = read(child->pipe, at, sizeof child->report - child->got);
+    if (n < 0 && errno == EINTR) return;
+    if (n > 0) child->got += (size_t)n;
+    child->heard = n <= 0 || child->got == sizeof child->report;
+}
+
+static bool has_failed(const struct child *child)
+{
+    return child->heard &&
+           (child->got < sizeof child->report || child->report.status != RP_STATUS_OK);
+}
+
+/* How one ended that has said nothing. */
+static enum rp_status died(const struct parent *p, struct child *child, struct rp_error *err)
+{
+    char which[32] = "";
+    while (child->pid > 0 && waitpid(child->pid, &child->how, 0) < 0 && errno == EINTR) continue;
+    child->pid = 0;
+    if (p->world.n_ranks > 1)
+        snprintf(which, sizeof which, ", its rank %d,", p->world.rank + (int)(child - p->child));
+    if (WIFSIGNALED(child->how) && WTERMSIG(child->how) == SIGKILL)
+        return rp_error_set(err, RP_STATUS_MEMORY,
+                            "the trial%s was killed from outside (signal 9), most likely for its "
+                            "memory: lower train.micro_batch, or ask for more",
+                            which);
+    if (WIFEXITED(child->how) && WEXITSTATUS(child->how) == RP_STATUS_PEER_LOST)
+        return rp_error_set(err, RP_STATUS_PEER_LOST, "the trial%s lost another rank", which);
+    return rp_error_set(err, RP_STATUS_INTERNAL, "the trial%s ended without a report (signal %d)",
+                        which, WIFSIGNALED(child->how) ? WTERMSIG(child->how) : 0);
+}
+
+/* The first that died, for the others only miss it; else what rank 0 says, as in a real run. */
+static enum rp_status why_failed(struct parent *p, struct rp_error *err)
+{
+    const struct child *speaker = NULL;
+    for (int i = p->n - 1; i >= 0; i--) {
+        struct child *child = &p->child[i];
+        if (child->heard && child->got < sizeof child->report) {
+            enum rp_status status = died(p, child, err);
+            if (status != RP_STATUS_PEER_LOST || p->n == 1) return status;
+            rp_error_clear(err);
+        } else if (has_failed(child)) {
+            speaker = child;
+        }
+    }
+    if (!speaker) return rp_error_set(err, RP_STATUS_PEER_LOST, "the trial lost a rank");
+    if (speaker->report.told && !leads(p)) rp_log_mute();
+    return rp_error_set(err, speaker->report.status, "%s", speaker->report.text);
+}
+
+/* Waits until every rank here has reported, or, after one has failed, a while longer. */
+static enum rp_status hear_all(struct parent *p, struct rp_error *err)
 {
     enum { LOOK_AGAIN_MS = 100 }; /* for signals, which restart a read */
-    char *at = (char *)report;
-    size_t left = sizeof *report;
-    while (left > 0) {
-        struct pollfd wait = {.fd = p->pipe, .events = POLLIN};
-        int ready = poll(&wait, 1, LOOK_AGAIN_MS);
+    struct pollfd wait[RP_COMM_MAX_RANKS];
+    double until = 0;
+    for (;;) {
+        bool all = true, failed = false;
+        for (int i = 0; i < p->n; i++) {
+            struct child *child = &p->child[i];
+            wait[i] = (struct pollfd){.fd = child->heard ? -1 : child->pipe, .events = POLLIN};
+            all &= child->heard;
+            failed |= has_failed(child);
+        }
+        if (failed && until <= 0) until = rp_sys_clock() + SECONDS_FOR_THE_OTHERS;
+        if (failed && (all || rp_sys_clock() > until)) return why_failed(p, err);
+        if (all) return RP_STATUS_OK;
+        int ready = poll(wait, (nfds_t)p->n, LOOK_AGAIN_MS);
         if (rp_signals_stop_asked())
             return rp_error_set(err, RP_STATUS_STOPPED, "the trial was stopped by a signal");
-        if (ready <= 0) continue;
-        ssize_t n = read(p->pipe, at, left);
-        if (n < 0 && errno == EINTR) continue;
-        if (n <= 0) break;
-        at += n;
-        left -= (size_t)n;
+        for (int i = 0; ready > 0 && i < p->n; i++)
+            if (wait[i].revents) hear(&p->child[i]);
     }
-    if (left == 0 && report->status == RP_STATUS_OK) return RP_STATUS_OK;
-    if (left == 0) return rp_error_set(err, report->status, "%s", report->text);
-    int how = 0;
-    while (waitpid(p->child, &how, 0) < 0 && errno == EINTR) continue;
-    p->child = 0;
-    if (WIFSIGNALED(how) && WTERMSIG(how) == SIGKILL)
-        return rp_error_set(err, RP_STATUS_MEMORY,
-                            "the trial was killed from outside (signal 9), most likely for its "
-                            "memory: lower train.micro_batch, or ask for more");
-    return rp_error_set(err, RP_STATUS_INTERNAL, "the trial ended without a report (signal %d)",
-                        WIFSIGNALED(how) ? WTERMSIG(how) : 0);
 }
 
-static enum rp_status first_process(struct parent *p, struct report *report, struct rp_error *err)
+/* All ranks here have ended, by themselves; after `seconds` (0: never) those that have not are
+ * killed. */
+static enum rp_status wait_for_ends(struct parent *p, double seconds, struct rp_error *err)
+{
+    double until = rp_sys_clock() + seconds;
+    for (int i = 0; i < p->n; i++) {
+        while (!has_ended(&p->child[i])) {
+            if (rp_signals_stop_asked())
+                return rp_error_set(err, RP_STATUS_STOPPED, "the trial was stopped by a signal");
+            if (seconds > 0 && rp_sys_clock() > until) break;
+            rp_sys_sleep(0.002);
+        }
+    }
+    return RP_STATUS_OK;
+}
+
+/* One has failed: all here tell the others, and end. */
+static void let_end(struct parent *p, enum rp_status status)
+{
+    struct rp_error ignored = {0};
+    if (status == RP_STATUS_OK || status == RP_STATUS_STOPPED) return;
+    if (wait_for_ends(p, SECONDS_FOR_THE_OTHERS, &ignored) != RP_STATUS_OK)
+        rp_error_clear(&ignored);
+}
+
+/* ---- the two rounds
+ * -------------------------------------------------------------------------------- */
+
+static enum rp_status first_round(struct parent *p, struct rp_error *err)
 {
     struct rp_trial trial = {.last_step = RP_TRIAL_STEPS, .event_at = RP_TRIAL_STEPS - 1};
-    enum rp_status status = start_child(p, &trial, err);
-    if (status == RP_STATUS_OK) status = read_report(p, report, err);
-    end_child(p);
+    enum rp_status status = start_children(p, &trial, err);
+    if (status == RP_STATUS_OK) status = hear_all(p, err);
+    if (status == RP_STATUS_OK && leads(p)) end_child(&p->child[0]);
+    if (status == RP_STATUS_OK)
+        status = wait_for_ends(p, leads(p) ? SECONDS_FOR_THE_OTHERS : 0, err);
+    let_end(p, status);
+    end_children(p);
     return status;
 }
 
-/* From the signal to the end of the process, with the save that it asks for. */
-static enum rp_status stop_child(struct parent *p, double *seconds, struct rp_error *err)
+/* What one had to say that did not end in order stands in its pipe. */
+static enum rp_status check_end(struct parent *p, struct child *child, struct rp_error *err)
 {
-    int how = 0;
-    double asked = rp_sys_clock();
-    kill(p->child, SIGTERM);
-    while (waitpid(p->child, &how, 0) < 0) {
-        if (errno == EINTR && !rp_signals_stop_asked()) continue;
-        return rp_error_set(err, RP_STATUS_STOPPED, "the trial was stopped by a signal");
-    }
-    *seconds = rp_sys_clock() - asked;
-    p->child = 0;
-    if (WIFEXITED(how) && WEXITSTATUS(how) == 0) return RP_STATUS_OK;
-    /* What it had to say stands in the pipe. */
-    struct report *report = RP_NEW(struct report);
-    enum rp_status status = RP_STATUS_INTERNAL;
-    if (read(p->pipe, report, sizeof *report) == (ssize_t)sizeof *report &&
-        report->status != RP_STATUS_OK)
-        status = rp_error_set(err, report->status, "%s", report->text);
-    else
-        status = rp_error_set(err, status, "the trial did not stop cleanly");
-    rp_mem_free(report);
-    return status;
+    struct rp_trial_report *report = &child->report;
+    if (WIFEXITED(child->how) && WEXITSTATUS(child->how) == 0) return RP_STATUS_OK;
+    if (read(child->pipe, report, sizeof *report) != (ssize_t)sizeof *report ||
+        report->status == RP_STATUS_OK)
+        return rp_error_set(err, RP_STATUS_INTERNAL, "the trial did not stop cleanly");
+    if (report->told && !leads(p)) rp_log_mute();
+    return rp_error_set(err, report->status, "%s", report->text);
 }
 
-static enum rp_status second_process(struct parent *p, const struct report *first,
-                                     struct rp_try_result *result, struct rp_error *err)
+/* From the signal to the end of the last process, with the save that it asks for. Rank 0's is
+ * asked; it tells the others. */
+static enum rp_status stop_children(struct parent *p, double *seconds, struct rp_error *err)
+{
+    double asked = rp_sys_clock();
+    if (leads(p)) kill(p->child[0].pid, SIGTERM);
+    RP_TRY(wait_for_ends(p, 0, err));
+    *seconds = rp_sys_clock() - asked;
+    for (int i = 0; i < p->n; i++) RP_TRY(check_end(p, &p->child[i], err));
+    return RP_STATUS_OK;
+}
+
+static enum rp_status second_round(struct parent *p, const struct rp_trial_report *first,
+                                   struct rp_try_result *result, struct rp_error *err)
 {
     struct rp_trial trial = {.last_step = first->figures.n_tried, .resumed = true};
-    struct report *report = RP_NEW(struct report);
-    enum rp_status status = start_child(p, &trial, err);
-    if (status == RP_STATUS_OK) status = read_report(p, report, err);
-    if (status == RP_STATUS_OK) status = stop_child(p, &result->stop_seconds, err);
-    end_child(p);
-    result->n_checked = report->n_checked;
-    if (status == RP_STATUS_OK && !rp_sha256_equal(&report->chain, &first->chain))
+    enum rp_status status = start_children(p, &trial, err);
+    if (status == RP_STATUS_OK) status = hear_all(p, err);
+    result->n_checked = p->child[0].report.n_checked;
+    struct rp_sha256 chain = p->child[0].report.chain;
+    if (status == RP_STATUS_OK) status = stop_children(p, &result->stop_seconds, err);
+    let_end(p, status);
+    end_children(p);
+    if (status == RP_STATUS_OK && leads(p) && !rp_sha256_equal(&chain, &first->chain))
         status = rp_error_set(err, RP_STATUS_DIFFERENT,
                               "resumed after a kill, step %llu has other bits than before it: "
                               "suspect this machine and try on another",
-                              (unsigned long long)trial.last_step);
-    rp_mem_free(report);
+                              (unsigned long long)first->figures.n_tried);
     return status;
 }
 
@@ -306,38 +378,22 @@ static char *trial_folder(const char *real, const char *name)
     return folder;
 }
 
-/* What a real run would say of its folder before anything else. */
-static enum rp_status check_real(struct parent *p, struct rp_try_result *result,
-                                 struct rp_error *err)
-{
-    struct rp_start start = {.spec = p->spec,
-                             .options = p->options,
-                             .log_fd = -1,
-                             .manifest = {.segment = -1},
-                             .world = {.n_ranks = 1},
-                             .run = rp_mem_copy_text(p->real)};
-    enum rp_status status = rp_start_look(&start, &result->was_finished, err);
-    if (status == RP_STATUS_OK && !result->was_finished && rp_hold_is_held(p->real))
-        status =
-            rp_error_set(err, RP_STATUS_BUSY,
-                         "%s is in use by another process; wait for it, or use --out", p->real);
-    rp_start_close(&start);
-    return status;
-}
-
 static enum rp_status try_it(struct parent *p, struct rp_try_result *result, struct rp_error *err)
 {
-    struct report *first = RP_NEW(struct report);
+    struct rp_trial_report *first = RP_NEW(struct rp_trial_report);
     enum rp_status status;
-    RP_TRY_GOTO(status, check_real(p, result, err), out);
-    if (result->was_finished) goto out;
+    RP_TRY_GOTO(status, ask_for_ranks(p, err), out);
+    rp_ranks_speak_as(p->world.rank);
+    p->child = RP_NEW_ARRAY(struct child, p->n);
     p->folder = trial_folder(p->real, p->spec->name);
     rp_log_info("trying the first steps in %s", p->folder);
-    RP_TRY_GOTO(status, first_process(p, first, err), out);
+    RP_TRY_GOTO(status, first_round(p, err), out);
+    *first = p->child[0].report;
     *result = first->figures;
+    if (result->was_finished) goto out;
     rp_log_info("%llu steps, an evaluation and a save; killed, resuming",
                 (unsigned long long)result->n_tried);
-    status = second_process(p, first, result, err);
+    status = second_round(p, first, result, err);
     result->free_bytes = rp_sys_free_space(p->folder);
     result->quota = rp_sys_quota(p->folder);
 out:
@@ -348,7 +404,7 @@ out:
 enum rp_status rp_train_try(const struct rp_spec *spec, const struct rp_train_options *options,
                             struct rp_try_result *result, struct rp_error *err)
 {
-    struct parent p = {.spec = spec, .options = options, .pipe = -1};
+    struct parent p = {.spec = spec, .options = options, .n = 0};
     *result = (struct rp_try_result){0};
     p.real = options->out ? rp_mem_copy_text(options->out) : rp_train_folder(spec);
     enum rp_status status = try_it(&p, result, err);
@@ -356,6 +412,7 @@ enum rp_status rp_train_try(const struct rp_spec *spec, const struct rp_train_op
         status == RP_STATUS_OK)
         status = RP_STATUS_STORAGE;
     snprintf(result->run, sizeof result->run, "%s", p.real);
+    rp_mem_free(p.child);
     rp_mem_free(p.folder);
     rp_mem_free(p.real);
     return status;

@@ -2,7 +2,6 @@
  * known, it is taken to be the larger. */
 #include "train/try_int.h"
 
-#include "base/host.h"
 #include "base/sys.h"
 
 #include <string.h>
@@ -68,7 +67,8 @@ void rp_trial_estimate(const struct rp_trial *trial, struct rp_try_result *r)
     r->eval_seconds = trial->eval_seconds;
     r->save_seconds = trial->save_seconds;
     r->batch = plan->batch;
-    r->peak_bytes = rp_host_peak_memory();
+    r->n_ranks = plan->ranks;
+    r->peak_bytes = trial->peak_bytes;
     r->plan_bytes = plan->memory_bytes;
     estimate_time(trial, r);
     estimate_disk(trial, r);

@@ -80,6 +80,29 @@ def test_memory_is_right(tmp_path):
     assert larger["memory_bytes"] - peak > 4 * MEBIBYTE
 
 
+def test_memory_of_ranks_is_what_auto_will_take(tmp_path):
+    """On one host ranks share memory and hold no sums of others; between hosts, and through Gloo, they do. `run --try` measures it:
+    tests/ranks/test_try_ranks.py."""
+    spec = write(tmp_path, DIGITS_MLP.replace("[33, 20]", "[2000, 2000]"))
+    four = ["--set", "resources.ranks=4"]
+
+    def plan(*args, **env):
+        return call_json("plan", spec, *args, env=env)
+
+    here, gloo = plan(*four), plan(*four, "--set", "resources.comm=gloo")
+    sums, shared = gloo["memory"]["sums of other ranks"], here["memory"]["part of the shared memory"]
+    assert sums > 5 * MEBIBYTE and "sums of other ranks" not in here["memory"] and "part of the shared memory" not in gloo["memory"]
+    assert here["memory_bytes"] - shared == gloo["memory_bytes"] - sums and here["more_between_hosts_bytes"] == sums - shared
+    assert f"{(sums - shared) / MEBIBYTE:.1f} MiB more" in call("plan", spec, *four)[0]
+    assert " more" not in call("plan", spec, *four, "--set", "resources.comm=gloo")[0]
+    assert plan(*four, "--set", "resources.comm=shm")["memory_bytes"] == here["memory_bytes"]
+    torchrun = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "4", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "2000"}
+    for local, want in (("4", here), ("2", gloo)):
+        assert plan(*four, **torchrun, LOCAL_WORLD_SIZE=local)["memory_bytes"] == want["memory_bytes"], local
+    one = plan()
+    assert one["more_between_hosts_bytes"] == 0 and not {"part of the shared memory", "sums of other ranks"} & one["memory"].keys()
+
+
 # ---- how long a run takes to stop, beside what a site leaves it ------------------------------------------------
 
 SLURM = """slurm:

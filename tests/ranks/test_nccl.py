@@ -55,6 +55,18 @@ def test_a_rank_for_each_gpu(spec, cpu, tmp_path):
     assert segment["ranks"] == 2 and segment["comm"] == "reprise_nccl, NCCL 2.28.9"
 
 
+def test_a_trial_a_replay_and_weights_from_rank_0(spec, cpu, tmp_path):
+    """As many ranks as there are GPUs, counted before any process opens one; states and averages that rank 0 has read."""
+    three = {**ENV, "RP_SIM_DEVICES": "3"}
+    told = rp.call_json("run", spec, "--try", "--out", tmp_path / "a", *GPU, env=three)
+    assert told["ranks"] == 2 and told["steps_compared"] == 1
+    rp.run(spec, tmp_path / "a", "--set", "resources.device=cpu", "--set", "checkpoint.every=3 steps")
+    assert rp.call_json("rerun", tmp_path / "a", "--steps", "5:7", *ranks(4), env=ENV)["compared"] == 3
+    text = spec.read_text().replace("model: {", f"model: {{init_from: {{run: {tmp_path / 'a'}, load: all}}, ")
+    begun = rp.write(tmp_path, text, "begun.yaml")
+    assert rp.run(begun, tmp_path / "b", *ranks(4), env=ENV) == rp.run(begun, tmp_path / "c", "--set", "resources.device=cpu") != cpu
+
+
 def test_without_nccl_one_of_two_gpus(spec, cpu, tmp_path):
     process = rp.start("run", spec, "--out", tmp_path / "run", *GPU, "--json", env={**ENV, "RP_SIM_DEVICES": "2", "REPRISE_NCCL": "/no/lib"})
     out, err = process.communicate()

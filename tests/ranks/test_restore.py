@@ -63,10 +63,9 @@ def test_any_number_reads_what_any_number_wrote(wrote, reads, runs, tmp_path):
     assert len(read) == reads and min(read) >= model and sum(read) >= reads * model + optimizer
     if reads == 1:
         assert read == [model + optimizer]
-    else:  # all of it is read by none but the judge of a single file; headers are a good part of files so small, and the few
-        # tensors of the LeNet are of three chunks: at two ranks a judge reads what the other one owns
-        most = 1 if (name, reads) == ("lenet", 2) else 0.85
-        assert sum(read) < most * reads * (model + optimizer), (read, model, optimizer)
+    else:  # a file is read whole by who owns most of it; the LeNet's tensors are few, and were 0.97 by another rule. Headers are
+        # a good part of files so small
+        assert sum(read) < 0.85 * reads * (model + optimizer), (read, model, optimizer)
 
 
 @pytest.mark.parametrize("reads", [1, 2, 4])

@@ -119,6 +119,17 @@ def test_while_data_is_read(rank, number, images, tmp_path):
 
 
 @needs_slow
+def test_stop_after_counts_the_start_too(images, tmp_path):
+    """36 reads take longer than the second that is given, the steps do not: a job's time is counted from its command."""
+    spec, want = images
+    for seconds, code in (("1s", 20), ("60s", 0)):
+        run = tmp_path / seconds
+        rp.call("run", spec, "--out", run, *ranks(2), *QUIET, "--stop-after", seconds, env=slow("slow-images", 40), expect=code)
+        assert rp.manifest(run)["step"] == (0 if code else 20)
+    assert rp.run(spec, tmp_path / "1s", *ranks(2), *QUIET, env=ENV) == want
+
+
+@needs_slow
 @pytest.mark.parametrize("rank", [0, 1])
 def test_while_it_waits_for_one_that_reads(rank, images, tmp_path):
     """The other has a slow disk: who is done, and waits to compare what was read, hears the request too."""

@@ -29,6 +29,8 @@ static void save(const char *run)
     CHECK_OK(rp_checkpoint_save(run, &content, NULL, &err), &err);
 }
 
+static int64_t more_for = -1; /* the rank that wants all of `a.m`, too */
+
 struct got {
     float value[2 * TENSORS][N];
     bool here[2 * TENSORS][N];
@@ -47,7 +49,8 @@ static struct rp_checkpoint_part want(void *context, int rank, enum rp_checkpoin
                                       const struct rp_st_tensor *tensor)
 {
     (void)context;
-    if (kind == RP_CHECKPOINT_OF_MODEL) return (struct rp_checkpoint_part){0, N};
+    if (kind == RP_CHECKPOINT_OF_MODEL || (rank == more_for && strcmp(tensor->name, "a.m") == 0))
+        return (struct rp_checkpoint_part){0, N};
     int64_t base = strcmp(tensor->name, "b.m") == 0 ? N : 0;
     int64_t first = rank * 2 * N / RANKS - base, end = first + 2 * N / RANKS;
     if (first < 0) first = 0;
@@ -144,6 +147,28 @@ static void test_parts(void)
     remove_folder(run);
 }
 
+/* The judge is who wants most, so that least is read: whoever that is, others read what they want
+ * alone. */
+static void test_judge(void)
+{
+    char *run = new_folder();
+    static struct got got;
+    static struct rp_checkpoint_reading reading[RANKS];
+    int reader = -1;
+    save(run);
+    for (more_for = 0; more_for < RANKS; more_for++) {
+        for (int r = 0; r < RANKS; r++) {
+            CHECK_OK(read_as(run, r, &got, &reading[r]), &err);
+            check_values(r, &got);
+        }
+        CHECK(agree(reading, &reader));
+        for (int r = 0; r < RANKS; r++)
+            CHECK_INT(reading[r].bytes > 4 * N * sizeof(float), r == more_for);
+    }
+    more_for = -1;
+    remove_folder(run);
+}
+
 static void test_stop(void)
 {
     char *run = new_folder();
@@ -161,6 +186,7 @@ int main(void)
 {
     rp_log_configure(&(struct rp_log_style){.quiet = true});
     test_parts();
+    test_judge();
     test_stop();
     return test_result();
 }

@@ -99,6 +99,16 @@ static void test_threads(void)
     }
     unsetenv("OMP_NUM_THREADS");
     CHECK_INT(rp_env_threads(&spec), rp_sys_cpus());
+    /* Of several ranks each has a part, unless somebody has said how many. */
+    CHECK_INT(rp_env_threads_beside(&spec, 1), rp_sys_cpus());
+    CHECK_INT(rp_env_threads_beside(&spec, rp_sys_cpus()), 1);
+    CHECK_INT(rp_env_threads_beside(&spec, 4 * rp_sys_cpus()), 1);
+    spec.resources.threads = 7;
+    CHECK_INT(rp_env_threads_beside(&spec, 4), 7);
+    spec.resources.threads = 0;
+    setenv("OMP_NUM_THREADS", "5", 1);
+    CHECK_INT(rp_env_threads_beside(&spec, 4), 5);
+    unsetenv("OMP_NUM_THREADS");
 }
 
 /* A canary in places where people keep secrets, and in every variable that is read. */

@@ -307,6 +307,43 @@ static void test_recompute(void)
     rp_spec_free(spec);
 }
 
+/* ---- a tied gradient --------------------------------------------------------------------------
+ */
+
+/* The node that adds the table's gradient to the head's, or -1, of `ranks` ranks and passes of
+ * `micro` samples. */
+static int tie_node(const char *model_text, int ranks, int64_t micro)
+{
+    struct rp_spec *spec = parse(model_text, "");
+    struct rp_plan *plan = NULL;
+    struct rp_data_shape data = shape_for(spec, 11);
+    spec->train.micro_batch = micro;
+    CHECK_OK(rp_plan_make_for(spec, &data, 1, ranks, &rp_device_cpu, &plan, &err), &err);
+    int node = rp_plan_tie_node(plan, 0);
+    if (node >= 0) {
+        const struct rp_graph_node *adds = &plan->model->train.node[node];
+        const struct rp_model_tensor *kept = &plan->model->kept[0];
+        const uint64_t *offset = plan->owners.sum_offset;
+        CHECK_INT(adds->op, RP_OP_embedding_dw);
+        CHECK_INT(adds->out[0], kept->grad_tensor);
+        CHECK_INT((int64_t)offset[kept->grad_tensor], (int64_t)offset[kept->grad_tensor2]);
+    }
+    CHECK_INT(rp_plan_tie_node(plan, 1), -1); /* of one use */
+    rp_plan_free(plan);
+    rp_spec_free(spec);
+    return node;
+}
+
+/* In one pass of one rank both gradients are one sum; else each is a sum of its own. */
+static void test_tie_node(void)
+{
+    CHECK(tie_node(small, 1, 4) >= 0);
+    CHECK_INT(tie_node(small, 1, 2), -1);
+    CHECK_INT(tie_node(small, 2, 2), -1);
+    CHECK_INT(tie_node("layers: 2, heads: 4, width: 24, context: 7, vocab: 11, tied: false", 1, 4),
+              -1);
+}
+
 /* ---- lengths in tokens -------------------------------------------------------------------------
  */
 
@@ -368,6 +405,7 @@ int main(void)
     test_dropout_sites();
     test_init();
     test_recompute();
+    test_tie_node();
     test_tokens();
     test_errors();
     return test_result();
