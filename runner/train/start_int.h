@@ -42,6 +42,8 @@ RP_NODISCARD enum rp_status rp_start_take(struct rp_start *start, struct rp_erro
 RP_NODISCARD enum rp_status rp_start_begin(struct rp_start *start, struct rp_error *err);
 /* Memory and calls, for the plan; with this run's comm. */
 RP_NODISCARD enum rp_status rp_start_open_trainer(struct rp_start *start, struct rp_error *err);
+/* For what other ranks send. */
+RP_NODISCARD enum rp_status rp_start_reserve(struct rp_start *start, struct rp_error *err);
 void rp_start_close(struct rp_start *start);
 
 /* ---- ranks.c
