@@ -8,6 +8,7 @@ import sys
 import pytest
 
 import reprise as rp
+from ranks.test_ranks import free_port, launch, torchrun
 
 SIM = os.environ.get("REPRISE_SIM", "")
 ENV = {"REPRISE_MODULES": SIM, "REPRISE_NCCL": f"{SIM}/libnccl.so.2", "RP_SIM_DEVICES": "4", "OMP_NUM_THREADS": "1"}
@@ -109,6 +110,15 @@ def test_an_error_of_nccl_ends_the_run(group, spec, tmp_path):
     err = refused(spec, tmp_path / "run", *ranks(2), code=21, RP_SIM_NCCL_FAIL=group, **EACH)
     assert "NCCL, all-" in err and "remote process exited" in err and "RP_SIM_NCCL_FAIL says so" in err
     assert rp.manifest(tmp_path / "run")["exit_code"] == 21
+
+
+def test_an_error_of_one_rank_ends_all(spec, tmp_path):
+    """The other one has bytes on the way by then, which nobody takes."""
+    port = free_port()
+    codes, results = launch(spec, tmp_path / "run", 2, lambda r: {
+        **torchrun(port, 2)(r), **ENV, **EACH, "RP_SIM_NCCL_FAIL": ("", "21")[r]}, *GPU)
+    assert codes == [21, 21], results
+    assert "RP_SIM_NCCL_FAIL says so" in results[1][1] and "rank 1 (" in results[0][1], results
 
 
 def test_comm_and_device_that_do_not_fit(spec, tmp_path):
