@@ -330,6 +330,11 @@ static size_t cpu_scratch_bytes(const struct rp_device_config *config,
     return round_up(path->kernels->scratch[call->op](call, config->threads));
 }
 
+static void cpu_on_threads(struct rp_device *device, void (*work)(void *arg, int thread), void *arg)
+{
+    rp_pool_run(((struct rp_cpu *)device)->pool, work, arg);
+}
+
 const struct rp_device_table rp_device_cpu = {
     .name = "cpu",
     .open = cpu_open,
@@ -345,6 +350,7 @@ const struct rp_device_table rp_device_cpu = {
     .zero = cpu_zero,
     .run = cpu_run,
     .sync = cpu_sync,
+    .on_threads = cpu_on_threads,
     .step_begin = cpu_step,
     .step_end = cpu_step,
     .reserve = cpu_reserve,

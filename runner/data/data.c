@@ -170,6 +170,8 @@ static enum rp_status find_shape(struct rp_data *data, const struct rp_spec *spe
     shape->n_classes = train->target == RP_TARGET_VALUES ? 0 : train->n_classes;
     shape->n_values = train->target == RP_TARGET_VALUES ? train->n_values : 0;
     shape->n_train = train->n;
+    shape->mapped =
+        spec->train_data.format == RP_FORMAT_PACKED || spec->train_data.format == RP_FORMAT_TOKENS;
     for (int i = 0; i < spec->n_transforms; i++)
         shape->mixes = shape->mixes || spec->transform[i].kind >= RP_TRANSFORM_MIXUP;
     shape->n_valid = spec->valid_data.format == RP_FORMAT_NONE ? 0 : data->valid.n;

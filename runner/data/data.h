@@ -22,7 +22,8 @@ struct rp_data_shape {
     int64_t n_values;         /* regression: width of y */
     int64_t n_train, n_valid; /* samples in each split, after valid.fraction; tokens: windows of
                                * an epoch, and of an evaluation */
-    bool mixes;               /* training targets are two classes and a weight: mixup, cutmix */
+    bool mapped; /* training samples stay in files, and are read as they are asked for */
+    bool mixes;  /* training targets are two classes and a weight: mixup, cutmix */
 };
 
 /* One file as found: for the manifest, the lock, and the numeric digest (hash and size only). */

@@ -234,13 +234,16 @@ static uint64_t incoming_bytes(const struct rp_plan *plan, const struct rp_spec 
 /* ---- the table --------------------------------------------------------------------------------
  */
 
-/* A GPU leaves the processors free: each may fill a batch. */
+/* A GPU leaves the processors free: each may fill a batch. Beside a CPU's work a thread reads what
+ * lies in files; what is in memory is filled by the threads that compute (train/batch.c). */
 static void set_loader(struct rp_plan *plan)
 {
-    int threads = plan->threads < RP_PLAN_GPU_DEPTH ? plan->threads : RP_PLAN_GPU_DEPTH;
     bool on_cpu = plan->device == &rp_device_cpu;
-    plan->loader_threads = on_cpu ? 1 : threads;
-    plan->loader_depth = on_cpu || threads < RP_PLAN_LOADER_DEPTH ? RP_PLAN_LOADER_DEPTH : threads;
+    int most = on_cpu ? 1 : RP_PLAN_GPU_DEPTH;
+    plan->loader_threads = plan->threads < most ? plan->threads : most;
+    plan->loader_depth =
+        plan->loader_threads < RP_PLAN_LOADER_DEPTH ? RP_PLAN_LOADER_DEPTH : plan->loader_threads;
+    if (on_cpu && !plan->data.mapped) plan->loader_depth = plan->loader_threads = 0;
 }
 
 void rp_plan_set_memory(struct rp_plan *plan, const struct rp_spec *spec)
@@ -280,8 +283,9 @@ void rp_plan_set_memory(struct rp_plan *plan, const struct rp_spec *spec)
         add_device_row(plan, "next input and target", io_bytes(&model->train));
     add_device_row(plan, "kernel scratch", plan->scratch_bytes + norm_bytes(plan));
     add_row(plan, "data set", data.held);
-    add_row(plan, "batches read ahead",
-            rp_loader_bytes(&plan->data, plan->pass_samples, plan->loader_depth));
+    if (plan->loader_depth > 0)
+        add_row(plan, "batches read ahead",
+                rp_loader_bytes(&plan->data, plan->pass_samples, plan->loader_depth));
     add_row(plan, "evaluation batch", io_bytes(&model->eval));
     plan->saves_live = plan->device == &rp_device_cpu && saved.on_rank * 4 > most_copied_bytes;
     bool pinned = plan->device != &rp_device_cpu;

@@ -58,7 +58,7 @@ enum rp_status rp_evaluate_pass(struct rp_trainer *t, enum rp_split split, int64
                                     .n_shards = 1,
                                     .n_samples = t->model->eval_samples},
                            .seed = t->spec->seed};
-    rp_data_fill_eval(t->data, split, first, n, b->x, b->y);
+    rp_batch_fill_eval(t, split, first, n, b->x, b->y);
     RP_TRY(device->copy_in(t->device, t->eval.input, b->x,
                            rp_tensor_bytes(&graph->tensor[graph->input].shape), err));
     RP_TRY(device->copy_in(t->device, t->eval.target, b->y,

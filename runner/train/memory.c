@@ -143,6 +143,17 @@ static enum rp_status allocate_eval(struct rp_trainer *t, struct rp_error *err)
     return RP_STATUS_OK;
 }
 
+static enum rp_status open_loader(struct rp_trainer *t, struct rp_error *err)
+{
+    const struct rp_plan *plan = t->plan;
+    RP_TRY(rp_loader_open(t->data, plan->pass_samples, plan->loader_depth, plan->loader_threads,
+                          &t->loader, err));
+    size_t bytes = 0;
+    void *batches = rp_loader_block(t->loader, &bytes);
+    t->device->table->pin(t->device, batches, bytes);
+    return RP_STATUS_OK;
+}
+
 static struct rp_trainer *new_trainer(const struct rp_spec *spec, const struct rp_plan *plan,
                                       const struct rp_data *data, struct rp_device *device)
 {
@@ -188,13 +199,7 @@ enum rp_status rp_trainer_open(const struct rp_spec *spec, const struct rp_plan 
     RP_TRY_GOTO(status, device->table->reserve(device, plan->scratch_bytes, err), out);
     RP_TRY_GOTO(status, allocate(t, err), out);
     RP_TRY_GOTO(status, rp_trainer_bind(t, err), out);
-    RP_TRY_GOTO(status,
-                rp_loader_open(data, plan->pass_samples, plan->loader_depth, plan->loader_threads,
-                               &t->loader, err),
-                out);
-    size_t bytes = 0;
-    void *batches = rp_loader_block(t->loader, &bytes);
-    device->table->pin(device, batches, bytes);
+    if (plan->loader_depth > 0) RP_TRY_GOTO(status, open_loader(t, err), out);
     *trainer = t;
     t = NULL;
 out:

@@ -4,45 +4,6 @@
 
 #include <math.h>
 
-/* data: the samples of one pass, from the prefetch threads to the device. */
-static enum rp_status take_batch(struct rp_trainer *t, uint64_t position, struct rp_error *err)
-{
-    const struct rp_device_table *device = t->device->table;
-    const struct rp_graph *graph = &t->model->train;
-    struct rp_ahead *batch = &t->ahead;
-    rp_profile_phase(t->profile, RP_PHASE_DATA);
-    if (batch->taken && batch->position != position)
-        RP_TRY(device->copy_ahead(t->device, NULL, 0, err));
-    if (!batch->taken || batch->position != position) {
-        RP_TRY(device->copies_wait(t->device, err)); /* of the batch that the loader fills anew */
-        rp_loader_take(t->loader, position, &batch->x, &batch->y);
-    }
-    batch->taken = false;
-    RP_TRY(device->copy_in(t->device, t->train.input, batch->x,
-                           rp_tensor_bytes(&graph->tensor[graph->input].shape), err));
-    return device->copy_in(t->device, t->train.target, batch->y,
-                           rp_tensor_bytes(&graph->tensor[graph->target].shape), err);
-}
-
-/* A device that works beside us fetches the first batch of the next step meanwhile. */
-static enum rp_status look_ahead(struct rp_trainer *t, uint64_t next_step, struct rp_error *err)
-{
-    uint64_t position = next_step * (uint64_t)t->plan->batch +
-                        (uint64_t)(t->comm.rank * (t->plan->batch / t->plan->ranks));
-    const struct rp_device_table *device = t->device->table;
-    const struct rp_graph *graph = &t->model->train;
-    struct rp_ahead *batch = &t->ahead;
-    if (!device->copy_ahead || rp_profile_is_timed(t->profile)) return RP_STATUS_OK;
-    RP_TRY(device->copies_wait(t->device, err));
-    rp_loader_take(t->loader, position, &batch->x, &batch->y);
-    batch->position = position;
-    batch->taken = true;
-    RP_TRY(device->copy_ahead(t->device, batch->x,
-                              rp_tensor_bytes(&graph->tensor[graph->input].shape), err));
-    return device->copy_ahead(t->device, batch->y,
-                              rp_tensor_bytes(&graph->tensor[graph->target].shape), err);
-}
-
 /* model: forward, loss, backward. The sums over samples go into buffer `level` of the tree; in the
  * last pass they leave for their owners as soon as they are complete. */
 static enum rp_status run_graph(struct rp_trainer *t, const struct rp_pass *pass, int level,
@@ -84,7 +45,7 @@ static enum rp_status run_passes(struct rp_trainer *t, uint64_t step, struct rp_
         pass->rows.first_shard += (int)(t->comm.rank * (plan->shards / plan->ranks));
         slot += (uint64_t)(t->comm.rank * (plan->batch / plan->ranks));
         pass->position = step * (uint64_t)plan->batch + slot;
-        RP_TRY(take_batch(t, pass->position, err));
+        RP_TRY(rp_batch_take(t, pass->position, err));
         RP_TRY(run_graph(t, pass, level, i + 1 == plan->n_passes, err));
         bool open = pass->rows.first_sample + pass->rows.n_samples < pass->rows.samples_per_shard;
         if (open) continue; /* the rest of the shard goes on in the same buffer */
@@ -165,7 +126,7 @@ enum rp_status rp_step(struct rp_trainer *t, uint64_t step, struct rp_step_resul
     rp_comm_note(&t->comm, step + 1, "gather");
     RP_TRY(rp_owners_gather(t, err));
     RP_TRY(t->device->table->step_end(t->device, err));
-    RP_TRY(look_ahead(t, step + 1, err));
+    RP_TRY(rp_batch_look_ahead(t, step + 1, err));
     RP_TRY(read_result(t, result, err));
     rp_profile_phase(t->profile, RP_PHASE_RECORD);
     if (result->applied) rp_optim_advance(t->spec, &t->optim);

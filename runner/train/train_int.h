@@ -36,7 +36,7 @@ struct rp_trainer {
     struct rp_device *device;
     struct rp_comm comm;
     const struct rp_data *data;
-    struct rp_loader *loader;
+    struct rp_loader *loader; /* NULL: the device's threads fill batches */
     struct rp_ahead ahead;
     int64_t loss_values; /* of the step under way: the mean loss is over so many */
     int n_begun;         /* exchanges of plan->owners, then gathers of buckets, in that step */
@@ -134,6 +134,20 @@ RP_NODISCARD enum rp_status rp_owners_join(struct rp_trainer *trainer, int i, co
                                            const void **whole, struct rp_error *err);
 /* What an evaluation reads kept tensor i from: the average of train.ema, or the tensor itself. */
 void *rp_trainer_shown(const struct rp_trainer *trainer, int i);
+
+/* ---- batch.c
+ * --------------------------------------------------------------------------------------- */
+
+/* data: the samples of one pass, from `position` on, into train.input and train.target. */
+RP_NODISCARD enum rp_status rp_batch_take(struct rp_trainer *trainer, uint64_t position,
+                                          struct rp_error *err);
+/* A device that works beside us fetches the first batch of the next step meanwhile. */
+RP_NODISCARD enum rp_status rp_batch_look_ahead(struct rp_trainer *trainer, uint64_t next_step,
+                                                struct rp_error *err);
+/* `n` samples of a split from `first` on into memory of the host: x, y as the eval graph has them.
+ */
+void rp_batch_fill_eval(struct rp_trainer *trainer, enum rp_split split, int64_t first, int64_t n,
+                        void *x, void *y);
 
 /* ---- step.c
  * ---------------------------------------------------------------------------------------- */
