@@ -76,12 +76,17 @@ struct rp_device_table {
     /* work(arg, thread) on each of the config.threads threads that compute, and waits for all.
      * NULL: the device's work is not done by threads of this machine. */
     void (*on_threads)(struct rp_device *device, void (*work)(void *arg, int thread), void *arg);
-    /* The stream, for a library that puts work of its own between ours (NCCL): everything asked for
-     * so far is on its way there when this returns. NULL, like stream_state, where there is none.
-     */
-    enum rp_status (*stream)(struct rp_device *device, void **stream, struct rp_error *err);
-    /* 1: everything on the stream is done, 0: not yet, -1: it has failed. Waits for nothing. */
-    int (*stream_state)(struct rp_device *device);
+    /* A second stream beside all that, for a library that moves bytes between devices (NCCL) and
+     * for adding what it brings. What is asked for there after beside_begin comes after all that
+     * run, copies and so on were asked for before it; what these are asked for after beside_end
+     * comes after all that was asked for beside. Neither waits. beside_run is for ops that need no
+     * scratch, no pass and no update. The pointers are NULL where there is no such stream. */
+    enum rp_status (*beside_begin)(struct rp_device *device, void **stream, struct rp_error *err);
+    enum rp_status (*beside_run)(struct rp_device *device, const struct rp_op_call *call,
+                                 struct rp_error *err);
+    enum rp_status (*beside_end)(struct rp_device *device, struct rp_error *err);
+    /* 1: everything beside is done, 0: not yet, -1: it has failed. Waits for nothing. */
+    int (*beside_state)(struct rp_device *device);
     /* Around the calls of one training step. A device may record what it is asked to do between
      * them and, when a later step asks for the same, replay that whole; copies and ops may
      * therefore wait for `step_end`. Nothing is read back in between. */

@@ -100,6 +100,7 @@ static enum rp_status set_up(struct rp_cuda *cuda, struct rp_error *err)
     RP_TRY(rp_cuda_live_open(cuda, err));
     RP_TRY(rp_cuda_staging_open(cuda, err));
     RP_TRY(rp_cuda_save_open(cuda, err));
+    RP_TRY(rp_cuda_beside_open(cuda, err));
     rp_cuda_ranges_open(cuda);
     return rp_cuda_graph_open(cuda, err);
 }
@@ -112,6 +113,7 @@ static void cuda_close(struct rp_device *device)
     if (cuda->stream) (void)cudaStreamSynchronize(cuda->stream);
     rp_cuda_graph_close(cuda);
     rp_cuda_ranges_close(cuda);
+    rp_cuda_beside_close(cuda);
     rp_cuda_save_close(cuda);
     rp_cuda_staging_close(cuda);
     rp_cuda_live_close(cuda);
@@ -155,6 +157,7 @@ static void cuda_free(struct rp_device *device, void *block)
     struct rp_cuda *cuda = (struct rp_cuda *)device;
     if (rp_cuda_graph_cut(cuda, NULL) != RP_STATUS_OK) rp_cuda_graph_stop(cuda);
     rp_cuda_save_stop(cuda);
+    rp_cuda_beside_stop(cuda);
     (void)cudaStreamSynchronize(cuda->stream);
     (void)cudaFree(block);
 }
@@ -221,22 +224,6 @@ static enum rp_status cuda_sync(struct rp_device *device, struct rp_error *err)
     return rp_cuda_error(err, cuda->last ? cuda->last : "waiting for the GPU", (int)code);
 }
 
-static enum rp_status cuda_stream(struct rp_device *device, void **stream, struct rp_error *err)
-{
-    struct rp_cuda *cuda = (struct rp_cuda *)device;
-    *stream = cuda->stream;
-    return rp_cuda_graph_cut(cuda, err);
-}
-
-static int cuda_stream_state(struct rp_device *device)
-{
-    struct rp_cuda *cuda = (struct rp_cuda *)device;
-    cudaError_t code = cudaStreamQuery(cuda->stream);
-    if (code != cudaErrorNotReady) return code == cudaSuccess ? 1 : -1;
-    (void)cudaGetLastError(); /* not ready is no error of anybody's launch */
-    return 0;
-}
-
 const struct rp_device_table rp_cuda_table = {
     .name = "cuda",
     .count = cuda_count,
@@ -257,8 +244,10 @@ const struct rp_device_table rp_cuda_table = {
     .zero = cuda_zero,
     .run = cuda_run,
     .sync = cuda_sync,
-    .stream = cuda_stream,
-    .stream_state = cuda_stream_state,
+    .beside_begin = rp_cuda_beside_begin,
+    .beside_run = rp_cuda_beside_run,
+    .beside_end = rp_cuda_beside_end,
+    .beside_state = rp_cuda_beside_state,
     .step_begin = rp_cuda_step_begin,
     .step_end = rp_cuda_step_end,
     .mark = rp_cuda_mark,

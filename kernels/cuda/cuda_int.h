@@ -34,11 +34,12 @@ struct rp_cuda_live;    /* live.cu */
 struct rp_cuda_graph;   /* graph.cu */
 struct rp_cuda_staging; /* copy.cu */
 struct rp_cuda_save;    /* save.cu */
+struct rp_cuda_beside;  /* beside.cu */
 struct rp_cuda_ranges;  /* ranges.cu */
 
 struct rp_cuda {
     struct rp_device device; /* first: a rp_device is a rp_cuda */
-    cudaStream_t stream;     /* everything runs here, in order */
+    cudaStream_t stream;     /* everything runs here, in order, but what is asked for beside */
     /* Device memory for working values, 256-byte aligned: at least what the op's rp_cuda_scratch_*
      * asked for. Its contents do not outlive the entry. */
     void *scratch;
@@ -50,6 +51,7 @@ struct rp_cuda {
     struct rp_cuda_graph *graph;
     struct rp_cuda_staging *staging;
     struct rp_cuda_save *save;
+    struct rp_cuda_beside *beside;
     struct rp_cuda_ranges *ranges; /* NULL: no profiler listens */
     const char *last;              /* name of the op run last: a fault shows later */
 };
@@ -123,6 +125,18 @@ bool rp_cuda_save_pending(const struct rp_cuda *cuda);
 /* Nothing is read or written any more when it returns. */
 void rp_cuda_save_stop(struct rp_cuda *cuda);
 
+/* beside.cu: a second stream, for bytes that move between GPUs. */
+RP_NODISCARD enum rp_status rp_cuda_beside_open(struct rp_cuda *cuda, struct rp_error *err);
+void rp_cuda_beside_close(struct rp_cuda *cuda);
+RP_NODISCARD enum rp_status rp_cuda_beside_begin(struct rp_device *device, void **stream,
+                                                 struct rp_error *err);
+RP_NODISCARD enum rp_status rp_cuda_beside_run(struct rp_device *device,
+                                               const struct rp_op_call *call, struct rp_error *err);
+RP_NODISCARD enum rp_status rp_cuda_beside_end(struct rp_device *device, struct rp_error *err);
+int rp_cuda_beside_state(struct rp_device *device);
+/* Nothing is read or written beside any more when it returns. */
+void rp_cuda_beside_stop(struct rp_cuda *cuda);
+
 /* ranges.cu: names of phases and ops for a profiler (NVTX, domain "reprise"). */
 void rp_cuda_ranges_open(struct rp_cuda *cuda);
 void rp_cuda_ranges_close(struct rp_cuda *cuda);
@@ -150,7 +164,8 @@ int rp_cuda_live_note(struct rp_cuda *cuda, const struct rp_op_call *call,
 /* Gives the device what it has not got yet. */
 RP_NODISCARD enum rp_status rp_cuda_live_set(struct rp_cuda *cuda, struct rp_error *err);
 
-/* graph.cu: a step is cut into segments at its copies to the device; each is captured once. */
+/* graph.cu: a step is cut into segments at its copies to the device and where work begins beside
+ * it; each is captured once. */
 RP_NODISCARD enum rp_status rp_cuda_graph_open(struct rp_cuda *cuda, struct rp_error *err);
 void rp_cuda_graph_close(struct rp_cuda *cuda);
 /* Gives up the step under way, if there is one. */

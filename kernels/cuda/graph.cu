@@ -2,10 +2,11 @@
  *
  * The first step runs call by call, so that everything is loaded and the scratch has its size. The
  * second is captured, and from then on the same calls are only checked against what was captured;
- * the graph is launched in their place. A step is cut where data comes in, so with one pass to a
- * step there is one graph. Where a step asks for something else than the one before (it does not
- * happen in a run, whose plan is static), the calls held back are done one by one and the next step
- * is captured anew. The step after a save is run call by call, and the graph is kept. */
+ * the graph is launched in their place. A step is cut where data comes in and where ranks exchange
+ * gradients or parameters: on one rank, with one pass to a step, there is one graph. Where a step
+ * asks for something else than the one before (it does not happen in a run, whose plan is static),
+ * the calls held back are done one by one and the next step is captured anew. The step after a save
+ * is run call by call, and the graph is kept. */
 #include "cuda/gpu.h"
 
 #include <stdlib.h>

@@ -1,6 +1,7 @@
 /* background.c - exchanges beside other work: a thread makes them one after another, in the order
- * in which they were begun, which is the same on every rank. Where blocks are a GPU's memory they
- * wait for rp_comm_finish: there all work is on one stream.
+ * in which they were begun, which is the same on every rank. Where blocks are a GPU's memory there
+ * is no thread: begun is put on the GPU's second stream, behind what the first was asked for so
+ * far, and the GPU does the rest.
  *
  * The thread never asks the control channel: what has failed waits for the main thread, which says
  * why. Until then the channel's own clock ends the process when a wait does not end. */
@@ -38,14 +39,21 @@ struct rp_comm_background {
 /* ---- the thread ---------------------------------------------------------------------------------
  */
 
-static bool reduce(const struct rp_comm *comm, const struct exchange *e, char *why)
+static const char no_room[] = "no memory was reserved for what other ranks send";
+
+static bool has_room(const struct rp_comm *comm, const struct exchange *e)
 {
     const struct rp_comm_mover *m = comm->mover;
     uint64_t bytes = e->border[comm->rank + 1] - e->border[comm->rank];
+    return m->module->show_all_to_all || bytes * (uint64_t)comm->n_ranks <= m->bytes;
+}
+
+static bool reduce(const struct rp_comm *comm, const struct exchange *e, char *why)
+{
     enum rp_status status = RP_STATUS_OK;
     struct rp_error err = {0};
-    if (!m->module->show_all_to_all && bytes * (uint64_t)comm->n_ranks > m->bytes) {
-        snprintf(why, RP_COMM_WHY_BYTES, "no memory was reserved for what other ranks send");
+    if (!has_room(comm, e)) {
+        snprintf(why, RP_COMM_WHY_BYTES, "%s", no_room);
         return false;
     }
     return rp_comm_join(comm, NULL, e->block, e->border, &status, why, &err) &&
@@ -86,15 +94,15 @@ static void *background_main(void *arg)
 /* ---- opening, closing ---------------------------------------------------------------------------
  */
 
-/* At the first exchange that is begun. Without a thread, because none is to be had or because all
- * work is on one stream, exchanges are made when they are waited for. */
+/* At the first exchange that is begun. Without a thread, because none is to be had or because none
+ * is wanted, exchanges are made when they are waited for. */
 static struct rp_comm_background *open_background(struct rp_comm *comm)
 {
     struct rp_comm_background *b = RP_NEW(struct rp_comm_background);
     b->comm = *comm;
     pthread_mutex_init(&b->mutex, NULL);
     pthread_cond_init(&b->changed, NULL);
-    b->started = !comm->mover->module->device_memory &&
+    b->started = !comm->mover->one_after_another &&
                  pthread_create(&b->thread, NULL, background_main, b) == 0;
     return b;
 }
@@ -133,9 +141,23 @@ bool rp_comm_end_background(struct rp_comm_mover *m)
 /* ---- begin, finish ------------------------------------------------------------------------------
  */
 
+static bool is_on_device(const struct rp_comm_mover *m)
+{
+    return m->module && m->module->device_memory && !m->one_after_another;
+}
+
+static enum rp_status begin_on_device(struct rp_comm *comm, const struct exchange *e,
+                                      struct rp_error *err)
+{
+    if (e->gather) return rp_comm_start_gather(comm, e->block, e->border, err);
+    if (!has_room(comm, e)) return rp_error_set(err, RP_STATUS_INTERNAL, "%s", no_room);
+    return rp_comm_start_reduce(comm, e->block, e->border, err);
+}
+
 static enum rp_status begin(struct rp_comm *comm, struct exchange e, struct rp_error *err)
 {
     if (!comm->mover || e.border[0] == e.border[comm->n_ranks]) return RP_STATUS_OK;
+    if (is_on_device(comm->mover)) return begin_on_device(comm, &e, err);
     if (!comm->mover->background) comm->mover->background = open_background(comm);
     struct rp_comm_background *b = comm->mover->background;
     pthread_mutex_lock(&b->mutex);
@@ -178,6 +200,7 @@ static enum rp_status make_now(struct rp_comm *comm, struct rp_comm_background *
 enum rp_status rp_comm_finish(struct rp_comm *comm, struct rp_error *err)
 {
     struct rp_comm_background *b = comm->mover ? comm->mover->background : NULL;
+    if (comm->mover && is_on_device(comm->mover)) return rp_comm_wait(comm, err);
     if (!b) return RP_STATUS_OK;
     if (!b->started) return make_now(comm, b, err);
     pthread_mutex_lock(&b->mutex);

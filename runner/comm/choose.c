@@ -103,10 +103,24 @@ static enum rp_status choose_module(struct rp_comm_mover *mover, const struct rp
     return open_module(mover->name, MPI_ADVICE, &mover->module, err);
 }
 
+/* For whoever wants to know whether it is the overlap that is wrong, or worth anything: no bit
+ * depends on it, and ranks may differ. */
+static enum rp_status read_overlap(struct rp_comm_mover *mover, struct rp_error *err)
+{
+    const char *text = rp_sys_env("REPRISE_OVERLAP");
+    mover->one_after_another = text && strcmp(text, "0") == 0;
+    if (!text || !text[0] || mover->one_after_another || strcmp(text, "1") == 0)
+        return RP_STATUS_OK;
+    return rp_error_set(err, RP_STATUS_USAGE,
+                        "the variable REPRISE_OVERLAP is \"%s\": write 0 for exchanges that wait "
+                        "until backward has ended, or 1, the default",
+                        text);
+}
+
 enum rp_status rp_comm_choose(struct rp_comm *comm, const struct rp_comm_world *world,
                               const char *wanted, struct rp_device *device, struct rp_error *err)
 {
-    bool on_gpu = device->table->stream != NULL;
+    bool on_gpu = device->table->beside_begin != NULL;
     if (comm->n_ranks <= 1) return RP_STATUS_OK;
     bool any = strcmp(wanted, "auto") == 0;
     if (any && on_gpu) wanted = "nccl";
@@ -117,6 +131,7 @@ enum rp_status rp_comm_choose(struct rp_comm *comm, const struct rp_comm_world *
                             "%s: write `comm: auto`",
                             wanted, for_gpu ? "GPUs" : "CPUs", device->table->name);
     struct rp_comm_mover mover = {.name = wanted, .device = device, .launcher = world->launcher};
+    RP_TRY(read_overlap(&mover, err));
     if (any && !on_gpu)
         mover.shm = RP_COMM_SHM_TRY;
     else if (strcmp(wanted, "shm") == 0)

@@ -37,7 +37,7 @@ static bool rest(void *context, uint32_t looks)
 static int stream_state(void *context)
 {
     struct rp_device *device = context;
-    return device->table->stream_state(device);
+    return device->table->beside_state(device);
 }
 
 /* ---- all alike ---------------------------------------------------------------------------------
@@ -130,7 +130,7 @@ enum rp_status rp_comm_connect(struct rp_comm *comm, struct rp_error *err)
                                              .patience = {comm->control, rest},
                                              .stream = {NULL, m->device, stream_state}};
     if (m->module->device_memory)
-        RP_TRY(m->device->table->stream(m->device, &options.stream.stream, err));
+        RP_TRY(m->device->table->beside_begin(m->device, &options.stream.stream, err));
     enum rp_status status = m->module->open(&options, &m->world, why);
     if (status == RP_STATUS_OK) return status;
     if (status == RP_STATUS_PEER_LOST) return rp_control_cause(comm->control, why, err);

@@ -25,8 +25,8 @@ struct rp_comm_patience {
     bool (*rest)(void *context, uint32_t looks);
 };
 
-/* device_memory: the stream on which blocks are written and read, and how far it is: 1 everything
- * on it is done, 0 not yet, -1 it has failed. */
+/* device_memory: the stream on which bytes are to move (device.h, beside_begin), and how far it is:
+ * 1 everything on it is done, 0 not yet, -1 it has failed. */
 struct rp_comm_stream {
     void *stream;
     void *context;
@@ -55,8 +55,9 @@ struct rp_comm_taker {
  * border[0] need not be 0; all are multiples of 4.
  *
  * What fails leaves the reason in `why`. All but `look` are collective. One thread at a time calls
- * them, not always the same one. With device_memory they may return before the bytes have moved, as
- * long as later work on the stream waits for that. */
+ * them, not always the same one. With device_memory they return when they are on the stream, where
+ * later work waits for them; `wait` comes before anything in which the machine waits for the
+ * device. */
 struct rp_comm_module {
     struct rp_extension extension;
     bool device_memory; /* blocks are the device's memory; false: the machine's */
@@ -78,6 +79,8 @@ struct rp_comm_module {
     /* In place: every rank's own slice of `block` comes to all. */
     bool (*all_gather)(void *world, void *block, const uint64_t *border,
                        char why[RP_COMM_WHY_BYTES]);
+    /* With device_memory: until all bytes have moved. NULL: they have when a call returns. */
+    bool (*wait)(void *world, char why[RP_COMM_WHY_BYTES]);
 };
 
 #endif

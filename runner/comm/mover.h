@@ -20,6 +20,7 @@ struct rp_comm_mover {
     void *world;              /* the module's; NULL: not connected */
     void *parts;              /* (n_ranks, own slice) of the block that is reduced, or NULL */
     uint64_t bytes;
+    bool one_after_another; /* exchanges are made when they are waited for, beside nothing */
     struct rp_comm_background *background; /* NULL: nothing was begun yet (background.c) */
 };
 
@@ -28,6 +29,13 @@ struct rp_comm_mover {
 bool rp_comm_join(const struct rp_comm *comm, struct rp_device *device, void *sums,
                   const uint64_t *border, enum rp_status *status, char why[RP_COMM_WHY_BYTES],
                   struct rp_error *err);
+/* reduce and gather without the wait: where the module says that a call only puts its bytes on the
+ * device's second stream, all that was started is done when rp_comm_wait returns. */
+RP_NODISCARD enum rp_status rp_comm_start_reduce(struct rp_comm *comm, void *sums,
+                                                 const uint64_t *border, struct rp_error *err);
+RP_NODISCARD enum rp_status rp_comm_start_gather(struct rp_comm *comm, void *block,
+                                                 const uint64_t *border, struct rp_error *err);
+RP_NODISCARD enum rp_status rp_comm_wait(struct rp_comm *comm, struct rp_error *err);
 RP_NODISCARD enum rp_status rp_comm_open_gloo(struct rp_comm_mover *mover, struct rp_error *err);
 /* background.c: false when the thread waits for other ranks and does not end. */
 bool rp_comm_end_background(struct rp_comm_mover *mover);

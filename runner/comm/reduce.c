@@ -12,8 +12,18 @@
 static enum rp_status order_work(const struct rp_comm_mover *m, struct rp_error *err)
 {
     void *stream = NULL;
-    return m->module->device_memory ? m->device->table->stream(m->device, &stream, err)
+    return m->module->device_memory ? m->device->table->beside_begin(m->device, &stream, err)
                                     : RP_STATUS_OK;
+}
+
+enum rp_status rp_comm_wait(struct rp_comm *comm, struct rp_error *err)
+{
+    const struct rp_comm_mover *m = comm->mover;
+    char why[RP_COMM_WHY_BYTES] = "";
+    if (!m->module->wait) return RP_STATUS_OK;
+    RP_TRY(m->device->table->beside_end(m->device, err));
+    if (m->module->wait(m->world, why)) return RP_STATUS_OK;
+    return rp_control_cause(comm->control, why, err);
 }
 
 enum rp_status rp_comm_reserve(struct rp_comm *comm, uint64_t bytes, struct rp_error *err)
@@ -74,29 +84,43 @@ bool rp_comm_join(const struct rp_comm *comm, struct rp_device *device, void *su
     return true;
 }
 
-enum rp_status rp_comm_reduce(struct rp_comm *comm, void *sums, const uint64_t *border,
-                              struct rp_error *err)
+enum rp_status rp_comm_start_reduce(struct rp_comm *comm, void *sums, const uint64_t *border,
+                                    struct rp_error *err)
 {
     struct rp_comm_mover *m = comm->mover;
     char why[RP_COMM_WHY_BYTES] = "";
-    if (!m || border[0] == border[comm->n_ranks]) return RP_STATUS_OK;
-    uint64_t bytes = border[comm->rank + 1] - border[comm->rank];
     enum rp_status status = RP_STATUS_OK;
-    RP_TRY(rp_comm_reserve(comm, bytes * (uint64_t)comm->n_ranks, err));
     RP_TRY(order_work(m, err));
     if (rp_comm_join(comm, m->device, sums, border, &status, why, err)) return status;
+    return rp_control_cause(comm->control, why, err);
+}
+
+enum rp_status rp_comm_reduce(struct rp_comm *comm, void *sums, const uint64_t *border,
+                              struct rp_error *err)
+{
+    if (!comm->mover || border[0] == border[comm->n_ranks]) return RP_STATUS_OK;
+    uint64_t bytes = border[comm->rank + 1] - border[comm->rank];
+    RP_TRY(rp_comm_reserve(comm, bytes * (uint64_t)comm->n_ranks, err));
+    RP_TRY(rp_comm_start_reduce(comm, sums, border, err));
+    return rp_comm_wait(comm, err);
+}
+
+enum rp_status rp_comm_start_gather(struct rp_comm *comm, void *block, const uint64_t *border,
+                                    struct rp_error *err)
+{
+    struct rp_comm_mover *m = comm->mover;
+    char why[RP_COMM_WHY_BYTES] = "";
+    RP_TRY(order_work(m, err));
+    if (m->module->all_gather(m->world, block, border, why)) return RP_STATUS_OK;
     return rp_control_cause(comm->control, why, err);
 }
 
 enum rp_status rp_comm_gather(struct rp_comm *comm, void *block, const uint64_t *border,
                               struct rp_error *err)
 {
-    struct rp_comm_mover *m = comm->mover;
-    char why[RP_COMM_WHY_BYTES] = "";
-    if (!m || border[0] == border[comm->n_ranks]) return RP_STATUS_OK;
-    RP_TRY(order_work(m, err));
-    if (m->module->all_gather(m->world, block, border, why)) return RP_STATUS_OK;
-    return rp_control_cause(comm->control, why, err);
+    if (!comm->mover || border[0] == border[comm->n_ranks]) return RP_STATUS_OK;
+    RP_TRY(rp_comm_start_gather(comm, block, border, err));
+    return rp_comm_wait(comm, err);
 }
 
 void rp_comm_cut(const struct rp_comm *comm, uint64_t begin, uint64_t end, uint64_t *border)

@@ -12,6 +12,7 @@ static enum rp_status add(struct rp_device *device, const float *left, const flo
         for (uint64_t i = 0; i < n; i++) sum[i] = left[i] + right[i];
         return RP_STATUS_OK;
     }
+    if (device->table->beside_run) return device->table->beside_run(device, &call, err);
     return device->table->run(device, &call, &pass, err);
 }
 

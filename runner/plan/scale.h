@@ -27,7 +27,7 @@
  *
  *   step     C + U + exposed         exposed = scatter + join + gather + agree - hidden
  *
- * hidden: between CPUs bucket after bucket of the sums is scattered and joined while backward goes
+ * hidden: bucket after bucket of the sums is scattered and joined while backward goes
  * on, as in wait-free backpropagation (Zhang et al., Poseidon, USENIX ATC 2017; with merged
  * gradients: Shi, Chu, Li, MG-WFBP, INFOCOM 2019). Bucket j of b_j bytes, in the order in which
  * backward completes them, ends at
@@ -40,8 +40,8 @@
  *
  * C (data, forward, backward of batch/R samples) and U (the update) are measured by running them,
  * in the passes that a rank of R has and with as many copies at once as a node has ranks, so that
- * cores and memory are shared as they will be. Between GPUs nothing is hidden, and nothing of the
- * gather is counted as hidden behind U.
+ * cores and memory are shared as they will be. Nothing of the gather is counted as hidden behind U.
+ * Between GPUs the same formulas are taken, and have been compared with no measurement yet.
  *
  * Left out: on CPUs whoever moves the bytes takes them from the same cores, and where ranks take
  * turns on a core (more of them than cores) each exchange begins when the last one has had its

@@ -25,10 +25,10 @@ enum rp_status rp_owners_reduce(struct rp_trainer *t, struct rp_error *err)
     uint64_t border[RP_COMM_MAX_RANKS + 1];
     t->n_begun = 0;
     if (!t->comm.mover) return RP_STATUS_OK;
-    RP_TRY(rp_comm_finish(&t->comm, err));
     rp_comm_cut(&t->comm, o->shared_sums, o->sum_bytes, border);
-    RP_TRY(rp_comm_reduce(&t->comm, t->sums, border, err));
-    return rp_comm_gather(&t->comm, t->sums, border, err);
+    RP_TRY(rp_comm_begin_reduce(&t->comm, t->sums, border, err));
+    RP_TRY(rp_comm_begin_gather(&t->comm, t->sums, border, err));
+    return rp_comm_finish(&t->comm, err);
 }
 
 enum rp_status rp_owners_join_norm(struct rp_trainer *t, const struct rp_pass *pass,

@@ -245,11 +245,9 @@ static enum rp_status open_record(struct rp_start *start, struct rp_error *err)
 }
 
 /* Memory that another process took after the plan was checked: the same table says what for. */
-enum rp_status rp_start_open_trainer(struct rp_start *start, struct rp_error *err)
+static enum rp_status with_table(const struct rp_start *start, enum rp_status status,
+                                 struct rp_error *err)
 {
-    enum rp_status status =
-        rp_trainer_open(start->spec, start->plan, start->data, start->device,
-                        start->comm.n_ranks > 1 ? &start->comm : NULL, &start->trainer, err);
     if (status != RP_STATUS_MEMORY) return status;
     struct rp_text text = {0};
     rp_text_add(&text, "%s\n", err->text);
@@ -258,6 +256,14 @@ enum rp_status rp_start_open_trainer(struct rp_start *start, struct rp_error *er
     status = rp_error_set(err, RP_STATUS_MEMORY, "%.*s", (int)text.length - 1, rp_text_get(&text));
     rp_text_release(&text);
     return status;
+}
+
+enum rp_status rp_start_open_trainer(struct rp_start *start, struct rp_error *err)
+{
+    enum rp_status status =
+        rp_trainer_open(start->spec, start->plan, start->data, start->device,
+                        start->comm.n_ranks > 1 ? &start->comm : NULL, &start->trainer, err);
+    return with_table(start, status, err);
 }
 
 enum rp_status rp_start_take(struct rp_start *start, struct rp_error *err)
@@ -291,7 +297,8 @@ enum rp_status rp_start_connect(struct rp_start *start, struct rp_error *err)
     if (start->connected) return RP_STATUS_OK;
     start->connected = true;
     RP_TRY(rp_comm_connect(&start->comm, err));
-    return rp_comm_reserve(&start->comm, start->plan->owners.incoming, err);
+    enum rp_status status = rp_comm_reserve(&start->comm, start->plan->owners.incoming, err);
+    return with_table(start, status, err);
 }
 
 enum rp_status rp_start_lead(struct rp_start *start, struct rp_error *err)

@@ -3,10 +3,10 @@
  * RP_SIM_SEED and RP_SIM_THREADS choose the order of execution and the host threads; RP_SIM_MEMORY
  * is the size of the device in bytes, RP_SIM_DEVICES the number of devices (0: a machine without
  * one), RP_SIM_PINNED so many bytes of the host's memory may be pinned. RP_SIM_LATE: what another
- * thread than the first waits for takes so many milliseconds more. RP_SIM_DEAF: no stream waits for
- * the one of this number, counted from 1 as they are made; a control. RP_SIM_RUN: launches of more
- * threads than that are looked at and not run, and memory is not filled: jobs of any size, whose
- * numbers mean nothing. */
+ * thread than the first waits for takes so many milliseconds more. RP_SIM_DEAF=OF or
+ * OF:WHO: no stream, or stream WHO, waits for stream OF, counted from 1 as they are made; a
+ * control. RP_SIM_RUN: launches of more threads than that are looked at and not run, and memory is
+ * not filled: jobs of any size, whose numbers mean nothing. */
 #include "sim_int.h"
 #include "sim_stream.h"
 
@@ -104,8 +104,8 @@ cudaError_t fails(cudaError_t code)
     return code;
 }
 
-/* Does what is late on a stream up to number `upto`; a fault stays, as on a device. What has to wait
- * for another process is tried again until it is done, or (`wait` false) left for later. */
+/* Does what is late on a stream up to number `upto`; a fault stays, as on a device. What has to
+ * wait for another process is tried again until it is done, or (`wait` false) left for later. */
 cudaError_t catch_up(rp_sim_stream *stream, uint64_t upto, bool wait = true)
 {
     hold held(lock);
@@ -353,6 +353,19 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags)
     return cudaSuccess;
 }
 
+cudaError_t cudaStreamCreateWithPriority(cudaStream_t *stream, unsigned flags, int priority)
+{
+    return priority == 0 || priority == -1 ? cudaStreamCreateWithFlags(stream, flags)
+                                           : fails(cudaErrorInvalidValue);
+}
+
+cudaError_t cudaDeviceGetStreamPriorityRange(int *least, int *greatest)
+{
+    *least = 0;
+    *greatest = -1;
+    return cudaSuccess;
+}
+
 cudaError_t cudaStreamDestroy(cudaStream_t stream)
 {
     catch_up(stream, UINT64_MAX);
@@ -373,6 +386,14 @@ cudaError_t cudaStreamQuery(cudaStream_t stream)
     return catch_up(stream, UINT64_MAX, false);
 }
 
+static bool is_deaf(const rp_sim_stream *who, const rp_sim_stream *of)
+{
+    const char *text = getenv("RP_SIM_DEAF");
+    char *end = nullptr;
+    if (!text || !text[0] || !of || strtoull(text, &end, 10) != of->number) return false;
+    return *end != ':' || strtoull(end + 1, nullptr, 10) == who->number;
+}
+
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags)
 {
     rp_sim_stream *of = event->stream;
@@ -380,10 +401,9 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
     uint64_t upto = event->upto; /* of now: the event may be recorded again */
     (void)flags;
     if (stream->capturing) return fails(cudaErrorStreamCaptureUnsupported); /* not of the capture */
-    if (of && of->number == number_of("RP_SIM_DEAF", 0)) return cudaSuccess;
-    return rp_sim::enqueue(stream, [=] {
-        catch_up(of, upto);
-        return 0;
+    if (is_deaf(stream, of)) return cudaSuccess;
+    return rp_sim::enqueue(stream, [=]() -> int {
+        return catch_up(of, upto, false) == cudaErrorNotReady ? RP_SIM_NOT_YET : RP_SIM_DONE;
     });
 }
 

@@ -22,6 +22,7 @@ import reprise as rp  # noqa: E402
 from runs import CPU, GPU, Checks, same  # noqa: E402
 
 SHARE = {"REPRISE_SHARE_GPU": "1"}
+EACH = {"REPRISE_BUCKET_BYTES": "1"}  # a bucket for each parameter: gradients leave at every turn of backward
 
 
 def find_nccl():
@@ -38,9 +39,9 @@ def ranks(n):
     return (*GPU, "--set", f"resources.ranks={n}")
 
 
-def equal(folder, spec, n, *more):
+def equal(folder, spec, n, *more, env=None):
     want = rp.run(spec, folder / "cpu", *CPU, *more)
-    found = same(want, rp.run(spec, folder / "gpu", *ranks(n), *more, env=SHARE))
+    found = same(want, rp.run(spec, folder / "gpu", *ranks(n), *more, env={**SHARE, **(env or {})}))
     segment = rp.manifest(folder / "gpu")["segments"][0]
     assert segment["ranks"] == n and (n == 1 or "reprise_nccl, NCCL 2." in segment["comm"]), segment
     return f"{found} {segment['comm']}"
@@ -62,9 +63,17 @@ def other_numbers_of_ranks(folder, spec):
     return same(want, rp.run(spec, folder / "run", *ranks(1)))
 
 
+def beside_backward(folder, spec, n, *more, **env):
+    return equal(folder, spec, n, *more, env={**EACH, **env})
+
+
+def not_beside(folder, spec, n):
+    return beside_backward(folder, spec, n, REPRISE_OVERLAP="0")
+
+
 def killed(folder, spec, number):
     process = rp.start("run", spec, "--out", folder / "run", *ranks(4), "--set", "train.for=100000 steps", "--set",
-                       "eval.every=50000 steps", "--set", "resources.timeout.peer=2 s", env=SHARE)
+                       "eval.every=50000 steps", "--set", "resources.timeout.peer=2 s", env={**SHARE, **EACH})
     log, end = folder / "run" / "digests.jsonl", time.monotonic() + 60
     while process.poll() is None and not (log.exists() and log.read_text().count("\n") > 10) and time.monotonic() < end:
         time.sleep(0.01)
@@ -113,6 +122,10 @@ def main():
         checks.check("resnet: 2 ranks", equal, folder(), resnet, 2)
         checks.check("mlp: 2 ranks, several passes", equal, folder(), mlp, 2, "--set", "train.micro_batch=4")
         checks.check("mlp: 4 ranks without graphs", equal, folder(), mlp, 4, "--no-graph")
+        checks.check("gpt2: 2 ranks, many buckets", beside_backward, folder(), gpt, 2)
+        checks.check("resnet: 4 ranks, many buckets, several passes", beside_backward, folder(), resnet, 4, "--set", "train.micro_batch=8")
+        checks.check("mlp: 4 ranks, many buckets, without graphs", beside_backward, folder(), mlp, 4, "--no-graph")
+        checks.check("mlp: 4 ranks, many buckets, none beside backward", not_beside, folder(), mlp, 4)
         checks.check("control: another seed", another_seed, folder(), mlp)
         checks.check("mlp: 4 ranks, then 1", other_numbers_of_ranks, folder(), mlp)
         for number in (signal.SIGKILL, signal.SIGSTOP):

@@ -1,11 +1,12 @@
 #!/usr/bin/python3
 """saves - checkpoints of a GPU, which are copied beside the steps, against those of the CPU. Needs Python alone.
 
-    saves.py [--modules DIR]
+    saves.py [--modules DIR] [--seconds N]
 
 With --modules the device is the simulated one, whose streams are as late as they may be, and whose writer waits for
 each copy while steps go on: an update that did not wait for the copy would be in it, and the control shows that. Ranks
-share the GPU and are connected by the stand-in for NCCL that lies there too.
+share the GPU and are connected by the stand-in for NCCL that lies there too. After N seconds nothing new begins; exit 1
+when a check failed, 77 without a GPU.
 """
 import argparse
 import json
@@ -92,15 +93,21 @@ def counted(spec):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--modules")
+    parser.add_argument("--seconds", type=float, default=1e9)
     args = parser.parse_args()
     simulated = args.modules is not None
     if simulated:
         os.environ["REPRISE_MODULES"] = args.modules
-    checks = Checks([], 1e9)
+    checks = Checks([], args.seconds)
     with tempfile.TemporaryDirectory() as top:
         top = pathlib.Path(top)
         rp.write_texts(top)
         specs = {name: rp.write(top, text, f"{name}.yaml") for name, text in (rp.MODELS | rp.TEXT_MODELS).items()}
+
+        _, err = (probe := rp.start("run", specs["mlp"], "--out", top / "probe", *GPU, "--set", "train.for=1 step")).communicate()
+        if probe.returncode == 3:
+            print(f"skipped: {err.strip()}")
+            return 77
 
         def folder():
             return pathlib.Path(tempfile.mkdtemp(dir=top))

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 import reprise as rp
+from ranks.test_ranks import free_port, launch, torchrun
 
 SIM = os.environ.get("REPRISE_SIM", "")
 ENV = {"REPRISE_MODULES": SIM, "REPRISE_NCCL": f"{SIM}/libnccl.so.2", "RP_SIM_DEVICES": "4", "OMP_NUM_THREADS": "1"}
@@ -49,6 +50,35 @@ def test_equal_bits(seed, spec, cpu, tmp_path):
         assert rp.run(spec, tmp_path / str(n), *ranks(n), env={**ENV, "RP_SIM_SEED": seed}) == cpu, n
 
 
+EACH = {"REPRISE_BUCKET_BYTES": "1"}  # a bucket for each parameter: exchanges begin at every turn of backward
+COMPUTES, BESIDE = 1, 4  # streams of the device, numbered as they are made
+
+
+@pytest.mark.parametrize("seed", ["0", "1", "7"])
+def test_equal_bits_beside_backward(seed, spec, cpu, tmp_path):
+    """Gradients leave on the second stream; a step in graphs, kernel by kernel, of several passes; and not beside it."""
+    env = {**ENV, **EACH, "RP_SIM_SEED": seed}
+    micro = ["--set", "train.micro_batch=4"]
+    ways = {"graphs": (2, [], {}), "kernels": (2, ["--no-graph"], {}), "passes": (4, micro, {}), "off": (2, [], {"REPRISE_OVERLAP": "0"})}
+    for out, (n, args, more) in ways.items():
+        assert rp.run(spec, tmp_path / out, *ranks(n), *args, env={**env, **more}) == cpu, out
+
+
+def test_control_a_bucket_that_does_not_wait_for_its_gradients(spec, cpu, tmp_path):
+    """The second stream is deaf to the first: as late as may be, buckets leave before backward has made them, and the ranks find that
+    they have other sums."""
+    env = {**ENV, **EACH, "RP_SIM_SEED": "0", "RP_SIM_DEAF": f"{COMPUTES}:{BESIDE}"}
+    process = rp.start("run", spec, "--out", tmp_path / "run", *ranks(2), "--json", env=env)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 23 and "has other sums than rank 0 after step 1" in err, (process.returncode, out, err)
+    env["RP_SIM_DEAF"] = f"{COMPUTES}:{BESIDE + 1}"  # there is none
+    assert rp.run(spec, tmp_path / "other", *ranks(2), env=env) == cpu
+
+
+def test_an_overlap_that_is_no_number(spec, tmp_path):
+    assert 'REPRISE_OVERLAP is "off"' in refused(spec, tmp_path / "run", *ranks(2), code=2, REPRISE_OVERLAP="off")
+
+
 def test_a_rank_for_each_gpu(spec, cpu, tmp_path):
     assert rp.run(spec, tmp_path / "run", *GPU, env={**ENV, "RP_SIM_DEVICES": "3"}) == cpu
     segment = rp.manifest(tmp_path / "run")["segments"][0]
@@ -86,10 +116,21 @@ def test_libraries_that_are_not_there(spec, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_an_error_of_nccl_ends_the_run(spec, tmp_path):
-    err = refused(spec, tmp_path / "run", *ranks(2), code=21, RP_SIM_NCCL_FAIL="9")
+@pytest.mark.parametrize("group", ["9", "20", "21", "22", "33"])
+def test_an_error_of_nccl_ends_the_run(group, spec, tmp_path):
+    """Wherever it comes: in a call, beside backward or beside the updates."""
+    err = refused(spec, tmp_path / "run", *ranks(2), code=21, RP_SIM_NCCL_FAIL=group, **EACH)
     assert "NCCL, all-" in err and "remote process exited" in err and "RP_SIM_NCCL_FAIL says so" in err
     assert rp.manifest(tmp_path / "run")["exit_code"] == 21
+
+
+def test_an_error_of_one_rank_ends_all(spec, tmp_path):
+    """The other one has bytes on the way by then, which nobody takes."""
+    port = free_port()
+    codes, results = launch(spec, tmp_path / "run", 2, lambda r: {
+        **torchrun(port, 2)(r), **ENV, **EACH, "RP_SIM_NCCL_FAIL": ("", "21")[r]}, *GPU)
+    assert codes == [21, 21], results
+    assert "RP_SIM_NCCL_FAIL says so" in results[1][1] and "rank 1 (" in results[0][1], results
 
 
 def test_comm_and_device_that_do_not_fit(spec, tmp_path):

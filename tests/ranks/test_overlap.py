@@ -71,6 +71,16 @@ def test_memory_for_what_others_send_falls(tmp_path):
     assert cut_up["gradients"] == whole["gradients"] and cut_up["parameters"] == whole["parameters"]
 
 
+def test_not_beside_backward(tmp_path):
+    """REPRISE_OVERLAP=0, also on one of two ranks alone: only when bytes move is another."""
+    spec = rp.write(tmp_path, rp.DIGITS_MLP.replace("for: 4 epochs", "for: 8 steps"))
+    want = rp.run(spec, tmp_path / "one")
+    assert rp.run(spec, tmp_path / "off", *ranks(4), env={**cut(EACH), "REPRISE_OVERLAP": "0"}) == want
+    port = free_port()
+    codes, results = launch(spec, tmp_path / "half", 2, lambda r: {**torchrun(port, 2)(r), **cut(EACH), "REPRISE_OVERLAP": "10"[r]})
+    assert codes == [0, 0] and rp.manifest(tmp_path / "half")["digests"]["final"] == want, results
+
+
 def test_ranks_with_other_buckets_are_refused(tmp_path):
     spec = rp.write(tmp_path, rp.DIGITS_MLP)
     port = free_port()

@@ -1,7 +1,7 @@
 /* test_overlap.c - gradients move to their owners while backward goes on: threads that stand for
- * ranks, each with its trainer, its exchanges made by a module that copies between their blocks.
- * Whatever the buckets are, the bits are those of one rank; not so when a bucket leaves too early.
- */
+ * ranks, each with its trainer, its exchanges made by a module that copies between their blocks: by
+ * the thread beside each rank, or put on a second stream of its device. Whatever the buckets are,
+ * the bits are those of one rank; not so when a bucket leaves too early. */
 #include "base/mem.h"
 #include "base/sys.h"
 #include "comm/mover.h"
@@ -39,18 +39,23 @@ struct hall {
     const char *block[MOST];
     int n_ranks;
     atomic_int n_beside; /* calls that came from the thread for exchanges of rank 0 */
+    atomic_int n_places; /* places in the work of rank 0 at which it exchanges, of all its steps */
 };
 struct door {
     struct hall *hall;
     int rank, n_calls;
     pthread_t main;
+    int last_op; /* n_ops at the call before */
 };
+static _Thread_local int n_ops; /* that this rank's device has been asked for, but beside */
 
 /* Every rank gives its block; now and then one comes late. */
 static void meet(struct door *d, const void *block)
 {
     d->n_calls++;
     if (d->rank == 0 && !pthread_equal(d->main, pthread_self())) d->hall->n_beside++;
+    if (d->rank == 0 && d->last_op != n_ops) d->hall->n_places++;
+    d->last_op = n_ops;
     if (d->n_calls % 3 == d->rank % 3) rp_sys_sleep(0.0005);
     d->hall->block[d->rank] = block;
     pthread_barrier_wait(&d->hall->barrier);
@@ -88,8 +93,20 @@ static void close_world(void *world)
     (void)world;
 }
 
+static bool wait_for_bytes(void *world, char why[RP_COMM_WHY_BYTES])
+{
+    (void)world;
+    (void)why;
+    return true;
+}
+
 static const struct rp_comm_module module = {
     .close = close_world, .all_to_all = all_to_all, .all_gather = all_gather};
+static const struct rp_comm_module device_module = {.device_memory = true,
+                                                    .close = close_world,
+                                                    .all_to_all = all_to_all,
+                                                    .all_gather = all_gather,
+                                                    .wait = wait_for_bytes};
 
 /* ---- a device that takes its time
  * ----------------------------------------------------------------------------- */
@@ -99,8 +116,38 @@ static enum rp_status run_slowly(struct rp_device *device, const struct rp_op_ca
                                  const struct rp_pass *pass, struct rp_error *err)
 {
     enum rp_status status = rp_device_cpu.run(device, call, pass, err);
+    n_ops++;
     rp_sys_sleep(0.001);
     return status;
+}
+
+/* A second stream on which all is done at once. */
+static enum rp_status begin_beside(struct rp_device *device, void **stream, struct rp_error *err)
+{
+    (void)device;
+    (void)err;
+    *stream = NULL;
+    return RP_STATUS_OK;
+}
+
+static enum rp_status run_beside(struct rp_device *device, const struct rp_op_call *call,
+                                 struct rp_error *err)
+{
+    struct rp_pass pass = {0};
+    return rp_device_cpu.run(device, call, &pass, err);
+}
+
+static enum rp_status end_beside(struct rp_device *device, struct rp_error *err)
+{
+    (void)device;
+    (void)err;
+    return RP_STATUS_OK;
+}
+
+static int state_beside(struct rp_device *device)
+{
+    (void)device;
+    return 1;
 }
 
 static enum rp_status open_device(const struct rp_device_table *slow, struct rp_device **device,
@@ -120,7 +167,8 @@ struct rank {
     const struct rp_spec *spec;
     const struct rp_data *data;
     int rank, n_ranks;
-    bool early;               /* a planted fault: buckets leave when the step has hardly begun */
+    bool early; /* a planted fault: buckets leave when the step has hardly begun */
+    bool on_device, one_after_another;
     int n_exchanges, n_calls; /* calls: that its thread makes in a step */
     enum rp_status status;
     struct rp_error err;
@@ -135,7 +183,7 @@ static enum rp_status run_steps(struct rank *r, struct rp_plan *plan, struct rp_
     for (int j = 0; r->early && j < plan->owners.n_exchanges; j++)
         plan->owners.exchange[j].after = 0;
     r->n_exchanges = plan->owners.n_exchanges;
-    r->n_calls = r->n_ranks > 1 ? r->n_exchanges + plan->owners.n_buckets : 0;
+    r->n_calls = r->n_ranks > 1 ? r->n_exchanges + plan->owners.n_buckets + 2 : 0;
     RP_TRY(rp_trainer_open(r->spec, plan, r->data, device, comm, &t, &r->err));
     enum rp_status status = rp_weights_begin(t, "", 0, &origin, &r->err);
     for (int step = 0; step < STEPS && status == RP_STATUS_OK; step++)
@@ -150,7 +198,8 @@ static void open_comm(struct rank *r, struct rp_device *device, struct door *doo
     *comm = (struct rp_comm){.rank = r->rank, .n_ranks = r->n_ranks};
     if (r->n_ranks == 1) return;
     comm->mover = RP_NEW(struct rp_comm_mover);
-    comm->mover->module = &module;
+    comm->mover->module = r->on_device ? &device_module : &module;
+    comm->mover->one_after_another = r->one_after_another;
     comm->mover->device = device;
     comm->mover->world = door;
     CHECK_OK(rp_comm_reserve(comm, plan->owners.incoming, &r->err), &r->err);
@@ -165,6 +214,12 @@ static void *be_rank(void *arg)
     struct rp_comm comm;
     struct door door = {.hall = r->hall, .rank = r->rank, .main = pthread_self()};
     slow.run = run_slowly;
+    if (r->on_device) {
+        slow.beside_begin = begin_beside;
+        slow.beside_run = run_beside;
+        slow.beside_end = end_beside;
+        slow.beside_state = state_beside;
+    }
     CHECK_OK(open_device(&slow, &device, &r->err), &r->err);
     CHECK_OK(rp_plan_make_for(r->spec, rp_data_shape(r->data), 2, r->n_ranks, &rp_device_cpu, &plan,
                               &r->err),
@@ -184,7 +239,7 @@ struct run {
     int n_ranks;
     const char *bucket_bytes;
     int micro_batch;
-    bool early;
+    bool early, on_device, one_after_another;
 };
 struct made {
     uint64_t params[STEPS];
@@ -203,7 +258,8 @@ static struct rp_spec *load(int which, int micro_batch)
     return spec;
 }
 
-/* Exchanges of a step, each of which was made by the thread beside it. */
+/* Exchanges of a step, each of which was made by the thread beside it; on a device: places in the
+ * work of all steps at which exchanges are made. */
 static int run(int which, struct run how, struct made *made)
 {
     struct rank rank[MOST] = {{0}};
@@ -221,7 +277,9 @@ static int run(int which, struct run how, struct made *made)
                                 .data = data,
                                 .rank = r,
                                 .n_ranks = how.n_ranks,
-                                .early = how.early};
+                                .early = how.early,
+                                .on_device = how.on_device,
+                                .one_after_another = how.one_after_another};
         CHECK_INT(pthread_create(&thread[r], NULL, be_rank, &rank[r]), 0);
     }
     memset(made, 0, sizeof *made);
@@ -234,11 +292,12 @@ static int run(int which, struct run how, struct made *made)
             made->norm[i] = rank[r].result[i].norm;
         }
     }
-    CHECK_INT(hall.n_beside, STEPS * rank[0].n_calls);
+    bool by_thread = !how.on_device && !how.one_after_another;
+    CHECK_INT(hall.n_beside, by_thread ? STEPS * rank[0].n_calls : 0);
     pthread_barrier_destroy(&hall.barrier);
     rp_data_free(data);
     rp_spec_free(spec);
-    return rank[0].n_exchanges;
+    return how.on_device ? hall.n_places : rank[0].n_exchanges;
 }
 
 static bool equal(const struct made *a, const struct made *b)
@@ -264,12 +323,37 @@ static void test_bits(int which)
     }
 }
 
+/* On a device exchanges begin in the midst of backward and of the updates, unless that is unwanted.
+ */
+static void test_on_a_device(int which)
+{
+    struct made want, got;
+    struct run how = {.n_ranks = 2, .bucket_bytes = "1", .on_device = true};
+    run(which, (struct run){.n_ranks = 1, .bucket_bytes = ""}, &want);
+    int beside = run(which, how, &got);
+    CHECK(equal(&got, &want));
+    how.micro_batch = 8;
+    CHECK(run(which, how, &got) >= beside);
+    CHECK(equal(&got, &want));
+    how.one_after_another = true;
+    int after = run(which, how, &got);
+    CHECK(equal(&got, &want));
+    CHECK_INT(after, 3 * STEPS); /* after backward, for the norm, after the updates */
+    CHECK(beside >= after + 6 * STEPS);
+    how = (struct run){.n_ranks = 2, .bucket_bytes = "1", .one_after_another = true};
+    run(which, how, &got);
+    CHECK(equal(&got, &want));
+}
+
 #if !defined(__SANITIZE_THREAD__) /* which sees the planted fault for what it is: a race */
 static void test_control_too_early(int which)
 {
     struct made want, got;
     struct run early = {.n_ranks = 2, .bucket_bytes = "5000", .early = true};
     run(which, (struct run){.n_ranks = 1, .bucket_bytes = ""}, &want);
+    run(which, early, &got);
+    CHECK(!equal(&got, &want));
+    early.on_device = true;
     run(which, early, &got);
     CHECK(!equal(&got, &want));
 }
@@ -279,6 +363,7 @@ int main(void)
 {
     for (int which = PERCEPTRON; which <= IMAGES; which++) {
         test_bits(which);
+        test_on_a_device(which);
 #if !defined(__SANITIZE_THREAD__)
         test_control_too_early(which);
 #endif

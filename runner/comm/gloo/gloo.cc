@@ -134,7 +134,8 @@ struct rp_comm_module table = {{RP_EXTENSION_VERSION, "reprise_gloo", libraries}
                                close_world,
                                all_to_all,
                                nullptr, /* show_all_to_all */
-                               all_gather};
+                               all_gather,
+                               nullptr /* wait */};
 
 } // namespace
 

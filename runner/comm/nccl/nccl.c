@@ -2,8 +2,21 @@
  *
  * The communicator does not block: whatever may wait for other ranks is looked at again and again,
  * and given up when the control channel has found one lost; then ncclCommAbort ends what runs on
- * the GPU. Each call waits until its bytes have moved, so nobody is ever stuck in a wait for the
- * GPU that another rank would have to end. */
+ * the GPU. A call returns when it is on its stream, where bytes move beside what the GPU computes;
+ * `wait` looks until they have moved, and the program asks for that before it waits for the GPU in
+ * any other way. So nobody is ever stuck in a wait for the GPU that another rank would have to end.
+ *
+ * No two ranks wait for each other in a circle. Each issues the same collectives in the same order
+ * (compared before step 0), all of them on one stream, and each collective waits on the device for
+ * work that was issued before it alone. So take a rank that has issued the fewest: what it has
+ * issued all others have too, and the oldest of these that is not done has everything that it waits
+ * for. This holds whatever a rank's processor may be held up by on the way (a first launch, memory
+ * that NCCL takes), since that can only be the end of what the rank has issued already; and if the
+ * GPU should serve both streams by one queue, since in that queue nothing stands before what was
+ * issued earlier.
+ *
+ * Nothing of NCCL is captured in a graph: a communicator that does not block launches on a thread
+ * of its own, and what a graph holds cannot be looked at or given up by itself. */
 #include "comm/nccl/nccl_int.h"
 
 #include <stdio.h>
@@ -14,6 +27,7 @@ struct world {
     int rank, n_ranks;
     struct rp_comm_patience patience;
     struct rp_comm_stream stream;
+    bool moving; /* something was asked for that nobody has waited for */
 };
 
 static const struct rp_extension_host *host;
@@ -53,19 +67,24 @@ static bool finish_call(struct world *w, const char *what, int code, char why[RP
     }
 }
 
-/* Until the bytes have moved. */
-static bool finish_work(struct world *w, const char *what, char why[RP_COMM_WHY_BYTES])
+/* Until the bytes of all calls have moved. */
+static bool wait_for_all(void *world, char why[RP_COMM_WHY_BYTES])
 {
+    static const char what[] = "waiting for its bytes";
+    struct world *w = world;
+    if (!w->comm) return give_up(w, what, "it was aborted before", why);
     for (uint32_t looks = 0;; looks++) {
         int state = w->stream.state(w->stream.context), code = RP_NCCL_SUCCESS;
         int asked = nccl.CommGetAsyncError(w->comm, &code);
         if (state < 0) return give_up(w, what, "the GPU failed", why);
         if (asked != RP_NCCL_SUCCESS) return fail(w, what, asked, why);
         if (code != RP_NCCL_SUCCESS && code != RP_NCCL_IN_PROGRESS) return fail(w, what, code, why);
-        if (state > 0) return true;
+        if (state > 0) break;
         if (!w->patience.rest(w->patience.context, looks))
             return give_up(w, what, "gave up waiting for the other ranks", why);
     }
+    w->moving = false;
+    return true;
 }
 
 /* ---- moving -------------------------------------------------------------------------------------
@@ -81,7 +100,8 @@ static bool finish_group(struct world *w, const char *what, int code, char why[R
 {
     int ended = nccl.GroupEnd();
     if (code != RP_NCCL_SUCCESS && code != RP_NCCL_IN_PROGRESS) return fail(w, what, code, why);
-    return finish_call(w, what, ended, why) && finish_work(w, what, why);
+    w->moving = true;
+    return finish_call(w, what, ended, why);
 }
 
 static bool is_fine(int code)
@@ -198,17 +218,23 @@ static enum rp_status open_world(const struct rp_comm_module_options *options, v
 }
 
 /* Everybody who ends in order comes here; where somebody does not, patience is over. */
-static void close_world(void *world)
+static bool finalize(struct world *w)
 {
     static const uint32_t looks_to_leave = 40000; /* some seconds of them */
-    struct world *w = world;
-    int code = w->comm ? nccl.CommFinalize(w->comm) : RP_NCCL_SUCCESS;
-    for (uint32_t looks = 0; w->comm && is_fine(code) && looks < looks_to_leave; looks++) {
-        if (nccl.CommGetAsyncError(w->comm, &code) != RP_NCCL_SUCCESS) break;
+    int code = nccl.CommFinalize(w->comm);
+    for (uint32_t looks = 0; is_fine(code) && looks < looks_to_leave; looks++) {
+        if (nccl.CommGetAsyncError(w->comm, &code) != RP_NCCL_SUCCESS) return false;
         if (code != RP_NCCL_IN_PROGRESS) break;
         (void)w->patience.rest(NULL, looks);
     }
-    if (w->comm && code == RP_NCCL_SUCCESS)
+    return code == RP_NCCL_SUCCESS;
+}
+
+/* A rank that fails while bytes are on the way cannot count on the others. */
+static void close_world(void *world)
+{
+    struct world *w = world;
+    if (w->comm && !w->moving && finalize(w))
         nccl.CommDestroy(w->comm);
     else if (w->comm)
         nccl.CommAbort(w->comm);
@@ -223,6 +249,7 @@ static const struct rp_comm_module table = {
     .close = close_world,
     .all_to_all = all_to_all,
     .all_gather = all_gather,
+    .wait = wait_for_all,
 };
 
 const struct rp_extension *rp_module_v1(const struct rp_extension_host *from)
