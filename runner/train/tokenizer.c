@@ -109,29 +109,43 @@ enum rp_status rp_tokenizer_check(const struct rp_spec *spec, const char *folder
 /* ---- weights of a run --------------------------------------------------------------------------
  */
 
-/* Whether file `i` of our tokenizer is the one that the run recorded under the same key; *path
- * becomes where that one lay, NULL when it recorded none. */
-static enum rp_status is_recorded(const struct rp_manifest *manifest, const struct rp_bpe *own,
-                                  int i, const char **path, bool *same, struct rp_error *err)
+/* File `i` of a tokenizer, as a run recorded it: its path, and whether the file at `now` is the
+ * same. NULL: there is none. */
+static const char *find_recorded(const struct rp_manifest *manifest, int i, const char *now,
+                                 bool *same)
 {
-    char key[48], hex[RP_SHA256_HEX];
+    char key[48], hex[RP_SHA256_HEX] = "";
     const json_t *file = NULL;
     size_t at = 0;
     struct rp_sha256 hash;
-    *path = NULL;
+    struct rp_error ignored = {0};
     *same = false;
     snprintf(key, sizeof key, "data.train.tokenizer[%d]", i);
     json_array_foreach(json_object_get(manifest->root, "data"), at, file)
     {
         const char *theirs = json_string_value(json_object_get(file, "key"));
+        const char *path = json_string_value(json_object_get(file, "path"));
         const char *sha256 = json_string_value(json_object_get(file, "sha256"));
-        if (!theirs || !sha256 || strcmp(theirs, key) != 0) continue;
-        *path = json_string_value(json_object_get(file, "path"));
-        RP_TRY(rp_sha256_of_file(rp_bpe_files(own)[i], &hash, NULL, err));
-        rp_sha256_hex(&hash, hex);
+        if (!theirs || !path || !sha256 || strcmp(theirs, key) != 0) continue;
+        if (rp_sha256_of_file(now ? now : path, &hash, NULL, &ignored) == RP_STATUS_OK)
+            rp_sha256_hex(&hash, hex);
         *same = strcmp(hex, sha256) == 0;
+        return path;
     }
-    return RP_STATUS_OK;
+    return NULL;
+}
+
+/* Both of its files, or the one that there is, are those of the run: `files`, NULL-terminated, or
+ * what lies now where the run's did. */
+static bool are_recorded(const struct rp_manifest *manifest, const char *const *files)
+{
+    bool same = true;
+    for (int i = 0; i < 2 && same; i++)
+        if (!find_recorded(manifest, i, files ? files[i] : NULL, &same))
+            return i > 0 && (!files || !files[i]);
+        else if (files && !files[i])
+            return false;
+    return same;
 }
 
 /* Other files may still hold the same tokens (a tokenizer.json, vocab.json with merges.txt): those
@@ -141,21 +155,21 @@ static enum rp_status compare_recorded(const struct rp_spec *spec,
                                        struct rp_error *err)
 {
     struct rp_bpe *own = NULL, *theirs = NULL;
-    struct rp_error why = {0};
-    const char *path = NULL, *ignored;
-    bool same = true;
+    struct rp_error ignored = {0};
+    bool same;
+    const char *path = find_recorded(manifest, 0, NULL, &same);
+    if (!path) return RP_STATUS_OK;
     RP_TRY(rp_tokenizer_open(spec, NULL, &own, err));
-    enum rp_status status = is_recorded(manifest, own, 0, &path, &same, err);
-    if (same && rp_bpe_files(own)[1] && status == RP_STATUS_OK)
-        status = is_recorded(manifest, own, 1, &ignored, &same, err);
+    same = are_recorded(manifest, rp_bpe_files(own));
     rp_bpe_free(own);
-    if (status != RP_STATUS_OK || same || !path) return status;
-    if (rp_bpe_open(path, &theirs, &why) == RP_STATUS_OK)
-        status = compare(spec, theirs, run, path, err);
-    else
-        rp_log_warning("the run %s was trained with another tokenizer, %s, which cannot be read "
-                       "now: whether its tokens are those of `tokenizer: %s` is not known",
+    if (same) return RP_STATUS_OK;
+    if (!are_recorded(manifest, NULL) || rp_bpe_open(path, &theirs, &ignored) != RP_STATUS_OK) {
+        rp_log_warning("the run %s was trained with another tokenizer, and %s is not what it was: "
+                       "whether its tokens are those of `tokenizer: %s` is not known",
                        run, path, spec->train_data.tokenizer);
+        return RP_STATUS_OK;
+    }
+    enum rp_status status = compare(spec, theirs, run, path, err);
     rp_bpe_free(theirs);
     return status;
 }

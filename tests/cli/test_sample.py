@@ -247,6 +247,20 @@ def test_weights_of_another_tokenizer(told, twin, tmp_path):
             assert out.exists() == (not says)
 
 
+def test_weights_of_a_tokenizer_that_changed(twin, tmp_path):
+    """Replaced where it lay: what the run had is not there to compare with, and that is said. So it is when it is gone."""
+    (tmp_path / "text.txt").write_bytes(TEXT)
+    twin.save_pair(tmp_path / "bpe")
+    data = "{format: text, files: [text.txt], tokenizer: bpe}"
+    call("run", spec(tmp_path, data, ", vocab: 384", steps=1), "--out", tmp_path / "run")
+    job = spec(tmp_path, data, f", vocab: 384, init_from: {{run: {tmp_path / 'run'}}}", steps=1)
+    _, err = call("run", job, "--out", tmp_path / "same")
+    assert "trained with another tokenizer" not in err
+    Twin(twin.merges[:-1] + [(b"q", b"z")]).save_pair(tmp_path / "bpe")
+    _, err = call("run", job, "--out", tmp_path / "changed")
+    assert "was trained with another tokenizer" in err and "is not known" in err
+
+
 def test_weights_of_bytes(speaker, twin, tmp_path):
     (tmp_path / "text.txt").write_bytes(TEXT)
     twin.save_pair(tmp_path / "bpe")
