@@ -200,7 +200,6 @@ static enum rp_status follow(struct rp_start *start, struct rp_train_result *res
     if (!go) return RP_STATUS_OK;
     RP_TRY(rp_start_open_trainer(start, err));
     RP_TRY(rp_comm_connect(&start->comm, err));
-    rp_comm_settle(&start->comm);
     RP_TRY(rp_comm_reserve(&start->comm, start->plan->owners.incoming, err));
     RP_TRY(rp_weights_begin(start->trainer, start->run, UINT64_MAX, &start->origin, err));
     RP_TRY(rp_saver_open(start->trainer, start->run, NULL, NULL, &start->saver, err));
