@@ -33,18 +33,32 @@ static int port_of(int fd)
     return ntohs(((struct sockaddr_in *)&at)->sin_port);
 }
 
+/* A socket that listens, or -1 and the reason in errno. */
+static int listen_at(const struct sockaddr *at, socklen_t length)
+{
+    int fd = new_socket(at->sa_family), one = 1, no = 0;
+    if (fd < 0) return -1;
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    if (at->sa_family == AF_INET6) setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &no, sizeof no);
+    if (bind(fd, at, length) == 0 && listen(fd, 256) == 0) return fd;
+    int code = errno;
+    rp_net_close(fd);
+    errno = code;
+    return -1;
+}
+
 enum rp_status rp_net_listen(const char *address, int *port, int *fd, struct rp_error *err)
 {
     struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons((uint16_t)*port)};
-    int one = 1;
+    struct sockaddr_in6 any = {.sin6_family = AF_INET6, .sin6_port = htons((uint16_t)*port)};
     at.sin_addr.s_addr = htonl(INADDR_ANY);
     if (address) inet_pton(AF_INET, address, &at.sin_addr);
-    *fd = new_socket(AF_INET);
-    if (*fd >= 0) setsockopt(*fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-    if (*fd < 0 || bind(*fd, (struct sockaddr *)&at, sizeof at) != 0 || listen(*fd, 256) != 0) {
+    /* Both kinds of addresses, where the host has IPv6: a cluster may give its pods no other. */
+    *fd = address ? -1 : listen_at((struct sockaddr *)&any, sizeof any);
+    if (*fd < 0 && (address || errno != EADDRINUSE))
+        *fd = listen_at((struct sockaddr *)&at, sizeof at);
+    if (*fd < 0) {
         int code = errno;
-        rp_net_close(*fd);
-        *fd = -1;
         return rp_error_set(err, RP_STATUS_ENVIRONMENT,
                             "rank 0 cannot listen on port %d: %s; set REPRISE_PORT to a free port "
                             "on every rank",
@@ -111,6 +125,9 @@ void rp_net_own_address(int fd, char text[64])
     snprintf(text, 64, "127.0.0.1");
     if (getsockname(fd, (struct sockaddr *)&at, &length) == 0)
         getnameinfo((struct sockaddr *)&at, length, text, 64, NULL, 0, NI_NUMERICHOST);
+    static const char mapped[] = "::ffff:"; /* an IPv4 address on a socket that takes both */
+    if (strncmp(text, mapped, sizeof mapped - 1) == 0 && strchr(text, '.'))
+        memmove(text, text + sizeof mapped - 1, strlen(text + sizeof mapped - 1) + 1);
 }
 
 static bool send_all(int fd, const void *bytes, size_t n)

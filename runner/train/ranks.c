@@ -50,6 +50,12 @@ static enum rp_status check_number(const struct rp_start *start, struct rp_error
                         (long long)demanded, world->launcher, world->n_ranks);
 }
 
+static bool asked(void *context)
+{
+    (void)context;
+    return rp_signals_stop_asked();
+}
+
 static void before_end(void *context, enum rp_status status, const char *text)
 {
     struct rp_start *start = context;
@@ -57,12 +63,6 @@ static void before_end(void *context, enum rp_status status, const char *text)
     enum rp_status ignored = rp_error_set(&err, status, "%s", text);
     (void)ignored;
     rp_facts_lost(start, status, &err);
-}
-
-static bool asked(void *context)
-{
-    (void)context;
-    return rp_signals_stop_asked();
 }
 
 enum rp_status rp_ranks_find(struct rp_start *start, int *n_local, bool *starts,
@@ -163,6 +163,7 @@ enum rp_status rp_ranks_ready(struct rp_start *start, bool *go, struct rp_error 
     if (status != RP_STATUS_OK) goto out;
     *go = all[0].go;
     if (start->comm.rank != 0) {
+        rp_comm_settle(&start->comm);
         rp_mem_free(start->run);
         all[0].run[sizeof all[0].run - 1] = '\0';
         start->run = rp_mem_copy_text(all[0].run);

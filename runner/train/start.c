@@ -314,7 +314,6 @@ enum rp_status rp_start_follow(struct rp_start *start, struct rp_error *err)
 {
     RP_TRY(rp_start_open_trainer(start, err));
     RP_TRY(rp_start_connect(start, err));
-    rp_comm_settle(&start->comm);
     RP_TRY(rp_weights_begin(start->trainer, start->run, UINT64_MAX, &start->origin, err));
     return rp_saver_open(start->trainer, start->run, NULL, NULL, &start->saver, err);
 }

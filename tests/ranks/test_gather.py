@@ -3,6 +3,7 @@ stop meanwhile, and lets in again whoever went away before all had come."""
 import os
 import re
 import signal
+import socket
 import time
 
 import pytest
@@ -16,12 +17,13 @@ SET = ["--set", "resources.timeout.peer=2 s", "--set", "train.for=20 steps"]
 class Hosts:
     """A process per host, as an indexed job of Kubernetes starts them, with one rank each."""
 
-    def __init__(self, folder, n):
+    def __init__(self, folder, n, address="127.0.0.1"):
+        self.address = address
         self.folder, self.n, self.port, self.spec = folder, n, free_port(), rp.write(folder, rp.DIGITS_MLP)
 
-    def start(self, i, **env):
-        return rp.start("run", self.spec, "--out", self.folder / "run", "--set", f"resources.ranks={self.n}", *SET, env={
-            **ENV, "REPRISE_NODES": str(self.n), "JOB_COMPLETION_INDEX": str(i), "REPRISE_ADDRESS": "127.0.0.1",
+    def start(self, i, *args, **env):
+        return rp.start("run", self.spec, "--out", self.folder / "run", "--set", f"resources.ranks={self.n}", *SET, *args, env={
+            **ENV, "REPRISE_NODES": str(self.n), "JOB_COMPLETION_INDEX": str(i), "REPRISE_ADDRESS": self.address,
             "REPRISE_PORT": str(self.port), **env})
 
     def waits(self, process):
@@ -88,6 +90,20 @@ def test_asked_to_stop_while_it_waits(tmp_path, asked):
     assert all("nothing is lost; run the same command again" in err for err in said), errors
     assert len(said) == (1 if asked < 2 else 0)  # rank 0 speaks for all
     assert not (tmp_path / "run").exists()
+
+
+def test_addresses_of_the_sixth_kind(tmp_path, want):
+    """As pods of some clusters have them and no other; Gloo is given them too."""
+    with socket.socket(socket.AF_INET6) as probe:
+        try:
+            probe.bind(("::1", 0))
+        except OSError:
+            pytest.skip("this host has no IPv6")
+    hosts = Hosts(tmp_path, 2, "::1")
+    codes, errors = end(*[hosts.start(i) for i in range(2)])
+    assert codes == [0, 0] and rp.manifest(tmp_path / "run")["digests"]["final"] == want, errors
+    codes, errors = end(*[hosts.start(i, "--fresh", "--set", "resources.comm=gloo") for i in range(2)])
+    assert codes == [0, 0] and rp.manifest(tmp_path / "run")["digests"]["final"] == want, errors
 
 
 def test_control_nobody_waits_for_ever(tmp_path):
