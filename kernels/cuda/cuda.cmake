@@ -6,7 +6,7 @@ file(GLOB RP_CUDA_SOURCES CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/kernels/cuda/*.c
 
 # The ops themselves (shapes, checks) go into a module a second time: it calls nothing of the program.
 file(GLOB RP_OP_SOURCES CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/kernels/*.c)
-set(RP_MODULE_ERRORS ${CMAKE_SOURCE_DIR}/runner/base/base.c)
+set(RP_MODULE_ERRORS ${CMAKE_SOURCE_DIR}/runner/base/base.c ${CMAKE_SOURCE_DIR}/runner/base/utf8.c)
 add_library(rp_ops OBJECT ${RP_OP_SOURCES})
 target_link_libraries(rp_ops PUBLIC rp_options)
 
