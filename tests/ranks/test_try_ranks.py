@@ -105,7 +105,7 @@ def test_it_fails_as_the_run_would(tmp_path):
         process.communicate()
 
 
-SLOWLY = rp.RESNET.replace("samples: 200", "samples: 20000").replace("fraction: 0.2", "fraction: 0.9")
+SLOWLY = rp.RESNET.replace("samples: 200", "samples: 20000").replace("fraction: 0.2", "fraction: 0.9").replace("out: 8,", "out: 32,")
 
 
 @pytest.mark.parametrize("who, number, code", [("parent", signal.SIGTERM, 20), ("parent", signal.SIGKILL, -9), ("rank 1", signal.SIGKILL, 5),
@@ -114,8 +114,7 @@ def test_nobody_outlives_it(who, number, code, tmp_path):
     """A signal to the whole, and ranks that are killed in the midst of an evaluation."""
     spec = rp.write(tmp_path, SLOWLY)
     process = rp.start("run", spec, "--try", "--out", tmp_path / "a", *ranks(2), env=ENV)
-    wait_for(lambda: list(tmp_path.glob(".try-*/digests.jsonl")) and len(children_of(process)) == 2)
-    time.sleep(0.5)
+    wait_for(lambda: len(children_of(process)) == 2 and any(path.read_text().count("\n") for path in tmp_path.glob(".try-*/digests.jsonl")))
     os.kill(process.pid if who == "parent" else children_of(process)[int(who[-1])], number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == code, err
