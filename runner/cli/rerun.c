@@ -18,7 +18,8 @@ static const struct rp_cli_option options[] = {
      "where relative data paths start (default: where RUN found its data)"},
     {"--steps", RP_CLI_TEXT, "A:B",
      "only these steps, from the checkpoint before A; writes nothing"},
-    {"--set", RP_CLI_LIST, "KEY=VALUE", "change a key, for example resources.threads=1"},
+    {"--set", RP_CLI_LIST, "KEY=VALUE",
+     "change a key, for example resources.threads=1, or resources.ranks=4 where RUN had another"},
     {"--allow-drift", RP_CLI_FLAG, NULL, "go on in another environment; recorded"},
     {NULL, RP_CLI_FLAG, NULL, NULL},
 };

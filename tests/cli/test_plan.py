@@ -87,7 +87,7 @@ def test_memory_of_ranks_is_what_auto_will_take(tmp_path):
     four = ["--set", "resources.ranks=4"]
 
     def plan(*args, **env):
-        return call_json("plan", spec, *args, env=env)
+        return call_json("plan", spec, *args, env={"OMP_NUM_THREADS": "1", **env})
 
     here, gloo = plan(*four), plan(*four, "--set", "resources.comm=gloo")
     sums, shared = gloo["memory"]["sums of other ranks"], here["memory"]["part of the shared memory"]

@@ -164,6 +164,18 @@ def test_under_a_launcher(tmp_path):
     clean(tmp_path)
 
 
+def test_nodes_try_their_ranks(tmp_path):
+    """Two nodes of Kubeflow's kind, two ranks on each."""
+    spec, port = rp.write(tmp_path, rp.DIGITS_MLP), free_port()
+    codes, results = launch(spec, tmp_path / "run", 2, lambda r: {
+        "PET_NNODES": "2", "PET_NODE_RANK": str(r), "PET_NPROC_PER_NODE": "2", "PET_MASTER_ADDR": "127.0.0.1", "PET_MASTER_PORT": str(port)},
+        "--try", *QUIET)
+    assert codes == [0, 0] and results[1] == ("", ""), results
+    told = json.loads(results[0][0].splitlines()[-1])
+    assert told["ranks"] == 4 and told["steps_compared"] == 1
+    clean(tmp_path)
+
+
 # ---- rerun --steps ----------------------------------------------------------------------------------------------
 
 
