@@ -43,16 +43,20 @@ def test_version_in_json():
     assert rp.call_json("--version")["version"] in rp.call("--version")[0]
 
 
-def test_interrupt_in_json(tmp_path):
-    spec, out = tmp_path / "job.yaml", tmp_path / "run"
-    spec.write_text(rp.DIGITS_MLP.replace("4 epochs", "100k steps"))
-    process = rp.start("run", spec, "--out", out, "--json")
+def interrupt(out, *words):
+    process = rp.start(*words, "--out", out, "--json")
     while not (out / "digests.jsonl").exists() and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     text, err = process.communicate(timeout=60)
     assert process.returncode == -signal.SIGINT
     assert last_object(text)["exit_code"] == 20 and err.count("reprise: error: ") == 1
+
+
+def test_interrupt_in_json(tmp_path):
+    spec = rp.write(tmp_path, rp.DIGITS_MLP.replace("4 epochs", "100k steps"))
+    interrupt(tmp_path / "run", "run", spec)
+    interrupt(tmp_path / "again", "rerun", tmp_path / "run")
 
 
 def on_a_terminal(*args, **env):
