@@ -148,7 +148,7 @@ static enum rp_status refuse_shape(const struct rp_hf *hf, const struct rp_st_te
         snprintf(want, sizeof want, "%lld x %lld", source->transposed ? columns : rows,
                  source->transposed ? rows : columns);
     enum rp_status status =
-        rp_error_set(err, RP_STATUS_DATA, "%s: tensor %s is %s, but by config.json it is %s",
+        rp_error_set(err, RP_STATUS_DATA, "%s: tensor %s is %s, but this model needs %s",
                      hf->folder, entry->name, entry->n_dims ? found.bytes : "one number", want);
     rp_text_release(&found);
     return status;

@@ -257,7 +257,7 @@ def test_vocabulary_of_other_weights(tmp_path):
 
 
 @pytest.mark.parametrize("spoil, says", [
-    (spoil_shape, "is 80 x 16, but by config.json it is 40 x 32"),
+    (spoil_shape, "is 80 x 16, but this model needs 40 x 32"),
     (spoil_shard, "model-00002-of-00002.safetensors is missing"), (spoil_bytes, "behind the end"),
     (spoil_index, "is not in model-0000"), (spoil_config, "config.json is missing"),
     (spoil_rope, "`rope_scaling` of type llama3"), (spoil_tensor, "1 of its tensors are missing: model.layers.0.self_attn.q_proj.weight")])

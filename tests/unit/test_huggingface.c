@@ -371,8 +371,8 @@ static void test_tensors(const char *folder)
     } cases[] = {
         {"transformer.h.1.ln_2.bias", NULL, 0,
          "1 of its tensors are missing: transformer.h.1.ln_2"},
-        {"transformer.h.1.ln_2.bias", NULL, 7, "ln_2.bias is 7, but by config.json it is 8"},
-        {"transformer.wpe.weight", NULL, 5, "wpe.weight is 5 x 8, but by config.json it is 6 x 8"},
+        {"transformer.h.1.ln_2.bias", NULL, 7, "ln_2.bias is 7, but this model needs 8"},
+        {"transformer.wpe.weight", NULL, 5, "wpe.weight is 5 x 8, but this model needs 6 x 8"},
         {"transformer.wte.weight", "wte.weight", 0, NULL},
         {"transformer.h.0.ln_1.bias", "h.0.ln_1.bias", 0, NULL},
         {"transformer.h.0.ln_1.bias", "other", 0, "missing: transformer.h.0.ln_1.bias"},
