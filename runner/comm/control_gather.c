@@ -11,7 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static const double BEAT = 0.5, SECONDS_TO_TELL = 10;
+static const double BEAT = 0.5, SECONDS_TO_TELL = 10, SECONDS_FOR_THE_LATE = 10;
 
 /* Why this one is not let in; NULL: it is. */
 static const char *refusal(const struct rp_control *c, const struct rp_comm_world *world,
@@ -132,6 +132,27 @@ static enum rp_status look(struct rp_control *c, const struct rp_comm_world *wor
     return status;
 }
 
+/* Ranks that have not been seen yet. */
+static int count_late(const struct rp_control *c)
+{
+    int n = 0;
+    for (int r = 1; r < c->n_ranks; r++) n += c->member[r].pid == 0;
+    return n;
+}
+
+/* One that has come has ended all. Who was started with it is on its way: it is let in, to hear
+ * that too, where it would look for this rank in vain. */
+static void let_in_the_late(struct rp_control *c, const struct rp_comm_world *world)
+{
+    double until = rp_sys_clock() + SECONDS_FOR_THE_LATE;
+    bool (*stop)(void *context) = c->options.stop;
+    while (count_late(c) > 0 && rp_sys_clock() < until && !(stop && stop(c->options.context))) {
+        struct pollfd wait = {.fd = c->listener, .events = POLLIN};
+        int fd = poll(&wait, 1, 200) > 0 ? rp_net_accept(c->listener) : -1;
+        if (fd >= 0) welcome(c, world, fd);
+    }
+}
+
 static enum rp_status check_wait(const struct rp_control *c, const struct rp_comm_world *world,
                                  double seconds, int n, const char *who, struct rp_error *err)
 {
@@ -173,6 +194,7 @@ static enum rp_status wait_for_all(struct rp_control *c, const struct rp_comm_wo
             next = now + BEAT;
         }
         status = look(c, world, err);
+        if (status != RP_STATUS_OK && status != RP_STATUS_STOPPED) let_in_the_late(c, world);
     }
     for (int r = 1; r < c->n_ranks; r++) c->member[r].heard = c->member[r].moved = rp_sys_clock();
     return status;

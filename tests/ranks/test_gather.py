@@ -92,6 +92,17 @@ def test_asked_to_stop_while_it_waits(tmp_path, asked):
     assert not (tmp_path / "run").exists()
 
 
+def test_who_comes_after_an_end_hears_of_it(tmp_path):
+    """Rank 1 cannot go on; the others are a second late, and would look for rank 0 for minutes."""
+    hosts = Hosts(tmp_path, 4)
+    there = [hosts.start(0), hosts.start(1, "--set", "model.hidden=[1000000, 1000000]")]
+    time.sleep(1)
+    began = time.monotonic()
+    codes, errors = end(hosts.start(2), hosts.start(3), *there)
+    assert codes == [5, 5, 5, 5] and time.monotonic() - began < 8, (codes, errors)
+    assert "rank 1 (" in errors[2] and "ended before all had come" in errors[2], errors
+
+
 def test_addresses_of_the_sixth_kind(tmp_path, want):
     """As pods of some clusters have them and no other; Gloo is given them too."""
     with socket.socket(socket.AF_INET6) as probe:
