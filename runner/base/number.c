@@ -101,6 +101,20 @@ bool rp_number_parse_float(const char *text, size_t length, float *value)
     return isfinite(*value);
 }
 
+/* A finite value in the fewest digits, from `few` to `most`, that give it back; as a float: that
+ * give back its binary32. */
+static void print_shortest(double value, int few, int most, bool as_float, char *text)
+{
+    for (int digits = few; digits <= most; digits++) {
+        double again = 0;
+        print(text, "%.*g", digits, value);
+        if (!rp_number_parse(text, &again)) continue;
+        if (as_float ? (float)again == (float)value : memcmp(&again, &value, sizeof value) == 0)
+            break;
+    }
+    if (!strpbrk(text, ".e")) memcpy(text + strlen(text), ".0", 3);
+}
+
 void rp_number_text(double value, char text[RP_NUMBER_BYTES])
 {
     if (isnan(value) || isinf(value)) {
@@ -110,23 +124,15 @@ void rp_number_text(double value, char text[RP_NUMBER_BYTES])
                               : "-Infinity");
         return;
     }
-    for (int digits = 15; digits <= 17; digits++) {
-        double again = 0;
-        print(text, "%.*g", digits, value);
-        if (rp_number_parse(text, &again) && memcmp(&again, &value, sizeof value) == 0) break;
-    }
-    if (!strpbrk(text, ".e")) memcpy(text + strlen(text), ".0", 3);
+    print_shortest(value, 15, 17, false, text);
 }
 
 void rp_number_text_float(float value, char text[RP_NUMBER_BYTES])
 {
-    double again = 0;
-    rp_number_text((double)value, text);
-    for (int digits = 6; digits <= 9 && isfinite(value); digits++) {
-        print(text, "%.*g", digits, (double)value);
-        if (rp_number_parse(text, &again) && (float)again == value) break;
-    }
-    if (!strpbrk(text, ".enN")) memcpy(text + strlen(text), ".0", 3);
+    if (isfinite(value))
+        print_shortest((double)value, 6, 9, true, text);
+    else
+        rp_number_text((double)value, text);
 }
 
 void rp_number_hex(double value, char text[RP_NUMBER_BYTES])

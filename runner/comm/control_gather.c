@@ -56,6 +56,12 @@ static void welcome(struct rp_control *c, const struct rp_comm_world *world, int
     member->heard = member->moved = rp_sys_clock();
 }
 
+static void let_in_one(struct rp_control *c, const struct rp_comm_world *world)
+{
+    int fd = rp_net_accept(c->listener);
+    if (fd >= 0) welcome(c, world, fd);
+}
+
 static int missing(const struct rp_control *c, struct rp_text *who)
 {
     int n = 0;
@@ -124,10 +130,7 @@ static enum rp_status look(struct rp_control *c, const struct rp_comm_world *wor
     int ready = poll(wait, (nfds_t)c->n_ranks, 200);
     for (int r = 1; r < c->n_ranks && ready > 0 && status == RP_STATUS_OK; r++)
         if (wait[r].revents) status = take_leave(c, r, err);
-    if (ready > 0 && wait[0].revents && status == RP_STATUS_OK) {
-        int fd = rp_net_accept(c->listener);
-        if (fd >= 0) welcome(c, world, fd);
-    }
+    if (ready > 0 && wait[0].revents && status == RP_STATUS_OK) let_in_one(c, world);
     rp_mem_free(wait);
     return status;
 }
@@ -148,8 +151,7 @@ static void let_in_the_late(struct rp_control *c, const struct rp_comm_world *wo
     bool (*stop)(void *context) = c->options.stop;
     while (count_late(c) > 0 && rp_sys_clock() < until && !(stop && stop(c->options.context))) {
         struct pollfd wait = {.fd = c->listener, .events = POLLIN};
-        int fd = poll(&wait, 1, 200) > 0 ? rp_net_accept(c->listener) : -1;
-        if (fd >= 0) welcome(c, world, fd);
+        if (poll(&wait, 1, 200) > 0) let_in_one(c, world);
     }
 }
 

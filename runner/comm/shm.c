@@ -44,15 +44,10 @@ struct rp_shm {
     uint64_t shown[RP_COMM_MAX_RANKS]; /* pieces of each rank for all, written or read by us */
 };
 
-uint64_t rp_shm_bytes(int n_ranks)
+uint64_t rp_comm_shared_bytes(int n_ranks)
 {
     uint64_t n = (uint64_t)n_ranks;
     return n * (AREA + sizeof(struct bell)) + n * n * sizeof(struct lane);
-}
-
-uint64_t rp_comm_shared_bytes(int n_ranks)
-{
-    return rp_shm_bytes(n_ranks);
 }
 
 struct rp_shm *rp_shm_new(const struct rp_sys_shared *memory, int rank, int n_ranks,

@@ -17,10 +17,10 @@ RP_NODISCARD enum rp_status rp_shm_meet(struct rp_comm *comm,
                                         struct rp_shm **shm, char why[RP_COMM_WHY_BYTES],
                                         struct rp_error *err);
 
-/* What of it a rank sees: `memory` holds rp_shm_bytes zeroed bytes, and becomes the result's. */
+/* What of it a rank sees: `memory` holds rp_comm_shared_bytes zeroed bytes, and becomes the
+ * result's. */
 struct rp_shm *rp_shm_new(const struct rp_sys_shared *memory, int rank, int n_ranks,
                           const struct rp_comm_patience *patience);
-uint64_t rp_shm_bytes(int n_ranks);
 
 /* Its world is a struct rp_shm; `open` is NULL. */
 extern const struct rp_comm_module rp_shm_module;

@@ -30,7 +30,7 @@ struct answer {
 static void make(struct offer *offer, int n_ranks, struct rp_sys_shared *memory)
 {
     struct rp_error err = {0};
-    offer->status = (int32_t)rp_sys_shared_new(rp_shm_bytes(n_ranks), memory, &err);
+    offer->status = (int32_t)rp_sys_shared_new(rp_comm_shared_bytes(n_ranks), memory, &err);
     snprintf(offer->why, sizeof offer->why, "%.255s", err.text);
     if (offer->status != RP_STATUS_OK) return;
     offer->pid = rp_sys_pid();
@@ -47,7 +47,7 @@ static void find(const struct offer *offer, const struct offer *own, int n_ranks
         snprintf(answer->why, sizeof answer->why, "it is on another host");
         return;
     }
-    if (rp_sys_shared_open(offer->pid, offer->fd, rp_shm_bytes(n_ranks), memory, &err) !=
+    if (rp_sys_shared_open(offer->pid, offer->fd, rp_comm_shared_bytes(n_ranks), memory, &err) !=
         RP_STATUS_OK) {
         snprintf(answer->why, sizeof answer->why, "%.255s", err.text);
         return;

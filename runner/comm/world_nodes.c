@@ -15,16 +15,23 @@ enum { MOST_NODES = 1 << 16, DEFAULT_PORT = 29500, MOST_BYTES = 1 << 20 };
 /* Hosts come as their cluster has room for them. */
 enum { SECONDS_TO_WAIT = 600 };
 
-static enum rp_status set_nodes(struct rp_comm_world *world, const char *launcher, int node,
-                                int n_nodes, const char *address, int port)
+/* What a cluster tells of its hosts, each in variables of its own. */
+struct place {
+    int node, n_nodes, port;
+    const char *address; /* of node 0; NULL: not told, of a single one */
+};
+
+static enum rp_status set_nodes(struct rp_comm_world *world, const char *launcher,
+                                const struct place *place)
 {
-    if (n_nodes == 1) return RP_STATUS_OK; /* nobody else: its ranks are this process's own */
+    if (place->n_nodes == 1)
+        return RP_STATUS_OK; /* nobody else: its ranks are this process's own */
     if (!world->patience) world->patience = SECONDS_TO_WAIT;
     world->launcher = launcher;
-    world->node = node;
-    world->n_nodes = n_nodes;
-    snprintf(world->address, sizeof world->address, "%s", address);
-    world->port = port;
+    world->node = place->node;
+    world->n_nodes = place->n_nodes;
+    snprintf(world->address, sizeof world->address, "%s", place->address);
+    world->port = place->port;
     rp_world_find_token(world);
     return RP_STATUS_OK;
 }
@@ -36,57 +43,59 @@ static enum rp_status find_port(const char *name, int *port, struct rp_error *er
     return rp_world_value(name) ? rp_world_number(name, 1, 65535, port, err) : RP_STATUS_OK;
 }
 
+static enum rp_status read_place(const char *n_nodes, const char *node, const char *address,
+                                 const char *port, struct place *place, struct rp_error *err)
+{
+    *place = (struct place){.n_nodes = 1, .address = rp_world_value(address)};
+    RP_TRY(rp_world_number(n_nodes, 1, MOST_NODES, &place->n_nodes, err));
+    RP_TRY(rp_world_number(node, 0, place->n_nodes - 1, &place->node, err));
+    return find_port(port, &place->port, err);
+}
+
 /* Kubeflow Trainer 2 injects them, one process per node. PET_NPROC_PER_NODE may be a word. */
 static enum rp_status find_pet(struct rp_comm_world *world, struct rp_error *err)
 {
-    int node = 0, n_nodes = 1, port = 0;
+    struct place place;
     const char *local = rp_world_value("PET_NPROC_PER_NODE");
-    RP_TRY(rp_world_number("PET_NNODES", 1, MOST_NODES, &n_nodes, err));
-    RP_TRY(rp_world_number("PET_NODE_RANK", 0, n_nodes - 1, &node, err));
+    RP_TRY(read_place("PET_NNODES", "PET_NODE_RANK", "PET_MASTER_ADDR", "PET_MASTER_PORT", &place,
+                      err));
     if (local && local[0] >= '0' && local[0] <= '9')
         RP_TRY(rp_world_number("PET_NPROC_PER_NODE", 1, RP_COMM_MAX_RANKS, &world->n_local, err));
-    RP_TRY(find_port("PET_MASTER_PORT", &port, err));
-    const char *address = rp_world_value("PET_MASTER_ADDR");
-    if (n_nodes > 1 && !address)
+    if (place.n_nodes > 1 && !place.address)
         return rp_error_set(err, RP_STATUS_USAGE,
                             "PET_NNODES is %d, but PET_MASTER_ADDR is not set: it names the host "
                             "of node 0",
-                            n_nodes);
-    return set_nodes(world, "Kubeflow", node, n_nodes, address ? address : "127.0.0.1", port);
+                            place.n_nodes);
+    return set_nodes(world, "Kubeflow", &place);
 }
 
 /* Kubeflow's training operator of before: a pod is a process with the variables of torchrun, but
  * for LOCAL_RANK. */
 static enum rp_status find_pod(struct rp_comm_world *world, struct rp_error *err)
 {
-    int node = 0, n_nodes = 1, port = 0;
-    RP_TRY(rp_world_number("WORLD_SIZE", 1, MOST_NODES, &n_nodes, err));
-    RP_TRY(rp_world_number("RANK", 0, n_nodes - 1, &node, err));
-    RP_TRY(find_port("MASTER_PORT", &port, err));
-    const char *address = rp_world_value("MASTER_ADDR");
-    if (n_nodes > 1 && !address)
+    struct place place;
+    RP_TRY(read_place("WORLD_SIZE", "RANK", "MASTER_ADDR", "MASTER_PORT", &place, err));
+    if (place.n_nodes > 1 && !place.address)
         return rp_error_set(err, RP_STATUS_USAGE,
                             "WORLD_SIZE is %d and RANK is %d, but neither LOCAL_RANK, which "
                             "torchrun sets, nor MASTER_ADDR is set; unset them to run alone",
-                            n_nodes, node);
-    return set_nodes(world, "Kubeflow's operator", node, n_nodes, address ? address : "", port);
+                            place.n_nodes, place.node);
+    return set_nodes(world, "Kubeflow's operator", &place);
 }
 
 /* An index does not tell how many there are, nor where: the job's manifest has to. */
 static enum rp_status find_indexed_job(struct rp_comm_world *world, struct rp_error *err)
 {
-    int node = 0, n_nodes = 1, port = 0;
+    struct place place;
     if (!rp_world_value("REPRISE_NODES")) return RP_STATUS_OK;
-    RP_TRY(rp_world_number("REPRISE_NODES", 1, MOST_NODES, &n_nodes, err));
-    RP_TRY(rp_world_number("JOB_COMPLETION_INDEX", 0, n_nodes - 1, &node, err));
-    RP_TRY(find_port("REPRISE_PORT", &port, err));
-    const char *address = rp_world_value("REPRISE_ADDRESS");
-    if (n_nodes > 1 && !address)
+    RP_TRY(read_place("REPRISE_NODES", "JOB_COMPLETION_INDEX", "REPRISE_ADDRESS", "REPRISE_PORT",
+                      &place, err));
+    if (place.n_nodes > 1 && !place.address)
         return rp_error_set(err, RP_STATUS_USAGE,
                             "REPRISE_NODES is %d, but REPRISE_ADDRESS is not set: write the name "
                             "of pod 0 there, JOB-0.SERVICE",
-                            n_nodes);
-    return set_nodes(world, "Kubernetes", node, n_nodes, address ? address : "127.0.0.1", port);
+                            place.n_nodes);
+    return set_nodes(world, "Kubernetes", &place);
 }
 
 /* {"cluster": {"workerpool0": ["host:2222"], "workerpool1": [...]}, "task": {"type": "workerpool1",
@@ -111,7 +120,9 @@ static enum rp_status read_vertex(const json_t *root, struct rp_comm_world *worl
     char *colon = strrchr(address, ':');
     if (colon) port = (int)strtol(colon + 1, NULL, 10), *colon = '\0';
     if (rp_world_value("REPRISE_PORT")) RP_TRY(find_port("REPRISE_PORT", &port, err));
-    return set_nodes(world, "Vertex AI", leads ? 0 : 1 + index, 1 + others, address, port);
+    struct place place = {
+        .node = leads ? 0 : 1 + index, .n_nodes = 1 + others, .port = port, .address = address};
+    return set_nodes(world, "Vertex AI", &place);
 }
 
 static enum rp_status find_vertex(struct rp_comm_world *world, struct rp_error *err)
@@ -144,7 +155,8 @@ static enum rp_status read_sagemaker(const char *path, const json_t *root,
     if (!found)
         return rp_error_set(err, RP_STATUS_USAGE, "%s: current_host is not among hosts", path);
     RP_TRY(find_port("REPRISE_PORT", &port, err));
-    return set_nodes(world, "SageMaker", node, n_nodes, first, port);
+    struct place place = {.node = node, .n_nodes = n_nodes, .port = port, .address = first};
+    return set_nodes(world, "SageMaker", &place);
 }
 
 static enum rp_status find_sagemaker(const char *path, struct rp_comm_world *world,

@@ -263,10 +263,11 @@ static void set_loader(struct rp_plan *plan)
 {
     bool on_cpu = plan->device == &rp_device_cpu;
     int most = on_cpu ? 1 : RP_PLAN_GPU_DEPTH;
+    plan->loader_threads = plan->loader_depth = 0;
+    if (on_cpu && !plan->data.mapped) return;
     plan->loader_threads = plan->threads < most ? plan->threads : most;
     plan->loader_depth =
         plan->loader_threads < RP_PLAN_LOADER_DEPTH ? RP_PLAN_LOADER_DEPTH : plan->loader_threads;
-    if (on_cpu && !plan->data.mapped) plan->loader_depth = plan->loader_threads = 0;
 }
 
 void rp_plan_set_memory(struct rp_plan *plan, const struct rp_spec *spec)

@@ -109,7 +109,7 @@ static void open_ranks(struct rank *rank, int n, bool (*rest)(void *, uint32_t))
     const struct rp_comm_patience patience = {NULL, rest};
     struct rp_sys_shared memory[MOST];
     struct rp_error err = {0};
-    CHECK_INT(rp_sys_shared_new(rp_shm_bytes(n), &memory[0], &err), RP_STATUS_OK);
+    CHECK_INT(rp_sys_shared_new(rp_comm_shared_bytes(n), &memory[0], &err), RP_STATUS_OK);
     for (int r = 1; r < n; r++)
         CHECK_INT(rp_sys_shared_open(rp_sys_pid(), memory[0].fd, memory[0].bytes, &memory[r], &err),
                   RP_STATUS_OK);
