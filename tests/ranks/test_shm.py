@@ -6,6 +6,7 @@ import resource
 import shutil
 import signal
 import subprocess
+import time
 
 import pytest
 
@@ -158,6 +159,7 @@ def test_nothing_is_left(tmp_path):
 def test_the_stuck_are_named(tmp_path):
     """Rank 2 stands still and its clock is short: who, where, and what the others wait in."""
     process, others = long_run(tmp_path, 4, *SHM)
+    time.sleep(1)  # every rank has told rank 0 where it is, as it does twice a second
     os.kill(others[1], signal.SIGSTOP)
     code, err = ended(process)
     assert code == 21 and "rank 2 (" in err and f"process {others[1]}) is lost: silent for longer than timeout.peer at step " in err, err
