@@ -73,9 +73,9 @@ struct rp_device_table {
     enum rp_status (*run)(struct rp_device *device, const struct rp_op_call *call,
                           const struct rp_pass *pass, struct rp_error *err);
     enum rp_status (*sync)(struct rp_device *device, struct rp_error *err);
-    /* work(arg, thread) on each of the config.threads threads that compute, and waits for all.
-     * NULL: the device's work is not done by threads of this machine. */
-    void (*on_threads)(struct rp_device *device, void (*work)(void *arg, int thread), void *arg);
+    /* work(arg, part) once for each part 0 .. config.threads - 1, by the threads that compute, and
+     * waits for all. NULL: the device's work is not done by threads of this machine. */
+    void (*on_threads)(struct rp_device *device, void (*work)(void *arg, int part), void *arg);
     /* A second stream beside all that, for a library that moves bytes between devices (NCCL) and
      * for adding what it brings. What is asked for there after beside_begin comes after all that
      * run, copies and so on were asked for before it; what these are asked for after beside_end

@@ -330,9 +330,10 @@ static size_t cpu_scratch_bytes(const struct rp_device_config *config,
     return round_up(path->kernels->scratch[call->op](call, config->threads));
 }
 
-static void cpu_on_threads(struct rp_device *device, void (*work)(void *arg, int thread), void *arg)
+static void cpu_on_threads(struct rp_device *device, void (*work)(void *arg, int part), void *arg)
 {
-    rp_pool_run(((struct rp_cpu *)device)->pool, work, arg);
+    struct rp_pool *pool = ((struct rp_cpu *)device)->pool;
+    rp_pool_run(pool, rp_pool_threads(pool), work, arg);
 }
 
 const struct rp_device_table rp_device_cpu = {

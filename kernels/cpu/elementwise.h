@@ -29,7 +29,7 @@ struct rp_elementwise_job {
     const float *a, *b;
     float *out;
     int64_t n;
-    int n_threads;
+    int n_parts;
 };
 
 static inline struct rp_elementwise_job
@@ -40,17 +40,17 @@ rp_elementwise_begin(struct rp_cpu *cpu, const struct rp_op_call *call, int cost
                                        .b = call->in[1].data,
                                        .out = call->out[0].data,
                                        .n = n,
-                                       .n_threads = rp_threads_for(cpu, n * cost)};
+                                       .n_parts = rp_parts_for(cpu, n * cost)};
 }
 
 /* Defines the kernel of `op` from its term; `cost` is its work per element beside that of an add.
  */
 #define RP_ELEMENTWISE_KERNEL(op, cost)                                                            \
-    static void op##_work(void *arg, int thread)                                                   \
+    static void op##_work(void *arg, int part)                                                     \
     {                                                                                              \
         const struct rp_elementwise_job *job = arg;                                                \
         int64_t begin, end;                                                                        \
-        rp_pool_cut(job->n, 1024, thread, job->n_threads, &begin, &end);                           \
+        rp_pool_cut(job->n, 1024, part, job->n_parts, &begin, &end);                               \
         rp_elementwise_span(job->a + begin, job->b ? job->b + begin : NULL, job->out + begin,      \
                             end - begin, op##_term);                                               \
     }                                                                                              \
@@ -58,7 +58,7 @@ rp_elementwise_begin(struct rp_cpu *cpu, const struct rp_op_call *call, int cost
     {                                                                                              \
         (void)pass, (void)err;                                                                     \
         struct rp_elementwise_job job = rp_elementwise_begin(cpu, call, cost);                     \
-        rp_threads_run(cpu, job.n_threads, op##_work, &job);                                       \
+        rp_parts_run(cpu, job.n_parts, op##_work, &job);                                           \
         return RP_STATUS_OK;                                                                       \
     }
 

@@ -1,14 +1,17 @@
 /* gemm.c - the product behind linear, conv2d and their gradients: who computes which tiles.
  *
- * The outputs are cut among the threads as a grid, and a thread's part into blocks. A block goes
- * through k in steps (gemm_sum.h); in each step all rows of the block pass over one strip of b
- * after another, which then lies in the L1 cache. What a tile must remember between steps lies in
- * the block's state. Rows of b that are dense are read where they lie. Others are packed: where
- * several blocks need the same strips before, once, by all threads together; else each strip just
- * before its use. Of either, the next strip is fetched meanwhile. No cut can be seen in the
- * result: an output depends on its own row and column only. */
+ * The outputs are cut among the threads as a grid, and a thread's part into blocks, large ones
+ * first: who has finished its own takes what is left of another's, so that a thread on a processor
+ * that is slow or taken away holds nobody up. A block goes through k in steps (gemm_sum.h); in each
+ * step all rows of the block pass over one strip of b after another, which then lies in the L1
+ * cache. What a tile must remember between steps lies in the block's state. Rows of b that are
+ * dense are read where they lie. Others are packed: where several blocks need the same strips
+ * before, once, by all threads together; else each strip just before its use. Of either, the next
+ * strip is fetched meanwhile. No cut can be seen in the result: an output depends on its own row
+ * and column only. */
 #include "cpu/gemm.h"
 
+#include <stdatomic.h>
 #include <string.h>
 
 #include "cpu/gemm_ahead.h"
@@ -22,6 +25,7 @@ enum {
     STATE_TILES = 262144 / TILE_SIZE, /* slots of tiles in a thread's state: 1 MiB */
     PACK_ROWS_FROM = 3,               /* strips over which the packing of rows of a pays */
     PACK_NEAR_ROWS_FROM = 13,
+    ENOUGH_BLOCKS = 4,       /* along m in a thread's part */
     SHARED_FLOATS = 1 << 21, /* of b, packed once for all threads: 8 MiB at most */
     WAYS_STRIDE = 1024,      /* floats between rows that fall into a handful of cache sets */
 };
@@ -39,6 +43,7 @@ struct workspace {
     ptrdiff_t a_k[STEP_K], b_k[STEP_K], next_n[TILE_N];
     struct rp_gemm_ahead ahead;
     struct rp_gemm_step step;
+    atomic_int_fast64_t taken; /* blocks of this thread's part that somebody has begun */
 };
 
 struct job {
@@ -58,6 +63,15 @@ struct block {
     int tiles_m;
     ptrdiff_t slot; /* floats from one slot of the state to the next */
     bool keeps;     /* tiles remember something between steps */
+    bool packed;    /* ws->a holds the rows already: the same as those of the block before */
+};
+
+/* What falls to one thread: outputs [m0, m1) x [n0, n1), in blocks of block_m rows. */
+struct part {
+    int64_t m0, m1, n0, n1, block_m;
+    int64_t least_n, most_n; /* strips of a block */
+    int64_t blocks_n;        /* of the same rows */
+    bool keeps, one_step;
 };
 
 static int64_t smaller(int64_t a, int64_t b)
@@ -283,7 +297,7 @@ static void run_step(const struct job *job, struct workspace *ws, const struct b
     const struct rp_gemm *g = job->gemm;
     const struct rp_gemm_step *step = &ws->step;
     RP_ISA_NAME(rp_gemm_offsets)(&g->a_k, step->k, step->n_k, ws->a_k);
-    if (job->pack_rows) RP_ISA_NAME(rp_gemm_pack_rows)
+    if (job->pack_rows && !block->packed) RP_ISA_NAME(rp_gemm_pack_rows)
     (g->a, ws->a_m, block->tiles_m * TILE_M, ws->a_k, step->n_k, ws->a);
     ws->ahead.n_lines = ws->ahead.line = 0;
     if (!job->shared) RP_ISA_NAME(rp_gemm_offsets)(&g->b_k, step->k, step->n_k, ws->b_k);
@@ -311,34 +325,73 @@ static void run_block(const struct job *job, struct workspace *ws, struct block 
     leave_open(job, ws, block);
 }
 
-/* One thread's part of a round, in blocks of about equal size with as many tiles as state holds. */
-static void run_part(void *arg, int thread)
+/* ---- a thread's part, and those of others ---------------------------------------------------- */
+
+/* Strips of the block that begins at column n: half of what is left, so that there are few blocks
+ * and yet little is left to wait for in the end. */
+static int64_t strips_from(const struct part *part, int64_t n)
+{
+    int64_t strips = divide_up(divide_up(part->n1 - n, TILE_N), 2);
+    if (strips < part->least_n) strips = part->least_n;
+    return smaller(strips, part->most_n);
+}
+
+/* Blocks of about equal height with as many tiles as state holds. They are cut further along n
+ * where a part has few and their rows need not be packed once more for it. */
+static struct part find_part(const struct job *job, int owner, const struct rp_gemm_step *first)
+{
+    const struct rp_gemm *g = job->gemm;
+    struct part part = {.one_step = first->last, .keeps = !first->last || g->chain};
+    rp_pool_cut(g->m, 2, owner / job->grid_n, job->grid_m, &part.m0, &part.m1);
+    rp_pool_cut(job->n1 - job->n0, TILE_N, owner % job->grid_n, job->grid_n, &part.n0, &part.n1);
+    part.n0 += job->n0, part.n1 += job->n0;
+    int slots = RP_ISA_NAME(rp_gemm_slots)(&g->sum);
+    int64_t tiles_m = divide_up(part.m1 - part.m0, TILE_M);
+    int64_t tiles_n = divide_up(part.n1 - part.n0, TILE_N);
+    if (tiles_m == 0 || tiles_n == 0) return part;
+    int64_t blocks_m = divide_up(tiles_m, smaller(BLOCK_TILES, STATE_TILES / slots));
+    int64_t tiles = divide_up(tiles_m, blocks_m);
+    part.block_m = tiles * TILE_M;
+    int64_t room_n = part.keeps ? STATE_TILES / slots / tiles : tiles_n;
+    part.most_n = divide_up(tiles_n, divide_up(tiles_n, room_n));
+    bool packs_again = job->pack_rows && !part.one_step;
+    bool cut = job->n_threads > 1 && blocks_m < ENOUGH_BLOCKS && !packs_again;
+    part.least_n = cut ? 1 : part.most_n;
+    for (int64_t n = part.n0; n < part.n1; n += strips_from(&part, n) * TILE_N) part.blocks_n++;
+    return part;
+}
+
+/* Block `number` of the part, those of the same rows one after another; false past the last. */
+static bool find_block(const struct part *part, int64_t number, struct block *block)
+{
+    if (part->blocks_n == 0) return false;
+    int64_t m = part->m0 + number / part->blocks_n * part->block_m, n = part->n0;
+    if (m >= part->m1) return false;
+    for (int64_t i = number % part->blocks_n; i > 0; i--) n += strips_from(part, n) * TILE_N;
+    *block = (struct block){.m = m,
+                            .n = n,
+                            .n_m = smaller(part->block_m, part->m1 - m),
+                            .n_n = smaller(strips_from(part, n) * TILE_N, part->n1 - n),
+                            .keeps = part->keeps};
+    return true;
+}
+
+/* The own part first, then what is left of the others'. */
+static void run_parts(void *arg, int thread)
 {
     const struct job *job = arg;
-    const struct rp_gemm *g = job->gemm;
-    if (thread >= job->grid_m * job->grid_n) return;
     struct workspace *ws = &job->workspaces[thread];
-    int64_t m0, m1, n0, n1;
-    rp_pool_cut(g->m, 2, thread / job->grid_n, job->grid_m, &m0, &m1);
-    rp_pool_cut(job->n1 - job->n0, TILE_N, thread % job->grid_n, job->grid_n, &n0, &n1);
-    n0 += job->n0, n1 += job->n0;
-    if (m0 == m1 || n0 == n1) return;
-
-    RP_ISA_NAME(rp_gemm_step_first)(&g->sum, job->pack_rows, &ws->step);
-    bool keeps = !ws->step.last || g->chain;
-    int slots = RP_ISA_NAME(rp_gemm_slots)(&g->sum);
-    int64_t tiles_m = divide_up(m1 - m0, TILE_M), tiles_n = divide_up(n1 - n0, TILE_N);
-    int64_t most_m = smaller(BLOCK_TILES, STATE_TILES / slots);
-    int64_t block_m = divide_up(tiles_m, divide_up(tiles_m, most_m));
-    int64_t room_n = keeps ? STATE_TILES / slots / block_m : tiles_n;
-    int64_t block_n = divide_up(tiles_n, divide_up(tiles_n, room_n));
-    for (int64_t n = n0; n < n1; n += block_n * TILE_N) {
-        for (int64_t m = m0; m < m1; m += block_m * TILE_M) {
-            struct block block = {.m = m,
-                                  .n = n,
-                                  .n_m = smaller(block_m * TILE_M, m1 - m),
-                                  .n_n = smaller(block_n * TILE_N, n1 - n),
-                                  .keeps = keeps};
+    int n_parts = job->grid_m * job->grid_n;
+    struct block block;
+    int64_t packed_m = -1;
+    for (int i = 0; i < n_parts; i++) {
+        int owner = (thread + i) % n_parts;
+        atomic_int_fast64_t *taken = &job->workspaces[owner].taken;
+        RP_ISA_NAME(rp_gemm_step_first)(&job->gemm->sum, job->pack_rows, &ws->step);
+        struct part part = find_part(job, owner, &ws->step);
+        while (find_block(&part, atomic_fetch_add(taken, 1), &block)) {
+            block.packed = part.one_step && block.m == packed_m;
+            packed_m = block.m;
             run_block(job, ws, &block);
         }
     }
@@ -410,8 +463,9 @@ void RP_ISA_NAME(rp_gemm_run)(struct rp_cpu *cpu, const struct rp_gemm *gemm,
         job.shared = (float *)scratch;
     for (job.n0 = 0; job.n0 < gemm->n; job.n0 += columns) {
         job.n1 = smaller(job.n0 + columns, gemm->n);
-        if (job.shared) rp_pool_run(cpu->pool, pack_part, &job);
-        rp_pool_run(cpu->pool, run_part, &job);
+        if (job.shared) rp_pool_run(cpu->pool, job.n_threads, pack_part, &job);
+        for (int i = 0; i < job.n_threads; i++) atomic_init(&job.workspaces[i].taken, 0);
+        rp_pool_run(cpu->pool, job.n_threads, run_parts, &job);
     }
 }
 

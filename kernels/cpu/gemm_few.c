@@ -232,7 +232,7 @@ bool RP_ISA_NAME(rp_gemm_few)(struct rp_cpu *cpu, const struct rp_gemm *gemm)
 {
     struct job job = {.gemm = gemm, .n_threads = rp_pool_threads(cpu->pool)};
     if (!is_fit(gemm)) return false;
-    rp_pool_run(cpu->pool, run_part, &job);
+    rp_pool_run(cpu->pool, job.n_threads, run_part, &job);
     return true;
 }
 

@@ -20,14 +20,14 @@ struct grad_norm_job {
     const float *g;
     double *chunks;
     int64_t n;
-    int n_threads;
+    int n_parts;
 };
 
-static void grad_norm_work(void *arg, int thread)
+static void grad_norm_work(void *arg, int part)
 {
     const struct grad_norm_job *job = arg;
     int64_t begin, end;
-    rp_pool_cut(job->n, RP_DIGEST_CHUNK, thread, job->n_threads, &begin, &end);
+    rp_pool_cut(job->n, RP_DIGEST_CHUNK, part, job->n_parts, &begin, &end);
     for (int64_t at = begin; at < end; at += RP_DIGEST_CHUNK) {
         int64_t n = end - at < RP_DIGEST_CHUNK ? end - at : RP_DIGEST_CHUNK;
         job->chunks[at / RP_DIGEST_CHUNK] = chunk_squares(job->g + at, n);
@@ -40,7 +40,7 @@ RP_CPU_KERNEL(grad_norm)
     (void)err;
     struct grad_norm_job job = {
         .g = call->in[0].data, .chunks = call->out[0].data, .n = rp_tensor_elements(&call->in[0])};
-    job.n_threads = rp_threads_for(cpu, job.n);
-    rp_threads_run(cpu, job.n_threads, grad_norm_work, &job);
+    job.n_parts = rp_parts_for(cpu, job.n);
+    rp_parts_run(cpu, job.n_parts, grad_norm_work, &job);
     return RP_STATUS_OK;
 }

@@ -45,6 +45,6 @@ const float *RP_ISA_NAME(rp_image_frame)(struct rp_cpu *cpu, const struct rp_ima
     if (rp_image_is_plain(image)) return image->from;
     struct job job = {
         .image = image, .to = (float *)scratch, .n_threads = rp_pool_threads(cpu->pool)};
-    rp_pool_run(cpu->pool, frame_part, &job);
+    rp_pool_run(cpu->pool, rp_pool_threads(cpu->pool), frame_part, &job);
     return job.to;
 }

@@ -10,12 +10,22 @@ static inline int rp_threads_for(struct rp_cpu *cpu, int64_t additions)
     return additions < 16384 ? 1 : rp_pool_threads(cpu->pool);
 }
 
-static inline void rp_threads_run(struct rp_cpu *cpu, int n_threads, rp_pool_work work, void *arg)
+/* Parts for work that nobody needs room of their own for: several for each thread where they are
+ * long enough, so that one that is slow leaves some to the others. */
+static inline int rp_parts_for(struct rp_cpu *cpu, int64_t additions)
 {
-    if (n_threads == 1)
+    int threads = rp_threads_for(cpu, additions);
+    int64_t parts = additions / 65536;
+    if (threads == 1 || parts < threads) return threads;
+    return parts < threads * RP_POOL_PARTS ? (int)parts : threads * RP_POOL_PARTS;
+}
+
+static inline void rp_parts_run(struct rp_cpu *cpu, int n_parts, rp_pool_work work, void *arg)
+{
+    if (n_parts == 1)
         work(arg, 0);
     else
-        rp_pool_run(cpu->pool, work, arg);
+        rp_pool_run(cpu->pool, n_parts, work, arg);
 }
 
 #endif

@@ -123,7 +123,7 @@ enum rp_status rp_cpu_self_test(struct rp_device *device, struct rp_error *err)
     enum { MOST = 1024 }; /* rp_pool_open takes no more */
     struct verdict verdicts[MOST] = {0};
     struct job job = {.verdicts = verdicts};
-    rp_pool_run(cpu->pool, test_thread, &job);
+    rp_pool_run_each(cpu->pool, test_thread, &job);
     for (int i = 0; i < rp_pool_threads(cpu->pool); i++) RP_TRY(judge(&verdicts[i], i, err));
     return RP_STATUS_OK;
 }

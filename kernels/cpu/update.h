@@ -18,13 +18,13 @@ struct rp_update_job {
     const struct rp_op_call *call;
     rp_update_span span;
     int64_t n;
-    int n_threads;
+    int n_parts;
     float factor; /* of struct rp_control */
     bool apply;
     atomic_uint_fast64_t digest; /* integer sums: any order */
 };
 
-static inline void rp_update_work(void *arg, int thread)
+static inline void rp_update_work(void *arg, int part)
 {
     struct rp_update_job *job = arg;
     const struct rp_op_call *call = job->call;
@@ -34,7 +34,7 @@ static inline void rp_update_work(void *arg, int thread)
     struct rp_digest_keys keys;
     uint64_t digest = 0;
     int64_t begin, end;
-    rp_pool_cut(job->n, RP_DIGEST_CHUNK, thread, job->n_threads, &begin, &end);
+    rp_pool_cut(job->n, RP_DIGEST_CHUNK, part, job->n_parts, &begin, &end);
     rp_digest_keys_make(&keys, end - begin);
     for (int64_t at = begin; at < end; at += RP_DIGEST_CHUNK) {
         int64_t stop = at + RP_DIGEST_CHUNK < end ? at + RP_DIGEST_CHUNK : end;
@@ -56,8 +56,8 @@ static inline void rp_update_run(struct rp_cpu *cpu, const struct rp_op_call *ca
                                 .n = rp_tensor_elements(&call->in[0]),
                                 .factor = control.factor,
                                 .apply = control.apply != 0};
-    job.n_threads = rp_threads_for(cpu, job.n);
-    rp_threads_run(cpu, job.n_threads, rp_update_work, &job);
+    job.n_parts = rp_parts_for(cpu, job.n);
+    rp_parts_run(cpu, job.n_parts, rp_update_work, &job);
     uint64_t *digest = call->out[1 + n_states].data;
     if (digest) *digest += atomic_load(&job.digest);
 }

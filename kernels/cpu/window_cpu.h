@@ -49,7 +49,7 @@ static inline void rp_rows_run(struct rp_cpu *cpu, const struct rp_op_call *call
 {
     struct rp_rows_job job = {
         .call = call, .n_rows = n_rows, .n_threads = rp_pool_threads(cpu->pool), .row = row};
-    rp_pool_run(cpu->pool, rp_rows_part, &job);
+    rp_pool_run(cpu->pool, rp_pool_threads(cpu->pool), rp_rows_part, &job);
 }
 
 #endif

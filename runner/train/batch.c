@@ -29,11 +29,11 @@ static void fill_range(const struct fill *fill, int64_t begin, int64_t end)
         rp_data_fill_train(data, first, end - begin, x, y);
 }
 
-static void fill_part(void *arg, int thread)
+static void fill_part(void *arg, int part)
 {
     const struct fill *fill = arg;
-    int64_t threads = fill->trainer->device->config.threads;
-    fill_range(fill, fill->samples * thread / threads, fill->samples * (thread + 1) / threads);
+    int64_t parts = fill->trainer->device->config.threads;
+    fill_range(fill, fill->samples * part / parts, fill->samples * (part + 1) / parts);
 }
 
 static size_t input_bytes(const struct rp_bound *bound)

@@ -332,7 +332,7 @@ static void measure_all(struct rp_cpu *cpu, const struct function *f)
     job = (struct all_job){.f = f,
                            .kernels = f->vector >= 0 ? cpu->kernels : NULL,
                            .n_threads = rp_pool_threads(cpu->pool)};
-    rp_pool_run(cpu->pool, all_work, &job);
+    rp_pool_run(cpu->pool, job.n_threads, all_work, &job);
     for (int i = 0; i < job.n_threads; i++) {
         m.digest += job.made[i].digest;
         if (job.made[i].ulp <= m.ulp) continue;

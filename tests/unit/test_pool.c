@@ -14,23 +14,19 @@
 #include "device.h"
 #include "test.h"
 
-/* ---- every thread once, and all of them before the call returns
- * ------------------------------------ */
+/* ---- every part once, and all of them before the call returns -------------------------------- */
 
-enum { MAX_THREADS = 9, CALLS = 3000 };
+enum { MAX_THREADS = 9, MAX_PARTS = MAX_THREADS * RP_POOL_PARTS, CALLS = 3000 };
 
 struct tally {
-    int calls[MAX_THREADS][16]; /* a row per thread; each writes its own */
+    int calls[MAX_PARTS][16]; /* a row per part; who has it writes it */
     atomic_int total;
-    pthread_t caller;
-    bool caller_is_first;
 };
 
-static void count(void *arg, int thread)
+static void count(void *arg, int part)
 {
     struct tally *tally = arg;
-    tally->calls[thread][0]++;
-    if (thread == 0) tally->caller_is_first = pthread_equal(pthread_self(), tally->caller);
+    tally->calls[part][0]++;
     atomic_fetch_add(&tally->total, 1);
 }
 
@@ -38,16 +34,84 @@ static void test_run(int n_threads)
 {
     struct rp_error err = {0};
     struct rp_pool *pool;
-    struct tally tally = {.caller = pthread_self()};
+    static struct tally tally;
+    int total = 0, expected[MAX_PARTS] = {0};
+    tally = (struct tally){0};
     CHECK_OK(rp_pool_open(n_threads, &pool, &err), &err);
     CHECK_INT(rp_pool_threads(pool), n_threads);
     for (int i = 1; i <= CALLS; i++) {
-        rp_pool_run(pool, count, &tally);
-        CHECK_INT(atomic_load(&tally.total), i * n_threads);
+        int n = i % (n_threads * RP_POOL_PARTS + 1); /* now more parts than before, now fewer */
+        rp_pool_run(pool, n, count, &tally);
+        total += n;
+        for (int part = 0; part < n; part++) expected[part]++;
+        CHECK_INT(atomic_load(&tally.total), total);
         if (i % 1000 == 0) usleep(2000); /* long enough for the workers to fall asleep */
     }
-    for (int t = 0; t < n_threads; t++) CHECK_INT(tally.calls[t][0], CALLS);
-    CHECK(tally.caller_is_first);
+    for (int part = 0; part < MAX_PARTS; part++) CHECK_INT(tally.calls[part][0], expected[part]);
+    rp_pool_close(pool);
+}
+
+/* ---- each thread itself ---------------------------------------------------------------------- */
+
+struct roll {
+    pthread_t who[MAX_THREADS];
+};
+
+static void sign(void *arg, int thread)
+{
+    struct roll *roll = arg;
+    roll->who[thread] = pthread_self();
+}
+
+static void test_run_each(int n_threads)
+{
+    struct rp_error err = {0};
+    struct rp_pool *pool;
+    struct roll roll, first;
+    CHECK_OK(rp_pool_open(n_threads, &pool, &err), &err);
+    rp_pool_run_each(pool, sign, &first);
+    CHECK(pthread_equal(first.who[0], pthread_self()));
+    for (int i = 0; i < CALLS; i++) {
+        rp_pool_run_each(pool, sign, &roll);
+        for (int t = 0; t < n_threads; t++) {
+            CHECK(pthread_equal(roll.who[t], first.who[t]));
+            for (int other = 0; other < t; other++)
+                CHECK(!pthread_equal(roll.who[t], roll.who[other]));
+        }
+    }
+    rp_pool_close(pool);
+}
+
+/* ---- who is held up, and who is not ---------------------------------------------------------- */
+
+struct slow {
+    atomic_int begun, done;
+    int wanted;
+};
+
+/* A part of somebody who was called away: it ends when all the others have. */
+static void work_until_done(void *arg, int part)
+{
+    struct slow *slow = arg;
+    atomic_fetch_add(&slow->begun, 1);
+    if (part != 0)
+        atomic_fetch_add(&slow->done, 1);
+    else
+        while (atomic_load(&slow->done) < slow->wanted) usleep(100);
+}
+
+/* The caller stands still in its first part: all the others are done by the workers. With parts
+ * that belong to their threads this would never end. */
+static void test_slow_caller(int n_threads)
+{
+    struct rp_error err = {0};
+    struct rp_pool *pool;
+    int n = n_threads * RP_POOL_PARTS;
+    struct slow slow = {.wanted = n - 1};
+    CHECK_OK(rp_pool_open(n_threads, &pool, &err), &err);
+    rp_pool_run(pool, n, work_until_done, &slow);
+    CHECK_INT(atomic_load(&slow.begun), n);
+    CHECK_INT(atomic_load(&slow.done), n - 1);
     rp_pool_close(pool);
 }
 
@@ -72,9 +136,9 @@ static void test_idle(void)
 {
     struct rp_error err = {0};
     struct rp_pool *pool;
-    struct tally tally = {.caller = pthread_self()};
+    static struct tally tally;
     CHECK_OK(rp_pool_open(4, &pool, &err), &err);
-    rp_pool_run(pool, count, &tally);
+    rp_pool_run(pool, 4, count, &tally);
     double before = cpu_seconds();
     usleep(50000);
     CHECK(cpu_seconds() - before < 0.005);
@@ -111,14 +175,14 @@ static void test_wake(void)
     if (CPU_COUNT(&whole) < 2) return;
     CHECK_OK(rp_pool_open(2, &pool, &err), &err);
     for (int i = 0; i < WAKES; i++) {
-        rp_pool_run(pool, note_place, &places);
+        rp_pool_run_each(pool, note_place, &places);
         usleep(3000);
         /* The hard case: the caller goes to where the worker was. */
         CPU_ZERO(&one);
         CPU_SET(places.processor[1], &one);
         CHECK_INT(sched_setaffinity(0, sizeof one, &one), 0);
         CHECK_INT(sched_setaffinity(0, sizeof whole, &whole), 0);
-        rp_pool_run(pool, note_place, &places);
+        rp_pool_run_each(pool, note_place, &places);
         CHECK(CPU_EQUAL(&places.allowed[0], &whole));
         CHECK(CPU_EQUAL(&places.allowed[1], &whole));
         beside += places.processor[0] != places.processor[1];
@@ -226,6 +290,8 @@ int main(void)
 {
     static const int threads[] = {1, 2, 3, MAX_THREADS};
     for (size_t i = 0; i < RP_COUNT(threads); i++) test_run(threads[i]);
+    for (size_t i = 0; i < RP_COUNT(threads); i++) test_run_each(threads[i]);
+    for (size_t i = 1; i < RP_COUNT(threads); i++) test_slow_caller(threads[i]);
     test_refusals();
     test_idle();
     test_wake();
