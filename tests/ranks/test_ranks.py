@@ -110,6 +110,11 @@ def long_run(folder, n, *args):
     return process, children_of(process)
 
 
+# Wherever a rank can be when it is lost, as rp_comm_note names it; and where all others are.
+PLACE = "(?:connect|start|agree|step|reduce|gather|evaluate|save)"
+OTHERS_WAIT = rf"the others wait in ({PLACE}:(?: \d+)+(?:; {PLACE}:(?: \d+)+)*)"
+
+
 def ended(process, seconds=30):
     _, err = process.communicate(timeout=seconds)
     return process.returncode, err
