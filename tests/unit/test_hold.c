@@ -280,7 +280,7 @@ int main(void)
     } else {
         printf("locks do not work here: only the counter is tested\n");
     }
-    rp_hold_tuning = (struct rp_hold_tuning){.raise_every = 0.1, .standstill = 0.8, .settle = 0.2};
+    rp_hold_tuning = (struct rp_hold_tuning){.raise_every = 0.1, .standstill = 1.6, .settle = 0.2};
     test_mixed(folder);
     rp_hold_tuning.locks_are_off = true;
     test_counter_excludes(folder);
