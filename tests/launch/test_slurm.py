@@ -213,8 +213,8 @@ def test_out_of_time_it_comes_back(limited):
 
 
 def test_preempted_it_comes_back(cluster, tmp_path):
-    """Also half a minute later: so long Slurm may take to see who is more urgent."""
-    longer = SPEC.replace("300 steps", "1200 steps")
+    """Also ten seconds later and more: so long Slurm may take to see who is more urgent."""
+    longer = SPEC.replace("300 steps", "800 steps")
     undisturbed = rp.run(rp.write(tmp_path, longer), tmp_path / "undisturbed")
     job = Job(cluster, tmp_path, spec=longer)
     job.wait_for_steps(60)
