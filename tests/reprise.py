@@ -6,6 +6,7 @@ import random
 import signal
 import struct
 import subprocess
+import time
 
 PROGRAM = os.environ.get("REPRISE", "reprise")
 SOURCE = pathlib.Path(os.environ.get("REPRISE_SOURCE", pathlib.Path(__file__).resolve().parents[1]))
@@ -71,15 +72,33 @@ def safetensors(path):
     return tensors
 
 
-def kill_when(process, condition, number=signal.SIGKILL, timeout=60):
+SLOW = os.environ.get("SLOW_READ_MODULE")  # tests/tools/slow_read.c
+
+
+def slowly(ms=20):
+    """Variables with which a run takes long on any machine, and ends in the same bits: the file of its digests is on a slow disk."""
+    return {"LD_PRELOAD": SLOW, "SLOW_WRITE": "/digests.jsonl", "SLOW_WRITE_MS": str(ms)} if SLOW else {}
+
+
+# For a run that is to be there until it is stopped.
+ENDLESS = ["--set", "train.for=100M steps", "--set", "eval.every=50M steps"]
+
+
+def is_alive(pid):
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def kill_when(process, condition, number=signal.SIGKILL, timeout=300):
     """Sends a signal as soon as condition() holds; returns the exit code."""
-    import time
     end = time.monotonic() + timeout
     while process.poll() is None and not condition() and time.monotonic() < end:
         time.sleep(0.002)
     if process.poll() is None:
         process.send_signal(number)
-    process.communicate(timeout=60)
+    process.communicate(timeout=300)
     return process.returncode
 
 

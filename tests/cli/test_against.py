@@ -65,7 +65,7 @@ def test_finished_and_resumed_runs_are_compared_too(made, tmp_path):
     rp.call("run", spec, "--out", published, "--against", final)
     _, err = rp.call("run", spec, "--out", published, "--against", "0" * 64, expect=7)
     assert final in err
-    longer = rp.write(tmp_path, rp.DIGITS_MLP.replace("4 epochs", "4000 epochs"))
+    longer = rp.write(tmp_path, rp.DIGITS_MLP.replace("4 epochs", "100M steps"))
     process = rp.start("run", longer, "--out", tmp_path / "long")
     rp.kill_when(process, lambda: (tmp_path / "long/checkpoints/step-00000010/COMMITTED").exists())
     # Step 3 lies before the checkpoint: nothing is computed, and the difference is still found.

@@ -19,8 +19,8 @@ def runs(tmp_path_factory):
     for lr in ["1e-3", "3e-3"]:
         for seed in [1, 2, 3]:
             rp.run(spec, folder / "runs" / f"lr{lr}-{seed}", "--set", f"seed={seed}", "--set", f"train.optimizer.lr={lr}")
-    rp.call("run", spec, "--out", folder / "runs" / "stopped", "--set", "train.batch=32", "--set", "train.for=4000 epochs",
-            "--stop-after", "0.1s", expect=20)
+    rp.call("run", spec, "--out", folder / "runs" / "stopped", "--set", "train.batch=32", "--set", "train.for=100k epochs",
+            "--stop-after", "1s", expect=20)
     rp.call("run", spec, "--out", folder / "runs" / "failed", "--set", "train.optimizer.kind=sgd", "--set",
             "train.optimizer.lr=1e6", "--set", "train.schedule.warmup=0 steps", "--set", "train.clip_norm=1e9", expect=6)
     return folder / "runs"

@@ -48,13 +48,13 @@ def interrupt(out, *words):
     while not (out / "digests.jsonl").exists() and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
-    text, err = process.communicate(timeout=60)
+    text, err = process.communicate(timeout=300)
     assert process.returncode == -signal.SIGINT
     assert last_object(text)["exit_code"] == 20 and err.count("reprise: error: ") == 1
 
 
 def test_interrupt_in_json(tmp_path):
-    spec = rp.write(tmp_path, rp.DIGITS_MLP.replace("4 epochs", "100k steps"))
+    spec = rp.write(tmp_path, rp.DIGITS_MLP.replace("4 epochs", "100M steps"))
     interrupt(tmp_path / "run", "run", spec)
     interrupt(tmp_path / "again", "rerun", tmp_path / "run")
 
@@ -101,7 +101,7 @@ def test_readers_that_go_away(tmp_path):
     os.close(reader)
     process = subprocess.Popen([rp.PROGRAM, "run", spec, "--out", tmp_path / "run"], stdin=subprocess.DEVNULL, stdout=writer, stderr=writer)
     os.close(writer)
-    assert process.wait(timeout=60) == 0
+    assert process.wait(timeout=300) == 0
     assert rp.manifest(tmp_path / "run")["digests"]["final"] == final
 
 

@@ -8,6 +8,7 @@ import signal
 import stat
 import struct
 import subprocess
+import time
 
 import pytest
 
@@ -124,12 +125,13 @@ def test_verify_names_the_line_of_a_damaged_log(copy):
 
 def test_verify_while_the_run_goes_on(tmp_path):
     """Nothing is blamed on a run that writes and prunes meanwhile."""
-    spec = rp.write(tmp_path, rp.DIGITS_MLP.replace("4 epochs", "4000 epochs").replace("every: 5 steps, keep: {last: 3}",
+    spec = rp.write(tmp_path, rp.DIGITS_MLP.replace("4 epochs", "100M steps").replace("every: 5 steps, keep: {last: 3}",
                                                                                       "every: 1 step, keep: {last: 1}"))
     process = rp.start("run", spec, "--out", tmp_path / "run")
     try:
         while not list(tmp_path.glob("run/checkpoints/step-*")):
             assert process.poll() is None
+            time.sleep(0.01)
         for _ in range(20):
             rp.call("verify", tmp_path / "run")
     finally:
@@ -188,7 +190,7 @@ def test_files_have_the_hashes_that_state_json_gives(runs):
 def test_damaged_checkpoint_is_skipped_and_the_run_goes_on(runs, tmp_path):
     spec = rp.write(tmp_path, rp.DIGITS_MLP)
     out = tmp_path / "run"
-    process = rp.start("run", spec, "--out", out, "--set", "checkpoint.every=2 steps")
+    process = rp.start("run", spec, "--out", out, "--set", "checkpoint.every=2 steps", env=rp.slowly())
     rp.kill_when(process, lambda: len(list(out.glob("checkpoints/step-*/COMMITTED"))) >= 2)
     newest = last_checkpoint(out)
     if (newest / "COMMITTED").exists():
@@ -317,7 +319,7 @@ def test_show_one_metric(runs):
 
 
 def test_show_lost_and_stopped(tmp_path):
-    spec = rp.write(tmp_path, rp.DIGITS_MLP.replace("4 epochs", "2000 epochs"))
+    spec = rp.write(tmp_path, rp.DIGITS_MLP.replace("4 epochs", "100M steps"))
     out = tmp_path / "run"
     process = rp.start("run", spec, "--out", out)
     rp.kill_when(process, lambda: (out / "digests.jsonl").exists() and (out / "digests.jsonl").stat().st_size > 2000)
@@ -325,8 +327,8 @@ def test_show_lost_and_stopped(tmp_path):
     assert result["status"] == "lost" and result["step"] > 0 and result["digests"]["final"] is None
     text, _ = rp.call("show", out)
     assert "nobody holds" in text and "reprise run" in text
-    process = rp.start("run", spec, "--out", out)
     started = rp.manifest(out)["segments"]
+    process = rp.start("run", spec, "--out", out)
     rp.kill_when(process, lambda: len(rp.manifest(out)["segments"]) > len(started), signal.SIGTERM)
     assert rp.call_json("show", out)["status"] == "stopped"
     text, _ = rp.call("show", out)

@@ -4,6 +4,7 @@ import os
 import pathlib
 import signal
 import subprocess
+import time
 
 import pytest
 
@@ -67,7 +68,7 @@ def test_killed_and_taken_up_again(tmp_path):
     assert len(set(want)) == 6
     for number in [signal.SIGKILL, signal.SIGTERM]:
         runs = tmp_path / number.name
-        process = rp.start("run", spec, *sweep, env={"REPRISE_RUNS": str(runs)})
+        process = rp.start("run", spec, *sweep, env={"REPRISE_RUNS": str(runs), **rp.slowly()})
         code = rp.kill_when(process, lambda: len(list(runs.glob("*/checkpoints/step-*"))) >= 4, number)
         assert code in (-9, 20)
         result = rp.call_json("run", spec, *sweep, env={"REPRISE_RUNS": str(runs)})
@@ -75,8 +76,8 @@ def test_killed_and_taken_up_again(tmp_path):
 
 
 def test_stopping_stops_the_whole(spec, tmp_path):
-    args = ["run", spec, "--set", "train.for=4000 epochs", "--sweep", "seed=1..50"]
-    _, err = rp.call(*args, "--stop-after", "0.3s", env=env(tmp_path), expect=20)
+    args = ["run", spec, "--set", "train.for=100M steps", "--sweep", "seed=1..50"]
+    _, err = rp.call(*args, "--stop-after", "2s", env=env(tmp_path), expect=20)
     assert "run the same command again" in err
     assert 1 <= len(list((tmp_path / "runs").iterdir())) < 50
     result = json.loads(rp.start(*args, "--stop-after", "0.1s", "--json", env=env(tmp_path)).communicate()[0].splitlines()[-1])
@@ -97,12 +98,13 @@ def test_a_failing_member_does_not_stop_the_others(spec, tmp_path):
 
 
 def test_a_busy_member_is_passed_over(tmp_path):
-    spec = rp.write(tmp_path, SHORT.replace("12 steps", "4000 epochs"))
+    spec = rp.write(tmp_path, SHORT.replace("12 steps", "100M steps"))
     process = rp.start("run", spec, "--set", "seed=1", env=env(tmp_path))
     try:
         while not list((tmp_path / "runs").glob("*/digests.jsonl")):
             assert process.poll() is None
-        out, _ = rp.call("run", spec, "--set", "train.for=4000 epochs", "--sweep", "seed=1,2", "--stop-after", "1s", env=env(tmp_path),
+            time.sleep(0.01)
+        out, _ = rp.call("run", spec, "--set", "train.for=100M steps", "--sweep", "seed=1,2", "--stop-after", "3s", env=env(tmp_path),
                          expect=20)
         assert [line.split()[1] for line in out.splitlines()[1:3]] == ["running", "stopped"]
     finally:
@@ -143,7 +145,7 @@ def test_members_of_several_ranks(spec, tmp_path):
     assert [m["final"] for m in rp.call_json(*sweep, env=two)["members"]] == one and one[0] != one[1]
     assert [rp.manifest(run)["segments"][0]["ranks"] for run in (tmp_path / "two").iterdir()] == [2, 2]
     out = ["--out", tmp_path / "grid"]
-    process = rp.start(*sweep, *out, "--set", "train.for=4000 epochs")
+    process = rp.start(*sweep, *out, "--set", "train.for=100M steps")
     code = rp.kill_when(process, lambda: any(d.read_text().count("\n") > 5 for d in (tmp_path / "grid").glob("*/digests.jsonl")), signal.SIGTERM)
     assert code == 20 and len(list((tmp_path / "grid").iterdir())) == 1
     lines = rp.call(*sweep, *out, "--sweep-list")[0].splitlines()

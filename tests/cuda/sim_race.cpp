@@ -4,7 +4,6 @@
 #ifdef RP_SIM_RACE
 
 #include <dlfcn.h>
-#include <map>
 #include <stdlib.h>
 
 namespace rp_sim
@@ -22,34 +21,39 @@ namespace rp_sim
 namespace
 {
 
+/* Small: what the detector costs is the memory that it walks. */
 struct Access {
-    uint64_t launch;
-    uint32_t block, thread, epoch, warp_epoch;
+    uint32_t launch, block, epoch, warp_epoch;
+    int32_t pc; /* from `here` */
+    uint16_t thread;
     uint8_t bytes; /* mask within the 4-byte cell */
     bool atomic;
-    const void *pc;
 };
 
 struct Cell {
     Access write, read[2];
 };
 
-constexpr size_t cells_per_page = 1024;
-std::map<uintptr_t, Cell *> pages;
-uintptr_t last_page = ~(uintptr_t)0;
-Cell *last_cells;
+/* By address, in two steps: 18 bits, then 17 of pages of 1024 cells. */
+constexpr unsigned page_bits = 12, low_bits = 17, high_bits = 47 - page_bits - low_bits;
+Cell **pages[1u << high_bits];
+char here;
+
+void *zeros(size_t n, size_t bytes)
+{
+    void *made = calloc(n, bytes);
+    if (!made) abort();
+    return made;
+}
 
 Cell &cell_of(uintptr_t address)
 {
-    uintptr_t page = address / 4 / cells_per_page;
-    if (page != last_page) {
-        Cell *&c = pages[page];
-        if (!c) c = static_cast<Cell *>(calloc(cells_per_page, sizeof(Cell)));
-        if (!c) abort();
-        last_page = page;
-        last_cells = c;
-    }
-    return last_cells[address / 4 % cells_per_page];
+    uintptr_t page = address >> page_bits;
+    Cell **&low = pages[page >> low_bits & ((1u << high_bits) - 1)];
+    if (!low) low = static_cast<Cell **>(zeros(1u << low_bits, sizeof *low));
+    Cell *&cells = low[page & ((1u << low_bits) - 1)];
+    if (!cells) cells = static_cast<Cell *>(zeros((1u << page_bits) / 4, sizeof *cells));
+    return cells[address / 4 % ((1u << page_bits) / 4)];
 }
 
 bool unordered(const Access &a, const Access &b, bool shared)
@@ -61,9 +65,10 @@ bool unordered(const Access &a, const Access &b, bool shared)
 }
 
 /* As `addr2line -e PROGRAM` takes it; one back, into the call. */
-std::string place(const void *pc)
+std::string place(int32_t from_here)
 {
     Dl_info info;
+    const char *pc = &here + from_here;
     uintptr_t base = dladdr(pc, &info) ? (uintptr_t)info.dli_fbase : 0;
     return format("pc 0x%zx", (size_t)((uintptr_t)pc - base - 1));
 }
@@ -89,13 +94,18 @@ void race_access(const void *p, size_t bytes, bool write, bool atomic, const voi
         return; /* a thread's own */
     bool shared = c >= w->arena && c < w->arena + arena_bytes;
     uintptr_t a = (uintptr_t)p, end = a + bytes;
+    Access now{(uint32_t)w->launch->id,
+               w->block_id,
+               w->epoch,
+               w->warp_epoch[w->running / warp_size],
+               (int32_t)(static_cast<const char *>(pc) - &here),
+               (uint16_t)w->running,
+               0,
+               atomic};
     while (a < end) {
         uintptr_t cell_end = (a & ~(uintptr_t)3) + 4, stop = end < cell_end ? end : cell_end;
         Cell &cell = cell_of(a);
-        uint8_t mask = (uint8_t)(((1u << (stop - a)) - 1) << (a & 3));
-        Access now{
-            w->launch->id, w->block_id, w->running, w->epoch, w->warp_epoch[w->running / warp_size],
-            mask,          atomic,      pc};
+        now.bytes = (uint8_t)(((1u << (stop - a)) - 1) << (a & 3));
         if (unordered(cell.write, now, shared)) report(*w, shared, now, write, cell.write, true);
         if (write) {
             for (const Access &r : cell.read)

@@ -14,9 +14,9 @@ import pytest
 
 import reprise as rp
 
-LONG = rp.DIGITS_MLP.replace("4 epochs", "400 epochs")
-SLOW, NOTE = os.environ.get("SLOW_READ_MODULE"), os.environ.get("NOTE_DISK_MODULE")
-needs_modules = pytest.mark.skipif(not (SLOW and NOTE), reason="this build has nothing to preload (tests/tools)")
+LONG = rp.DIGITS_MLP.replace("4 epochs", "100M steps")
+NOTE = os.environ.get("NOTE_DISK_MODULE")
+needs_modules = pytest.mark.skipif(not (rp.SLOW and NOTE), reason="this build has nothing to preload (tests/tools)")
 TOKENS = """reprise: 1
 name: tokens
 seed: 5
@@ -64,6 +64,7 @@ def test_twice_at_once_is_busy(tmp_path):
     try:
         while not (tmp_path / "run" / "digests.jsonl").exists():
             assert first.poll() is None
+            time.sleep(0.01)
         _, err = rp.call("run", spec, "--out", tmp_path / "run", expect=24)
         assert str(first.pid) in err
         assert rp.call_json("show", tmp_path / "run")["status"] == "running"
@@ -82,7 +83,7 @@ def chain_after(before, record):
 
 def forged(spec, out):
     """A run killed after step 15 whose record of step 14 is another, and whose newest checkpoint is of step 10; the record's bytes."""
-    process = rp.start("run", spec, "--out", out)
+    process = rp.start("run", spec, "--out", out, env=rp.slowly(50))
     lines, saved = out / "digests.jsonl", out / "checkpoints" / "step-00000010"
     rp.kill_when(process, lambda: saved.exists() and len(lines.read_bytes().splitlines()) > 15)
     text = [line for line in lines.read_text().splitlines() if line.endswith("}")]
@@ -127,7 +128,7 @@ def test_two_computations_that_differ(tmp_path):
     assert "twice" in err
     openings = opened()  # the last of them to compute once more
     note.write_text("")
-    env = {"LD_PRELOAD": f"{NOTE}:{SLOW}", "NOTE_DISK": str(note), "SLOW_READ": "model.safetensors", "SLOW_READ_MS": "100"}
+    env = {"LD_PRELOAD": f"{NOTE}:{rp.SLOW}", "NOTE_DISK": str(note), "SLOW_READ": "model.safetensors", "SLOW_READ_MS": "300"}
     process = rp.start("run", spec, "--out", out, env=env)
     while process.poll() is None and opened() < openings:
         time.sleep(0.005)
@@ -291,7 +292,7 @@ def test_metrics_are_cut_and_whole(tmp_path):
     spec = rp.write(tmp_path, rp.DIGITS_MLP)
     rp.run(spec, tmp_path / "plain")
     out = tmp_path / "run"
-    process = rp.start("run", spec, "--out", out)
+    process = rp.start("run", spec, "--out", out, env=rp.slowly())
     rp.kill_when(process, lambda: (out / "digests.jsonl").exists() and (out / "digests.jsonl").stat().st_size > 3000)
     rp.run(spec, out)
 

@@ -72,16 +72,15 @@ def not_beside(folder, spec, n):
 
 
 def killed(folder, spec, number):
-    process = rp.start("run", spec, "--out", folder / "run", *ranks(4), "--set", "train.for=100000 steps", "--set",
-                       "eval.every=50000 steps", "--set", "resources.timeout.peer=2 s", env={**SHARE, **EACH})
-    log, end = folder / "run" / "digests.jsonl", time.monotonic() + 60
+    process = rp.start("run", spec, "--out", folder / "run", *ranks(4), *rp.ENDLESS, "--set", "resources.timeout.peer=2 s", env={**SHARE, **EACH})
+    log, end = folder / "run" / "digests.jsonl", time.monotonic() + 300
     while process.poll() is None and not (log.exists() and log.read_text().count("\n") > 10) and time.monotonic() < end:
         time.sleep(0.01)
     others = pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     assert len(others) == 3, process.communicate()
     os.kill(int(others[1]), number)
     began = time.monotonic()
-    _, err = process.communicate(timeout=40)
+    _, err = process.communicate(timeout=200)
     assert process.returncode == 21 and f"process {others[1]}) is lost" in err, f"exit {process.returncode}: {err}"
     return f"ended {time.monotonic() - began:.1f} s later"
 

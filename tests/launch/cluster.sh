@@ -92,7 +92,7 @@ SwitchType=switch/none
 MpiDefault=none
 ReturnToService=2
 InactiveLimit=0
-KillWait=5
+KillWait=30
 MinJobAge=300
 SchedulerType=sched/backfill
 SchedulerParameters=bf_interval=1,sched_interval=2,batch_sched_delay=0,sched_min_interval=100000
@@ -113,7 +113,7 @@ C
     done
     # No default partition: a job must name one.
     cat >>"$SLURM_CONF" <<'C'
-PartitionName=batch Nodes=n[1-2] Default=NO MaxTime=INFINITE DefaultTime=10 State=UP PriorityTier=1 PreemptMode=REQUEUE GraceTime=5
+PartitionName=batch Nodes=n[1-2] Default=NO MaxTime=INFINITE DefaultTime=10 State=UP PriorityTier=1 PreemptMode=REQUEUE GraceTime=30
 PartitionName=urgent Nodes=n[1-2] Default=NO MaxTime=INFINITE DefaultTime=10 State=UP PriorityTier=10 PreemptMode=OFF
 C
 }

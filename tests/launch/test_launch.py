@@ -241,13 +241,13 @@ def test_the_arguments_of_the_manifest_run(spec, tmp_path, kind):
         return rp.start(*args, *more, env={**env, **here})
     pods = [start(i, *pod) for i, pod in enumerate(pods_of(out))]
     for pod in pods:
-        _, err = pod.communicate(timeout=60)
+        _, err = pod.communicate(timeout=300)
         assert pod.returncode == 0, err
     run = next((tmp_path / "pvc").iterdir())
     assert rp.manifest(run)["segments"][0]["ranks"] == 4 and not any(reason.exists() for reason in reasons)
     assert rp.manifest(run)["digests"]["final"] == rp.run(spec, tmp_path / "alone", "--set", "train.for=10 steps")
     pods = [start(i, *pod, "--fresh", "--set", f"seed={i}") for i, pod in enumerate(pods_of(out))]
-    errors = [pod.communicate(timeout=60)[1] for pod in pods]
+    errors = [pod.communicate(timeout=300)[1] for pod in pods]
     assert all(pod.returncode for pod in pods) and pods[0].returncode == 4, errors
     assert "numeric digest" in reasons[0].read_text() and len(reasons[0].read_text()) < 4096
     assert reasons[1].read_text() and reasons[1].read_text().count("\n") <= 2

@@ -11,10 +11,11 @@ import pytest
 
 import hosts
 import reprise as rp
+from ranks.test_ranks import OTHERS_WAIT, PLACE
 
-PEER, STEP = 2, 3  # seconds of resources.timeout
-LONGEST = 30       # that a test waits
-UNWIND = 6         # 3 for the main thread to end by itself, and what a busy machine takes
+PEER, STEP = 3, 5  # seconds of resources.timeout
+UNWIND = 30        # 3 for the main thread to end by itself, and what a busy machine takes; without an end: as long as connections live
+LONGEST = 200      # that all of it takes
 # Hosts of one kernel could share memory: hosts of their own cannot.
 SET = ["--set", "resources.comm=gloo", "--set", f"resources.timeout.peer={PEER} s", "--set", f"resources.timeout.step={STEP} s", "--set", "train.for=120 steps",
        "--set", "eval.every=120 steps", "--set", "checkpoint.every=10 steps"]
@@ -23,10 +24,11 @@ SET = ["--set", "resources.comm=gloo", "--set", f"resources.timeout.peer={PEER} 
 class Job:
     """A process per host as an indexed job of Kubernetes starts them, each of which starts its ranks."""
 
-    def __init__(self, folder, n, local, rate="60mbit"):
+    def __init__(self, folder, n, local, rate="20mbit"):
         folder.mkdir()
         self.folder, self.run, self.n, self.local = folder, folder / "run", n, local
         self.hosts, self.errors = hosts.Hosts(n), None
+        self.began, self.took = None, [None] * n
         self.spec = rp.write(folder, rp.DIGITS_MLP)
         for i in range(n):
             self.hosts.slow(i, rate)
@@ -38,24 +40,18 @@ class Job:
     def reason(self, i):
         return self.folder / f"reason-{i}"
 
-    def wait_for_steps(self, n):
-        end = time.monotonic() + 60
-        file = self.run / "digests.jsonl"
-        while not file.exists() or file.read_bytes().count(b"\n") < n:
-            assert time.monotonic() < end and all(p.poll() is None for p in self.processes), self.end() or (self.codes, self.errors)
-            time.sleep(0.01)
-
     def fail(self, fault):
-        """From the fault to the end, for each host: seconds."""
-        self.wait_for_steps(15)
-        fault(self.hosts)
-        self.began, self.took = time.monotonic(), [None] * self.n
+        """As soon as there are some steps. From the fault to the end, for each host: seconds."""
+        file = self.run / "digests.jsonl"
+        if self.began is None and file.exists() and file.read_bytes().count(b"\n") >= 15:
+            fault(self.hosts)
+            self.began = time.monotonic()
 
     def ended(self):
         for i, process in enumerate(self.processes):
             if self.took[i] is None and process.poll() is not None:
-                self.took[i] = time.monotonic() - self.began
-        return None not in self.took or time.monotonic() > self.began + LONGEST
+                self.took[i] = time.monotonic() - (self.began or time.monotonic())
+        return None not in self.took
 
     def end(self):
         if self.errors is not None:
@@ -109,13 +105,14 @@ def jobs(tmp_path_factory):
     try:
         for name, (n, local, _) in FAULTS.items():
             made[name] = Job(folder / name.replace(" ", "-"), n, local)
-        made[SLOW] = Job(folder / "slow", 2, 1, "200mbit")
-        pulses = []
-        for name, job in made.items():
-            job.fail(FAULTS[name][2] if name in FAULTS else lambda host: pulses.append(Pulses(host)))
-        while not all([job.ended() for job in made.values()]):
-            pulses[0].beat()
-            time.sleep(0.02)
+        made[SLOW] = Job(folder / "slow", 2, 1, "60mbit")
+        pulses, latest = [], time.monotonic() + LONGEST
+        while not all([job.ended() for job in made.values()]) and time.monotonic() < latest:
+            for name, job in made.items():  # at once: none waits for another to have its steps
+                job.fail(FAULTS[name][2] if name in FAULTS else lambda host: pulses.append(Pulses(host)))
+            for pulse in pulses:
+                pulse.beat()
+            time.sleep(0.01)
     finally:
         for job in made.values():
             job.end()
@@ -141,15 +138,13 @@ def test_every_rank_ends_in_time_and_leaves_nothing(jobs, name):
 
 def test_a_lost_host_is_named(jobs):
     job = jobs["a host"]
-    said = re.search(r"rank 2 \(node2, process \d+\) is lost: silent for longer than timeout.peer at step (\d+), in (\w+); "
-                     r"the others wait in (.*)", job.errors[0])
-    # Of which step a rank was last heard is as old as its last heartbeat.
-    assert said and int(said[1]) >= 1 and re.fullmatch(r"((reduce|gather|agree|step):( \d)+(; )?)+", said[3].strip()), job.errors
-    assert set(re.findall(r"\d", said[3])) == {"0", "1", "3"}
+    # Of which step and place a rank was last heard is as old as its last heartbeat.
+    said = re.search(rf"rank 2 \(node2, process \d+\) is lost: silent for longer than timeout.peer at step \d+, in {PLACE}; {OTHERS_WAIT}", job.errors[0])
+    assert said and set(re.findall(r"\d+", said[1])) == {"0", "1", "3"}, job.errors
     # The other side says it, too, and the rest only where a scheduler looks.
     own = re.search(r"\[rank 2 node2\] reprise: error: rank 0 \(node0, at 10.99.0.1 port 29500\) is lost: silent for longer than "
-                    r"timeout.peer; last heard at step (\d+), in \w+, while rank 2 waits at step (\d+), in (reduce|gather|agree)\n", job.errors[2])
-    assert own and 1 <= int(own[1]) <= int(own[2]), job.errors
+                    rf"timeout.peer; last heard at step (\d+), in {PLACE}, while rank 2 waits at step (\d+), in {PLACE}\n", job.errors[2])
+    assert own and int(own[1]) <= int(own[2]) + 1, job.errors  # one may be a step ahead
     assert job.errors[1] == job.errors[3] == ""
     assert all("rank 2 (node2, process" in job.reason(i).read_text() for i in (0, 1, 3)), job.errors
     assert "rank 0 (node0" in job.reason(2).read_text()
@@ -172,14 +167,14 @@ def test_two_that_do_not_reach_each_other(jobs):
     """Rank 0 hears both: only the clock of the step finds it."""
     job = jobs["two of four"]
     assert re.search(r"rank \d \(node\d, process \d+\) makes no progress, and nobody does, though all are heard: a connection between "
-                     r"two ranks may be cut; at step \d+, in reduce; the others wait in reduce:", job.errors[0]), job.errors
+                     rf"two ranks may be cut; at step \d+, in {PLACE}; {OTHERS_WAIT}", job.errors[0]), job.errors
 
 
 def test_it_goes_on_with_the_same_bits(jobs, want):
     before = {name: rp.digest_lines(jobs[name].run)[-1]["step"] for name in FAULTS}
     again = {name: rp.start("run", jobs[name].spec, "--out", jobs[name].run, *SET, env={"OMP_NUM_THREADS": "1"}) for name in FAULTS}
     for name, process in again.items():
-        _, err = process.communicate(timeout=120)
+        _, err = process.communicate(timeout=300)
         manifest = rp.manifest(jobs[name].run)
         assert process.returncode == 0 and manifest["digests"]["final"] == want, (name, err)
         assert before[name] < 120 and len(manifest["segments"]) == 2
@@ -197,8 +192,8 @@ def test_control_a_port_in_use_is_seen():
     host = hosts.Hosts(1)
     try:
         process = subprocess.Popen(host.command(0, "python3", "-c", "import socket, time; s = socket.socket(); s.bind(('', 29500)); "
-                                                "s.listen(); time.sleep(60)"))
-        end = time.monotonic() + 10
+                                                "s.listen(); time.sleep(600)"))
+        end = time.monotonic() + 60
         while not host.sockets() and time.monotonic() < end:
             time.sleep(0.05)
         assert len(host.sockets()) == 1 and host.processes() == [process.pid]

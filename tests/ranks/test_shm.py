@@ -2,16 +2,16 @@
 whatever ends them leaves nothing behind."""
 import os
 import pathlib
+import re
 import resource
 import shutil
 import signal
 import subprocess
-import time
 
 import pytest
 
 import reprise as rp
-from ranks.test_ranks import ENV, children_of, ended, free_port, long_run, ranks, torchrun, wait_for
+from ranks.test_ranks import ENV, OTHERS_WAIT, PLACE, children_of, ended, free_port, long_run, ranks, torchrun, wait_for
 
 SHM = ["--set", "resources.comm=shm"]
 HAS_GLOO = (pathlib.Path(rp.PROGRAM).parent / "reprise_gloo.so").exists()
@@ -66,7 +66,7 @@ def test_a_system_that_gives_none(spec, want, tmp_path):
     """A limit on the size of files holds for such memory as well."""
     if HAS_GLOO:
         process = rp.start("run", spec, "--out", tmp_path / "auto", "--json", *ranks(2), env=ENV, preexec_fn=refuse_large_files)
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=300)
         assert process.returncode == 0 and want in out and "bytes move between ranks through Gloo: this system gives no memory" in err, err
         assert comm_of(tmp_path / "auto").startswith("reprise_gloo, ")
     _, err = rp.call("run", spec, "--out", tmp_path / "shm", *ranks(2), *SHM, env=ENV, preexec_fn=refuse_large_files, expect=3)
@@ -86,7 +86,7 @@ def two_ranks(spec, out, prefix, boot, *args):
     boot.write_text("00000000-0000-0000-0000-000000000000\n")
     words = [rp.PROGRAM, "run", spec, "--out", out, "--json", *args]
     processes = [rp.start_words([*(prefix if r else []), *words], env={**ENV, **variables(r), "BOOT": str(boot)}) for r in range(2)]
-    results = [p.communicate(timeout=120) for p in processes]
+    results = [p.communicate(timeout=300) for p in processes]
     return [p.returncode for p in processes], results
 
 
@@ -114,7 +114,7 @@ def test_wrong_use(spec, tmp_path):
     variables = torchrun(free_port(), 2)
     processes = [rp.start("run", spec, "--out", tmp_path / "mixed", "--set", f"resources.comm={comm}", env={**ENV, **variables(r)})
                  for r, comm in enumerate(("shm", "auto"))]
-    results = [p.communicate(timeout=60) for p in processes]
+    results = [p.communicate(timeout=300) for p in processes]
     assert [p.returncode for p in processes] == [3, 3] and "would move bytes with auto, rank 0 with shm" in results[0][1], results
 
 
@@ -143,39 +143,36 @@ def holders():
 
 
 def test_nothing_is_left(tmp_path):
-    """All killed at once: no file was there, none is, and no process has the memory any more."""
-    before = set(os.listdir("/dev/shm"))
+    """All killed at once: it is no file, which could stay, and no process has the memory any more."""
     process, others = long_run(tmp_path, 4, *SHM)
     pids = [process.pid, *others]
-    assert set(pids) <= holders() and set(os.listdir("/dev/shm")) <= before  # control: this is where it would be seen
-    assert not [file for pid in pids for file in open_files(pid) if "memfd" in file]
+    assert set(pids) <= holders()  # control: this is where it would be seen
+    assert not [file for pid in pids for file in open_files(pid) if "memfd" in file or "/dev/shm" in file]
+    assert not [pid for pid in pids if "/dev/shm" in pathlib.Path(f"/proc/{pid}/maps").read_text()]
     for pid in pids:
         os.kill(pid, signal.SIGKILL)
     process.communicate()
     wait_for(lambda: not holders() & set(pids))
-    assert set(os.listdir("/dev/shm")) <= before
 
 
 def test_the_stuck_are_named(tmp_path):
     """Rank 2 stands still and its clock is short: who, where, and what the others wait in."""
     process, others = long_run(tmp_path, 4, *SHM)
-    time.sleep(1)  # every rank has told rank 0 where it is, as it does twice a second
     os.kill(others[1], signal.SIGSTOP)
     code, err = ended(process)
-    assert code == 21 and "rank 2 (" in err and f"process {others[1]}) is lost: silent for longer than timeout.peer at step " in err, err
-    assert "the others wait in" in err and ("reduce:" in err or "gather:" in err or "agree:" in err or "step:" in err or "update:" in err), err
+    said = re.search(rf"rank 2 \(\S+ process {others[1]}\) is lost: silent for longer than timeout.peer at step \d+, in {PLACE}; {OTHERS_WAIT}", err)
+    assert code == 21 and said and set(re.findall(r"\d+", said[1])) == {"0", "1", "3"}, err
 
 
 def test_killed_again_and_again(tmp_path, want):
     """Any rank, at any moment; what goes on ends in the same bits."""
     spec = rp.write(tmp_path, rp.DIGITS_MLP)
     for steps, victim in ((4, 3), (11, 1), (17, 2)):
-        process = rp.start("run", spec, "--out", tmp_path / "run", *ranks(4), *SHM, "--set", "checkpoint.every=2 steps", env=ENV)
+        process = rp.start("run", spec, "--out", tmp_path / "run", *ranks(4), *SHM, "--set", "checkpoint.every=2 steps", env={**ENV, **rp.slowly()})
         digests = tmp_path / "run/digests.jsonl"
         wait_for(lambda: process.poll() is not None or digests.exists() and digests.read_text().count("\n") >= steps)
         children = children_of(process)
-        if process.poll() is None and len(children) == 3:
-            os.kill(children[victim - 1], signal.SIGKILL)
-        process.communicate(timeout=60)
-        assert process.returncode in (0, 21)
+        assert len(children) == 3, process.communicate()
+        os.kill(children[victim - 1], signal.SIGKILL)
+        assert ended(process)[0] == 21
     assert rp.run(spec, tmp_path / "run", *ranks(4), *SHM, env=ENV) == want

@@ -84,7 +84,7 @@ def test_places(averaged, setting, tmp_path):
 def test_killed_and_resumed(averaged, tmp_path):
     spec, _, final = averaged
     out = tmp_path / "run"
-    process = rp.start("run", spec, "--out", out)
+    process = rp.start("run", spec, "--out", out, env=rp.slowly())
     assert rp.kill_when(process, lambda: (out / "checkpoints/step-00000003/COMMITTED").exists()) == -signal.SIGKILL
     assert rp.run(spec, out) == final
 

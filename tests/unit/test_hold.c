@@ -5,6 +5,7 @@
 #include "record/record_int.h"
 #include "run_folder.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/wait.h>
@@ -144,12 +145,17 @@ static void test_exec_drops(const char *folder)
     struct rp_hold *hold = NULL;
     struct rp_error err = {0};
     CHECK_OK(rp_hold_take(run, &hold, &err), &err);
+    int until_exec[2];
+    char byte;
+    CHECK(pipe2(until_exec, O_CLOEXEC) == 0);
     pid_t child = fork();
     if (child == 0) {
-        execl("/bin/sleep", "sleep", "30", (char *)NULL);
+        execl("/bin/sleep", "sleep", "300", (char *)NULL);
         _exit(1);
     }
-    rp_sys_sleep(0.3);
+    close(until_exec[1]);
+    CHECK(read(until_exec[0], &byte, 1) == 0);
+    close(until_exec[0]);
     rp_hold_release(hold);
     CHECK(!rp_hold_is_held(run));
     end(child);
@@ -274,7 +280,7 @@ int main(void)
     } else {
         printf("locks do not work here: only the counter is tested\n");
     }
-    rp_hold_tuning = (struct rp_hold_tuning){.raise_every = 0.1, .standstill = 0.8, .settle = 0.2};
+    rp_hold_tuning = (struct rp_hold_tuning){.raise_every = 0.1, .standstill = 1.6, .settle = 0.2};
     test_mixed(folder);
     rp_hold_tuning.locks_are_off = true;
     test_counter_excludes(folder);

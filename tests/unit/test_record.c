@@ -557,12 +557,14 @@ static void test_kill(void)
             for (uint64_t step = 1;; step++)
                 if (add_step(record, step, &err) != RP_STATUS_OK) _exit(1);
         }
-        rp_sys_sleep(0.25 + 0.0171 * round);
-        kill(child, SIGKILL);
-        waitpid(child, NULL, 0);
         struct rp_digests digests;
         struct rp_error err = {0};
         char *path = rp_sys_join(run, "digests.jsonl");
+        struct rp_sys_stat stat = {0};
+        while (!stat.exists && rp_sys_stat(path, &stat, &err) == RP_STATUS_OK) rp_sys_sleep(0.001);
+        rp_sys_sleep(0.25 + 0.0171 * round);
+        kill(child, SIGKILL);
+        waitpid(child, NULL, 0);
         CHECK_OK(rp_digests_read(path, &digests, &err), &err);
         if ((uint64_t)digests.n > most) most = (uint64_t)digests.n;
         rp_digests_release(&digests);
