@@ -199,7 +199,9 @@ struct rp_plan_time {
     int threads;            /* of each */
     double compute_seconds; /* data, forward, backward, the tree over its passes, what is kept */
     double update_seconds;
-    double add_seconds; /* all sums added to a block of as many */
+    double add_seconds;   /* all sums added to a block of as many */
+    double agree_seconds; /* an agreement after a step of so many ranks beside each other, of two
+                           * at least, through the loopback; 0: not measured */
     /* Of the ranks connected, on this machine: whole steps, and in them what reduces, and what
      * gathers, waiting for each other included; 0: not measured. */
     double step_seconds, reduce_seconds, gather_seconds;

@@ -1,7 +1,10 @@
 /* measure.c - what a rank takes for its part of a step, for `plan --ranks`: copies of rank 0, as
  * many as a node has ranks, each a process made by fork, run some steps at the same time. They send
- * each other nothing. Then, where all ranks will be on this machine, the ranks themselves,
- * connected as in a run. */
+ * each other nothing. Then what an agreement of theirs takes (measure_agree.c); and where all ranks
+ * will be on this machine, the ranks themselves, connected as in a run.
+ *
+ * Of the steps the median counts: what else the machine does now and then is not the job's. */
+#include "train/measure_int.h"
 #include "train/train_int.h"
 
 #include "base/host.h"
@@ -13,12 +16,13 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { LEAST_STEPS = 3, MOST_STEPS = 300, MOST_COPIES = 64, MOST_ADDED = 64 << 20 };
+enum { LEAST_STEPS = 5, MOST_STEPS = 300, MOST_COPIES = 64, MOST_ADDED = 64 << 20 };
 static const double SECONDS_TO_MEASURE = 1;
 
 /* What a copy says through its pipe: when it is ready, and when it has measured. */
@@ -30,6 +34,7 @@ struct report {
     int64_t parameters;
     double step_seconds; /* ready: of the first step */
     double update_seconds, add_seconds, reduce_seconds, gather_seconds;
+    double each[MOST_STEPS]; /* of the steps that were measured */
 };
 
 static bool send_all(int pipe, const void *bytes, size_t n)
@@ -121,18 +126,32 @@ static void describe(const struct copy *c, struct report *report)
              report->on_gpu || !system.cpu[0] ? facts.model : system.cpu);
 }
 
-static enum rp_status run_steps(struct copy *c, int n, double *seconds, struct rp_error *err)
+static enum rp_status run_step(struct copy *c, double *seconds, struct rp_error *err)
 {
+    struct rp_step_result result;
+    struct rp_decision decision = {0};
     double begun = rp_sys_clock();
-    for (int i = 0; i < n; i++) {
-        struct rp_step_result result;
-        struct rp_decision decision = {0};
-        RP_TRY(rp_step(c->trainer, c->step++, &result, err));
-        if (c->connected)
-            RP_TRY(rp_ranks_decide(&c->comm, c->step, &result, NULL, 0, &decision, err));
-    }
-    *seconds = (rp_sys_clock() - begun) / n;
+    RP_TRY(rp_step(c->trainer, c->step++, &result, err));
+    if (c->connected)
+        RP_TRY(rp_ranks_decide(&c->comm, c->step, &result, NULL, 0, &decision, err));
+    *seconds = rp_sys_clock() - begun;
     return RP_STATUS_OK;
+}
+
+static int compare_seconds(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+double rp_measure_median(const double *seconds, int n)
+{
+    double *sorted = RP_NEW_ARRAY(double, n);
+    memcpy(sorted, seconds, (size_t)n * sizeof *seconds);
+    qsort(sorted, (size_t)n, sizeof *sorted, compare_seconds);
+    double middle = sorted[(n - 1) / 2];
+    rp_mem_free(sorted);
+    return middle;
 }
 
 static enum rp_status add_for_a_while(struct rp_device *device, void *left, void *right,
@@ -169,31 +188,53 @@ static enum rp_status measure_add(const struct copy *c, double *seconds, struct 
     return status;
 }
 
-/* Whole steps, and what of the same steps reduces and gathers, on this rank. */
+/* Whole steps; of the one in the middle, what reduces and gathers on this rank. */
 static enum rp_status measure_connected(struct copy *c, int n, struct report *report,
                                         struct rp_error *err)
 {
-    c->trainer->profile = rp_profile_new(c->device, false);
-    RP_TRY(run_steps(c, n, &report->step_seconds, err));
-    report->reduce_seconds = rp_profile_seconds(c->trainer->profile, RP_PHASE_REDUCE) / n;
-    report->gather_seconds = rp_profile_seconds(c->trainer->profile, RP_PHASE_GATHER) / n;
+    double reduce[MOST_STEPS + 1] = {0}, gather[MOST_STEPS + 1] = {0};
+    struct rp_profile *profile = c->trainer->profile = rp_profile_new(c->device, false);
+    for (int i = 0; i < n; i++) {
+        RP_TRY(run_step(c, &report->each[i], err));
+        reduce[i + 1] = rp_profile_seconds(profile, RP_PHASE_REDUCE);
+        gather[i + 1] = rp_profile_seconds(profile, RP_PHASE_GATHER);
+    }
+    report->step_seconds = rp_measure_median(report->each, n);
+    for (int i = 0; i < n; i++) {
+        if (report->each[i] < report->step_seconds || report->each[i] > report->step_seconds)
+            continue;
+        report->reduce_seconds = reduce[i + 1] - reduce[i];
+        report->gather_seconds = gather[i + 1] - gather[i];
+    }
+    return RP_STATUS_OK;
+}
+
+/* Phases are told apart where no graph holds the whole step. */
+static enum rp_status measure_update(struct copy *c, int n, struct report *report,
+                                     struct rp_error *err)
+{
+    double ignored, update[MOST_STEPS];
+    if (report->on_gpu) {
+        close_copy(c);
+        RP_TRY(open_copy(c, true, err));
+        RP_TRY(run_step(c, &ignored, err));
+    }
+    struct rp_profile *profile = c->trainer->profile = rp_profile_new(c->device, true);
+    for (int i = 0; i < n; i++) {
+        double before = rp_profile_seconds(profile, RP_PHASE_UPDATE);
+        RP_TRY(run_step(c, &ignored, err));
+        update[i] = rp_profile_seconds(profile, RP_PHASE_UPDATE) - before;
+    }
+    report->update_seconds = rp_measure_median(update, n);
     return RP_STATUS_OK;
 }
 
 static enum rp_status measure(struct copy *c, int n, struct report *report, struct rp_error *err)
 {
-    double ignored;
-    int profiled = n / 4 > 2 ? n / 4 : 2;
     if (c->connected) return measure_connected(c, n, report, err);
-    RP_TRY(run_steps(c, n, &report->step_seconds, err));
-    if (report->on_gpu) { /* phases are told apart where no graph holds the whole step */
-        close_copy(c);
-        RP_TRY(open_copy(c, true, err));
-        RP_TRY(run_steps(c, 1, &ignored, err));
-    }
-    c->trainer->profile = rp_profile_new(c->device, true);
-    RP_TRY(run_steps(c, profiled, &ignored, err));
-    report->update_seconds = rp_profile_seconds(c->trainer->profile, RP_PHASE_UPDATE) / profiled;
+    for (int i = 0; i < n; i++) RP_TRY(run_step(c, &report->each[i], err));
+    report->step_seconds = rp_measure_median(report->each, n);
+    RP_TRY(measure_update(c, n / 4 > LEAST_STEPS ? n / 4 : LEAST_STEPS, report, err));
     return measure_add(c, &report->add_seconds, err);
 }
 
@@ -209,7 +250,7 @@ static void be_copy(struct copy *c, int from_parent, int to_parent)
     rp_log_mute(); /* what is wrong goes to the parent, who says it once */
     report->status = open_copy(c, false, err);
     if (report->status == RP_STATUS_OK) {
-        report->status = run_steps(c, 1, &report->step_seconds, err);
+        report->status = run_step(c, &report->step_seconds, err);
         describe(c, report);
     }
     snprintf(report->text, sizeof report->text, "%s", err->text);
@@ -255,11 +296,13 @@ static void end_child(struct child *child)
     close(child->to);
 }
 
-/* The slowest of all copies: the others would wait for it. */
+/* The slowest of all copies; and in `each` the slowest of every step, for which the others would
+ * wait. */
 static enum rp_status hear_all(const struct child *child, int n, struct report *slowest,
                                struct rp_error *err)
 {
     struct report *said = RP_NEW(struct report);
+    double each[MOST_STEPS] = {0};
     enum rp_status status = RP_STATUS_OK;
     for (int i = 0; i < n && status == RP_STATUS_OK; i++) {
         if (!receive_all(child[i].from, said, sizeof *said))
@@ -270,7 +313,10 @@ static enum rp_status hear_all(const struct child *child, int n, struct report *
             status = rp_error_set(err, said->status, "%s", said->text);
         else if (i == 0 || said->step_seconds > slowest->step_seconds)
             *slowest = *said;
+        for (int k = 0; k < MOST_STEPS; k++)
+            if (said->each[k] > each[k]) each[k] = said->each[k];
     }
+    memcpy(slowest->each, each, sizeof each);
     rp_mem_free(said);
     return status;
 }
@@ -296,6 +342,8 @@ static enum rp_status measure_one(struct copy *copy, struct report *slowest, str
         if (!send_all(child[i].to, &n, sizeof n))
             status = rp_error_set(err, RP_STATUS_INTERNAL, "a copy of the job ended by itself");
     if (status == RP_STATUS_OK) status = hear_all(child, started, slowest, err);
+    if (status == RP_STATUS_OK && !copy->connected)
+        slowest->step_seconds = rp_measure_median(slowest->each, n);
     for (int i = 0; i < started; i++) end_child(&child[i]);
     return status;
 }
@@ -343,6 +391,8 @@ static enum rp_status measure_all(struct copy *copy, int most_ranks,
                                           slowest->step_seconds - slowest->update_seconds,
                                       .update_seconds = slowest->update_seconds,
                                       .add_seconds = slowest->add_seconds};
+        if (ranks > 1)
+            RP_TRY(rp_measure_agree(beside > 2 ? beside : 2, &time->agree_seconds, err));
         if (network->local && ranks > 1) RP_TRY(measure_together(copy, time, err));
     }
     return RP_STATUS_OK;

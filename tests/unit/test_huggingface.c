@@ -501,7 +501,7 @@ static void test_shards(const char *folder)
     CHECK_OK(rp_st_set_read(&set, rp_st_set_find(&set, "y"), RP_STATUS_DATA, &value, &err), &err);
     CHECK(value == 2);
     CHECK(rp_st_set_find(&set, "z") == NULL);
-    CHECK_OK(rp_st_set_hash(&set, &hash, &err), &err);
+    CHECK_OK(rp_st_set_hash(&set, false, NULL, &hash, &err), &err);
     char *a = get_file(folder, "a.st", &a_length), *b = get_file(folder, "b.st", &b_length);
     struct rp_text both = {0};
     rp_text_add_bytes(&both, a, a_length);

@@ -1,0 +1,12 @@
+/* measure_int.h - private to measure*.c: times for `plan --ranks`. */
+#ifndef RP_MEASURE_INT_H
+#define RP_MEASURE_INT_H
+
+#include "base/base.h"
+
+/* One of them: of an even number the lesser in the middle. */
+double rp_measure_median(const double *seconds, int n);
+/* What it takes n ranks of this machine to agree after a step, from the first word to the last. */
+RP_NODISCARD enum rp_status rp_measure_agree(int n, double *seconds, struct rp_error *err);
+
+#endif
