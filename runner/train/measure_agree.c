@@ -21,7 +21,7 @@ static enum rp_status agree(const struct rp_comm_world *world, double *seconds,
                             struct rp_error *err)
 {
     const struct rp_comm_options options = {.peer_timeout = 60};
-    double each[ROUNDS];
+    double each[ROUNDS] = {0};
     struct rp_comm comm;
     RP_TRY(rp_comm_open(world, &options, &comm, err));
     enum rp_status status = RP_STATUS_OK;

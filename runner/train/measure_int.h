@@ -6,7 +6,7 @@
 
 /* One of them: of an even number the lesser in the middle. */
 double rp_measure_median(const double *seconds, int n);
-/* What it takes n ranks of this machine to agree after a step, from the first word to the last. */
+/* What it takes n ranks of this machine, with nothing else to do, to agree after a step. */
 RP_NODISCARD enum rp_status rp_measure_agree(int n, double *seconds, struct rp_error *err);
 
 #endif

@@ -150,14 +150,16 @@ def loopback(program, folder, ranks, rounds):
     return large / max(times[large] - times[64], 1e-9), times[64]
 
 
-def measured_step(reprise, folder, spec, ranks, batch):
+def measured_step(reprise, folder, spec, ranks, batch, steps):
+    """Seconds of a step, those of the first quarter, which warm up, left out."""
     out = folder / "run"
     shutil.rmtree(out, ignore_errors=True)
     run([reprise, "run", spec, "--out", out, "--quiet", "--set", f"resources.ranks={ranks}", "--set", "resources.timeout.peer=120 s",
-         "--set", "resources.comm=gloo"])  # the network of the prediction is the loopback
+         "--set", f"log.every={max(1, steps // 4)} steps", "--set", "resources.comm=gloo"])  # the network of the prediction is the loopback
     with open(out / "metrics.jsonl") as file:
-        rate = [json.loads(line)["metrics"] for line in file if '"train"' in line][-1]["samples_per_second"]
-    return batch / rate
+        lines = [line for line in map(json.loads, file) if line["split"] == "train"]
+    (first, warm), (last, all_of_it) = ((line["step"], line["step"] * batch / line["metrics"]["samples_per_second"]) for line in (lines[0], lines[-1]))
+    return (all_of_it - warm) / (last - first)
 
 
 def bench_plan(reprise, folder, args, say):
@@ -182,9 +184,9 @@ def bench_plan(reprise, folder, args, say):
                               for how in (links, ("--network", "local", "--set", "resources.comm=gloo"))])
                 predicted.append(row["step_seconds"])
                 local.append(here["step_seconds"])
-                steps = max(5, int(args.seconds / 2 / row["step_seconds"]))
+                steps = max(8, int(args.seconds / 2 / row["step_seconds"]))
                 spec.write_text(SPEC.format(width=width, batch=batch, shards=8, steps=steps))
-                measured.append(measured_step(reprise, folder, spec, ranks, batch))
+                measured.append(measured_step(reprise, folder, spec, ranks, batch, steps))
             errors = [100 * statistics.median(p / m - 1 for p, m in zip(guess, measured)) for guess in (predicted, local)]
             say(f"{name:22} {ranks:5} {bandwidth / 1e9:13.2f} {1e6 * latency:7.1f} {1e3 * row['compute_seconds']:8.2f} {1e3 * row['update_seconds']:8.2f} "
                 f"{1e3 * row['exchange_seconds']:8.2f} {1e3 * statistics.median(predicted):9.2f} {1e3 * statistics.median(measured):9.2f} {errors[0]:+6.1f}% "
