@@ -20,11 +20,12 @@
  *            when the slowest link is; one rank of a node sends to the next node
  *            (R-1) max(w(s) if K > 1, x(s, 1) if R > K)
  *   agree    what the control channel costs a step: R - 1 votes of v bytes into rank 0, R - 1
- *            answers of R v bytes out of it. That of the ranks of a node is part of C
- *            (R-K) (x(v, 1) + x(R v, 1)), and H where K = 1
- *            H, the handovers, measured: an agreement of two ranks of this machine. It is all but
- *            threads that are woken one by the other (rank 0's of the channel and its main one,
- *            the same two of the other rank), which no link's numbers say
+ *            answers of R v bytes out of it
+ *            H + (R-K) (x(v, 1) + x(R v, 1))
+ *            H, the handovers, measured: an agreement of the K ranks of a node, of two where K = 1.
+ *            It is all but threads that are woken one by the other (rank 0's of the channel and
+ *            its main one, the same two of another rank), which no link's numbers say. Where
+ *            copies of a rank are measured beside each other it is part of C, and H is 0 here
  *
  *   Where a step scatters or gathers several times, each further time costs its latencies.
  *

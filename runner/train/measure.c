@@ -395,7 +395,8 @@ static enum rp_status measure_all(struct copy *copy, int most_ranks,
                                           slowest->step_seconds - slowest->update_seconds,
                                       .update_seconds = slowest->update_seconds,
                                       .add_seconds = slowest->add_seconds};
-        if (ranks > 1) RP_TRY(rp_measure_agree(2, &time->agree_seconds, err));
+        if (ranks > 1 && copy->copies == 1)
+            RP_TRY(rp_measure_agree(beside > 2 ? beside : 2, &time->agree_seconds, err));
         if (network->local && ranks > 1) RP_TRY(measure_together(copy, time, err));
     }
     return RP_STATUS_OK;
