@@ -114,11 +114,10 @@ static enum rp_status load_folder(const char *folder, uint64_t step,
                               checkpoint->state.step);
         goto out;
     }
-    RP_TRY_GOTO(
-        status,
-        rp_checkpoint_read_files(folder, &hashes, RP_CHECKPOINT_OF_MODEL, NULL,
+    RP_TRY_GOTO(status,
+                rp_checkpoint_read_files(folder, &hashes, RP_CHECKPOINT_OF_MODEL, NULL,
                                          &checkpoint->model, err),
-        out);
+                out);
     RP_TRY_GOTO(status,
                 rp_checkpoint_read_files(folder, &hashes, RP_CHECKPOINT_OF_OPTIMIZER, NULL,
                                          &checkpoint->optimizer, err),

@@ -139,9 +139,8 @@ enum rp_status rp_checkpoint_hash_kind(const char *folder, enum rp_checkpoint_ki
 {
     struct rp_st_file file = {0};
     char *path = single_file(folder, kind);
-    enum rp_status status = path
-                                ? rp_sha256_of_file_until(path, stop, hash, err)
-                                : rp_checkpoint_read_kind(folder, kind, stop, &file, hash, err);
+    enum rp_status status = path ? rp_sha256_of_file_until(path, stop, hash, err)
+                                 : rp_checkpoint_read_kind(folder, kind, stop, &file, hash, err);
     rp_st_release(&file);
     rp_mem_free(path);
     return status;

@@ -30,10 +30,9 @@ static enum rp_status load_tensors(struct rp_trainer *t, struct rp_weights_found
     const struct rp_stop stop = {stop_asked, t};
     enum rp_status status = RP_STATUS_OK;
     if (!found->held)
-        status = found->folder
-                     ? rp_checkpoint_read_kind(found->folder, RP_CHECKPOINT_OF_MODEL, &stop, file,
-                                               NULL, err)
-                     : rp_st_read_until(found->path, RP_STATUS_DATA, &stop, file, err);
+        status = found->folder ? rp_checkpoint_read_kind(found->folder, RP_CHECKPOINT_OF_MODEL,
+                                                         &stop, file, NULL, err)
+                               : rp_st_read_until(found->path, RP_STATUS_DATA, &stop, file, err);
     for (int i = 0; i < t->model->n_kept && status == RP_STATUS_OK; i++)
         if (!rp_weights_skipped(t->spec, t->model->kept[i].name))
             status = rp_weights_load(t, file, t->model->kept[i].name, i, t->kept[i], RP_STATUS_DATA,

@@ -60,8 +60,9 @@ struct copy {
     struct rp_plan *plan;
     struct rp_trainer *trainer;
     uint64_t step;
-    bool connected;             /* it is one of R ranks; else it is rank 0, without the others */
-    struct rp_comm_world world; /* of the copies; of the first until it is known which one this is */
+    bool connected; /* it is one of R ranks; else it is rank 0, without the others */
+    struct rp_comm_world
+        world; /* of the copies; of the first until it is known which one this is */
     struct rp_comm comm;
     struct rp_comm channel; /* not connected: to agree with the other copies */
 };
@@ -202,8 +203,7 @@ static enum rp_status measure_connected(struct copy *c, int n, struct report *re
     }
     report->step_seconds = rp_measure_median(each, n);
     for (int i = 0; i < n; i++) {
-        if (each[i] < report->step_seconds || each[i] > report->step_seconds)
-            continue;
+        if (each[i] < report->step_seconds || each[i] > report->step_seconds) continue;
         report->reduce_seconds = reduce[i + 1] - reduce[i];
         report->gather_seconds = gather[i + 1] - gather[i];
     }
@@ -313,8 +313,7 @@ static enum rp_status hear_all(const struct child *child, int n, struct report *
     struct report *said = RP_NEW(struct report);
     enum rp_status status = RP_STATUS_OK;
     for (int i = 0; i < n && status == RP_STATUS_OK; i++) {
-        if (!receive_all(child[i].from, said, sizeof *said) ||
-            said->status == RP_STATUS_PEER_LOST)
+        if (!receive_all(child[i].from, said, sizeof *said) || said->status == RP_STATUS_PEER_LOST)
             status = rp_error_set(err, RP_STATUS_MEMORY,
                                   "a copy of the job was killed while it was measured, most likely "
                                   "for its memory: measure with fewer (--per-node)");
@@ -396,7 +395,7 @@ static enum rp_status measure_all(struct copy *copy, int most_ranks,
                                       .update_seconds = slowest->update_seconds,
                                       .add_seconds = slowest->add_seconds};
         if (ranks > 1 && copy->copies == 1)
-            RP_TRY(rp_measure_agree(beside > 2 ? beside : 2, &time->agree_seconds, err));
+            RP_TRY(rp_measure_agree(beside, &time->agree_seconds, err));
         if (network->local && ranks > 1) RP_TRY(measure_together(copy, time, err));
     }
     return RP_STATUS_OK;

@@ -1,6 +1,7 @@
-/* measure_agree.c - what the control channel costs a step, for `plan --ranks`: processes made by fork
- * that are ranks in nothing else agree again and again, as a run does after each step. Bytes are few
- * there; most of it is threads that are woken, four in a row, which no network's numbers tell. */
+/* measure_agree.c - what the control channel costs a step, for `plan --ranks`: processes made by
+ * fork that are ranks in nothing else agree again and again, as a run does after each step. Bytes
+ * are few there; most of it is threads that are woken, four in a row, which no network's numbers
+ * tell. */
 #include "train/measure_int.h"
 #include "train/train_int.h"
 
@@ -15,7 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { ROUNDS = 200, WARMING = 20 };
+enum { ROUNDS = 200, WARMING = 20, MOST = 16 /* processes: a node has hardly more GPUs */ };
 
 static enum rp_status agree(const struct rp_comm_world *world, double *seconds,
                             struct rp_error *err)
@@ -55,11 +56,11 @@ static void wait_for(pid_t pid)
     while (pid > 0 && waitpid(pid, NULL, 0) < 0 && errno == EINTR) continue;
 }
 
-enum rp_status rp_measure_agree(int n, double *seconds, struct rp_error *err)
+enum rp_status rp_measure_agree(int beside, double *seconds, struct rp_error *err)
 {
     struct rp_comm_world world = {.n_nodes = 1, .listener = -1};
-    pid_t pid[RP_COMM_MAX_RANKS] = {0};
-    int ends[2];
+    pid_t pid[MOST] = {0};
+    int ends[2], n = beside < 2 ? 2 : beside > MOST ? MOST : beside;
     size_t got = 0;
     RP_TRY(rp_comm_found(&world, n, err));
     if (pipe(ends) != 0) {

@@ -6,7 +6,8 @@
 
 /* One of them: of an even number the lesser in the middle. */
 double rp_measure_median(const double *seconds, int n);
-/* What it takes n ranks of this machine, with nothing else to do, to agree after a step. */
-RP_NODISCARD enum rp_status rp_measure_agree(int n, double *seconds, struct rp_error *err);
+/* What it takes as many ranks of this machine as a node has, two at least, with nothing else to do,
+ * to agree after a step. */
+RP_NODISCARD enum rp_status rp_measure_agree(int beside, double *seconds, struct rp_error *err);
 
 #endif
