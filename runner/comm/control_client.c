@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 enum { SECONDS_TO_ANSWER = 120 };
-static const double BEAT = 0.5;
+static const double BEAT = 0.5, SECONDS_TO_HEAR = 1.5;
 
 enum rp_status rp_control_client_open(struct rp_control *c, const struct rp_comm_world *world,
                                       struct rp_error *err)
@@ -144,27 +144,40 @@ void *rp_control_client_main(void *arg)
     return NULL;
 }
 
+/* Under the mutex, while it waits for the others. Whether all can still stop here rank 0 alone
+ * knows, which is told; it does not hear while it waits for ranks that have not come yet, and then
+ * this one leaves by itself. True: it leaves. */
+static bool stop_together(struct rp_control *c, double *told)
+{
+    if (rp_control_wait(c)) return false;
+    if (*told > 0) return rp_sys_clock() - *told > SECONDS_TO_HEAR;
+    *told = rp_sys_clock();
+    pthread_mutex_unlock(&c->mutex);
+    bool sent = rp_control_send(c, c->fd, RP_NET_STOP, "", 0);
+    pthread_mutex_lock(&c->mutex);
+    return !sent;
+}
+
 enum rp_status rp_control_client_ask(struct rp_control *c, enum rp_net_type type, const void *bytes,
                                      size_t n, void **answer, size_t *answer_bytes,
                                      struct rp_error *err)
 {
-    bool sent = rp_control_send(c, c->fd, type, bytes, n), told = false;
+    bool sent = rp_control_send(c, c->fd, type, bytes, n), stopped = false;
+    double told = 0;
     pthread_mutex_lock(&c->mutex);
-    while (sent && !c->failed && !c->answer) {
-        if (told || type != RP_NET_AGREE) {
+    while (sent && !c->failed && !c->answer && !stopped) {
+        if (type == RP_NET_AGREE)
+            stopped = stop_together(c, &told);
+        else
             pthread_cond_wait(&c->changed, &c->mutex);
-        } else if (!rp_control_wait(c)) { /* whether all can still stop here, rank 0 alone knows */
-            pthread_mutex_unlock(&c->mutex);
-            sent = rp_control_send(c, c->fd, RP_NET_STOP, "", 0);
-            told = true;
-            pthread_mutex_lock(&c->mutex);
-        }
     }
     *answer = c->answer;
     *answer_bytes = c->answer_bytes;
     c->answer = NULL;
     pthread_mutex_unlock(&c->mutex);
     if (*answer) return RP_STATUS_OK;
+    if (stopped && !c->failed)
+        return rp_error_set(err, RP_STATUS_STOPPED, "asked to stop while waiting for other ranks");
     return rp_control_cause(c, "rank 0 does not answer", err);
 }
 
