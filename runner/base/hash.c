@@ -48,8 +48,14 @@ struct rp_sha256 rp_sha256_of(const void *bytes, size_t length)
     return hash;
 }
 
-enum rp_status rp_sha256_of_file(const char *path, struct rp_sha256 *hash, uint64_t *size,
-                                 struct rp_error *err)
+enum rp_status rp_stop_look(const struct rp_stop *stop, const char *path, struct rp_error *err)
+{
+    if (!stop || !stop->asked(stop->context)) return RP_STATUS_OK;
+    return rp_error_set(err, RP_STATUS_STOPPED, "stopped while %s was read", path);
+}
+
+static enum rp_status hash_file(const char *path, const struct rp_stop *stop,
+                                struct rp_sha256 *hash, uint64_t *size, struct rp_error *err)
 {
     enum { CHUNK = 1 << 20 };
     struct rp_hasher *hasher = rp_hasher_new();
@@ -60,6 +66,7 @@ enum rp_status rp_sha256_of_file(const char *path, struct rp_sha256 *hash, uint6
     RP_TRY_GOTO(status, rp_sys_open_read(path, RP_STATUS_DATA, &fd, err), out);
     for (;;) {
         size_t got = 0;
+        RP_TRY_GOTO(status, rp_stop_look(stop, path, err), out);
         RP_TRY_GOTO(status, rp_sys_read(fd, chunk, CHUNK, &got, path, RP_STATUS_DATA, err), out);
         if (!got) break;
         rp_hasher_add(hasher, chunk, got);
@@ -72,6 +79,18 @@ out:
     rp_mem_free(chunk);
     rp_hasher_free(hasher);
     return status;
+}
+
+enum rp_status rp_sha256_of_file(const char *path, struct rp_sha256 *hash, uint64_t *size,
+                                 struct rp_error *err)
+{
+    return hash_file(path, NULL, hash, size, err);
+}
+
+enum rp_status rp_sha256_of_file_until(const char *path, const struct rp_stop *stop,
+                                       struct rp_sha256 *hash, struct rp_error *err)
+{
+    return hash_file(path, stop, hash, NULL, err);
 }
 
 static const char digits[] = "0123456789abcdef";

@@ -10,6 +10,15 @@ struct rp_sha256 {
     unsigned char bytes[RP_SHA256_BYTES];
 };
 
+/* Asked now and then by what reads long. */
+struct rp_stop {
+    bool (*asked)(void *context); /* true ends it */
+    void *context;
+};
+/* STOPPED, naming what was read, when it says so; `stop` may be NULL. */
+RP_NODISCARD enum rp_status rp_stop_look(const struct rp_stop *stop, const char *path,
+                                         struct rp_error *err);
+
 /* A running hash. new/free; add any number of times; finish once. */
 struct rp_hasher;
 struct rp_hasher *rp_hasher_new(void);
@@ -21,6 +30,9 @@ struct rp_sha256 rp_sha256_of(const void *bytes, size_t length);
 /* Streams a regular file; DATA when it cannot be read. `size` may be NULL. */
 RP_NODISCARD enum rp_status rp_sha256_of_file(const char *path, struct rp_sha256 *hash,
                                               uint64_t *size, struct rp_error *err);
+/* The same; STOPPED when `stop` says so meanwhile. */
+RP_NODISCARD enum rp_status rp_sha256_of_file_until(const char *path, const struct rp_stop *stop,
+                                                    struct rp_sha256 *hash, struct rp_error *err);
 void rp_sha256_hex(const struct rp_sha256 *hash, char hex[RP_SHA256_HEX]);
 bool rp_sha256_from_hex(const char *hex, struct rp_sha256 *hash); /* exactly 64 hex digits */
 bool rp_sha256_equal(const struct rp_sha256 *a, const struct rp_sha256 *b);

@@ -55,6 +55,10 @@ struct rp_st_file {
 };
 RP_NODISCARD enum rp_status rp_st_read(const char *path, enum rp_status status,
                                        struct rp_st_file *file, struct rp_error *err);
+/* The same; STOPPED when `stop` (may be NULL) says so meanwhile. */
+RP_NODISCARD enum rp_status rp_st_read_until(const char *path, enum rp_status status,
+                                             const struct rp_stop *stop, struct rp_st_file *file,
+                                             struct rp_error *err);
 const struct rp_st_tensor *rp_st_find(const struct rp_st_file *file, const char *name);
 void rp_st_release(struct rp_st_file *file);
 
@@ -89,9 +93,13 @@ RP_NODISCARD enum rp_status rp_st_set_read(const struct rp_st_set *set,
                                            const struct rp_st_entry *entry, enum rp_status damaged,
                                            float *values, struct rp_error *err);
 /* SHA-256 over the bytes of the files, one after another in the order of their names: what
- * `cat FOLDER/model*.safetensors | sha256sum` prints. */
-RP_NODISCARD enum rp_status rp_st_set_hash(const struct rp_st_set *set, struct rp_sha256 *hash,
+ * `cat FOLDER/model*.safetensors | sha256sum` prints. With `hold` they stay in memory, and are what
+ * rp_st_set_read gives from then on; where there is no memory for them they do not. STOPPED when
+ * `stop` (may be NULL) says so. */
+RP_NODISCARD enum rp_status rp_st_set_hash(struct rp_st_set *set, bool hold,
+                                           const struct rp_stop *stop, struct rp_sha256 *hash,
                                            struct rp_error *err);
+uint64_t rp_st_set_bytes(const struct rp_st_set *set); /* of all files */
 
 /* ---- Hugging Face folders: config.json beside the weights
  * ---------------------------------------------- */
@@ -217,15 +225,23 @@ RP_NODISCARD enum rp_status rp_checkpoint_commit(const char *run,
 void rp_checkpoint_abandon(const char *run, uint64_t step);
 
 /* One kind of tensors of a committed checkpoint in its folder, checked by its own hashes only, as
- * model.init_from reads it; and the SHA-256 of its file, of shards that of the one file that they
- * stand for. */
+ * model.init_from reads it, with the SHA-256 of its file, of shards that of the one file that they
+ * stand for (`hash` may be NULL); and that hash alone. STOPPED when `stop` (may be NULL) says so.
+ */
 enum rp_checkpoint_kind { RP_CHECKPOINT_OF_MODEL, RP_CHECKPOINT_OF_OPTIMIZER };
 RP_NODISCARD enum rp_status rp_checkpoint_read_kind(const char *folder,
                                                     enum rp_checkpoint_kind kind,
-                                                    struct rp_st_file *file, struct rp_error *err);
+                                                    const struct rp_stop *stop,
+                                                    struct rp_st_file *file, struct rp_sha256 *hash,
+                                                    struct rp_error *err);
 RP_NODISCARD enum rp_status rp_checkpoint_hash_kind(const char *folder,
                                                     enum rp_checkpoint_kind kind,
+                                                    const struct rp_stop *stop,
                                                     struct rp_sha256 *hash, struct rp_error *err);
+/* Bytes of the files of a kind. */
+RP_NODISCARD enum rp_status rp_checkpoint_bytes_of_kind(const char *folder,
+                                                        enum rp_checkpoint_kind kind,
+                                                        uint64_t *bytes, struct rp_error *err);
 
 struct rp_checkpoint {
     struct rp_checkpoint_state state;

@@ -19,6 +19,7 @@ struct rp_st_header {
     char *path; /* owned */
     int fd;
     uint64_t size, data_at; /* of the file; where its tensors begin */
+    unsigned char *held;    /* (size) all of it, once it has been read; NULL: it is on disk alone */
     struct rp_st_row *row;
     int n;
 };
@@ -91,6 +92,7 @@ void rp_checkpoint_metadata(uint64_t step, char step_text[24], const char *metad
 RP_NODISCARD enum rp_status rp_checkpoint_read_files(const char *folder,
                                                      const struct rp_checkpoint_hashes *hashes,
                                                      enum rp_checkpoint_kind kind,
+                                                     const struct rp_stop *stop,
                                                      struct rp_st_file *file, struct rp_error *err);
 
 /* The index of the shards, which nothing here reads. */

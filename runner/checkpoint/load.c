@@ -114,12 +114,12 @@ static enum rp_status load_folder(const char *folder, uint64_t step,
                               checkpoint->state.step);
         goto out;
     }
-    RP_TRY_GOTO(
-        status,
-        rp_checkpoint_read_files(folder, &hashes, RP_CHECKPOINT_OF_MODEL, &checkpoint->model, err),
-        out);
     RP_TRY_GOTO(status,
-                rp_checkpoint_read_files(folder, &hashes, RP_CHECKPOINT_OF_OPTIMIZER,
+                rp_checkpoint_read_files(folder, &hashes, RP_CHECKPOINT_OF_MODEL, NULL,
+                                         &checkpoint->model, err),
+                out);
+    RP_TRY_GOTO(status,
+                rp_checkpoint_read_files(folder, &hashes, RP_CHECKPOINT_OF_OPTIMIZER, NULL,
                                          &checkpoint->optimizer, err),
                 out);
     checkpoint->tensors_hash = hash_tensors(&checkpoint->model, &checkpoint->optimizer);

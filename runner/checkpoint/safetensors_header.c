@@ -35,6 +35,10 @@ enum rp_status rp_st_read_exactly(const struct rp_st_header *header, enum rp_sta
                                   uint64_t offset, void *bytes, size_t length, struct rp_error *err)
 {
     size_t got = 0;
+    if (header->held) {
+        memcpy(bytes, header->held + offset, length);
+        return RP_STATUS_OK;
+    }
     RP_TRY(rp_sys_read_at(header->fd, offset, bytes, length, &got, header->path, damaged, err));
     if (got != length)
         return rp_error_set(err, damaged, "%s: ends before its header says", header->path);
@@ -204,6 +208,7 @@ void rp_st_header_close(struct rp_st_header *header)
 {
     if (header->path) rp_sys_close(header->fd);
     rp_mem_free(header->row);
+    rp_mem_free(header->held);
     rp_mem_free(header->path);
     *header = (struct rp_st_header){.fd = -1};
 }

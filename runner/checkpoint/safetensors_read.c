@@ -7,7 +7,8 @@ enum { PIECE = 4 << 20 };
 
 /* The whole file into one block, hashed on the way. */
 static enum rp_status read_block(const struct rp_st_header *header, enum rp_status damaged,
-                                 struct rp_st_file *file, struct rp_error *err)
+                                 const struct rp_stop *stop, struct rp_st_file *file,
+                                 struct rp_error *err)
 {
     struct rp_hasher *hasher = rp_hasher_new();
     enum rp_status status = RP_STATUS_OK;
@@ -18,7 +19,9 @@ static enum rp_status read_block(const struct rp_st_header *header, enum rp_stat
                               (unsigned long long)file->bytes, header->path);
     for (uint64_t at = 0; at < file->bytes && status == RP_STATUS_OK; at += PIECE) {
         size_t length = file->bytes - at < PIECE ? (size_t)(file->bytes - at) : PIECE;
-        status = rp_st_read_exactly(header, damaged, at, (char *)file->block + at, length, err);
+        status = rp_stop_look(stop, header->path, err);
+        if (status == RP_STATUS_OK)
+            status = rp_st_read_exactly(header, damaged, at, (char *)file->block + at, length, err);
         if (status == RP_STATUS_OK) rp_hasher_add(hasher, (char *)file->block + at, length);
     }
     if (status == RP_STATUS_OK) file->file_hash = rp_hasher_finish(hasher);
@@ -47,14 +50,15 @@ static enum rp_status check_dtypes(const struct rp_st_header *header, enum rp_st
     return RP_STATUS_OK;
 }
 
-enum rp_status rp_st_read(const char *path, enum rp_status damaged, struct rp_st_file *file,
-                          struct rp_error *err)
+enum rp_status rp_st_read_until(const char *path, enum rp_status damaged,
+                                const struct rp_stop *stop, struct rp_st_file *file,
+                                struct rp_error *err)
 {
     struct rp_st_header header;
     *file = (struct rp_st_file){0};
     RP_TRY(rp_st_header_open(path, damaged, &header, err));
     enum rp_status status = check_dtypes(&header, damaged, err);
-    if (status == RP_STATUS_OK) status = read_block(&header, damaged, file, err);
+    if (status == RP_STATUS_OK) status = read_block(&header, damaged, stop, file, err);
     if (status == RP_STATUS_OK) {
         uint64_t start = align_data(file, header.data_at);
         file->tensor = RP_NEW_ARRAY(struct rp_st_tensor, header.n + 1);
@@ -72,6 +76,12 @@ enum rp_status rp_st_read(const char *path, enum rp_status damaged, struct rp_st
     rp_st_header_close(&header);
     if (status != RP_STATUS_OK) rp_st_release(file);
     return status;
+}
+
+enum rp_status rp_st_read(const char *path, enum rp_status damaged, struct rp_st_file *file,
+                          struct rp_error *err)
+{
+    return rp_st_read_until(path, damaged, NULL, file, err);
 }
 
 const struct rp_st_tensor *rp_st_find(const struct rp_st_file *file, const char *name)

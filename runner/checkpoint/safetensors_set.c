@@ -289,22 +289,46 @@ enum rp_status rp_st_set_read(const struct rp_st_set *set, const struct rp_st_en
     return status;
 }
 
-enum rp_status rp_st_set_hash(const struct rp_st_set *set, struct rp_sha256 *hash,
-                              struct rp_error *err)
+uint64_t rp_st_set_bytes(const struct rp_st_set *set)
+{
+    uint64_t bytes = 0;
+    for (int i = 0; i < set->n_files; i++) bytes += set->file[i].size;
+    return bytes;
+}
+
+/* `held` (NULL: none) gets all of the file. */
+static enum rp_status hash_file(const struct rp_st_header *file, const struct rp_stop *stop,
+                                unsigned char *held, struct rp_hasher *hasher, struct rp_error *err)
+{
+    unsigned char *piece = held ? NULL : RP_NEW_ARRAY(unsigned char, PIECE);
+    enum rp_status status = RP_STATUS_OK;
+    for (uint64_t at = 0; at < file->size && status == RP_STATUS_OK; at += PIECE) {
+        size_t length = file->size - at < PIECE ? (size_t)(file->size - at) : PIECE;
+        unsigned char *bytes = held ? held + at : piece;
+        RP_TRY_GOTO(status, rp_stop_look(stop, file->path, err), out);
+        RP_TRY_GOTO(status, rp_st_read_exactly(file, RP_STATUS_DATA, at, bytes, length, err), out);
+        rp_hasher_add(hasher, bytes, length);
+    }
+out:
+    rp_mem_free(piece);
+    return status;
+}
+
+enum rp_status rp_st_set_hash(struct rp_st_set *set, bool hold, const struct rp_stop *stop,
+                              struct rp_sha256 *hash, struct rp_error *err)
 {
     struct rp_hasher *hasher = rp_hasher_new();
-    unsigned char *bytes = RP_NEW_ARRAY(unsigned char, PIECE);
     enum rp_status status = RP_STATUS_OK;
-    for (int i = 0; i < set->n_files; i++) {
-        const struct rp_st_header *file = &set->file[i];
-        for (uint64_t at = 0; at < file->size && status == RP_STATUS_OK; at += PIECE) {
-            size_t length = file->size - at < PIECE ? (size_t)(file->size - at) : PIECE;
-            status = rp_st_read_exactly(file, RP_STATUS_DATA, at, bytes, length, err);
-            if (status == RP_STATUS_OK) rp_hasher_add(hasher, bytes, length);
-        }
+    for (int i = 0; i < set->n_files && status == RP_STATUS_OK; i++) {
+        struct rp_st_header *file = &set->file[i];
+        unsigned char *held = hold && !file->held ? rp_mem_try((size_t)file->size) : NULL;
+        status = hash_file(file, stop, held, hasher, err);
+        if (status == RP_STATUS_OK && held)
+            file->held = held;
+        else
+            rp_mem_free(held);
     }
     if (status == RP_STATUS_OK) *hash = rp_hasher_finish(hasher);
-    rp_mem_free(bytes);
     rp_hasher_free(hasher);
     return status;
 }

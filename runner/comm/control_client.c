@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 enum { SECONDS_TO_ANSWER = 120 };
-static const double BEAT = 0.5;
+static const double BEAT = 0.5, SECONDS_TO_HEAR = 1.5;
 
 enum rp_status rp_control_client_open(struct rp_control *c, const struct rp_comm_world *world,
                                       struct rp_error *err)
@@ -51,9 +51,21 @@ enum rp_status rp_control_client_open(struct rp_control *c, const struct rp_comm
 /* Where rank 0 stands, for the message that says it is lost. */
 static void take_beat(struct rp_control *c, const void *bytes, size_t n)
 {
-    if (n != sizeof c->server_beat) return;
-    memcpy(&c->server_beat, bytes, n);
+    struct rp_net_beat beat;
+    if (n != sizeof beat) return;
+    memcpy(&beat, bytes, n);
+    if (beat.step < c->server_beat.step) return;
+    c->server_beat = beat;
     c->server_beat.phase[sizeof c->server_beat.phase - 1] = '\0';
+}
+
+/* It has come to the agreement that this rank waits for: newer than its last beat. */
+static void place_server(struct rp_control *c)
+{
+    uint64_t step = atomic_load(&c->step);
+    if (step <= c->server_beat.step) return;
+    c->server_beat.step = step;
+    snprintf(c->server_beat.phase, sizeof c->server_beat.phase, "%s", atomic_load(&c->phase));
 }
 
 /* Both sides of a cut say what they know: who, when, and that the other side may be the one. */
@@ -87,6 +99,7 @@ static bool take_message(struct rp_control *c)
     size_t n = 0;
     if (!rp_net_receive(c->fd, &type, &bytes, &n)) return false;
     c->heard = rp_sys_clock();
+    if (type == RP_NET_AGREE) place_server(c);
     if (type == RP_NET_AGREE || type == RP_NET_VALUE) {
         pthread_mutex_lock(&c->mutex);
         rp_mem_free(c->answer);
@@ -131,15 +144,30 @@ void *rp_control_client_main(void *arg)
     return NULL;
 }
 
+/* Under the mutex, while it waits for the others. Whether all can still stop here rank 0 alone
+ * knows, which is told; it does not hear while it waits for ranks that have not come yet, and then
+ * this one leaves by itself. True: it leaves. */
+static bool stop_together(struct rp_control *c, double *told)
+{
+    if (rp_control_wait(c)) return false;
+    if (*told > 0) return rp_sys_clock() - *told > SECONDS_TO_HEAR;
+    *told = rp_sys_clock();
+    pthread_mutex_unlock(&c->mutex);
+    bool sent = rp_control_send(c, c->fd, RP_NET_STOP, "", 0);
+    pthread_mutex_lock(&c->mutex);
+    return !sent;
+}
+
 enum rp_status rp_control_client_ask(struct rp_control *c, enum rp_net_type type, const void *bytes,
                                      size_t n, void **answer, size_t *answer_bytes,
                                      struct rp_error *err)
 {
     bool sent = rp_control_send(c, c->fd, type, bytes, n), stopped = false;
+    double told = 0;
     pthread_mutex_lock(&c->mutex);
     while (sent && !c->failed && !c->answer && !stopped) {
         if (type == RP_NET_AGREE)
-            stopped = !rp_control_wait(c);
+            stopped = stop_together(c, &told);
         else
             pthread_cond_wait(&c->changed, &c->mutex);
     }

@@ -55,6 +55,20 @@ void rp_control_server_forget(struct rp_control *c, const struct rp_control_entr
 /* ---- agreement --------------------------------------------------------------------------------
  */
 
+/* Where a rank stands; under the mutex. A word that is older than what is known is not heard. */
+static void place(struct rp_control *c, struct rp_control_member *member, uint64_t step,
+                  const char *phase)
+{
+    double now = rp_sys_clock();
+    if (step < member->step) return;
+    if (step != member->step) {
+        if (member->step > 0 && now - member->moved > c->slowest) c->slowest = now - member->moved;
+        member->moved = now;
+    }
+    member->step = step;
+    snprintf(member->phase, sizeof member->phase, "%s", phase);
+}
+
 /* The first rank that has not given its part; n_ranks: all have. */
 static int first_absent(const struct rp_control *c)
 {
@@ -93,6 +107,8 @@ enum rp_status rp_control_server_agree(struct rp_control *c, const void *mine, s
                                   "rank %d is at another point of the program than rank 0", r);
         rp_mem_free(member->slot);
         member->slot = NULL;
+        /* All have come to where this rank is: newer than their last beats. */
+        place(c, member, atomic_load(&c->step), atomic_load(&c->phase));
     }
     pthread_mutex_unlock(&c->mutex);
     for (int r = 1; r < c->n_ranks && status == RP_STATUS_OK; r++)
@@ -135,6 +151,16 @@ static void lose(struct rp_control *c, int r, enum rp_status status, const char 
     rp_text_release(&where);
 }
 
+/* Once the start is over it is too late: that rank goes on, and is heard after a step. */
+static void take_stop(struct rp_control *c, int r)
+{
+    if (!atomic_load(&c->settled))
+        rp_control_fail(c, RP_STATUS_STOPPED,
+                        "rank %d (%s) was asked to stop while all were starting: nothing is lost; "
+                        "run the same command again",
+                        r, c->member[r].host);
+}
+
 static void take_end(struct rp_control *c, int r, const char *bytes, size_t n)
 {
     struct rp_control_member *member = &c->member[r];
@@ -145,10 +171,7 @@ static void take_end(struct rp_control *c, int r, const char *bytes, size_t n)
     pthread_cond_broadcast(&c->changed);
     pthread_mutex_unlock(&c->mutex);
     if (code == RP_STATUS_STOPPED && !atomic_load(&c->settled))
-        rp_control_fail(c, RP_STATUS_STOPPED,
-                        "rank %d (%s) was asked to stop while all were starting: nothing is lost; "
-                        "run the same command again",
-                        r, member->host);
+        take_stop(c, r);
     else if (!rp_comm_ends_together((enum rp_status)code))
         rp_control_fail(c, rp_control_end_of_all((enum rp_status)code),
                         "rank %d (%s) ended with code %u: %s", r, member->host, code,
@@ -158,15 +181,11 @@ static void take_end(struct rp_control *c, int r, const char *bytes, size_t n)
 static void take_beat(struct rp_control *c, struct rp_control_member *member,
                       const struct rp_net_beat *beat)
 {
-    double now = rp_sys_clock();
+    char phase[sizeof beat->phase];
+    memcpy(phase, beat->phase, sizeof phase);
+    phase[sizeof phase - 1] = '\0';
     pthread_mutex_lock(&c->mutex);
-    if (beat->step != member->step) {
-        if (member->step > 0 && now - member->moved > c->slowest) c->slowest = now - member->moved;
-        member->moved = now;
-    }
-    member->step = beat->step;
-    memcpy(member->phase, beat->phase, sizeof member->phase);
-    member->phase[sizeof member->phase - 1] = '\0';
+    place(c, member, beat->step, phase);
     pthread_mutex_unlock(&c->mutex);
 }
 
@@ -197,6 +216,7 @@ static void take_message(struct rp_control *c, int r)
     pthread_mutex_unlock(&c->mutex);
     if (type == RP_NET_BEAT && n == sizeof(struct rp_net_beat)) take_beat(c, member, bytes);
     if (type == RP_NET_END) take_end(c, r, bytes, n);
+    if (type == RP_NET_STOP) take_stop(c, r);
     rp_mem_free(bytes);
 }
 

@@ -13,9 +13,10 @@ enum rp_net_type {
     RP_NET_SET,       /* key, NUL, value */
     RP_NET_GET,       /* key */
     RP_NET_VALUE,     /* value */
-    RP_NET_END        /* u32 status, text */
+    RP_NET_END,       /* u32 status, text */
+    RP_NET_STOP       /* nothing: asked to stop in the start, while it waits for the others */
 };
-enum { RP_NET_VERSION = 2, RP_NET_MAX_BYTES = 1 << 24 };
+enum { RP_NET_VERSION = 3, RP_NET_MAX_BYTES = 1 << 24 };
 
 struct rp_net_header {
     uint32_t magic, type, bytes, zero;

@@ -177,15 +177,33 @@ static bool has_key(const char *yaml, const char *key)
     return false;
 }
 
+/* The first character of the first line that says something. `*body` is what comes behind the mark
+ * that starts a document, where there is one. */
+static char begins_with(const char *yaml, const char **body)
+{
+    *body = yaml;
+    for (const char *line = yaml; *line;) {
+        bool mark = strncmp(line, "---\n", 4) == 0;
+        if (!mark && *line != '#' && *line != '\n') return *line;
+        line += strcspn(line, "\n");
+        line += *line == '\n';
+        if (mark) *body = line;
+    }
+    return '\0';
+}
+
 /* kustomize takes a strategic patch for one only when it names an object; which, `target` says. A
  * list is a patch of another kind, and is left alone. */
 static void add_patch(struct rp_text *text, const char *patch)
 {
-    bool list = patch[0] == '-' || strstr(patch, "\n- op:");
-    if (!list && !has_key(patch, "kind"))
-        rp_text_add(text, "apiVersion: batch/v1\nkind: Job\n%s",
-                    has_key(patch, "metadata") ? "" : "metadata:\n  name: any\n");
-    rp_text_add(text, "%s", patch);
+    const char *body;
+    char first = begins_with(patch, &body);
+    if (first == '-' || first == '[' || has_key(patch, "kind")) {
+        rp_text_add(text, "%s", patch);
+        return;
+    }
+    rp_text_add(text, "apiVersion: batch/v1\nkind: Job\n%s%s",
+                has_key(patch, "metadata") ? "" : "metadata:\n  name: any\n", body);
 }
 
 static enum rp_status read_patch(const struct rp_site *site, char **bytes, struct rp_error *err)

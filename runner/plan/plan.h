@@ -197,9 +197,12 @@ RP_NODISCARD enum rp_status rp_plan_parse_link(const char *option, const char *t
 struct rp_plan_time {
     int ranks, beside;      /* `beside`: copies that ran at once, as ranks on a node do */
     int threads;            /* of each */
-    double compute_seconds; /* data, forward, backward, the tree over its passes, what is kept */
+    double compute_seconds; /* data, forward, backward, the tree over its passes, what is kept; of
+                             * copies beside each other with their agreement: the slowest's */
     double update_seconds;
-    double add_seconds; /* all sums added to a block of as many */
+    double add_seconds;   /* all sums added to a block of as many */
+    double agree_seconds; /* an agreement of the ranks of a node, of two at least, where
+                           * compute_seconds has none; below 0: of an old table, not measured */
     /* Of the ranks connected, on this machine: whole steps, and in them what reduces, and what
      * gathers, waiting for each other included; 0: not measured. */
     double step_seconds, reduce_seconds, gather_seconds;

@@ -77,8 +77,10 @@ void rp_scale_exchange(double n, const struct rp_plan_time *time,
                     (RP_SCALE_SCATTERS - 1) * ((near - 1) * w->seconds + far * x->seconds);
     step->join = (ranks - 1) / ranks * time->add_seconds;
     step->gather = (ranks - 1) * (round + (RP_SCALE_GATHERS - 1) * wait);
-    step->agree = (near - 1) * (message(w, vote, 1) + message(w, ranks * vote, 1)) +
-                  far * (message(x, vote, 1) + message(x, ranks * vote, 1));
+    step->agree = far * (message(x, vote, 1) + message(x, ranks * vote, 1)) +
+                  (time->agree_seconds >= 0
+                       ? time->agree_seconds
+                       : (near - 1) * (message(w, vote, 1) + message(w, ranks * vote, 1)));
     step->exchange = step->scatter + step->join + step->gather + step->agree;
 }
 

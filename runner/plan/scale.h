@@ -19,9 +19,13 @@
  *   gather   slices to everybody, a ring; theirs (R-1) alpha + n (R-1)/R beta. A step of it is over
  *            when the slowest link is; one rank of a node sends to the next node
  *            (R-1) max(w(s) if K > 1, x(s, 1) if R > K)
- *   agree    what the control channel costs a step: R - 1 votes of v bytes into rank 0 one after
- *            another, R - 1 answers of R v bytes out of it
- *            (K-1) (w(v) + w(R v)) + (R-K) (x(v, 1) + x(R v, 1))
+ *   agree    what the control channel costs a step: R - 1 votes of v bytes into rank 0, R - 1
+ *            answers of R v bytes out of it
+ *            H + (R-K) (x(v, 1) + x(R v, 1))
+ *            H, the handovers, measured: an agreement of the K ranks of a node, of two where K = 1.
+ *            It is all but threads that are woken one by the other (rank 0's of the channel and
+ *            its main one, the same two of another rank), which no link's numbers say. Where
+ *            copies of a rank are measured beside each other it is part of C, and H is 0 here
  *
  *   Where a step scatters or gathers several times, each further time costs its latencies.
  *
@@ -40,12 +44,15 @@
  *
  * C (data, forward, backward of batch/R samples) and U (the update) are measured by running them,
  * in the passes that a rank of R has and with as many copies at once as a node has ranks, so that
- * cores and memory are shared as they will be. Nothing of the gather is counted as hidden behind U.
+ * cores and memory are shared as they will be. After each step these agree as ranks do, so that a
+ * step of C + U takes as long as the slowest's, the threads of the channel are woken, and copies
+ * that take turns on a core (more of them than cores) wait for them once. Of all steps the median
+ * counts. Nothing of the gather is counted as hidden behind U.
  * Between GPUs the same formulas are taken, and have been compared with no measurement yet.
  *
  * Left out: on CPUs whoever moves the bytes takes them from the same cores, and where ranks take
- * turns on a core (more of them than cores) each exchange begins when the last one has had its
- * turn. A link's two numbers cannot say that. `--network local` measures it instead: whole steps of
+ * turns on a core each further exchange of a step begins when the last one has had its turn, too. A
+ * link's two numbers cannot say that. `--network local` measures it instead: whole steps of
  * R ranks on this machine, connected as they will be, and S is what they take,
  *
  *   exposed = S - C - U */

@@ -20,13 +20,14 @@ static enum rp_status refuse(const char *path, const char *why, struct rp_error 
 
 static bool read_time(json_t *json, struct rp_plan_time *time)
 {
+    time->agree_seconds = -1;
     return json_unpack(json, "{s:i, s:i, s:i, s:F, s:F, s:F}", "ranks", &time->ranks, "beside",
                        &time->beside, "threads", &time->threads, "compute_seconds",
                        &time->compute_seconds, "update_seconds", &time->update_seconds,
                        "add_seconds", &time->add_seconds) == 0 &&
-           json_unpack(json, "{s?F, s?F, s?F}", "step_seconds", &time->step_seconds,
-                       "reduce_seconds", &time->reduce_seconds, "gather_seconds",
-                       &time->gather_seconds) == 0 &&
+           json_unpack(json, "{s?F, s?F, s?F, s?F}", "agree_seconds", &time->agree_seconds,
+                       "step_seconds", &time->step_seconds, "reduce_seconds", &time->reduce_seconds,
+                       "gather_seconds", &time->gather_seconds) == 0 &&
            time->ranks > 0 && time->beside > 0 && time->compute_seconds > 0 &&
            time->update_seconds >= 0 && time->add_seconds >= 0;
 }
@@ -78,6 +79,8 @@ enum rp_status rp_plan_times_write(const char *path, const struct rp_plan_times 
                                 time->beside, "threads", time->threads, "compute_seconds",
                                 time->compute_seconds, "update_seconds", time->update_seconds,
                                 "add_seconds", time->add_seconds);
+        if (time->agree_seconds >= 0)
+            json_object_set_new(row, "agree_seconds", json_real(time->agree_seconds));
         if (time->step_seconds > 0)
             json_object_update_new(row,
                                    json_pack("{s:f, s:f, s:f}", "step_seconds", time->step_seconds,

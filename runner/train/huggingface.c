@@ -65,26 +65,31 @@ static enum rp_status check_keys(const struct rp_spec *spec, const struct rp_mod
     return status;
 }
 
+static enum rp_status check_open(const struct rp_spec *spec, const struct rp_model *model,
+                                 struct rp_hf *hf, struct rp_error *err)
+{
+    bool *skip = NULL;
+    struct rp_st_tensor *tensors = NULL;
+    RP_TRY(check_keys(spec, model, hf, err));
+    tensors = list_tensors(spec, model, &skip);
+    enum rp_status status = rp_hf_check(hf, tensors, skip, model->n_kept, err);
+    if (status == RP_STATUS_OK) status = rp_tokenizer_check(spec, hf->folder, err);
+    rp_mem_free(tensors);
+    rp_mem_free(skip);
+    return status;
+}
+
 enum rp_status rp_hf_check_spec(const struct rp_spec *spec, const struct rp_model *model,
                                 const char *folder, struct rp_error *err)
 {
     struct rp_hf hf = {0};
-    bool *skip = NULL;
-    struct rp_st_tensor *tensors = NULL;
-    enum rp_status status = RP_STATUS_OK;
     if (spec->model.kind != RP_MODEL_GPT)
         return rp_spec_fail(spec, spec->model.init_from.at, RP_STATUS_USAGE, err,
                             "%s is a folder; that of a language model is for `kind: gpt`, other "
                             "weights are a safetensors file",
                             folder);
-    RP_TRY_GOTO(status, rp_hf_open(folder, &hf, err), out);
-    RP_TRY_GOTO(status, check_keys(spec, model, &hf, err), out);
-    tensors = list_tensors(spec, model, &skip);
-    RP_TRY_GOTO(status, rp_hf_check(&hf, tensors, skip, model->n_kept, err), out);
-    status = rp_tokenizer_check(spec, folder, err);
-out:
-    rp_mem_free(tensors);
-    rp_mem_free(skip);
+    enum rp_status status = rp_hf_open(folder, &hf, err);
+    if (status == RP_STATUS_OK) status = check_open(spec, model, &hf, err);
     rp_hf_close(&hf);
     return status;
 }
@@ -104,17 +109,18 @@ static enum rp_status load_tensor(struct rp_trainer *t, const struct rp_hf *hf,
     return status;
 }
 
-enum rp_status rp_hf_load_model(struct rp_trainer *t, const char *folder, struct rp_error *err)
+enum rp_status rp_hf_load_model(struct rp_trainer *t, struct rp_hf *hf, const struct rp_stop *stop,
+                                struct rp_error *err)
 {
-    struct rp_hf hf = {0};
     bool *skip = NULL;
     struct rp_st_tensor *tensors = list_tensors(t->spec, t->model, &skip);
-    enum rp_status status = rp_hf_check_spec(t->spec, t->model, folder, err);
-    if (status == RP_STATUS_OK) status = rp_hf_open(folder, &hf, err);
-    for (int i = 0; i < t->model->n_kept && status == RP_STATUS_OK; i++)
-        if (!skip[i]) status = load_tensor(t, &hf, &tensors[i], t->kept[i], err);
+    enum rp_status status = check_open(t->spec, t->model, hf, err);
+    for (int i = 0; i < t->model->n_kept && status == RP_STATUS_OK; i++) {
+        status = rp_stop_look(stop, hf->folder, err);
+        if (status == RP_STATUS_OK && !skip[i])
+            status = load_tensor(t, hf, &tensors[i], t->kept[i], err);
+    }
     rp_mem_free(tensors);
     rp_mem_free(skip);
-    rp_hf_close(&hf);
     return status;
 }

@@ -11,8 +11,8 @@ struct rp_hf_shape rp_hf_shape_of(const struct rp_spec *spec, int64_t vocab);
 RP_NODISCARD enum rp_status rp_hf_check_spec(const struct rp_spec *spec,
                                              const struct rp_model *model, const char *folder,
                                              struct rp_error *err);
-/* Every tensor that the spec does not skip, to the device. */
-RP_NODISCARD enum rp_status rp_hf_load_model(struct rp_trainer *trainer, const char *folder,
-                                             struct rp_error *err);
+/* Every tensor that the spec does not skip, of an open folder, to the device. */
+RP_NODISCARD enum rp_status rp_hf_load_model(struct rp_trainer *trainer, struct rp_hf *hf,
+                                             const struct rp_stop *stop, struct rp_error *err);
 
 #endif

@@ -1,145 +1,12 @@
 /* init_from.c - initial values from another run's checkpoint, a safetensors file, or a folder of
- * Hugging Face. Rank 0 alone finds, hashes and reads them; the others get them from it, so that
- * much is read once, and need not see the files. */
-#include "base/hash.h"
+ * Hugging Face. Rank 0 alone has them (init_read.c); the others get them from it, so that much is
+ * read once, and need not see the files. */
 #include "base/mem.h"
-#include "base/sys.h"
 #include "train/huggingface.h"
-#include "train/tokenizer.h"
-#include "train/train_int.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-static enum rp_status pick_step(const struct rp_spec *spec, const char *run, uint64_t *step,
-                                struct rp_error *err)
-{
-    const char *at = spec->model.init_from.checkpoint ? spec->model.init_from.checkpoint : "last";
-    uint64_t *steps = NULL;
-    int n = 0;
-    enum rp_status status = rp_checkpoint_list(run, &steps, &n, err);
-    if (status == RP_STATUS_OK && n == 0)
-        status = rp_spec_fail(spec, spec->model.init_from.at, RP_STATUS_DATA, err,
-                              "%s has no checkpoint", run);
-    if (status == RP_STATUS_OK) {
-        *step = steps[n - 1];
-        if (strcmp(at, "best") == 0) {
-            struct rp_checkpoint_state state;
-            status = rp_checkpoint_read_state(run, *step, &state, err);
-            if (status == RP_STATUS_OK && state.has_best) *step = state.best_step;
-        } else if (strcmp(at, "last") != 0) {
-            *step = strtoull(at, NULL, 10);
-        }
-    }
-    rp_mem_free(steps);
-    return status;
-}
-
-/* What the spec names: the folder of a checkpoint, or, as `path`, a file or a folder of others. The
- * other is NULL; caller frees both. */
-static enum rp_status find_weights(const struct rp_spec *spec, char **folder, char **path,
-                                   struct rp_error *err)
-{
-    *folder = *path = NULL;
-    if (spec->model.init_from.path) {
-        *path = rp_spec_path(spec, spec->model.init_from.path);
-        return RP_STATUS_OK;
-    }
-    uint64_t step = 0;
-    char *local = rp_spec_path(spec, spec->model.init_from.run), *run = NULL;
-    struct rp_sys_stat stat;
-    enum rp_status status = rp_sys_stat(local, &stat, err);
-    if (status == RP_STATUS_OK && stat.is_folder)
-        run = rp_mem_copy_text(local);
-    else if (status == RP_STATUS_OK)
-        status = rp_run_find(spec->model.init_from.run, &run, err);
-    if (status == RP_STATUS_OK) status = pick_step(spec, run, &step, err);
-    if (status == RP_STATUS_OK)
-        *folder = rp_mem_text("%s/checkpoints/step-%08llu", run, (unsigned long long)step);
-    rp_mem_free(run);
-    rp_mem_free(local);
-    return status;
-}
-
-static enum rp_status is_folder(const char *path, bool *folder, struct rp_error *err)
-{
-    struct rp_sys_stat stat;
-    RP_TRY(rp_sys_stat(path, &stat, err));
-    *folder = stat.is_folder;
-    return RP_STATUS_OK;
-}
-
-/* Of a file, or of the weight files of a folder. */
-static enum rp_status hash_weights(const char *path, struct rp_sha256 *hash, struct rp_error *err)
-{
-    bool folder = false;
-    struct rp_st_set set = {0};
-    RP_TRY(is_folder(path, &folder, err));
-    if (!folder) return rp_sha256_of_file(path, hash, NULL, err);
-    RP_TRY(rp_st_set_open(path, RP_STATUS_DATA, &set, err));
-    enum rp_status status = rp_st_set_hash(&set, hash, err);
-    rp_st_set_close(&set);
-    return status;
-}
-
-/* The run that the folder of a checkpoint is of; caller frees it. */
-static char *run_of(const char *folder)
-{
-    char *checkpoints = rp_sys_folder_of(folder), *run = rp_sys_folder_of(checkpoints);
-    rp_mem_free(checkpoints);
-    return run;
-}
-
-enum rp_status rp_train_check_weights(const struct rp_spec *spec, const struct rp_model *model,
-                                      struct rp_error *err)
-{
-    char *folder = NULL, *path = NULL, *run = NULL;
-    bool of_others = false;
-    struct rp_error ignored = {0};
-    enum rp_status status = RP_STATUS_OK;
-    if (!spec->model.init_from.given) return RP_STATUS_OK;
-    if (find_weights(spec, &folder, &path, &ignored) != RP_STATUS_OK) return RP_STATUS_OK;
-    if (path) status = is_folder(path, &of_others, err);
-    if (status == RP_STATUS_OK && of_others) status = rp_hf_check_spec(spec, model, path, err);
-    if (status == RP_STATUS_OK && folder && spec->model.kind == RP_MODEL_GPT) {
-        run = run_of(folder);
-        status = rp_tokenizer_check_run(spec, run, err);
-    }
-    rp_mem_free(run);
-    rp_mem_free(path);
-    rp_mem_free(folder);
-    return status;
-}
-
-enum rp_status rp_weights_hash(const struct rp_spec *spec, bool *found, struct rp_sha256 *hash,
-                               struct rp_error *err)
-{
-    char *folder = NULL, *path = NULL;
-    *found = spec->model.init_from.given;
-    if (!*found) return RP_STATUS_OK;
-    enum rp_status status = find_weights(spec, &folder, &path, err);
-    if (status == RP_STATUS_OK)
-        status = folder ? rp_checkpoint_hash_kind(folder, RP_CHECKPOINT_OF_MODEL, hash, err)
-                        : hash_weights(path, hash, err);
-    if (status == RP_STATUS_OK && spec->model.init_from.has_sha256 &&
-        !rp_sha256_equal(hash, &spec->model.init_from.sha256)) {
-        char found_hex[RP_SHA256_HEX];
-        rp_sha256_hex(hash, found_hex);
-        status = rp_spec_fail(spec, spec->model.init_from.at, RP_STATUS_DATA, err,
-                              "%s has SHA-256 %s, not the one in the spec", folder ? folder : path,
-                              found_hex);
-    }
-    if (status == RP_STATUS_OK && spec->model.init_from.load == RP_INIT_LOAD_ALL && folder) {
-        /* The optimizer's state changes bits too: both files enter the digest. */
-        struct rp_sha256 both[2] = {*hash, {{0}}};
-        status = rp_checkpoint_hash_kind(folder, RP_CHECKPOINT_OF_OPTIMIZER, &both[1], err);
-        if (status == RP_STATUS_OK) *hash = rp_sha256_of(both, sizeof both);
-    }
-    rp_mem_free(path);
-    rp_mem_free(folder);
-    return status;
-}
 
 bool rp_weights_skipped(const struct rp_spec *spec, const char *name)
 {
@@ -148,28 +15,41 @@ bool rp_weights_skipped(const struct rp_spec *spec, const char *name)
     return false;
 }
 
+/* While all start, one that is asked to stop ends, and the others hear of it. */
+static bool stop_asked(void *context)
+{
+    const struct rp_trainer *t = context;
+    return rp_signals_stop_asked() || rp_comm_is_over(&t->comm);
+}
+
 /* From a checkpoint's folder, or the file at `path`. */
-static enum rp_status load_tensors(struct rp_trainer *t, const char *folder, const char *path,
+static enum rp_status load_tensors(struct rp_trainer *t, struct rp_weights_found *found,
                                    struct rp_error *err)
 {
-    struct rp_st_file file = {0};
-    enum rp_status status =
-        folder ? rp_checkpoint_read_kind(folder, RP_CHECKPOINT_OF_MODEL, &file, err)
-               : rp_st_read(path, RP_STATUS_DATA, &file, err);
+    struct rp_st_file *file = &found->model;
+    const struct rp_stop stop = {stop_asked, t};
+    enum rp_status status = RP_STATUS_OK;
+    if (!found->held)
+        status = found->folder ? rp_checkpoint_read_kind(found->folder, RP_CHECKPOINT_OF_MODEL,
+                                                         &stop, file, NULL, err)
+                               : rp_st_read_until(found->path, RP_STATUS_DATA, &stop, file, err);
     for (int i = 0; i < t->model->n_kept && status == RP_STATUS_OK; i++)
         if (!rp_weights_skipped(t->spec, t->model->kept[i].name))
-            status = rp_weights_load(t, &file, t->model->kept[i].name, i, t->kept[i],
-                                     RP_STATUS_DATA, err);
-    rp_st_release(&file);
+            status = rp_weights_load(t, file, t->model->kept[i].name, i, t->kept[i], RP_STATUS_DATA,
+                                     err);
+    rp_st_release(file);
     return status;
 }
 
-static enum rp_status load_model(struct rp_trainer *t, const char *folder, const char *path,
+static enum rp_status load_model(struct rp_trainer *t, struct rp_weights_found *found,
                                  struct rp_error *err)
 {
-    bool of_others = false;
-    if (path) RP_TRY(is_folder(path, &of_others, err));
-    return of_others ? rp_hf_load_model(t, path, err) : load_tensors(t, folder, path, err);
+    const struct rp_stop stop = {stop_asked, t};
+    if (!found->of_others) return load_tensors(t, found, err);
+    if (!found->hf.folder) RP_TRY(rp_hf_open(found->path, &found->hf, err));
+    enum rp_status status = rp_hf_load_model(t, &found->hf, &stop, err);
+    rp_hf_close(&found->hf);
+    return status;
 }
 
 /* ---- to the other ranks
@@ -251,28 +131,33 @@ static enum rp_status load_states(struct rp_trainer *t, const struct rp_st_file 
     return RP_STATUS_OK;
 }
 
-static enum rp_status load_optimizer(struct rp_trainer *t, const char *folder, struct rp_error *err)
+/* `found` is rank 0's. */
+static enum rp_status load_optimizer(struct rp_trainer *t, struct rp_weights_found *found,
+                                     struct rp_error *err)
 {
-    struct rp_st_file file = {0};
+    const struct rp_stop stop = {stop_asked, t};
+    struct rp_st_file *file = &found->optimizer;
     bool *has_average = NULL;
     enum rp_status status = RP_STATUS_OK;
-    if (t->comm.rank == 0)
-        status = rp_checkpoint_read_kind(folder, RP_CHECKPOINT_OF_OPTIMIZER, &file, err);
-    if (status == RP_STATUS_OK) status = find_averages(t, &file, &has_average, err);
-    if (status == RP_STATUS_OK) status = load_states(t, &file, has_average, err);
+    if (t->comm.rank == 0 && !found->held)
+        status = rp_checkpoint_read_kind(found->folder, RP_CHECKPOINT_OF_OPTIMIZER, &stop, file,
+                                         NULL, err);
+    if (status == RP_STATUS_OK) status = find_averages(t, file, &has_average, err);
+    if (status == RP_STATUS_OK) status = load_states(t, file, has_average, err);
     rp_mem_free(has_average);
-    rp_st_release(&file);
+    rp_st_release(file);
     return status;
 }
 
 /* load: all goes on with the optimizer's time too, from the state beside its file. */
-static enum rp_status load_time(struct rp_trainer *t, const char *folder, struct rp_error *err)
+static enum rp_status load_time(struct rp_trainer *t, const struct rp_weights_found *found,
+                                struct rp_error *err)
 {
     struct rp_optim_state mine = {0}, all[RP_COMM_MAX_RANKS];
     if (t->comm.rank == 0) {
-        char *run = run_of(folder);
+        char *run = rp_weights_run(found);
         struct rp_checkpoint_state state = {0};
-        uint64_t step = strtoull(strrchr(folder, '-') + 1, NULL, 10);
+        uint64_t step = strtoull(strrchr(found->folder, '-') + 1, NULL, 10);
         enum rp_status status = rp_checkpoint_read_state(run, step, &state, err);
         rp_mem_free(run);
         RP_TRY(status);
@@ -284,28 +169,30 @@ static enum rp_status load_time(struct rp_trainer *t, const char *folder, struct
     return RP_STATUS_OK;
 }
 
-/* Rank 0's part: the weights, and where the rest is; NULL where there is no more (`path`). */
-static enum rp_status read_weights(struct rp_trainer *t, char **folder, struct rp_error *err)
+/* Rank 0's part: the weights, that is. The others wait for it here, where a request to stop is
+ * heard, and not in the gather. */
+static enum rp_status load_first(struct rp_trainer *t, struct rp_weights_found *found,
+                                 struct rp_error *err)
 {
-    char *path = NULL;
-    enum rp_status status = find_weights(t->spec, folder, &path, err);
-    if (status == RP_STATUS_OK) status = load_model(t, *folder, path, err);
-    rp_mem_free(path);
-    return status;
+    uint8_t ready = 1, all[RP_COMM_MAX_RANKS];
+    if (t->comm.rank == 0) {
+        if (!found->given) RP_TRY(rp_weights_find(t->spec, found, err));
+        RP_TRY(load_model(t, found, err));
+    }
+    return rp_comm_agree(&t->comm, &ready, sizeof ready, all, err);
 }
 
 enum rp_status rp_weights_init_from(struct rp_trainer *t, struct rp_error *err)
 {
-    char *folder = NULL;
-    enum rp_status status = RP_STATUS_OK;
-    if (!t->spec->model.init_from.given) return status;
-    if (t->comm.rank == 0) status = read_weights(t, &folder, err);
+    struct rp_weights_found own = {0}, *found = t->weights ? t->weights : &own;
+    if (!t->spec->model.init_from.given) return RP_STATUS_OK;
+    enum rp_status status = load_first(t, found, err);
     if (status == RP_STATUS_OK) status = share(t, t->kept_block, t->plan->owners.kept_bytes, err);
     if (status == RP_STATUS_OK) status = rp_weights_begin_averages(t, err);
     if (status == RP_STATUS_OK && t->spec->model.init_from.load == RP_INIT_LOAD_ALL) {
-        status = load_optimizer(t, folder, err);
-        if (status == RP_STATUS_OK) status = load_time(t, folder, err);
+        status = load_optimizer(t, found, err);
+        if (status == RP_STATUS_OK) status = load_time(t, found, err);
     }
-    rp_mem_free(folder);
+    rp_weights_release(found);
     return status;
 }

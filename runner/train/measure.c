@@ -1,7 +1,11 @@
 /* measure.c - what a rank takes for its part of a step, for `plan --ranks`: copies of rank 0, as
  * many as a node has ranks, each a process made by fork, run some steps at the same time. They send
- * each other nothing. Then, where all ranks will be on this machine, the ranks themselves,
- * connected as in a run. */
+ * each other no sums, but agree after each step as ranks do: a step is over when the slowest has
+ * come to its end, and has had its turn on a processor where there are fewer of them. Then, where
+ * all ranks will be on this machine, the ranks themselves, connected as in a run.
+ *
+ * Of the steps the median counts: what else the machine does now and then is not the job's. */
+#include "train/measure_int.h"
 #include "train/train_int.h"
 
 #include "base/host.h"
@@ -13,12 +17,13 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { LEAST_STEPS = 3, MOST_STEPS = 300, MOST_COPIES = 64, MOST_ADDED = 64 << 20 };
+enum { LEAST_STEPS = 5, MOST_STEPS = 300, MOST_COPIES = 64, MOST_ADDED = 64 << 20 };
 static const double SECONDS_TO_MEASURE = 1;
 
 /* What a copy says through its pipe: when it is ready, and when it has measured. */
@@ -55,9 +60,11 @@ struct copy {
     struct rp_plan *plan;
     struct rp_trainer *trainer;
     uint64_t step;
-    bool connected;
-    struct rp_comm_world world; /* connected: of rank 0 until it is known which rank this copy is */
+    bool connected; /* it is one of R ranks; else it is rank 0, without the others */
+    struct rp_comm_world
+        world; /* of the copies; of the first until it is known which one this is */
     struct rp_comm comm;
+    struct rp_comm channel; /* not connected: to agree with the other copies */
 };
 
 static enum rp_status check_memory(const struct copy *c, struct rp_error *err)
@@ -78,7 +85,7 @@ static enum rp_status open_comm(struct copy *c, struct rp_error *err)
     struct rp_comm_options options = {.peer_timeout = c->spec->resources.timeout_peer,
                                       .step_timeout = c->spec->resources.timeout_step};
     rp_comm_open_alone(&c->comm, c->ranks);
-    if (!c->connected) return RP_STATUS_OK;
+    if (!c->connected) return rp_comm_open(&c->world, &options, &c->channel, err);
     RP_TRY(rp_comm_open(&c->world, &options, &c->comm, err));
     return rp_comm_choose(&c->comm, &c->world, c->spec->resources.comm, c->device, err);
 }
@@ -121,18 +128,32 @@ static void describe(const struct copy *c, struct report *report)
              report->on_gpu || !system.cpu[0] ? facts.model : system.cpu);
 }
 
-static enum rp_status run_steps(struct copy *c, int n, double *seconds, struct rp_error *err)
+static enum rp_status run_step(struct copy *c, double *seconds, struct rp_error *err)
 {
+    struct rp_step_result result;
+    struct rp_decision decision = {0};
     double begun = rp_sys_clock();
-    for (int i = 0; i < n; i++) {
-        struct rp_step_result result;
-        struct rp_decision decision = {0};
-        RP_TRY(rp_step(c->trainer, c->step++, &result, err));
-        if (c->connected)
-            RP_TRY(rp_ranks_decide(&c->comm, c->step, &result, NULL, 0, &decision, err));
-    }
-    *seconds = (rp_sys_clock() - begun) / n;
+    RP_TRY(rp_step(c->trainer, c->step++, &result, err));
+    RP_TRY(rp_ranks_decide(c->connected ? &c->comm : &c->channel, c->step,
+                           c->connected ? &result : NULL, NULL, 0, &decision, err));
+    *seconds = rp_sys_clock() - begun;
     return RP_STATUS_OK;
+}
+
+static int compare_seconds(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+double rp_measure_median(const double *seconds, int n)
+{
+    double *sorted = RP_NEW_ARRAY(double, n);
+    memcpy(sorted, seconds, (size_t)n * sizeof *seconds);
+    qsort(sorted, (size_t)n, sizeof *sorted, compare_seconds);
+    double middle = sorted[(n - 1) / 2];
+    rp_mem_free(sorted);
+    return middle;
 }
 
 static enum rp_status add_for_a_while(struct rp_device *device, void *left, void *right,
@@ -169,32 +190,60 @@ static enum rp_status measure_add(const struct copy *c, double *seconds, struct 
     return status;
 }
 
-/* Whole steps, and what of the same steps reduces and gathers, on this rank. */
+/* Whole steps; of the one in the middle, what reduces and gathers on this rank. */
 static enum rp_status measure_connected(struct copy *c, int n, struct report *report,
                                         struct rp_error *err)
 {
-    c->trainer->profile = rp_profile_new(c->device, false);
-    RP_TRY(run_steps(c, n, &report->step_seconds, err));
-    report->reduce_seconds = rp_profile_seconds(c->trainer->profile, RP_PHASE_REDUCE) / n;
-    report->gather_seconds = rp_profile_seconds(c->trainer->profile, RP_PHASE_GATHER) / n;
+    double each[MOST_STEPS] = {0}, reduce[MOST_STEPS + 1] = {0}, gather[MOST_STEPS + 1] = {0};
+    struct rp_profile *profile = c->trainer->profile = rp_profile_new(c->device, false);
+    for (int i = 0; i < n; i++) {
+        RP_TRY(run_step(c, &each[i], err));
+        reduce[i + 1] = rp_profile_seconds(profile, RP_PHASE_REDUCE);
+        gather[i + 1] = rp_profile_seconds(profile, RP_PHASE_GATHER);
+    }
+    report->step_seconds = rp_measure_median(each, n);
+    for (int i = 0; i < n; i++) {
+        if (each[i] < report->step_seconds || each[i] > report->step_seconds) continue;
+        report->reduce_seconds = reduce[i + 1] - reduce[i];
+        report->gather_seconds = gather[i + 1] - gather[i];
+    }
+    return RP_STATUS_OK;
+}
+
+/* Phases are told apart where no graph holds the whole step. */
+static enum rp_status measure_update(struct copy *c, int n, struct report *report,
+                                     struct rp_error *err)
+{
+    double ignored, update[MOST_STEPS] = {0};
+    if (report->on_gpu) {
+        close_copy(c);
+        RP_TRY(open_copy(c, true, err));
+        RP_TRY(run_step(c, &ignored, err));
+    }
+    struct rp_profile *profile = c->trainer->profile = rp_profile_new(c->device, true);
+    for (int i = 0; i < n; i++) {
+        double before = rp_profile_seconds(profile, RP_PHASE_UPDATE);
+        RP_TRY(run_step(c, &ignored, err));
+        update[i] = rp_profile_seconds(profile, RP_PHASE_UPDATE) - before;
+    }
+    report->update_seconds = rp_measure_median(update, n);
     return RP_STATUS_OK;
 }
 
 static enum rp_status measure(struct copy *c, int n, struct report *report, struct rp_error *err)
 {
-    double ignored;
-    int profiled = n / 4 > 2 ? n / 4 : 2;
+    double each[MOST_STEPS] = {0};
     if (c->connected) return measure_connected(c, n, report, err);
-    RP_TRY(run_steps(c, n, &report->step_seconds, err));
-    if (report->on_gpu) { /* phases are told apart where no graph holds the whole step */
-        close_copy(c);
-        RP_TRY(open_copy(c, true, err));
-        RP_TRY(run_steps(c, 1, &ignored, err));
-    }
-    c->trainer->profile = rp_profile_new(c->device, true);
-    RP_TRY(run_steps(c, profiled, &ignored, err));
-    report->update_seconds = rp_profile_seconds(c->trainer->profile, RP_PHASE_UPDATE) / profiled;
+    for (int i = 0; i < n; i++) RP_TRY(run_step(c, &each[i], err));
+    report->step_seconds = rp_measure_median(each, n);
+    RP_TRY(measure_update(c, n / 4 > LEAST_STEPS ? n / 4 : LEAST_STEPS, report, err));
     return measure_add(c, &report->add_seconds, err);
+}
+
+/* Those who wait for this copy end with it. */
+static void leave(struct copy *c, enum rp_status status, const char *text)
+{
+    rp_comm_close(c->connected ? &c->comm : &c->channel, status, text);
 }
 
 /* The whole of a copy; never returns. A number from the parent is the go and says how many steps.
@@ -209,16 +258,17 @@ static void be_copy(struct copy *c, int from_parent, int to_parent)
     rp_log_mute(); /* what is wrong goes to the parent, who says it once */
     report->status = open_copy(c, false, err);
     if (report->status == RP_STATUS_OK) {
-        report->status = run_steps(c, 1, &report->step_seconds, err);
+        report->status = run_step(c, &report->step_seconds, err);
         describe(c, report);
     }
     snprintf(report->text, sizeof report->text, "%s", err->text);
+    if (report->status != RP_STATUS_OK) leave(c, report->status, err->text);
     if (send_all(to_parent, report, sizeof *report) && receive_all(from_parent, &n, sizeof n)) {
         report->status = measure(c, n, report, err);
         snprintf(report->text, sizeof report->text, "%s", err->text);
         send_all(to_parent, report, sizeof *report);
     }
-    if (c->connected) rp_comm_close(&c->comm, report->status, err->text);
+    leave(c, report->status, err->text);
     _exit(0);
 }
 
@@ -255,14 +305,15 @@ static void end_child(struct child *child)
     close(child->to);
 }
 
-/* The slowest of all copies: the others would wait for it. */
+/* The slowest of all copies: the others would wait for it. One that is lost to the others has been
+ * killed like one that says nothing. */
 static enum rp_status hear_all(const struct child *child, int n, struct report *slowest,
                                struct rp_error *err)
 {
     struct report *said = RP_NEW(struct report);
     enum rp_status status = RP_STATUS_OK;
     for (int i = 0; i < n && status == RP_STATUS_OK; i++) {
-        if (!receive_all(child[i].from, said, sizeof *said))
+        if (!receive_all(child[i].from, said, sizeof *said) || said->status == RP_STATUS_PEER_LOST)
             status = rp_error_set(err, RP_STATUS_MEMORY,
                                   "a copy of the job was killed while it was measured, most likely "
                                   "for its memory: measure with fewer (--per-node)");
@@ -286,10 +337,13 @@ static enum rp_status measure_one(struct copy *copy, struct report *slowest, str
     struct child child[MOST_COPIES] = {{0}};
     enum rp_status status = RP_STATUS_OK;
     int started = 0;
+    copy->world = (struct rp_comm_world){.n_nodes = 1, .n_ranks = 1, .listener = -1};
+    if (copy->copies > 1) RP_TRY(rp_comm_found(&copy->world, copy->copies, err));
     for (; started < copy->copies && status == RP_STATUS_OK; started++) {
-        if (copy->connected) copy->world.rank = copy->world.local_rank = started;
+        copy->world.rank = copy->world.local_rank = started;
         status = start_child(copy, &child[started], err);
     }
+    rp_sys_close(copy->world.listener);
     if (status == RP_STATUS_OK) status = hear_all(child, started, slowest, err);
     int n = steps_to_run(slowest->step_seconds);
     for (int i = 0; i < started && status == RP_STATUS_OK; i++)
@@ -308,13 +362,10 @@ static enum rp_status measure_together(struct copy *copy, struct rp_plan_time *t
     struct copy ranks = *copy;
     ranks.connected = true;
     ranks.copies = ranks.ranks;
-    ranks.world = (struct rp_comm_world){.n_nodes = 1, .listener = -1};
-    enum rp_status status = rp_comm_found(&ranks.world, ranks.ranks, err);
-    if (status == RP_STATUS_OK) status = measure_one(&ranks, slowest, err);
+    enum rp_status status = measure_one(&ranks, slowest, err);
     time->step_seconds = slowest->step_seconds;
     time->reduce_seconds = slowest->reduce_seconds;
     time->gather_seconds = slowest->gather_seconds;
-    rp_sys_close(ranks.world.listener);
     rp_mem_free(slowest);
     return status;
 }
@@ -343,6 +394,8 @@ static enum rp_status measure_all(struct copy *copy, int most_ranks,
                                           slowest->step_seconds - slowest->update_seconds,
                                       .update_seconds = slowest->update_seconds,
                                       .add_seconds = slowest->add_seconds};
+        if (ranks > 1 && copy->copies == 1)
+            RP_TRY(rp_measure_agree(beside, &time->agree_seconds, err));
         if (network->local && ranks > 1) RP_TRY(measure_together(copy, time, err));
     }
     return RP_STATUS_OK;

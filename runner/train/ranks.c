@@ -163,7 +163,6 @@ enum rp_status rp_ranks_ready(struct rp_start *start, bool *go, struct rp_error 
     if (status != RP_STATUS_OK) goto out;
     *go = all[0].go;
     if (start->comm.rank != 0) {
-        rp_comm_settle(&start->comm);
         rp_mem_free(start->run);
         all[0].run[sizeof all[0].run - 1] = '\0';
         start->run = rp_mem_copy_text(all[0].run);

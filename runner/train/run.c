@@ -72,6 +72,22 @@ static enum rp_status judge_difference(struct rp_start *start, const struct rp_l
                         first_text);
 }
 
+/* Several ranks do not compute it once more by themselves: who will, and what the answer means. */
+static enum rp_status advise(const struct rp_start *start, const struct rp_loop *loop,
+                             struct rp_error *err)
+{
+    char text[RP_ERROR_TEXT_BYTES];
+    unsigned long long step = (unsigned long long)loop->state.step + 1;
+    snprintf(text, sizeof text, "%s", err->text);
+    rp_error_clear(err);
+    return rp_error_set(err, RP_STATUS_DIFFERENT,
+                        "%.8000s. Nothing recorded was overwritten. `reprise rerun %s --steps "
+                        "%llu:%llu` computes it once more: if that is equal, suspect a machine of "
+                        "this start, else the record or the environment is another one "
+                        "(--allow-drift goes on uncompared)",
+                        text, start->run, step, step);
+}
+
 /* The failure is told in the manifest as far as the storage still takes it. */
 static void note_failure(struct rp_start *start, const struct rp_loop *loop, enum rp_status status,
                          const struct rp_error *err)
@@ -120,8 +136,9 @@ static enum rp_status run_loop(struct rp_start *start, struct rp_train_result *r
             rp_against_recorded(loop.against, start->run, loop.state.step, &loop.n_compared, err);
     if (status == RP_STATUS_OK) status = rp_loop_run(&loop, err);
     if (status == RP_STATUS_OK && start->options->profile) status = print_profile(start, err);
-    if (status == RP_STATUS_DIFFERENT && loop.record_differs && start->comm.n_ranks == 1)
-        status = judge_difference(start, &loop, err);
+    if (status == RP_STATUS_DIFFERENT && loop.record_differs)
+        status = start->comm.n_ranks == 1 ? judge_difference(start, &loop, err)
+                                          : advise(start, &loop, err);
     if (status == RP_STATUS_OK) status = conclude(start, &loop, result, err);
     result->step = loop.state.step;
     result->signal = loop.signal;

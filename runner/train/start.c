@@ -147,11 +147,30 @@ static enum rp_status check_device_memory(const struct rp_start *start, struct r
     return rp_plan_check_device_memory(start->plan, facts.memory_free, err);
 }
 
+/* Memory that initial weights may take until they are loaded: what the plan leaves free beside the
+ * ranks of this host. None where a checkpoint will be loaded instead. */
+static uint64_t room_for_weights(const struct rp_start *start)
+{
+    uint64_t *steps = NULL, limit = rp_sys_memory_limit();
+    uint64_t here = start->world.local_ranks > 1 ? (uint64_t)start->world.local_ranks : 1;
+    int n = 0;
+    if (start->found && rp_checkpoint_list_all(start->run, &steps, &n, NULL) != RP_STATUS_OK) n = 0;
+    rp_mem_free(steps);
+    if (n > 0 || limit / here <= start->plan->memory_bytes) return 0;
+    return limit - here * start->plan->memory_bytes;
+}
+
+/* Rank 0's, whatever number of ranks will have them. */
+static enum rp_status read_weights(struct rp_start *start, struct rp_error *err)
+{
+    const struct rp_stop stop = {stop_asked, start};
+    return rp_weights_read(start->spec, room_for_weights(start), &stop, &start->weights, err);
+}
+
 enum rp_status rp_start_prepare(struct rp_start *start, struct rp_error *err)
 {
     int threads = rp_ranks_threads(start);
-    bool has_init = false, reads_weights = start->world.rank == 0;
-    struct rp_sha256 init = {0};
+    bool reads_weights = start->world.rank == 0;
     struct rp_env_device_options device = {.threads = threads,
                                            .gpu = start->world.local_rank,
                                            .no_graph =
@@ -168,9 +187,10 @@ enum rp_status rp_start_prepare(struct rp_start *start, struct rp_error *err)
     if (reads_weights) RP_TRY(rp_train_check_weights(start->spec, start->plan->model, err));
     RP_TRY(rp_plan_check_memory(start->plan, err));
     RP_TRY(check_device_memory(start, err));
-    if (reads_weights) RP_TRY(rp_weights_hash(start->spec, &has_init, &init, err));
+    if (reads_weights) RP_TRY(read_weights(start, err));
     start->alike = rp_plan_numeric_digest(start->spec, start->data, NULL);
-    start->numeric = rp_plan_numeric_digest(start->spec, start->data, has_init ? &init : NULL);
+    start->numeric = rp_plan_numeric_digest(start->spec, start->data,
+                                            start->weights.given ? &start->weights.hash : NULL);
     RP_TRY(check_numeric(start, err));
     start->environment = rp_env_probe_on(start->spec, threads, start->device);
     return check_environment(start, err);
@@ -263,6 +283,7 @@ enum rp_status rp_start_open_trainer(struct rp_start *start, struct rp_error *er
     enum rp_status status =
         rp_trainer_open(start->spec, start->plan, start->data, start->device,
                         start->comm.n_ranks > 1 ? &start->comm : NULL, &start->trainer, err);
+    if (status == RP_STATUS_OK) start->trainer->weights = &start->weights;
     return with_table(start, status, err);
 }
 
@@ -315,6 +336,7 @@ enum rp_status rp_start_follow(struct rp_start *start, struct rp_error *err)
     RP_TRY(rp_start_open_trainer(start, err));
     RP_TRY(rp_start_connect(start, err));
     RP_TRY(rp_weights_begin(start->trainer, start->run, UINT64_MAX, &start->origin, err));
+    rp_comm_settle(&start->comm);
     return rp_saver_open(start->trainer, start->run, NULL, NULL, &start->saver, err);
 }
 
@@ -328,6 +350,7 @@ void rp_start_close(struct rp_start *start)
     rp_sys_close(start->log_fd);
     rp_hold_release(start->hold);
     rp_env_close_device(start->device);
+    rp_weights_release(&start->weights);
     rp_plan_free(start->plan);
     rp_data_free(start->data);
     json_decref(start->drift);

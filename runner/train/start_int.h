@@ -21,6 +21,7 @@ struct rp_start {
     json_t *environment, *drift;
     struct rp_data *data;
     struct rp_plan *plan;
+    struct rp_weights_found weights; /* of model.init_from, until they are loaded */
     struct rp_device *device;
     struct rp_hold *hold;
     int log_fd;

@@ -75,6 +75,7 @@ struct rp_trainer {
     uint64_t *frozen_digests;   /* (n_kept) of tensors that no update writes; 0 for the others */
     struct rp_profile *profile; /* NULL: off */
     struct rp_saver *saver;     /* set by it when it reads the live state; NULL: it copies */
+    struct rp_weights_found *weights; /* of model.init_from, read already; NULL: not */
 };
 
 /* ---- memory.c, bind.c: from a plan to memory and calls
@@ -276,10 +277,31 @@ RP_NODISCARD enum rp_status rp_weights_load_own(struct rp_trainer *trainer,
 
 /* model.init_from.skip names this tensor. */
 bool rp_weights_skipped(const struct rp_spec *spec, const char *name);
-/* Hash of what model.init_from names, found and read: the file, or the weight files of a folder one
- * after another in the order of their names. `found` false when there is none. */
-RP_NODISCARD enum rp_status rp_weights_hash(const struct rp_spec *spec, bool *found,
-                                            struct rp_sha256 *hash, struct rp_error *err);
+
+/* ---- init_read.c: rank 0's part of model.init_from
+ * ------------------------------------------------------------------ */
+
+/* What it names. Zero, or released: it was not looked for. */
+struct rp_weights_found {
+    bool given;
+    char *folder, *path; /* of a checkpoint; or a file, or, `of_others`, a folder of Hugging Face */
+    bool of_others;
+    struct rp_sha256 hash; /* of the file, or the weight files of a folder one after another in the
+                            * order of their names; with `load: all` of both kinds' */
+    bool held;             /* what it hashes is here, and need not be read again: */
+    struct rp_st_file model, optimizer;
+    struct rp_hf hf; /* of_others: open, held or not */
+};
+/* Which files they are, unread. */
+RP_NODISCARD enum rp_status rp_weights_find(const struct rp_spec *spec,
+                                            struct rp_weights_found *found, struct rp_error *err);
+/* Found and read: its hash, and all of it where that is no more than `room` bytes. DATA when it is
+ * another than the spec says; STOPPED when `stop` says so. */
+RP_NODISCARD enum rp_status rp_weights_read(const struct rp_spec *spec, uint64_t room,
+                                            const struct rp_stop *stop,
+                                            struct rp_weights_found *found, struct rp_error *err);
+char *rp_weights_run(const struct rp_weights_found *found); /* of `folder`; caller frees */
+void rp_weights_release(struct rp_weights_found *found);    /* safe twice */
 
 /* ---- against.c: comparing with another run's digests
  * ---------------------------------------------- */

@@ -10,6 +10,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 WIDTH = 10749  # 784 x W + W x W + W x 10 and biases: 124.1M numbers
@@ -150,14 +151,23 @@ def loopback(program, folder, ranks, rounds):
     return large / max(times[large] - times[64], 1e-9), times[64]
 
 
-def measured_step(reprise, folder, spec, ranks, batch):
+def processor_seconds():
+    """Of the whole machine, and of what this program has started and waited for."""
+    user, nice, system, _, _, irq, softirq = map(int, pathlib.Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:8])
+    own = os.times()
+    return ((user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK"), own.user + own.system + own.children_user + own.children_system)
+
+
+def measured_step(reprise, folder, spec, ranks, batch, steps):
+    """Seconds of a step, those of the first quarter, which warm up, left out."""
     out = folder / "run"
     shutil.rmtree(out, ignore_errors=True)
     run([reprise, "run", spec, "--out", out, "--quiet", "--set", f"resources.ranks={ranks}", "--set", "resources.timeout.peer=120 s",
-         "--set", "resources.comm=gloo"])  # the network of the prediction is the loopback
+         "--set", f"log.every={max(1, steps // 4)} steps", "--set", "resources.comm=gloo"])  # the network of the prediction is the loopback
     with open(out / "metrics.jsonl") as file:
-        rate = [json.loads(line)["metrics"] for line in file if '"train"' in line][-1]["samples_per_second"]
-    return batch / rate
+        lines = [line for line in map(json.loads, file) if line["split"] == "train"]
+    (first, warm), (last, all_of_it) = ((line["step"], line["step"] * batch / line["metrics"]["samples_per_second"]) for line in (lines[0], lines[-1]))
+    return (all_of_it - warm) / (last - first)
 
 
 def bench_plan(reprise, folder, args, say):
@@ -173,19 +183,23 @@ def bench_plan(reprise, folder, args, say):
     for name, (width, batch) in PLAN_JOBS.items():
         spec = folder / "plan.yaml"
         for ranks in (1, 2, 4):
-            bandwidth, latency = loopback(program, folder, ranks, 6) if ranks > 1 else (1e10, 1e-5)
-            links = ("--per-node", ranks, "--network", f"{bandwidth / 1e9:.6f}GB/s,{1e6 * latency:.6f}us")
-            spec.write_text(SPEC.format(width=width, batch=batch, shards=8, steps=3))
             predicted, local, measured = [], [], []
+            began, (busy, own) = time.monotonic(), processor_seconds()
             for _ in range(args.pairs):
+                bandwidth, latency = loopback(program, folder, ranks, 20) if ranks > 1 else (1e10, 1e-5)
+                links = ("--per-node", ranks, "--network", f"{bandwidth / 1e9:.6f}GB/s,{1e6 * latency:.6f}us")
+                spec.write_text(SPEC.format(width=width, batch=batch, shards=8, steps=3))
                 row, here = ([json.loads(run([reprise, "plan", spec, "--json", "--ranks", ranks, *how]).splitlines()[-1])["scaling"][-1]
                               for how in (links, ("--network", "local", "--set", "resources.comm=gloo"))])
                 predicted.append(row["step_seconds"])
                 local.append(here["step_seconds"])
-                steps = max(5, int(args.seconds / 2 / row["step_seconds"]))
+                steps = max(8, int(args.seconds / 2 / row["step_seconds"]))
                 spec.write_text(SPEC.format(width=width, batch=batch, shards=8, steps=steps))
-                measured.append(measured_step(reprise, folder, spec, ranks, batch))
+                measured.append(measured_step(reprise, folder, spec, ranks, batch, steps))
+            now_busy, now_own = processor_seconds()
+            others = ((now_busy - busy) - (now_own - own)) / ((time.monotonic() - began) * os.cpu_count())
             errors = [100 * statistics.median(p / m - 1 for p, m in zip(guess, measured)) for guess in (predicted, local)]
             say(f"{name:22} {ranks:5} {bandwidth / 1e9:13.2f} {1e6 * latency:7.1f} {1e3 * row['compute_seconds']:8.2f} {1e3 * row['update_seconds']:8.2f} "
                 f"{1e3 * row['exchange_seconds']:8.2f} {1e3 * statistics.median(predicted):9.2f} {1e3 * statistics.median(measured):9.2f} {errors[0]:+6.1f}% "
-                f"{1e3 * statistics.median(local):9.2f} {errors[1]:+6.1f}%" + (" more ranks than cores: they take turns" if ranks > cores else ""))
+                f"{1e3 * statistics.median(local):9.2f} {errors[1]:+6.1f}%" + (" more ranks than cores: they take turns" if ranks > cores else "")
+                + (f" (not a quiet machine: others took {100 * others:.0f} % of it)" if others > 0.05 else ""))

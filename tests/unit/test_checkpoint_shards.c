@@ -76,7 +76,7 @@ static struct rp_sha256 hash_kind(const char *run, enum rp_checkpoint_kind kind)
 {
     struct rp_sha256 hash = {{0}};
     char *folder = rp_mem_text("%s/checkpoints/step-%08d", run, STEP);
-    CHECK_OK(rp_checkpoint_hash_kind(folder, kind, &hash, &err), &err);
+    CHECK_OK(rp_checkpoint_hash_kind(folder, kind, NULL, &hash, &err), &err);
     rp_mem_free(folder);
     return hash;
 }

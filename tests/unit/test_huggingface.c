@@ -501,7 +501,7 @@ static void test_shards(const char *folder)
     CHECK_OK(rp_st_set_read(&set, rp_st_set_find(&set, "y"), RP_STATUS_DATA, &value, &err), &err);
     CHECK(value == 2);
     CHECK(rp_st_set_find(&set, "z") == NULL);
-    CHECK_OK(rp_st_set_hash(&set, &hash, &err), &err);
+    CHECK_OK(rp_st_set_hash(&set, false, NULL, &hash, &err), &err);
     char *a = get_file(folder, "a.st", &a_length), *b = get_file(folder, "b.st", &b_length);
     struct rp_text both = {0};
     rp_text_add_bytes(&both, a, a_length);
@@ -514,6 +514,40 @@ static void test_shards(const char *folder)
     rp_mem_free(a);
     rp_mem_free(b);
     rp_st_set_close(&set);
+}
+
+static bool asked(void *context)
+{
+    return --*(int *)context < 0;
+}
+
+/* What was hashed is what is loaded: a set that is held gives the old values of a file that changes
+ * meanwhile. Behind test_shards. */
+static void test_held(const char *folder)
+{
+    struct rp_error err = {0};
+    struct rp_st_set held, later;
+    struct rp_sha256 first, second;
+    float value = 0;
+    int looks = 1;
+    const struct rp_stop stop = {asked, &looks};
+    CHECK_OK(rp_st_set_open(folder, RP_STATUS_DATA, &held, &err), &err);
+    CHECK_INT(rp_st_set_hash(&held, true, &stop, &first, &err), RP_STATUS_STOPPED);
+    CHECK(strstr(err.text, "b.st was read")); /* the second file */
+    rp_error_clear(&err);
+    CHECK_OK(rp_st_set_hash(&held, true, NULL, &first, &err), &err);
+    put_shard(folder, "b.st", "y", 5);
+    CHECK_OK(rp_st_set_read(&held, rp_st_set_find(&held, "y"), RP_STATUS_DATA, &value, &err), &err);
+    CHECK(value == 2);
+    CHECK_OK(rp_st_set_open(folder, RP_STATUS_DATA, &later, &err), &err);
+    CHECK_OK(rp_st_set_read(&later, rp_st_set_find(&later, "y"), RP_STATUS_DATA, &value, &err),
+             &err);
+    CHECK(value == 5);
+    CHECK_OK(rp_st_set_hash(&later, false, NULL, &second, &err), &err);
+    CHECK(!rp_sha256_equal(&first, &second));
+    CHECK(rp_st_set_bytes(&later) == rp_st_set_bytes(&held));
+    rp_st_set_close(&later);
+    rp_st_set_close(&held);
 }
 
 /* All 2^16 patterns of both, against what they mean. */
@@ -574,6 +608,7 @@ int main(void)
     test_tensors(folder);
     test_more_tensors(folder);
     test_shards(folder);
+    test_held(folder);
     test_dtypes(folder);
     remove_folder(folder);
     return test_result();

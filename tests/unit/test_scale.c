@@ -34,6 +34,23 @@ static void test_one_node_each(void)
     CHECK(near(four.agree, 3 * (2 * 10e-6 + (1 + 4) * RP_SCALE_VOTE_BYTES / 1e9)));
 }
 
+/* What was measured of an agreement near by, and by the link's numbers for a table without it. */
+static void test_agreements(void)
+{
+    struct rp_plan_time time = {.ranks = 4, .add_seconds = 1e-3, .agree_seconds = 3e-4};
+    struct rp_plan_network network = {
+        .between = {1e9, 10e-6}, .within = {1e10, 1e-6}, .per_node = 1};
+    struct rp_plan_step apart = {0}, within = {0}, old = {0};
+    rp_scale_exchange(1e6, &time, &network, &apart);
+    CHECK(near(apart.agree, exchange(4, 1).agree + 3e-4));
+    network.per_node = 4;
+    rp_scale_exchange(1e6, &time, &network, &within);
+    CHECK(near(within.agree, 3e-4) && exchange(4, 4).agree <= 0);
+    time.agree_seconds = -1;
+    rp_scale_exchange(1e6, &time, &network, &old);
+    CHECK(near(old.agree, 3 * (2 * 1e-6 + (1 + 4) * RP_SCALE_VOTE_BYTES / 1e10)));
+}
+
 static void test_ranks_share_a_node(void)
 {
     struct rp_plan_step within = exchange(4, 4), eight = exchange(8, 4), apart = exchange(8, 1);
@@ -131,6 +148,7 @@ static void test_links(void)
 int main(void)
 {
     test_one_node_each();
+    test_agreements();
     test_ranks_share_a_node();
     test_many();
     test_hidden();
