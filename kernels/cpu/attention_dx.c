@@ -62,9 +62,9 @@ RP_VEC_FN void make_gradients(const struct rp_at_job *job, const struct rp_at_bl
         }
 }
 
-/* ---- rows of keys: dk and dv ------------------------------------------------------------------
- *
- * `chain` is the panel of queries that is open, `total` those before; -0 where there is none, which
+/* ---- rows of keys: dk and dv ----------------------------------------------------------------- */
+
+/* `chain` is the panel of queries that is open, `total` those before; -0 where there is none, which
  * added to anything leaves it as it is. */
 
 /* Tile of keys [j, j + rows) against one strip of queries. */

@@ -107,8 +107,7 @@ static int64_t shard_rows(const struct dw_job *job, int64_t shard, const int32_t
     return mine;
 }
 
-/* ---- whole shards -----------------------------------------------------------------------------
- */
+/* ---- whole shards ---------------------------------------------------------------------------- */
 
 /* Nodes of the tree that wait for what comes right of them. `height`: of the node that joins this
  * one with the one before. */
@@ -155,8 +154,7 @@ static void id_of_shards(const struct dw_job *job, int64_t id, int64_t col, int6
     memcpy(job->sum + id * job->n_cols + col, nodes.sum[0], sizeof(float) * (size_t)width);
 }
 
-/* ---- a part of a shard ------------------------------------------------------------------------
- */
+/* ---- a part of a shard ----------------------------------------------------------------------- */
 
 static void id_of_part(const struct dw_job *job, int64_t id, int64_t col, int64_t width)
 {
@@ -189,8 +187,7 @@ static void absent_id(const struct dw_job *job, int64_t id, int64_t col, int64_t
     if (job->leaves_chain && !(job->finds_chain && same_panel)) fill(open + col, end - col, -0.0f);
 }
 
-/* ---- who does what ----------------------------------------------------------------------------
- */
+/* ---- who does what --------------------------------------------------------------------------- */
 
 static void id_columns(const struct dw_job *job, int64_t id, int64_t begin, int64_t end)
 {
@@ -232,8 +229,7 @@ static void dw_work(void *arg, int thread)
     for (; id < last && begin < end; id++) id_columns(job, id, begin, end);
 }
 
-/* ---- the lists of rows ------------------------------------------------------------------------
- */
+/* ---- the lists of rows ----------------------------------------------------------------------- */
 
 /* Fills start (V + 1) and row: a count, its running sum, and each row to its place, in order. */
 static void sort_rows(const int32_t *token, int64_t rows, int64_t n_ids, int32_t *start,

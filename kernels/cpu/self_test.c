@@ -74,8 +74,7 @@ static const char *wrong_mode(void)
     return NULL;
 }
 
-/* ---- every thread ------------------------------------------------------------------------------
- */
+/* ---- every thread ---------------------------------------------------------------------------- */
 
 struct verdict {
     const char *mode;            /* NULL: right */

@@ -181,8 +181,7 @@ static inline void rp_sum_rows_node(const struct rp_sum_job *job, int sum, float
     memcpy(out, first, (size_t)job->n_cols * sizeof(float));
 }
 
-/* ---- chains ------------------------------------------------------------------------------------
- */
+/* ---- chains ---------------------------------------------------------------------------------- */
 
 /* Adds rows [row, row + n_rows) of columns [col, col + lanes), in order, to acc (n_sums). */
 typedef void (*rp_sum_term)(const struct rp_sum_job *job, int shard, int64_t row, int64_t n_rows,

@@ -30,8 +30,7 @@ static enum rp_status fail(struct rp_error *err, enum rp_status status, const ch
     return rp_error_set(err, status, "cannot %s %s: %s%s", what, path, strerror(reason), advice);
 }
 
-/* ---- reading -----------------------------------------------------------------------------------
- */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 enum rp_status rp_sys_stat(const char *path, struct rp_sys_stat *result, struct rp_error *err)
 {
@@ -160,8 +159,7 @@ void rp_sys_free_names(char **names)
     rp_mem_free(names);
 }
 
-/* ---- writing
- * ------------------------------------------------------------------------------------- */
+/* ---- writing --------------------------------------------------------------------------------- */
 
 enum rp_status rp_sys_make_folder(const char *path, struct rp_error *err)
 {

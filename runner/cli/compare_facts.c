@@ -25,8 +25,7 @@ static void add_fact(struct facts *facts, const char *line)
     rp_mem_free(shown);
 }
 
-/* ---- manifests ----------------------------------------------------------------------------------
- */
+/* ---- manifests ------------------------------------------------------------------------------- */
 
 static char *text_of(const json_t *value)
 {
@@ -103,8 +102,7 @@ static void compare_manifests(struct facts *facts, const struct rp_compare_side 
     json_decref(x);
 }
 
-/* ---- specs
- * --------------------------------------------------------------------------------------- */
+/* ---- specs ----------------------------------------------------------------------------------- */
 
 static struct rp_spec *load_spec(const struct rp_compare_side *side)
 {

@@ -25,8 +25,7 @@ struct request {
     char *folder, *data, *program, *time;
 };
 
-/* ---- the members: one, or the grid of --sweep
- * ------------------------------------------------------------- */
+/* ---- the members: one, or the grid of --sweep ------------------------------------------------ */
 
 static enum rp_status make_member(struct request *r, int m, struct rp_error *err)
 {
@@ -89,8 +88,7 @@ static void release(struct request *r)
     rp_mem_free(r->program);
 }
 
-/* ---- the rest of the job
- * ---------------------------------------------------------------------------------- */
+/* ---- the rest of the job --------------------------------------------------------------------- */
 
 /* What the first member's run has measured here, if it has, else a reckoning; where the data cannot
  * be looked at from here, a guess. */

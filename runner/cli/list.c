@@ -24,8 +24,7 @@ struct list {
     int n_columns;
 };
 
-/* ---- what was asked for
- * ---------------------------------------------------------------------------------------- */
+/* ---- what was asked for ---------------------------------------------------------------------- */
 
 static void add_column(struct list *list, const char *key)
 {
@@ -108,9 +107,7 @@ static void sort_by_key(struct list *list)
     rp_mem_free(sorted);
 }
 
-/* ---- for people
- * ------------------------------------------------------------------------------------------------
- */
+/* ---- for people ------------------------------------------------------------------------------ */
 
 static int widest_name(const struct list *list)
 {
@@ -210,9 +207,7 @@ static void print_rows(const struct list *list, const char *root)
     }
 }
 
-/* ---- --json
- * ----------------------------------------------------------------------------------------------------
- */
+/* ---- --json ---------------------------------------------------------------------------------- */
 
 static json_t *json_of(const struct list *list, const struct rp_run_row *row)
 {
@@ -270,9 +265,7 @@ static json_t *groups_of(const struct list *list)
     return groups;
 }
 
-/* ---- the command
- * -----------------------------------------------------------------------------------------------
- */
+/* ---- the command ----------------------------------------------------------------------------- */
 
 static enum rp_status run(const struct rp_cli_args *args, json_t *result, struct rp_error *err)
 {

@@ -26,8 +26,7 @@ static bool is(const struct show *show, const char *status)
     return strcmp(show->view.status, status) == 0;
 }
 
-/* ---- --json
- * ---------------------------------------------------------------------------------------- */
+/* ---- --json ---------------------------------------------------------------------------------- */
 
 static json_t *newest_metrics(const struct show *show)
 {
@@ -87,8 +86,7 @@ static void fill_result(const struct show *show, json_t *result)
     json_object_set_new(result, "run_exit_code", code ? json_incref(code) : json_null());
 }
 
-/* ---- for people
- * -------------------------------------------------------------------------------------- */
+/* ---- for people ------------------------------------------------------------------------------ */
 
 static void print_text(const char *label, const char *value)
 {
@@ -263,8 +261,7 @@ static void print_next(const struct show *show)
     rp_mem_free(shown);
 }
 
-/* ---- the command
- * --------------------------------------------------------------------------------------- */
+/* ---- the command ----------------------------------------------------------------------------- */
 
 static enum rp_status open_show(const char *run, struct show *show, struct rp_error *err)
 {

@@ -29,9 +29,7 @@ struct sweep_run {
     double stop_at;
 };
 
-/* ---- the members
- * ---------------------------------------------------------------------------------------------------
- */
+/* ---- the members ----------------------------------------------------------------------------- */
 
 static char *describe(const struct sweep_run *sr, int m)
 {
@@ -128,9 +126,7 @@ static void free_members(struct sweep_run *sr)
     rp_sweep_release(&sr->sweep);
 }
 
-/* ---- --sweep-list
- * ---------------------------------------------------------------------------------------------------
- */
+/* ---- --sweep-list ---------------------------------------------------------------------------- */
 
 /* The command line that runs a member alone, NULL-terminated; the words belong to others. */
 static const char **member_words(const struct sweep_run *sr, int m)
@@ -179,9 +175,7 @@ static void list_members(const struct sweep_run *sr, json_t *json)
     json_object_set_new(json, "commands", commands);
 }
 
-/* ---- running
- * -------------------------------------------------------------------------------------------------------
- */
+/* ---- running --------------------------------------------------------------------------------- */
 
 static enum rp_status run_member(struct sweep_run *sr, int m, int *signal)
 {
@@ -243,9 +237,7 @@ static enum rp_status run_members(struct sweep_run *sr, int *signal, struct rp_e
     return status;
 }
 
-/* ---- the table
- * -----------------------------------------------------------------------------------------------------
- */
+/* ---- the table ------------------------------------------------------------------------------- */
 
 static int key_width(const struct sweep_run *sr, int k)
 {
@@ -339,9 +331,7 @@ static void show_table(const struct sweep_run *sr, json_t *json)
     rp_run_rows_free(rows, n_rows);
 }
 
-/* ---- the command
- * ---------------------------------------------------------------------------------------------------
- */
+/* ---- the command ----------------------------------------------------------------------------- */
 
 static enum rp_status check_options(const struct rp_cli_args *args, struct rp_error *err)
 {

@@ -167,9 +167,7 @@ void rp_tally_print(const struct rp_tally *tally, const struct rp_apply *apply,
         add_confused(text, tally, apply);
 }
 
-/* ---- JSON
- * ------------------------------------------------------------------------------------------------------
- */
+/* ---- JSON ------------------------------------------------------------------------------------ */
 
 static json_t *figure(double value)
 {

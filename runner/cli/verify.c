@@ -35,8 +35,7 @@ static void blame(struct findings *f, const char *format, ...)
     f->n_bad++;
 }
 
-/* ---- digests.jsonl: every link
- * --------------------------------------------------------------------- */
+/* ---- digests.jsonl: every link --------------------------------------------------------------- */
 
 static void check_chain(struct findings *f)
 {
@@ -91,8 +90,7 @@ static void check_tensor_digests(struct findings *f)
     }
 }
 
-/* ---- checkpoints
- * ----------------------------------------------------------------------------------- */
+/* ---- checkpoints ----------------------------------------------------------------------------- */
 
 /* The checkpoint's own word on the log must be what the log says. */
 static void check_against_log(struct findings *f, uint64_t step, struct rp_error *ignored)
@@ -124,8 +122,7 @@ static enum rp_status check_checkpoints(struct findings *f, struct rp_error *err
     return RP_STATUS_OK;
 }
 
-/* ---- the manifest's final digest
- * --------------------------------------------------------------------- */
+/* ---- the manifest's final digest ------------------------------------------------------------- */
 
 static void check_final(struct findings *f)
 {
@@ -154,8 +151,7 @@ static void check_final(struct findings *f)
               said, hex);
 }
 
-/* ---- the command
- * --------------------------------------------------------------------------------------- */
+/* ---- the command ----------------------------------------------------------------------------- */
 
 /* `*readable` false when the log is damaged, which is blamed on it here. */
 static enum rp_status read_log(struct findings *f, bool *readable, struct rp_error *err)

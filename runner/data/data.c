@@ -6,8 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- reading -----------------------------------------------------------------------------------
- */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 static enum rp_status read_set(struct rp_data_source *source, struct rp_data_set *set,
                                struct rp_error *err)
@@ -142,8 +141,7 @@ static enum rp_status read_all(struct rp_data *data, const struct rp_spec *spec,
                        &data->test, err);
 }
 
-/* ---- the shape and the split --------------------------------------------------------------------
- */
+/* ---- the shape and the split ----------------------------------------------------------------- */
 
 /* valid.fraction of n samples, to the nearest whole number, halves up, and at least one of each. */
 static enum rp_status count_valid(const struct rp_spec *spec, int64_t n, int64_t *n_valid,
@@ -236,8 +234,7 @@ fail:
     return status;
 }
 
-/* ---- one data set alone -------------------------------------------------------------------------
- */
+/* ---- one data set alone ---------------------------------------------------------------------- */
 
 static enum rp_status check_like_trained(const struct rp_data_source *source,
                                          const struct rp_data_like *like,
@@ -338,8 +335,7 @@ void rp_data_free(struct rp_data *data)
     rp_mem_free(data);
 }
 
-/* ---- what is known of it ------------------------------------------------------------------------
- */
+/* ---- what is known of it --------------------------------------------------------------------- */
 
 const struct rp_data_shape *rp_data_shape(const struct rp_data *data)
 {
@@ -382,8 +378,7 @@ uint64_t rp_data_bytes(const struct rp_data *data)
     return bytes;
 }
 
-/* ---- batches
- * --------------------------------------------------------------------------------------- */
+/* ---- batches --------------------------------------------------------------------------------- */
 
 /* Asks for the bytes of a sample that will be read soon: samples lie all over the memory. */
 static void prefetch_sample(const struct rp_data_set *set, int64_t sample)

@@ -156,8 +156,7 @@ int64_t rp_data_measure(const struct rp_data *data, int64_t most, double *mean, 
 /* The same of the target values of a regression, taken as one column. */
 void rp_data_measure_values(const struct rp_data *data, double *mean, double *std);
 
-/* ---- images to one packed file: for `pack` ------------------------------------------------------
- */
+/* ---- images to one packed file: for `pack` --------------------------------------------------- */
 
 /* Has the folder a subfolder with a PNG or JPEG in it? */
 bool rp_data_is_image_folder(const char *path);

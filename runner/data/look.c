@@ -51,8 +51,7 @@ void look_source_free(struct look_source *source)
     rp_mem_free(source);
 }
 
-/* ---- one file ----------------------------------------------------------------------------------
- */
+/* ---- one file -------------------------------------------------------------------------------- */
 
 static const char *name_of(const char *path)
 {
@@ -145,8 +144,7 @@ static enum rp_status look_at_file(const char *path, struct found *found, struct
     return RP_STATUS_OK;
 }
 
-/* ---- several files together
- * ----------------------------------------------------------------------- */
+/* ---- several files together ------------------------------------------------------------------ */
 
 static void add_path(struct rp_data_look *look, const char *path)
 {
@@ -359,8 +357,7 @@ static enum rp_status look_at_npz(const char *path, struct rp_data_look *look, s
     return status;
 }
 
-/* ---- the whole
- * ------------------------------------------------------------------------------------------ */
+/* ---- the whole ------------------------------------------------------------------------------- */
 
 /* Files of one kind, or an error that says which do not belong together. */
 static enum rp_status check_one_kind(const struct found *files, int n, struct rp_error *err)

@@ -16,8 +16,7 @@ static const char *name_of(const char *path)
     return slash ? slash + 1 : path;
 }
 
-/* ---- which files are for what ------------------------------------------------------------------
- */
+/* ---- which files are for what ---------------------------------------------------------------- */
 
 /* Is `word` part of the name, and no letter beside it? */
 static bool has_word(const char *name, const char *word)
@@ -70,8 +69,7 @@ enum rp_status look_at_texts(const char *const *paths, int n, struct rp_data_loo
     return check_training(look, err);
 }
 
-/* ---- JSON lines --------------------------------------------------------------------------------
- */
+/* ---- JSON lines ------------------------------------------------------------------------------ */
 
 static enum rp_status read_first_line(const char *path, json_t **object, struct rp_error *err)
 {
@@ -155,8 +153,7 @@ enum rp_status look_at_jsonl(const char *const *paths, int n, struct rp_data_loo
     return status;
 }
 
-/* ---- token numbers -----------------------------------------------------------------------------
- */
+/* ---- token numbers --------------------------------------------------------------------------- */
 
 static uint32_t u32(const unsigned char *at)
 {

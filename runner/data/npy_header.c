@@ -7,8 +7,7 @@
 
 enum { PREFIX_BYTES = 8, HEADER_MOST = 1 << 16, TYPE_BYTES = 8 };
 
-/* ---- bytes
- * ---------------------------------------------------------------------------------------- */
+/* ---- bytes ----------------------------------------------------------------------------------- */
 
 static enum rp_status read_bytes(struct npy_input *input, void *bytes, size_t n,
                                  struct rp_error *err)
@@ -23,8 +22,7 @@ static enum rp_status read_bytes(struct npy_input *input, void *bytes, size_t n,
     return RP_STATUS_OK;
 }
 
-/* ---- the dictionary
- * -------------------------------------------------------------------------------- */
+/* ---- the dictionary -------------------------------------------------------------------------- */
 
 struct header {
     char type[TYPE_BYTES]; /* "<f4"; empty: none, or no plain string */
@@ -104,8 +102,7 @@ static bool parse_header(const char *text, struct header *header)
     return *text == '\0' && header->has_type && header->has_order && header->has_shape;
 }
 
-/* ---- what it means
- * -------------------------------------------------------------------------------- */
+/* ---- what it means --------------------------------------------------------------------------- */
 
 static bool parse_type(const char *type, struct npy_array *array)
 {

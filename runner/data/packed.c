@@ -69,8 +69,7 @@ static enum rp_status check_header(struct rp_data_source *source, const struct p
     return rp_data_fail(source, 0, err, "damaged: the numbers in its header do not fit together");
 }
 
-/* ---- behind the header: names, labels, pixels; all hashed when the file is
- * ---------------------------- */
+/* ---- behind the header: names, labels, pixels; all hashed when the file is ------------------- */
 
 struct packed_reader {
     struct rp_data_source *source;

@@ -45,8 +45,7 @@ int64_t tokens_heard(const struct rp_data_tokens *tokens, int64_t first, int64_t
 RP_NODISCARD enum rp_status tokens_set_shape(const struct rp_data_source *source,
                                              struct rp_data_set *set, struct rp_error *err);
 
-/* ---- an open data set of tokens (windows.c)
- * ------------------------------------------------------ */
+/* ---- an open data set of tokens (windows.c) -------------------------------------------------- */
 
 /* Completes the shape of a data set whose windows are cut anywhere: n_train, n_valid. */
 RP_NODISCARD enum rp_status rp_windows_find_shape(struct rp_data *data, const struct rp_spec *spec,

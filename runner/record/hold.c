@@ -39,8 +39,7 @@ struct rp_hold {
     pthread_cond_t wake;
 };
 
-/* ---- the note ----------------------------------------------------------------------------------
- */
+/* ---- the note -------------------------------------------------------------------------------- */
 
 static void copy_string(char *to, size_t capacity, const json_t *object, const char *key)
 {
@@ -102,8 +101,7 @@ static enum rp_status busy(const char *run, const struct note *note, struct rp_e
                         note->pid, note->host, note->since);
 }
 
-/* ---- without locks ------------------------------------------------------------------------------
- */
+/* ---- without locks --------------------------------------------------------------------------- */
 
 static void lock_and_wait(struct rp_hold *hold, double seconds)
 {
@@ -179,8 +177,7 @@ static enum rp_status take_by_counter(struct rp_hold *hold, struct rp_error *err
     return RP_STATUS_OK;
 }
 
-/* ---- taking and giving back ---------------------------------------------------------------------
- */
+/* ---- taking and giving back ------------------------------------------------------------------ */
 
 /* After our own lock has been granted: does the file system mean it? */
 static bool locks_work(const char *path)

@@ -10,8 +10,7 @@
 
 struct json_t;
 
-/* ---- who holds the folder ----------------------------------------------------------------------
- */
+/* ---- who holds the folder -------------------------------------------------------------------- */
 
 struct rp_hold;
 /* Creates the folder when missing and takes it. BUSY names host, pid and since when. Falls back to
@@ -26,8 +25,7 @@ bool rp_hold_is_held(const char *run);
 RP_NODISCARD enum rp_status rp_hold_check(const struct rp_hold *hold, struct rp_error *err);
 void rp_hold_release(struct rp_hold *hold); /* NULL is fine; the lock file stays */
 
-/* ---- manifest
- * ------------------------------------------------------------------------------------ */
+/* ---- manifest -------------------------------------------------------------------------------- */
 
 /* A jansson object under our own rules: read whole, changed in memory, written whole and
  * atomically. Each start appends a segment; rp_manifest_write refuses (BUSY) when the file on disk
@@ -56,8 +54,7 @@ void rp_manifest_release(struct rp_manifest *manifest);
  */
 const char *rp_manifest_status(const struct rp_manifest *manifest, const char *run);
 
-/* ---- metrics.jsonl, digests.jsonl
- * ---------------------------------------------------------------- */
+/* ---- metrics.jsonl, digests.jsonl ------------------------------------------------------------ */
 
 struct rp_metric {
     const char *name; /* "loss" */
@@ -122,8 +119,7 @@ struct rp_sha256 rp_record_link(const struct rp_sha256 *previous, uint64_t step,
 struct rp_sha256 rp_record_final(const struct rp_sha256 *chain,
                                  const struct rp_sha256 *tensors_hash);
 
-/* ---- reading a run again
- * -------------------------------------------------------------------------- */
+/* ---- reading a run again --------------------------------------------------------------------- */
 
 /* RUN as a person writes it: a folder with a manifest; a name (its newest); at least 4 first digits
  * of its numeric or final digest; NULL: the newest. Under $REPRISE_RUNS, else runs/. Caller frees.

@@ -172,8 +172,7 @@ static enum rp_status load_model(struct rp_trainer *t, const char *folder, const
     return of_others ? rp_hf_load_model(t, path, err) : load_tensors(t, folder, path, err);
 }
 
-/* ---- to the other ranks
- * ---------------------------------------------------------------------------- */
+/* ---- to the other ranks ---------------------------------------------------------------------- */
 
 /* What rank 0 has in so many bytes of a block, to everybody. */
 static enum rp_status share(struct rp_trainer *t, void *block, uint64_t bytes, struct rp_error *err)

@@ -156,8 +156,7 @@ static void test_exec_drops(const char *folder)
     rp_mem_free(run);
 }
 
-/* ---- without locks
- * --------------------------------------------------------------------------------- */
+/* ---- without locks --------------------------------------------------------------------------- */
 
 static void test_counter_excludes(const char *folder)
 {

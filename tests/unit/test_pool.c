@@ -14,8 +14,7 @@
 #include "device.h"
 #include "test.h"
 
-/* ---- every thread once, and all of them before the call returns
- * ------------------------------------ */
+/* ---- every thread once, and all of them before the call returns ------------------------------ */
 
 enum { MAX_THREADS = 9, CALLS = 3000 };
 
@@ -132,8 +131,7 @@ static void test_wake(void)
     CHECK_INT(sched_setaffinity(0, sizeof whole, &whole), 0);
 }
 
-/* ---- the cut
- * ------------------------------------------------------------------------------------- */
+/* ---- the cut --------------------------------------------------------------------------------- */
 
 static void test_cut(void)
 {
@@ -155,8 +153,7 @@ static void test_cut(void)
     }
 }
 
-/* ---- the device and its self-test
- * ---------------------------------------------------------------- */
+/* ---- the device and its self-test ------------------------------------------------------------ */
 
 static void test_device(void)
 {
