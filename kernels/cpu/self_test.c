@@ -1,6 +1,5 @@
 /* self_test.c - does every thread compute as rp-num-1 says? Judged by effect: a handful of
  * additions that show the rounding mode and what becomes of subnormals, then golden vectors. */
-#include <stdatomic.h>
 #include <string.h>
 
 #include "cpu/cpu_int.h"
