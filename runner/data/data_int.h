@@ -32,7 +32,6 @@ struct rp_data_set {
                                     * windows as evaluation does, row is the context */
 };
 void rp_data_set_release(struct rp_data_set *set);
-uint64_t rp_data_set_bytes(const struct rp_data_set *set);
 /* Sets the shape of a sample and row; n_dims 1 or 3. */
 void rp_data_set_shape(struct rp_data_set *set, int n_dims, int64_t h, int64_t w, int64_t c);
 

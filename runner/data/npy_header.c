@@ -2,7 +2,6 @@
  * with the keys descr, fortran_order and shape (format versions 1 to 3). */
 #include "data/npy.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 enum { PREFIX_BYTES = 8, HEADER_MOST = 1 << 16, TYPE_BYTES = 8 };

@@ -2,7 +2,6 @@
  * system holds of them is its page cache. */
 #include "data/packed.h"
 
-#include "base/sys.h"
 #include "base/utf8.h"
 
 #include <string.h>

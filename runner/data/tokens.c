@@ -30,15 +30,6 @@ void tokens_free(struct rp_data_tokens *tokens)
     rp_mem_free(tokens);
 }
 
-uint64_t tokens_bytes(const struct rp_data_tokens *tokens)
-{
-    uint64_t bytes = 0;
-    for (int i = 0; i < tokens->n_parts; i++)
-        if (tokens->part[i].owned) bytes += tokens->part[i].bytes;
-    if (tokens->heard) bytes += (uint64_t)(tokens->n + 63) / 64 * 2 * sizeof(uint64_t);
-    return bytes;
-}
-
 void tokens_add(struct rp_data_tokens *tokens, struct token_part part)
 {
     tokens->part = rp_mem_grow(tokens->part, (size_t)(tokens->n_parts + 1) * sizeof *tokens->part);

@@ -29,7 +29,6 @@ struct rp_data_tokens {
 
 struct rp_data_tokens *tokens_new(void);
 void tokens_free(struct rp_data_tokens *tokens); /* NULL is fine */
-uint64_t tokens_bytes(const struct rp_data_tokens *tokens);
 /* Takes over what the part owns. Its `first` is set here. */
 void tokens_add(struct rp_data_tokens *tokens, struct token_part part);
 /* Bits of `heard` are complete: counts them. */

@@ -42,11 +42,6 @@ void rp_model_init_part(const struct rp_model *model, uint64_t seed, int i, int6
     }
 }
 
-void rp_model_init_tensor(const struct rp_model *model, uint64_t seed, int i, float *values)
-{
-    rp_model_init_part(model, seed, i, 0, rp_tensor_elements(&model->kept[i].shape), values);
-}
-
 /* ---- layout ---------------------------------------------------------------------------------- */
 
 /* Both layouts are (outer, middle, inner) in memory and (outer, inner, middle) in the file: OHWI

@@ -228,7 +228,7 @@ static double deviation(const struct rp_model *model, const char *name)
     float *values = malloc((size_t)n * sizeof *values);
     if (!values) exit(1);
     double squares = 0;
-    rp_model_init_tensor(model, 3, (int)(kept - model->kept), values);
+    rp_model_init_part(model, 3, (int)(kept - model->kept), 0, n, values);
     for (int64_t i = 0; i < n; i++) squares += (double)values[i] * (double)values[i];
     free(values);
     return squares / (double)n;
