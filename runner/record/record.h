@@ -20,9 +20,6 @@ RP_NODISCARD enum rp_status rp_hold_take(const char *run, struct rp_hold **hold,
 /* Is somebody holding it? Never writes. Where locks do not work this goes by the age of the counter
  * on the file system's clock, so it is for showing; taking always watches the counter itself. */
 bool rp_hold_is_held(const char *run);
-/* BUSY when the hold was lost: the lock file was replaced, or (without locks) somebody took over.
- */
-RP_NODISCARD enum rp_status rp_hold_check(const struct rp_hold *hold, struct rp_error *err);
 void rp_hold_release(struct rp_hold *hold); /* NULL is fine; the lock file stays */
 
 /* ---- manifest -------------------------------------------------------------------------------- */
