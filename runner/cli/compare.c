@@ -3,9 +3,9 @@
 #include "cli/compare_int.h"
 
 #include "base/sys.h"
+#include "base/utf8.h"
 #include "cli/cli.h"
 #include "cli/run_view.h"
-#include "train/train.h"
 #include "train/train.h"
 
 #include <inttypes.h>
@@ -45,7 +45,7 @@ static const char *final_of(const struct rp_compare_side *side)
 
 static char *name_of(const struct rp_compare_side *side)
 {
-    return rp_text_for_terminal(side->run ? side->run : side->word);
+    return rp_utf8_shown(side->run ? side->run : side->word, false);
 }
 
 /* ---- steps ----------------------------------------------------------------------------------- */

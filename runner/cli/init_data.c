@@ -11,7 +11,6 @@
 #include <ctype.h>
 #include <jansson.h>
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
 
 enum { NAME_MOST = 40 };

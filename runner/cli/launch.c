@@ -166,7 +166,7 @@ static void show(const struct request *r, const struct rp_launch_files *files, j
     struct rp_text line = {0};
     for (int i = 0; i < files->n; i++) {
         json_array_append_new(paths, rp_json_text(files->path[i]));
-        if (!r->args->json) printf("wrote  %s\n", files->path[i]);
+        if (!r->args->json) rp_cli_print("wrote  %s\n", files->path[i]);
     }
     for (int m = 0; m < r->n_members; m++)
         json_array_append_new(runs, rp_json_text(r->members[m].run));

@@ -253,12 +253,12 @@ static void print_member(const struct sweep_run *sr, int m, const struct rp_run_
     double value;
     const char *name = row->view.run ? rp_run_row_metric(row, &value) : NULL;
     for (int k = 0; k < sr->sweep.n_keys; k++)
-        printf("%-*s  ", key_width(sr, k), rp_sweep_value(&sr->sweep, m, k));
+        rp_cli_print("%-*s  ", key_width(sr, k), rp_sweep_value(&sr->sweep, m, k));
     if (row->view.run)
         snprintf(steps, sizeof steps, "%" PRIu64 "/%" PRIu64, row->view.step, row->view.steps);
     if (name) snprintf(metric, sizeof metric, "%s %.5g", name, value);
-    printf("%-9s  %15s  %-24s %s\n", row->view.run ? row->view.status : "not begun", steps, metric,
-           sr->members[m].run);
+    rp_cli_print("%-9s  %15s  %-24s %s\n", row->view.run ? row->view.status : "not begun", steps,
+                 metric, sr->members[m].run);
 }
 
 static json_t *json_of_member(const struct sweep_run *sr, int m, const struct rp_run_row *row)
@@ -306,7 +306,7 @@ static void print_spreads(const struct sweep_run *sr, struct rp_run_row *rows, s
                rp_terminal_is_utf8() ? "\xc2\xb1" : "+-", spread.deviation, spread.n);
         for (int k = 0; k < sr->sweep.n_keys; k++)
             if (strcmp(sr->sweep.key[k].key, "seed") != 0)
-                printf("  %s=%s", sr->sweep.key[k].key, rp_sweep_value(&sr->sweep, m, k));
+                rp_cli_print("  %s=%s", sr->sweep.key[k].key, rp_sweep_value(&sr->sweep, m, k));
         printf("\n");
     }
 }

@@ -108,7 +108,7 @@ static void print_result(const struct rp_tokenize_result *made)
            (unsigned long long)made->text_bytes, (double)made->text_bytes / (double)made->tokens);
     for (int i = 0; i < made->n_files; i++) {
         rp_sha256_hex(&made->file[i].sha256, hex);
-        printf("sha256     %s  %s\n", hex, made->file[i].path);
+        rp_cli_print("sha256     %s  %s\n", hex, made->file[i].path);
     }
 }
 

@@ -3,8 +3,8 @@
 
 #include "base/json_text.h"
 #include "base/sys.h"
+#include "base/utf8.h"
 #include "checkpoint/checkpoint.h"
-#include "cli/run_view.h"
 #include "record/record.h"
 
 #include <inttypes.h>
@@ -190,7 +190,7 @@ static enum rp_status check_all(struct findings *f, struct rp_error *err)
 
 static void print_good(const struct findings *f, const char *final)
 {
-    char *run = rp_text_for_terminal(f->run), *shown = rp_text_for_terminal(final ? final : "");
+    char *run = rp_utf8_shown(f->run, false), *shown = rp_utf8_shown(final ? final : "", false);
     printf("%s: %" PRId64 " steps, %d checkpoint%s: every hash is right\n", run, f->digests.n,
            f->n_good_checkpoints, f->n_good_checkpoints == 1 ? "" : "s");
     if (final) printf("final digest %s\n", shown);

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from reprise import DIGITS_MLP, LENET, MODELS, RESNET, call, call_json, kill_when, manifest, run, start, write
+from reprise import DIGITS_MLP, LENET, MODELS, RESNET, call, call_json, kill_when, run, start, write
 
 MEBIBYTE = 1 << 20
 
@@ -88,7 +88,6 @@ def test_fails_as_the_run_would(tmp_path):
     run(spec, tmp_path / "other")
 
     def fails(code, what, *args, out="x"):
-        _, real = None, ""
         _, err = call("run", spec, "--try", "--out", tmp_path / out, *args, expect=code)
         assert what in err, err
         assert not left_behind(tmp_path)
