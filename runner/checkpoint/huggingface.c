@@ -2,7 +2,6 @@
 #include "checkpoint/checkpoint_int.h"
 
 #include "base/number.h"
-#include "base/sys.h"
 
 #include <stdio.h>
 #include <string.h>

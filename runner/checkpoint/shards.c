@@ -4,7 +4,6 @@
 
 #include "base/sys.h"
 
-#include <stdio.h>
 #include <string.h>
 
 static enum rp_status read_one(const char *folder, const char *name,

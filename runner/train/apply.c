@@ -1,6 +1,5 @@
 /* apply.c - one checkpoint applied to data: the model of a run folder, opened for reading alone. */
 #include "base/mem.h"
-#include "base/sys.h"
 #include "env/env.h"
 #include "train/apply_int.h"
 

@@ -8,7 +8,6 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 char *rp_train_folder(const struct rp_spec *spec)
 {

@@ -1,6 +1,5 @@
 """A newer segment in the manifest: the older process commits nothing more and ends with 24."""
 import json
-import pathlib
 import time
 
 import reprise as rp

@@ -7,7 +7,6 @@
 #include "record/record_int.h"
 #include "run_folder.h"
 
-#include <jansson.h>
 #include <locale.h>
 #include <math.h>
 #include <pthread.h>
