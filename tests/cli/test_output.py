@@ -55,6 +55,12 @@ def test_words_that_do_not_fit(args, said):
     assert said in rp.call(*args, expect=2)[1]
 
 
+def test_a_folder_that_is_not_there(tmp_path):
+    path = tmp_path / "none" / "job.yaml"
+    err = rp.call("init", "digits-mlp", "--out", path, expect=9)[1]
+    assert f"cannot write {path}: No such file or directory; make its folder first" in err
+
+
 def test_version_in_json():
     assert rp.call_json("--version")["version"] in rp.call("--version")[0]
 
