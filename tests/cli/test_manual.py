@@ -37,7 +37,7 @@ def test_every_variable_is_there():
     for source in (SOURCE / "runner").rglob("*.[ch]"):
         read |= set(re.findall(r'"(REPRISE_[A-Z_]+)"', source.read_text()))
     assert len(read) > 10
-    assert [name for name in sorted(read) if not re.search(rf"\\b{name}\\b", plain)] == []
+    assert [name for name in sorted(read) if not re.search(rf"\b{name}\b", plain)] == []
 
 
 def test_roff_takes_it():
