@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from reprise import DIGITS_MLP, LENET, MODELS, RESNET, call, call_json, kill_when, run, start, write
+from reprise import DIGITS_MLP, LENET, MODELS, RESNET, call, call_json, kill_when, manifest, run, start, write
 
 MEBIBYTE = 1 << 20
 

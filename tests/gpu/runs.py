@@ -113,6 +113,12 @@ def equal_on_both(folder, spec, *more):
     return same(rp.run(spec, folder / "cpu", *CPU, *more), rp.run(spec, folder / "gpu", *GPU, *more))
 
 
+def first_difference(folder):
+    """Not a check: what `compare` says of two runs that should be equal."""
+    process = rp.start("compare", folder / "cpu", folder / "gpu")
+    return process.communicate()[0]
+
+
 def goes_on(folder, spec, first, second, lines):
     """Begun on one device, killed, ended on the other."""
     plain = rp.run(spec, folder / "plain", *CPU)
