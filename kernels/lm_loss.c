@@ -30,9 +30,9 @@ static enum rp_status check_params(const char *what, const struct rp_loss_params
         return rp_error_set(err, RP_STATUS_USAGE,
                             "%s: label_smoothing is %g, and must be from 0 to below 1", what,
                             (double)loss->label_smoothing);
-    if (loss->columns < 0 || loss->columns % RP_LM_PANEL != 0)
+    if (loss->columns < 0 || loss->columns % RP_PANEL != 0)
         return rp_error_set(err, RP_STATUS_USAGE, "%s: %d columns at once are no multiple of %d",
-                            what, loss->columns, RP_LM_PANEL);
+                            what, loss->columns, RP_PANEL);
     return RP_STATUS_OK;
 }
 

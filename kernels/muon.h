@@ -3,6 +3,7 @@
 #ifndef RP_MUON_H
 #define RP_MUON_H
 
+#include "digest.h"
 #include "op_int.h"
 
 #include <string.h>
@@ -27,7 +28,7 @@ struct rp_muon {
 
 static inline int64_t rp_muon_chunks(const struct rp_muon *muon)
 {
-    return (muon->n + 4095) / 4096;
+    return (muon->n + RP_DIGEST_CHUNK - 1) / RP_DIGEST_CHUNK;
 }
 
 /* The next part of the working memory at `base`, which may be NULL: only its size counts then. */

@@ -15,8 +15,7 @@
 #define RP_NUM_FN static inline __attribute__((unused))
 #endif
 
-/* ---- bits and the IEEE operations that C has no operator for -----------------------------------
- */
+/* ---- bits and the IEEE operations that C has no operator for --------------------------------- */
 
 RP_NUM_FN uint32_t rp_float_bits(float x)
 {
@@ -68,8 +67,7 @@ RP_NUM_FN double rp_sqrt64(double x)
 #endif
 }
 
-/* ---- elementary functions: rp_exp, rp_sigmoid, rp_tanh, rp_erf ---------------------------------
- */
+/* ---- elementary functions: rp_exp, rp_sigmoid, rp_tanh, rp_erf ------------------------------- */
 
 #define RP_E_FN             RP_NUM_FN
 #define RP_E_NAME(x)        rp_##x
@@ -91,8 +89,7 @@ RP_NUM_FN double rp_sqrt64(double x)
 #undef RP_E_IF
 #undef RP_E_FMA
 
-/* ---- fp64 by a fixed schedule: + - * / only, no fma --------------------------------------------
- */
+/* ---- fp64 by a fixed schedule: + - * / only, no fma ------------------------------------------ */
 
 /* Natural logarithm. x = 2^k m with m in [sqrt(1/2), sqrt(2)); log m = 2 atanh((m - 1) / (m + 1))
  * by its series to s^23. 0 gives -inf, a negative number or NaN gives NaN, +inf gives +inf. */
@@ -265,8 +262,7 @@ RP_NUM_FN float rp_cos(float x)
     return rp_sin_of_bits(rp_float_bits(x) & 0x7fffffffu, 1);
 }
 
-/* ---- random numbers: Philox4x32-10 (Salmon et al., SC 2011) -------------------------------------
- */
+/* ---- random numbers: Philox4x32-10 (Salmon et al., SC 2011) ---------------------------------- */
 
 #define RP_PHILOX_M0 0xd2511f53u
 #define RP_PHILOX_M1 0xcd9e8d57u

@@ -3,8 +3,7 @@
 
 enum { VECTORS = RP_AT_QUERIES / RP_VW };
 
-/* ---- softmax: down the keys of all queries of a block ------------------------------------------
- */
+/* ---- softmax: down the keys of all queries of a block ---------------------------------------- */
 
 /* Lanes of vector v whose query sees key j. */
 RP_VEC_FN rp_vi sees(const struct rp_at_block *block, int64_t j, int v)

@@ -64,7 +64,7 @@ size_t RP_ISA_NAME(rp_at_lay_out)(const struct rp_at_job *job, unsigned char *sc
         m.dy_strips = take(scratch, &used, RP_AT_QUERIES * wide);
         m.ds = take(scratch, &used, keys * RP_AT_QUERIES);
         for (int i = 0; i < 2; i++) m.chain[i] = take(scratch, &used, keys * wide);
-        for (int i = 0; i < 2 && job->tokens > RP_AT_PANEL; i++)
+        for (int i = 0; i < 2 && job->tokens > RP_PANEL; i++)
             m.total[i] = take(scratch, &used, keys * wide);
     }
     if (memory) *memory = m;
@@ -206,8 +206,8 @@ RP_VEC_FN void add_common_keys(const float *weights, const float *strip, int64_t
 {
     rp_vf acc[TILE_M][TILE_VECTORS];
     for (int i = 0; i < height * TILE_N; i++) sums->total[i] = sums->chain[i] = -0.0f;
-    for (int64_t at = 0; at < keys; at += RP_AT_PANEL) {
-        int64_t n = rp_at_least(RP_AT_PANEL, keys - at);
+    for (int64_t at = 0; at < keys; at += RP_PANEL) {
+        int64_t n = rp_at_least(RP_PANEL, keys - at);
         for (int i = 0; i < height; i++)
             for (int v = 0; v < TILE_VECTORS; v++) acc[i][v] = rp_vzero();
         rp_at_product(weights + at * RP_AT_QUERIES, 1, RP_AT_QUERIES, strip + at * TILE_N, n, acc,
@@ -215,7 +215,7 @@ RP_VEC_FN void add_common_keys(const float *weights, const float *strip, int64_t
         for (int i = 0; i < height; i++)
             for (int v = 0; v < TILE_VECTORS; v++) {
                 int place = i * TILE_N + v * RP_VW;
-                if (n < RP_AT_PANEL)
+                if (n < RP_PANEL)
                     rp_vstore(sums->chain + place, acc[i][v]);
                 else
                     rp_vstore(sums->total + place, rp_vload(sums->total + place) + acc[i][v]);
@@ -230,7 +230,7 @@ RP_VEC_FN rp_vf end_row(const float *weights, const float *strip, int64_t keys, 
     rp_vf chain = rp_vload(sums->chain + i * TILE_N + v * RP_VW);
     rp_vf total = rp_vload(sums->total + i * TILE_N + v * RP_VW);
     for (int64_t j = keys; j < keys + i; j++) {
-        if (j % RP_AT_PANEL == 0) {
+        if (j % RP_PANEL == 0) {
             total += chain;
             chain = rp_vzero();
         }

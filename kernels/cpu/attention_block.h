@@ -15,7 +15,7 @@
 #include "row.h"
 
 /* Queries of a block: strips of TILE_N, and few rows left over from tiles of TILE_M. */
-enum { RP_AT_QUERIES = RP_VW == 16 ? 64 : 48, RP_AT_PANEL = 1024 };
+enum { RP_AT_QUERIES = RP_VW == 16 ? 64 : 48 };
 _Static_assert(RP_AT_QUERIES % TILE_N == 0, "a block is whole strips");
 
 struct rp_at_job {

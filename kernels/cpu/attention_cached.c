@@ -8,7 +8,7 @@
 #include "cpu/rsum.h"
 #include "numerics.h"
 
-enum { PANEL = 1024, VECTORS = 4 /* chains side by side */ };
+enum { VECTORS = 4 /* chains side by side */ };
 
 struct ac_job {
     const float *qkv; /* (N, T, width) */
@@ -92,10 +92,10 @@ RP_VEC_FN void mix_values(const float *w, const float *v, int64_t n, int64_t d, 
 {
     rp_vf total[VECTORS]; /* from -0, which leaves the first panel as it is */
     for (int i = 0; i < n_vectors; i++) total[i] = rp_vset(-0.0f);
-    for (int64_t panel = 0; panel < n; panel += PANEL) {
+    for (int64_t panel = 0; panel < n; panel += RP_PANEL) {
         rp_vf chain[VECTORS];
         for (int i = 0; i < n_vectors; i++) chain[i] = rp_vzero();
-        for (int64_t j = panel; j < least(panel + PANEL, n); j++)
+        for (int64_t j = panel; j < least(panel + RP_PANEL, n); j++)
             for (int i = 0; i < n_vectors; i++)
                 chain[i] =
                     rp_vfma(rp_vset(w[j]), rp_vload_lanes(v + j * d + i * RP_VW, lanes), chain[i]);

@@ -62,9 +62,9 @@ RP_VEC_FN void make_gradients(const struct rp_at_job *job, const struct rp_at_bl
         }
 }
 
-/* ---- rows of keys: dk and dv ------------------------------------------------------------------
- *
- * `chain` is the panel of queries that is open, `total` those before; -0 where there is none, which
+/* ---- rows of keys: dk and dv ----------------------------------------------------------------- */
+
+/* `chain` is the panel of queries that is open, `total` those before; -0 where there is none, which
  * added to anything leaves it as it is. */
 
 /* Tile of keys [j, j + rows) against one strip of queries. */
@@ -96,7 +96,7 @@ static void begin_row(const struct key_tile *tile, int row, int64_t begin, int64
     for (int64_t i = begin; i < end; i++) {
         int64_t q = i - tile->block->first;
         rp_vf w = rp_vset(tile->weights[row * RP_AT_QUERIES + q]);
-        if (i % RP_AT_PANEL == 0)
+        if (i % RP_PANEL == 0)
             end_panel(tile, row, 1);
         else if (i == tile->j + row)
             for (int v = 0; v < TILE_VECTORS; v++) rp_vstore(chain + v * RP_VW, rp_vzero());
@@ -129,8 +129,8 @@ static void run_key_tile(const struct key_tile *tile)
     for (int r = 0; r < tile->rows; r++)
         begin_row(tile, r, tile->j + r > first ? tile->j + r : first, common);
     for (int64_t at = common; at < end;) {
-        int64_t stop = rp_at_least(end, (at / RP_AT_PANEL + 1) * RP_AT_PANEL);
-        if (at % RP_AT_PANEL == 0) end_panel(tile, 0, tile->rows);
+        int64_t stop = rp_at_least(end, (at / RP_PANEL + 1) * RP_PANEL);
+        if (at % RP_PANEL == 0) end_panel(tile, 0, tile->rows);
         add_queries(tile, at, stop);
         at = stop;
     }

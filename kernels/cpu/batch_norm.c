@@ -61,8 +61,7 @@ static void normalize_work(void *arg, int thread)
     bn_rows(arg, thread, normalize_body);
 }
 
-/* ---- statistics
- * ---------------------------------------------------------------------------------- */
+/* ---- statistics ------------------------------------------------------------------------------ */
 
 RP_VEC_FN void variance_term(const struct rp_sum_job *sums, int shard, int64_t row, int64_t n_rows,
                              int64_t col, int64_t lanes, rp_vf *acc)
@@ -149,8 +148,7 @@ RP_CPU_KERNEL(batch_norm)
     return RP_STATUS_OK;
 }
 
-/* ---- gradient
- * ------------------------------------------------------------------------------------ */
+/* ---- gradient -------------------------------------------------------------------------------- */
 
 RP_VEC_FN void gradient_term(const struct rp_sum_job *sums, int shard, int64_t row, int64_t n_rows,
                              int64_t col, int64_t lanes, rp_vf *acc)
@@ -240,8 +238,7 @@ RP_CPU_KERNEL(batch_norm_dx)
     return RP_STATUS_OK;
 }
 
-/* ---- evaluation, and the running statistics it uses
- * ------------------------------------------------ */
+/* ---- evaluation, and the running statistics it uses ------------------------------------------ */
 
 size_t RP_ISA_NAME(rp_cpu_scratch_batch_norm_eval)(const struct rp_op_call *call, int n_threads)
 {

@@ -3,15 +3,14 @@
 #include <string.h>
 
 #include "cpu/cpu_int.h"
-
-enum { LANES = 32, BLOCK = 4096 };
+#include "row.h"
 
 /* The row sum of chapter 2 over one block. */
 static double block_sum(const double *x, int64_t n)
 {
-    double lane[LANES] = {0};
-    for (int64_t i = 0; i < n; i++) lane[i % LANES] += x[i];
-    for (int half = LANES / 2; half > 0; half /= 2)
+    double lane[RP_ROW_LANES] = {0};
+    for (int64_t i = 0; i < n; i++) lane[i % RP_ROW_LANES] += x[i];
+    for (int half = RP_ROW_LANES / 2; half > 0; half /= 2)
         for (int j = 0; j < half; j++) lane[j] += lane[j + half];
     return lane[0];
 }
@@ -20,10 +19,10 @@ static double block_sum(const double *x, int64_t n)
  * elements; the sums of blocks beyond that stand in a second level, and so on. */
 static double row_sum(const double *x, int64_t n)
 {
-    if (n <= BLOCK) return block_sum(x, n);
-    double sums[BLOCK];
-    int64_t size = BLOCK;
-    while ((n + size - 1) / size > BLOCK) size *= BLOCK;
+    if (n <= RP_ROW_BLOCK) return block_sum(x, n);
+    double sums[RP_ROW_BLOCK];
+    int64_t size = RP_ROW_BLOCK;
+    while ((n + size - 1) / size > RP_ROW_BLOCK) size *= RP_ROW_BLOCK;
     int64_t count = 0;
     for (int64_t at = 0; at < n; at += size)
         sums[count++] = row_sum(x + at, n - at < size ? n - at : size);

@@ -55,8 +55,7 @@ RP_CPU_KERNEL(embedding)
     return RP_STATUS_OK;
 }
 
-/* ---- the gradient of positions: sum_rows of (samples, T C) ------------------------------------
- */
+/* ---- the gradient of positions: sum_rows of (samples, T C) ----------------------------------- */
 
 static struct rp_op_call flat_call(const struct rp_op_call *call)
 {

@@ -6,9 +6,9 @@
 #include "cpu/parallel.h"
 #include "cpu/vec.h"
 #include "numerics.h"
+#include "row.h"
 
 enum {
-    PANEL = 1024,   /* rows of one chain, aligned to the first row of the shard */
     TILE = 64,      /* columns of one walk */
     MAX_NODES = 33, /* of the tree over shards that wait for their other half */
     ROW_COST = 2    /* of a row that is added, beside a row that is written */
@@ -94,21 +94,20 @@ static int64_t shard_rows(const struct dw_job *job, int64_t shard, const int32_t
     int64_t at = shard * job->rows - job->first_row, taken = 0; /* row of the pass: row + at */
     int64_t mine = rows_until(row, n, (shard + 1) * job->rows);
     while (taken < mine) {
-        int64_t now = (row[taken] - at) / PANEL;
+        int64_t now = (row[taken] - at) / RP_PANEL;
         if (now != *panel) {
             add(total, chain, width);
             fill(chain, width, -0.0f);
             *panel = now;
         }
-        int64_t count = rows_until(row + taken, mine - taken, (now + 1) * PANEL + at);
+        int64_t count = rows_until(row + taken, mine - taken, (now + 1) * RP_PANEL + at);
         chain_rows(job, row + taken, count, col, width, chain);
         taken += count;
     }
     return mine;
 }
 
-/* ---- whole shards -----------------------------------------------------------------------------
- */
+/* ---- whole shards ---------------------------------------------------------------------------- */
 
 /* Nodes of the tree that wait for what comes right of them. `height`: of the node that joins this
  * one with the one before. */
@@ -155,15 +154,14 @@ static void id_of_shards(const struct dw_job *job, int64_t id, int64_t col, int6
     memcpy(job->sum + id * job->n_cols + col, nodes.sum[0], sizeof(float) * (size_t)width);
 }
 
-/* ---- a part of a shard ------------------------------------------------------------------------
- */
+/* ---- a part of a shard ----------------------------------------------------------------------- */
 
 static void id_of_part(const struct dw_job *job, int64_t id, int64_t col, int64_t width)
 {
     float chain[TILE], total[TILE];
     float *sum = job->sum + id * job->n_cols + col;
     float *open = job->open ? job->open + id * job->n_cols + col : NULL;
-    int64_t panel = job->first_row / PANEL, n = job->start[id + 1] - job->start[id];
+    int64_t panel = job->first_row / RP_PANEL, n = job->start[id + 1] - job->start[id];
     fill(total, width, -0.0f);
     fill(chain, width, -0.0f);
     if (job->finds_sum) memcpy(total, sum, sizeof(float) * (size_t)width);
@@ -182,15 +180,14 @@ static void absent_id(const struct dw_job *job, int64_t id, int64_t col, int64_t
 {
     float *sum = job->sum + id * job->n_cols;
     float *open = job->open ? job->open + id * job->n_cols : NULL;
-    bool same_panel = job->first_row / PANEL == job->last_panel;
+    bool same_panel = job->first_row / RP_PANEL == job->last_panel;
     bool closes = job->finds_chain && !(same_panel && job->leaves_chain);
     if (job->leaves_sum && !job->finds_sum) fill(sum + col, end - col, -0.0f);
     if (closes) add(sum + col, open + col, end - col);
     if (job->leaves_chain && !(job->finds_chain && same_panel)) fill(open + col, end - col, -0.0f);
 }
 
-/* ---- who does what ----------------------------------------------------------------------------
- */
+/* ---- who does what --------------------------------------------------------------------------- */
 
 static void id_columns(const struct dw_job *job, int64_t id, int64_t begin, int64_t end)
 {
@@ -232,8 +229,7 @@ static void dw_work(void *arg, int thread)
     for (; id < last && begin < end; id++) id_columns(job, id, begin, end);
 }
 
-/* ---- the lists of rows ------------------------------------------------------------------------
- */
+/* ---- the lists of rows ----------------------------------------------------------------------- */
 
 /* Fills start (V + 1) and row: a count, its running sum, and each row to its place, in order. */
 static void sort_rows(const int32_t *token, int64_t rows, int64_t n_ids, int32_t *start,
@@ -282,11 +278,11 @@ RP_CPU_KERNEL(embedding_dw)
                          .onto = call->params.embedding.onto,
                          .part = cut->n_samples != cut->samples_per_shard * cut->n_shards};
     int64_t end = job.first_row + job.rows;
-    job.last_panel = (end - 1) / PANEL;
-    job.finds_sum = job.first_row >= PANEL;
-    job.finds_chain = job.first_row % PANEL != 0;
-    job.leaves_chain = end % PANEL != 0 && end != shard_rows_all;
-    job.leaves_sum = end >= PANEL || end == shard_rows_all;
+    job.last_panel = (end - 1) / RP_PANEL;
+    job.finds_sum = job.first_row >= RP_PANEL;
+    job.finds_chain = job.first_row % RP_PANEL != 0;
+    job.leaves_chain = end % RP_PANEL != 0 && end != shard_rows_all;
+    job.leaves_sum = end >= RP_PANEL || end == shard_rows_all;
     job.by_columns = job.n_ids < rows && job.n_cols >= 16 * rp_pool_threads(cpu->pool);
     job.n_threads = rp_threads_for(cpu, (job.n_ids + rows) * job.n_cols);
     rp_parts_run(cpu, job.n_threads, dw_work, &job);

@@ -11,8 +11,9 @@
 #define RP_GEMM_H
 
 #include "cpu/cpu_int.h"
+#include "row.h"
 
-enum { RP_GEMM_PANEL = 1024 };
+enum { RP_GEMM_PANEL = RP_PANEL };
 
 /* Parts of scratch begin on such a border. */
 #define RP_GEMM_ROUND(bytes) (((size_t)(bytes) + 255) / 256 * 256)

@@ -1,10 +1,11 @@
-/* global_avgpool.c - the mean of each channel over the image, on the CPU: positions in panels of
- * 1024. */
+/* global_avgpool.c - the mean of each channel over the image, on the CPU: positions in panels.
+ * README.md chapter 7. */
 #include "cpu/window_cpu.h"
+#include "row.h"
 
 #include <string.h>
 
-enum { PANEL = 1024, BLOCK = 256 /* channels at a time */ };
+enum { BLOCK = 256 /* channels at a time */ };
 
 static void add(float *restrict to, const float *restrict from, int64_t n)
 {
@@ -16,8 +17,8 @@ static void mean_of_block(const float *x, int64_t size, int64_t stride, int64_t 
 {
     float panel[BLOCK];
     memset(y, 0, (size_t)n * sizeof *y);
-    for (int64_t begin = 0; begin < size; begin += PANEL) {
-        int64_t end = begin + PANEL < size ? begin + PANEL : size;
+    for (int64_t begin = 0; begin < size; begin += RP_PANEL) {
+        int64_t end = begin + RP_PANEL < size ? begin + RP_PANEL : size;
         memset(panel, 0, (size_t)n * sizeof *panel);
         for (int64_t i = begin; i < end; i++) add(panel, x + i * stride, n);
         add(y, panel, n); /* to +0 the first time: a sum that began at +0 is never -0 */

@@ -1,17 +1,16 @@
 /* grad_norm.c - the fp64 sum of squares of each chunk of 4096 elements. README.md chapter 11. */
 #include "cpu/digest.h"
 #include "cpu/parallel.h"
-
-enum { LANES = 32 };
+#include "row.h"
 
 static double chunk_squares(const float *x, int64_t n)
 {
-    double lane[LANES] = {0};
+    double lane[RP_ROW_LANES] = {0};
     int64_t i = 0;
-    for (; i + LANES <= n; i += LANES)
-        for (int j = 0; j < LANES; j++) lane[j] += (double)x[i + j] * (double)x[i + j];
+    for (; i + RP_ROW_LANES <= n; i += RP_ROW_LANES)
+        for (int j = 0; j < RP_ROW_LANES; j++) lane[j] += (double)x[i + j] * (double)x[i + j];
     for (int j = 0; i + j < n; j++) lane[j] += (double)x[i + j] * (double)x[i + j];
-    for (int half = LANES / 2; half > 0; half /= 2)
+    for (int half = RP_ROW_LANES / 2; half > 0; half /= 2)
         for (int j = 0; j < half; j++) lane[j] += lane[j + half];
     return lane[0] == lane[0] ? lane[0] : (double)__builtin_nan("");
 }

@@ -1,9 +1,8 @@
 /* head_norm.c - each q and k head normalised by itself, on the CPU. README.md chapter 14. */
 #include "attention.h"
 #include "cpu/parallel.h"
-#include "cpu/rsum.h"
+#include "cpu/rms_row.h"
 #include "cpu/sum_rows.h"
-#include "numerics.h"
 
 struct hn_job {
     const float *x, *dy;   /* (rows, width) */
@@ -29,29 +28,6 @@ static struct hn_job begin(const struct rp_op_call *call)
                            .eps = p->eps};
 }
 
-struct hn_head {
-    const float *x, *dy, *gamma;
-    float inv;
-};
-
-RP_VEC_FN rp_vf square_term(const void *arg, int64_t i, int64_t lanes, rp_vf acc)
-{
-    rp_vf x = rp_vload_lanes((const float *)arg + i, lanes);
-    return rp_vfma(x, x, acc);
-}
-
-static void normalize_head(const struct hn_job *job, const float *x, const float *gamma, float *inv,
-                           float *y)
-{
-    int n = job->head_dim;
-    *inv = 1.0f / rp_sqrt(rp_rsum(n, square_term, x) / (float)n + job->eps);
-    for (int i = 0; i < n; i += RP_VW) {
-        int lanes = n - i < RP_VW ? n - i : RP_VW;
-        rp_vf h = rp_vload_lanes(x + i, lanes) * rp_vset(*inv);
-        rp_vstore_lanes(y + i, h * rp_vload_lanes(gamma + i, lanes), lanes);
-    }
-}
-
 /* v stands behind the q and k heads of a row. */
 static void copy_v(const struct hn_job *job, const float *x, float *y)
 {
@@ -68,8 +44,8 @@ static void normalize_work(void *arg, int thread)
     for (; row < end; row++) {
         int64_t at = row * job->width;
         for (int h = 0; h < n_heads; h++, at += job->head_dim)
-            normalize_head(job, job->x + at, job->gamma[h >= job->heads],
-                           job->inv + row * n_heads + h, job->out + at);
+            job->inv[row * n_heads + h] = rp_rms_normalize(
+                job->head_dim, job->x + at, job->gamma[h >= job->heads], job->eps, job->out + at);
         copy_v(job, job->x + row * job->width, job->out + row * job->width);
     }
 }
@@ -90,26 +66,6 @@ RP_CPU_KERNEL(head_norm)
 
 /* ---- gradient of the heads ------------------------------------------------------------------- */
 
-RP_VEC_FN rp_vf gradient_term(const void *arg, int64_t i, int64_t lanes, rp_vf acc)
-{
-    const struct hn_head *head = arg;
-    rp_vf h = rp_vload_lanes(head->x + i, lanes) * rp_vset(head->inv);
-    rp_vf g = rp_vload_lanes(head->dy + i, lanes) * rp_vload_lanes(head->gamma + i, lanes);
-    return rp_vfma(g, h, acc);
-}
-
-static void gradient_head(const struct hn_job *job, const struct hn_head *head, float *dx)
-{
-    int n = job->head_dim;
-    rp_vf inv = rp_vset(head->inv), b = rp_vset(rp_rsum(n, gradient_term, head) / (float)n);
-    for (int i = 0; i < n; i += RP_VW) {
-        int lanes = n - i < RP_VW ? n - i : RP_VW;
-        rp_vf h = rp_vload_lanes(head->x + i, lanes) * inv;
-        rp_vf g = rp_vload_lanes(head->dy + i, lanes) * rp_vload_lanes(head->gamma + i, lanes);
-        rp_vstore_lanes(dx + i, inv * rp_vfma(-h, b, g), lanes);
-    }
-}
-
 static void gradient_work(void *arg, int thread)
 {
     const struct hn_job *job = arg;
@@ -119,11 +75,11 @@ static void gradient_work(void *arg, int thread)
     for (; row < end; row++) {
         int64_t at = row * job->width;
         for (int h = 0; h < n_heads; h++, at += job->head_dim) {
-            struct hn_head head = {.x = job->x + at,
-                                   .dy = job->dy + at,
-                                   .gamma = job->gamma[h >= job->heads],
-                                   .inv = job->inv[row * n_heads + h]};
-            gradient_head(job, &head, job->out + at);
+            struct rp_rms_row head = {.x = job->x + at,
+                                      .dy = job->dy + at,
+                                      .gamma = job->gamma[h >= job->heads],
+                                      .inv = job->inv[row * n_heads + h]};
+            rp_rms_gradient(job->head_dim, &head, job->out + at);
         }
         copy_v(job, job->dy + row * job->width, job->out + row * job->width);
     }

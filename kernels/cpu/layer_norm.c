@@ -69,8 +69,7 @@ RP_CPU_KERNEL(layer_norm)
     return RP_STATUS_OK;
 }
 
-/* ---- gradient of x
- * ------------------------------------------------------------------------------- */
+/* ---- gradient of x --------------------------------------------------------------------------- */
 
 RP_VEC_FN rp_vf gradient_term(const void *arg, int64_t i, int64_t lanes, rp_vf acc)
 {
@@ -129,8 +128,7 @@ RP_CPU_KERNEL(layer_norm_dx)
     return RP_STATUS_OK;
 }
 
-/* ---- gradients of gamma and beta
- * ----------------------------------------------------------------- */
+/* ---- gradients of gamma and beta ------------------------------------------------------------- */
 
 RP_VEC_FN void dgb_term(const struct rp_sum_job *sums, int shard, int64_t row, int64_t n_rows,
                         int64_t col, int64_t lanes, rp_vf *acc)

@@ -24,8 +24,7 @@ struct head_job {
     int n_threads;
 };
 
-/* ---- gradients of logits ----------------------------------------------------------------------
- */
+/* ---- gradients of logits --------------------------------------------------------------------- */
 
 static void row_gradient(const struct head_job *job, int64_t row)
 {
@@ -63,8 +62,7 @@ static void gradient_work(void *arg, int thread)
     for (; row < end; row++) row_gradient(job, row);
 }
 
-/* ---- products ---------------------------------------------------------------------------------
- */
+/* ---- products -------------------------------------------------------------------------------- */
 
 /* dx goes on from the classes before the block. */
 static struct rp_gemm describe_dx(const struct head_job *job)

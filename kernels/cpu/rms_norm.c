@@ -1,8 +1,7 @@
 /* rms_norm.c - every row divided by its root mean square, on the CPU. README.md chapter 9. */
 #include "cpu/parallel.h"
-#include "cpu/rsum.h"
+#include "cpu/rms_row.h"
 #include "cpu/sum_rows.h"
-#include "numerics.h"
 
 struct rms_job {
     const float *x, *dy; /* (rows, C) */
@@ -14,36 +13,14 @@ struct rms_job {
     int n_threads;
 };
 
-struct rms_row {
-    const float *x, *dy, *gamma;
-    float inv;
-};
-
-RP_VEC_FN rp_vf square_term(const void *arg, int64_t i, int64_t lanes, rp_vf acc)
-{
-    rp_vf x = rp_vload_lanes((const float *)arg + i, lanes);
-    return rp_vfma(x, x, acc);
-}
-
-static void normalize_row(const struct rms_job *job, int64_t r)
-{
-    int64_t n = job->n_cols;
-    const float *x = job->x + r * n;
-    float inv = 1.0f / rp_sqrt(rp_rsum(n, square_term, x) / (float)n + job->eps);
-    job->inv[r] = inv;
-    for (int64_t i = 0; i < n; i += RP_VW) {
-        int64_t lanes = n - i < RP_VW ? n - i : RP_VW;
-        rp_vf h = rp_vload_lanes(x + i, lanes) * rp_vset(inv);
-        rp_vstore_lanes(job->out + r * n + i, h * rp_vload_lanes(job->gamma + i, lanes), lanes);
-    }
-}
-
 static void normalize_work(void *arg, int thread)
 {
     const struct rms_job *job = arg;
     int64_t row, end;
     rp_pool_cut(job->rows, 1, thread, job->n_threads, &row, &end);
-    for (; row < end; row++) normalize_row(job, row);
+    for (; row < end; row++)
+        job->inv[row] = rp_rms_normalize(job->n_cols, job->x + row * job->n_cols, job->gamma,
+                                         job->eps, job->out + row * job->n_cols);
 }
 
 RP_CPU_KERNEL(rms_norm)
@@ -62,37 +39,19 @@ RP_CPU_KERNEL(rms_norm)
     return RP_STATUS_OK;
 }
 
-/* ---- gradient of x ----------------------------------------------------------------------------
- */
-
-RP_VEC_FN rp_vf gradient_term(const void *arg, int64_t i, int64_t lanes, rp_vf acc)
-{
-    const struct rms_row *row = arg;
-    rp_vf h = rp_vload_lanes(row->x + i, lanes) * rp_vset(row->inv);
-    rp_vf g = rp_vload_lanes(row->dy + i, lanes) * rp_vload_lanes(row->gamma + i, lanes);
-    return rp_vfma(g, h, acc);
-}
-
-static void gradient_row(const struct rms_job *job, int64_t r)
-{
-    int64_t n = job->n_cols;
-    struct rms_row row = {
-        .x = job->x + r * n, .dy = job->dy + r * n, .gamma = job->gamma, .inv = job->inv[r]};
-    rp_vf b = rp_vset(rp_rsum(n, gradient_term, &row) / (float)n);
-    for (int64_t i = 0; i < n; i += RP_VW) {
-        int64_t lanes = n - i < RP_VW ? n - i : RP_VW;
-        rp_vf h = rp_vload_lanes(row.x + i, lanes) * rp_vset(row.inv);
-        rp_vf g = rp_vload_lanes(row.dy + i, lanes) * rp_vload_lanes(row.gamma + i, lanes);
-        rp_vstore_lanes(job->out + r * n + i, rp_vset(row.inv) * rp_vfma(-h, b, g), lanes);
-    }
-}
+/* ---- gradient of x --------------------------------------------------------------------------- */
 
 static void gradient_work(void *arg, int thread)
 {
     const struct rms_job *job = arg;
     int64_t row, end;
     rp_pool_cut(job->rows, 1, thread, job->n_threads, &row, &end);
-    for (; row < end; row++) gradient_row(job, row);
+    for (; row < end; row++) {
+        int64_t at = row * job->n_cols;
+        struct rp_rms_row one = {
+            .x = job->x + at, .dy = job->dy + at, .gamma = job->gamma, .inv = job->inv[row]};
+        rp_rms_gradient(job->n_cols, &one, job->out + at);
+    }
 }
 
 RP_CPU_KERNEL(rms_norm_dx)
@@ -111,8 +70,7 @@ RP_CPU_KERNEL(rms_norm_dx)
     return RP_STATUS_OK;
 }
 
-/* ---- gradient of gamma ------------------------------------------------------------------------
- */
+/* ---- gradient of gamma ----------------------------------------------------------------------- */
 
 RP_VEC_FN void dg_term(const struct rp_sum_job *sums, int shard, int64_t row, int64_t n_rows,
                        int64_t col, int64_t lanes, rp_vf *acc)

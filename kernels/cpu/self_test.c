@@ -1,6 +1,5 @@
 /* self_test.c - does every thread compute as rp-num-1 says? Judged by effect: a handful of
  * additions that show the rounding mode and what becomes of subnormals, then golden vectors. */
-#include <stdatomic.h>
 #include <string.h>
 
 #include "cpu/cpu_int.h"
@@ -74,8 +73,7 @@ static const char *wrong_mode(void)
     return NULL;
 }
 
-/* ---- every thread ------------------------------------------------------------------------------
- */
+/* ---- every thread ---------------------------------------------------------------------------- */
 
 struct verdict {
     const char *mode;            /* NULL: right */

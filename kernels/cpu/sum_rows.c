@@ -5,9 +5,9 @@
  * each other, are made first, by all threads, into scratch. */
 #include "cpu/parallel.h"
 #include "cpu/vec.h"
+#include "row.h"
 
 enum {
-    PANEL = 1024,         /* rows of one chain, aligned to the first row of the shard */
     TILE = 64,            /* columns that one call of chain_tile holds in registers */
     MAX_LEVELS = 32,      /* of the tree over shards */
     COLUMNS_A_THREAD = 32 /* below this a cut by columns leaves threads idle */
@@ -31,9 +31,9 @@ static int64_t least(int64_t a, int64_t b)
 /* Panel p of shard s within this pass: rows [*begin, *end) of the shard. */
 static void panel_rows(const struct sum_rows_job *job, int64_t p, int64_t *begin, int64_t *end)
 {
-    int64_t first = job->row0 / PANEL + p;
-    *begin = p == 0 ? job->row0 : first * PANEL;
-    *end = least((first + 1) * PANEL, job->row0 + job->rows);
+    int64_t first = job->row0 / RP_PANEL + p;
+    *begin = p == 0 ? job->row0 : first * RP_PANEL;
+    *end = least((first + 1) * RP_PANEL, job->row0 + job->rows);
 }
 
 /* Goes on with the chains of `width` <= TILE columns over `rows` rows. */
@@ -70,7 +70,7 @@ static void panel_tile(const struct sum_rows_job *job, int64_t s, int64_t p, int
 {
     int64_t begin, end;
     panel_rows(job, p, &begin, &end);
-    bool goes_on = begin % PANEL != 0; /* of the chain that an earlier pass left open */
+    bool goes_on = begin % RP_PANEL != 0; /* of the chain that an earlier pass left open */
     for (int64_t i = 0; i < width; i++) chain[i] = goes_on ? job->open[c + i] : 0;
     const float *x = job->x + (s * job->rows + begin - job->row0) * job->columns + c;
     chain_tile(x, job->columns, end - begin, width, chain);
@@ -90,7 +90,7 @@ static void shard_tile(const struct sum_rows_job *job, int64_t s, int64_t c, int
             made = job->panels + (s * job->panels_a_shard + p) * job->columns + c;
         else
             panel_tile(job, s, p, c, width, chain);
-        bool closed = end % PANEL == 0 || end == job->shard_rows;
+        bool closed = end % RP_PANEL == 0 || end == job->shard_rows;
         for (int64_t i = 0; i < width; i++) {
             if (closed)
                 total[i] += made[i];
@@ -141,8 +141,8 @@ static int64_t scratch_panels(const struct rp_op_call *call, int n_threads)
 {
     const struct rp_tensor *x = &call->in[0];
     int64_t columns = x->dims[x->n_dims - 1], rows = rp_tensor_rows(x);
-    if (n_threads == 1 || columns >= COLUMNS_A_THREAD * n_threads || rows < 2 * PANEL) return 0;
-    return rows / PANEL + 64;
+    if (n_threads == 1 || columns >= COLUMNS_A_THREAD * n_threads || rows < 2 * RP_PANEL) return 0;
+    return rows / RP_PANEL + 64;
 }
 
 size_t RP_ISA_NAME(rp_cpu_scratch_sum_rows)(const struct rp_op_call *call, int n_threads)
@@ -168,8 +168,8 @@ RP_CPU_KERNEL(sum_rows)
         .n_shards = cut->n_shards,
         .n_threads = rp_threads_for(cpu, rows * x->dims[x->n_dims - 1]),
     };
-    int64_t last = (job.row0 + job.rows + PANEL - 1) / PANEL;
-    job.panels_a_shard = last - job.row0 / PANEL;
+    int64_t last = (job.row0 + job.rows + RP_PANEL - 1) / RP_PANEL;
+    job.panels_a_shard = last - job.row0 / RP_PANEL;
     int64_t n_panels = job.n_shards * job.panels_a_shard;
     if (job.n_threads > 1 && n_panels <= scratch_panels(call, job.n_threads)) {
         job.panels = (float *)cpu->scratch;

@@ -11,15 +11,17 @@
  *   float *total = rp_sum_rows_shard(&job, shard, sum);      (C), kept until rp_sum_rows_node
  *   rp_sum_rows_node(&job, sum, out, open);      the tree, or the part of a shard so far
  *
- * `chain` is a function made of rp_sum_rows_chain and a term; rp_sum_rows_plain adds x as it is and
- * is all that op sum_rows needs. The scratch of a call is rp_sum_rows_scratch(x, n_sums). */
+ * `chain` is a function made of rp_sum_rows_chain and a term; rp_sum_rows_plain adds x as it is.
+ * The scratch of a call is rp_sum_rows_scratch(x, n_sums). The op sum_rows, one sum of x itself,
+ * has a shorter way, in sum_rows.c. */
 #ifndef RP_SUM_ROWS_H
 #define RP_SUM_ROWS_H
 
 #include "cpu/parallel.h"
 #include "cpu/vec.h"
+#include "row.h"
 
-enum { RP_PANEL = 1024, RP_SUM_BLOCK = 8 };
+enum { RP_SUM_BLOCK = 8 };
 
 struct rp_sum_job;
 /* Adds rows [begin, end) of the pass, columns [col, col_end), to the sums at `chain` (n_sums, C).
@@ -181,8 +183,7 @@ static inline void rp_sum_rows_node(const struct rp_sum_job *job, int sum, float
     memcpy(out, first, (size_t)job->n_cols * sizeof(float));
 }
 
-/* ---- chains ------------------------------------------------------------------------------------
- */
+/* ---- chains ---------------------------------------------------------------------------------- */
 
 /* Adds rows [row, row + n_rows) of columns [col, col + lanes), in order, to acc (n_sums). */
 typedef void (*rp_sum_term)(const struct rp_sum_job *job, int shard, int64_t row, int64_t n_rows,

@@ -14,7 +14,7 @@
 
 #include "cuda/gpu.h"
 
-enum { RP_PANEL = 1024, RP_STAGE_ROWS = 32, RP_CLOSE_BATCH = 16 };
+enum { RP_STAGE_ROWS = 32, RP_CLOSE_BATCH = 16 };
 
 struct rp_columns {
     int64_t n_cols;

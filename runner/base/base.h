@@ -10,13 +10,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#if defined(__GNUC__)
 #define RP_NODISCARD         __attribute__((warn_unused_result))
 #define RP_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
-#else
-#define RP_NODISCARD
-#define RP_PRINTF(fmt, args)
-#endif
 
 /* X(NAME, exit code, what it means, what to do). The one list: enum, exit codes, `explain`, README.
  * 20 to 24 are the set that a scheduler retries. */

@@ -5,8 +5,6 @@
 
 #include <openssl/evp.h>
 #include <string.h>
-#include <unistd.h>
-#include <errno.h>
 
 struct rp_hasher {
     EVP_MD_CTX *context;

@@ -54,7 +54,7 @@ void rp_mem_free(void *block)
     free(block);
 }
 
-static char *format_text(const char *format, va_list args)
+char *rp_mem_text_args(const char *format, va_list args)
 {
     va_list again;
     va_copy(again, args);
@@ -70,7 +70,7 @@ char *rp_mem_text(const char *format, ...)
 {
     va_list args;
     va_start(args, format);
-    char *text = format_text(format, args);
+    char *text = rp_mem_text_args(format, args);
     va_end(args);
     return text;
 }
@@ -103,7 +103,7 @@ void rp_text_add(struct rp_text *text, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
-    char *piece = format_text(format, args);
+    char *piece = rp_mem_text_args(format, args);
     va_end(args);
     rp_text_add_bytes(text, piece, strlen(piece));
     rp_mem_free(piece);

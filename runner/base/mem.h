@@ -6,12 +6,15 @@
 
 #include "base/base.h"
 
+#include <stdarg.h>
+
 void *rp_mem_new(size_t bytes);               /* zeroed; free with rp_mem_free */
 void *rp_mem_grow(void *block, size_t bytes); /* like realloc; new bytes undefined */
 void *rp_mem_try(size_t bytes); /* 64-byte aligned, zeroed, or NULL; free with rp_mem_free */
 void rp_mem_free(void *block);  /* NULL is fine */
 char *rp_mem_text(const char *format, ...) RP_PRINTF(1, 2); /* a new string; caller frees */
-char *rp_mem_copy_text(const char *text);                   /* NULL gives NULL */
+char *rp_mem_text_args(const char *format, va_list args);
+char *rp_mem_copy_text(const char *text); /* NULL gives NULL */
 
 /* Whether `text` is something before `ending`, and then that. */
 bool rp_text_ends(const char *text, const char *ending);

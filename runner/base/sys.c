@@ -61,8 +61,7 @@ uint64_t rp_sys_random(void)
     return value;
 }
 
-/* ---- host facts --------------------------------------------------------------------------------
- */
+/* ---- host facts ------------------------------------------------------------------------------ */
 
 /* First line of a small file of the kernel's, or "". */
 static void read_line(const char *path, char *line, size_t capacity)
@@ -142,8 +141,7 @@ uint64_t rp_sys_memory_limit(void)
     return limit;
 }
 
-/* ---- paths
- * --------------------------------------------------------------------------------------- */
+/* ---- paths ----------------------------------------------------------------------------------- */
 
 char *rp_sys_join(const char *folder, const char *path)
 {

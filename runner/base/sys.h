@@ -23,8 +23,7 @@ void rp_sys_open_streams(void);
 /* From now on standard output goes to /dev/null. */
 void rp_sys_silence_output(void);
 
-/* ---- host facts --------------------------------------------------------------------------------
- */
+/* ---- host facts ------------------------------------------------------------------------------ */
 
 int rp_sys_cpus(void); /* affinity mask and cgroup quota, at least 1 */
 void rp_sys_host(char name[256]);
@@ -34,15 +33,13 @@ uint64_t rp_sys_memory_limit(void); /* bytes available: smaller of machine and c
 /* What is another on every machine and after each start of it; "" where nobody knows. */
 void rp_sys_boot(char id[64]);
 
-/* ---- paths
- * --------------------------------------------------------------------------------------- */
+/* ---- paths ----------------------------------------------------------------------------------- */
 
 char *rp_sys_join(const char *folder, const char *path); /* path when absolute; caller frees */
 char *rp_sys_folder_of(const char *path);                /* "." when there is none; caller frees */
 char *rp_sys_absolute(const char *path);                 /* links not resolved; caller frees */
 
-/* ---- files: reading
- * ------------------------------------------------------------------------------ */
+/* ---- files: reading -------------------------------------------------------------------------- */
 
 struct rp_sys_stat {
     bool exists, is_file, is_folder;
@@ -87,8 +84,7 @@ RP_NODISCARD enum rp_status rp_sys_read_file(const char *path, uint64_t limit,
 RP_NODISCARD enum rp_status rp_sys_list(const char *folder, char ***names, struct rp_error *err);
 void rp_sys_free_names(char **names);
 
-/* ---- files: writing (STORAGE on failure)
- * --------------------------------------------------------- */
+/* ---- files: writing (STORAGE on failure) ----------------------------------------------------- */
 
 RP_NODISCARD enum rp_status rp_sys_make_folder(const char *path,
                                                struct rp_error *err); /* and parents */
@@ -108,8 +104,7 @@ RP_NODISCARD enum rp_status rp_sys_truncate(const char *path, uint64_t size, str
 RP_NODISCARD enum rp_status rp_sys_remove(const char *path, struct rp_error *err);
 void rp_sys_close(int fd); /* -1 is fine */
 
-/* ---- locks and places within a file (sys_lock.c)
- * --------------------------------------------------- */
+/* ---- locks and places within a file (sys_lock.c) --------------------------------------------- */
 
 int rp_sys_pid(void);
 /* Opens for reading and writing, made when missing. */
@@ -127,8 +122,7 @@ RP_NODISCARD enum rp_status rp_sys_read_at(int fd, uint64_t offset, void *bytes,
                                            size_t *got, const char *path, enum rp_status status,
                                            struct rp_error *err);
 
-/* ---- memory that processes of this host share (sys_shared.c)
- * ---------------------------------------- */
+/* ---- memory that processes of this host share (sys_shared.c) --------------------------------- */
 
 struct rp_sys_shared {
     void *at;

@@ -25,13 +25,14 @@ static enum rp_status fail(struct rp_error *err, enum rp_status status, const ch
         advice = "; its owner can allow it (chmod)";
     else if (reason == EROFS)
         advice = "; name a place that can be written, with --out";
+    else if (reason == ENOENT && strcmp(what, "write") == 0)
+        advice = "; make its folder first, or name another place";
     else if (reason == EIO)
         advice = "; the storage is failing: save what is on it, and go on elsewhere";
     return rp_error_set(err, status, "cannot %s %s: %s%s", what, path, strerror(reason), advice);
 }
 
-/* ---- reading -----------------------------------------------------------------------------------
- */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 enum rp_status rp_sys_stat(const char *path, struct rp_sys_stat *result, struct rp_error *err)
 {
@@ -160,8 +161,7 @@ void rp_sys_free_names(char **names)
     rp_mem_free(names);
 }
 
-/* ---- writing
- * ------------------------------------------------------------------------------------- */
+/* ---- writing --------------------------------------------------------------------------------- */
 
 enum rp_status rp_sys_make_folder(const char *path, struct rp_error *err)
 {
@@ -182,20 +182,22 @@ enum rp_status rp_sys_make_folder(const char *path, struct rp_error *err)
     return status;
 }
 
-static enum rp_status open_for(const char *path, int flags, int *fd, struct rp_error *err)
+/* For writing; messages are about `file`, which `path` may be a step towards. */
+static enum rp_status open_for(const char *path, const char *file, int flags, int *fd,
+                               struct rp_error *err)
 {
     *fd = open(path, flags | O_CREAT | O_CLOEXEC, MODE_FILE);
-    return *fd < 0 ? fail(err, RP_STATUS_STORAGE, "write", path) : RP_STATUS_OK;
+    return *fd < 0 ? fail(err, RP_STATUS_STORAGE, "write", file) : RP_STATUS_OK;
 }
 
 enum rp_status rp_sys_open_append(const char *path, int *fd, struct rp_error *err)
 {
-    return open_for(path, O_WRONLY | O_APPEND, fd, err);
+    return open_for(path, path, O_WRONLY | O_APPEND, fd, err);
 }
 
 enum rp_status rp_sys_create(const char *path, int *fd, struct rp_error *err)
 {
-    return open_for(path, O_WRONLY | O_TRUNC, fd, err);
+    return open_for(path, path, O_WRONLY | O_TRUNC, fd, err);
 }
 
 enum rp_status rp_sys_write(int fd, const void *bytes, size_t length, const char *path,
@@ -242,9 +244,9 @@ enum rp_status rp_sys_write_file(const char *path, const void *bytes, size_t len
     char *temp = rp_mem_text("%s.tmp.%d", path, (int)getpid()), *folder = rp_sys_folder_of(path);
     int fd = -1;
     enum rp_status status = RP_STATUS_OK;
-    RP_TRY_GOTO(status, rp_sys_create(temp, &fd, err), out);
-    RP_TRY_GOTO(status, rp_sys_write(fd, bytes, length, temp, err), out);
-    RP_TRY_GOTO(status, rp_sys_sync(fd, temp, err), out);
+    RP_TRY_GOTO(status, open_for(temp, path, O_WRONLY | O_TRUNC, &fd, err), out);
+    RP_TRY_GOTO(status, rp_sys_write(fd, bytes, length, path, err), out);
+    RP_TRY_GOTO(status, rp_sys_sync(fd, path, err), out);
     RP_TRY_GOTO(status, rp_sys_rename(temp, path, err), out);
     status = rp_sys_sync_folder(folder, err);
 out:

@@ -86,9 +86,7 @@ void rp_host_system(struct rp_host_system *system)
     read_cpu_model(system->cpu, sizeof system->cpu);
 }
 
-/* ---- libraries
- * -----------------------------------------------------------------------------------
- */
+/* ---- libraries ------------------------------------------------------------------------------- */
 
 struct library_list {
     char **path;
@@ -120,8 +118,7 @@ char **rp_host_libraries(void)
     return list.path;
 }
 
-/* ---- memory -----------------------------------------------------------------------------------
- */
+/* ---- memory ---------------------------------------------------------------------------------- */
 
 /* A line of /proc/self/status, "VmHWM:   1234 kB", in bytes. */
 static uint64_t find_kilobytes(const char *text, const char *name)
@@ -139,9 +136,7 @@ uint64_t rp_host_peak_memory(void)
     return peak > files ? peak - files : 0;
 }
 
-/* ---- container
- * -----------------------------------------------------------------------------------
- */
+/* ---- container ------------------------------------------------------------------------------- */
 
 static size_t count_hex(const char *text)
 {

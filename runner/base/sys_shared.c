@@ -131,8 +131,7 @@ void rp_sys_shared_write(void *to, const void *from, size_t bytes)
 }
 #endif
 
-/* ---- waiting -----------------------------------------------------------------------------------
- */
+/* ---- waiting --------------------------------------------------------------------------------- */
 
 void rp_sys_wait(_Atomic(uint32_t) *word, uint32_t seen, double seconds)
 {

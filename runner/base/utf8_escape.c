@@ -1,8 +1,16 @@
-/* utf8_escape.c - any bytes as UTF-8, and back. */
+/* utf8_escape.c - any bytes as text for a terminal, or as UTF-8 and back. */
 #include "base/mem.h"
 #include "base/utf8.h"
 
 #include <string.h>
+
+char *rp_utf8_shown(const char *text, bool keep_newlines)
+{
+    size_t capacity = 4 * strlen(text) + 6; /* \xNN for each byte, and what rp_utf8_show leaves */
+    char *shown = RP_NEW_ARRAY(char, capacity);
+    rp_utf8_show(text, keep_newlines, shown, capacity);
+    return shown;
+}
 
 char *rp_utf8_escaped(const char *text, size_t n)
 {

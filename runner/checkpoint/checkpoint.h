@@ -17,8 +17,7 @@
 struct json_t;
 struct rp_st_header;
 
-/* ---- safetensors ------------------------------------------------------------------------------
- */
+/* ---- safetensors ----------------------------------------------------------------------------- */
 
 struct rp_st_tensor {
     char name[112];
@@ -62,8 +61,7 @@ RP_NODISCARD enum rp_status rp_st_read_until(const char *path, enum rp_status st
 const struct rp_st_tensor *rp_st_find(const struct rp_st_file *file, const char *name);
 void rp_st_release(struct rp_st_file *file);
 
-/* ---- safetensors, tensor by tensor --------------------------------------------------------------
- */
+/* ---- safetensors, tensor by tensor ----------------------------------------------------------- */
 
 /* A tensor of an open set, in F32, F16 or BF16, all of which become binary32 exactly. */
 struct rp_st_entry {
@@ -101,8 +99,7 @@ RP_NODISCARD enum rp_status rp_st_set_hash(struct rp_st_set *set, bool hold,
                                            struct rp_error *err);
 uint64_t rp_st_set_bytes(const struct rp_st_set *set); /* of all files */
 
-/* ---- Hugging Face folders: config.json beside the weights
- * ---------------------------------------------- */
+/* ---- Hugging Face folders: config.json beside the weights ------------------------------------ */
 
 /* What both sides must agree on, in the words of the spec's `model`. */
 struct rp_hf_shape {
@@ -144,8 +141,7 @@ RP_NODISCARD enum rp_status rp_hf_write(const char *folder, enum rp_hf_kind kind
                                         const struct rp_st_tensor *tensors, int n,
                                         int64_t end_of_text, struct rp_error *err);
 
-/* ---- a checkpoint -----------------------------------------------------------------------------
- */
+/* ---- a checkpoint ---------------------------------------------------------------------------- */
 
 /* What state.json holds beside hashes. */
 struct rp_checkpoint_state {
@@ -257,9 +253,7 @@ RP_NODISCARD enum rp_status rp_checkpoint_load(const char *run, uint64_t step, b
                                                struct rp_error *err);
 void rp_checkpoint_release(struct rp_checkpoint *checkpoint);
 
-/* ---- a checkpoint read by several ranks, each what it keeps (parts.c)
- * -----------------------------
- */
+/* ---- a checkpoint read by several ranks, each what it keeps (parts.c) ------------------------ */
 
 /* Numbers [first, first + n) of a tensor as its file has it; n is 0 for none of it. */
 struct rp_checkpoint_part {

@@ -5,8 +5,7 @@
 
 #include "checkpoint/checkpoint.h"
 
-/* ---- safetensors_header.c
- * ------------------------------------------------------------------------------ */
+/* ---- safetensors_header.c -------------------------------------------------------------------- */
 
 struct rp_st_row {
     char name[112], dtype[8];
@@ -30,8 +29,7 @@ RP_NODISCARD enum rp_status rp_st_read_exactly(const struct rp_st_header *header
                                                enum rp_status damaged, uint64_t offset, void *bytes,
                                                size_t length, struct rp_error *err);
 
-/* ---- huggingface_names.c: the table of names, huggingface_config.c
- * -------------------------------------------- */
+/* ---- huggingface_names.c: the table of names, huggingface_config.c --------------------------- */
 
 enum { RP_HF_PARTS = 3 };
 /* Where a tensor of ours lies in a folder: one tensor, or the rows of several one below another. */
@@ -60,8 +58,7 @@ RP_NODISCARD enum rp_status rp_hf_write_config(const char *folder, enum rp_hf_ki
                                                const struct rp_hf_shape *shape, int64_t end_of_text,
                                                struct rp_error *err);
 
-/* ---- folders and state.json
- * ---------------------------------------------------------------------------- */
+/* ---- folders and state.json ------------------------------------------------------------------ */
 
 /* Beside the files of tensors. COMMITTED holds the SHA-256 of state.json, which holds the SHA-256
  * of the others. */

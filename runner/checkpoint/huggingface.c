@@ -2,7 +2,6 @@
 #include "checkpoint/checkpoint_int.h"
 
 #include "base/number.h"
-#include "base/sys.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -24,8 +23,7 @@ void rp_hf_close(struct rp_hf *hf)
     *hf = (struct rp_hf){0};
 }
 
-/* ---- the spec's keys
- * ----------------------------------------------------------------------------------- */
+/* ---- the spec's keys ------------------------------------------------------------------------- */
 
 struct lines {
     struct rp_text *text;
@@ -96,8 +94,7 @@ int rp_hf_compare(struct rp_hf *hf, const struct rp_hf_shape *spec, struct rp_te
     return lines.n;
 }
 
-/* ---- tensors
- * -------------------------------------------------------------------------------------------- */
+/* ---- tensors --------------------------------------------------------------------------------- */
 
 /* With the usual prefix or without. */
 static const struct rp_st_entry *find_part(const struct rp_hf *hf,
@@ -243,8 +240,7 @@ enum rp_status rp_hf_check(const struct rp_hf *hf, const struct rp_st_tensor *te
     return status;
 }
 
-/* ---- values
- * --------------------------------------------------------------------------------------------- */
+/* ---- values ---------------------------------------------------------------------------------- */
 
 /* One part, by way of a copy where it lies otherwise in the folder. */
 static enum rp_status load_part(const struct rp_hf *hf, const struct rp_st_entry *entry,

@@ -19,9 +19,7 @@ struct config {
 
 #define REFUSE(config, ...) rp_error_set((config)->err, RP_STATUS_DATA, __VA_ARGS__)
 
-/* ---- values: absent and null give the default
- * -----------------------------------------------------
- */
+/* ---- values: absent and null give the default ------------------------------------------------ */
 
 static const json_t *value_of(const struct config *c, const char *key)
 {
@@ -72,8 +70,7 @@ static enum rp_status need_absent(const struct config *c, const char *key)
     return REFUSE(c, "%s: `%s` has no equal here", c->path, key);
 }
 
-/* ---- gpt2
- * --------------------------------------------------------------------------------------------- */
+/* ---- gpt2 ------------------------------------------------------------------------------------ */
 
 static enum rp_status get_activation(const struct config *c, const char *key, const char *otherwise,
                                      bool gated, const char **mlp)
@@ -117,8 +114,7 @@ static enum rp_status read_gpt2(const struct config *c, struct rp_hf_shape *shap
     return RP_STATUS_OK;
 }
 
-/* ---- llama, qwen3
- * ------------------------------------------------------------------------------------- */
+/* ---- llama, qwen3 ---------------------------------------------------------------------------- */
 
 /* Frequencies by the plain rule; old versions keep the base beside, new ones in an object. */
 static enum rp_status read_rope(const struct config *c, double *base)
@@ -224,8 +220,7 @@ enum rp_status rp_hf_read_config(const char *folder, enum rp_hf_kind *kind,
     return status;
 }
 
-/* ---- writing
- * ------------------------------------------------------------------------------------------- */
+/* ---- writing --------------------------------------------------------------------------------- */
 
 static void add_text(struct rp_text *text, const char *key, const char *value)
 {

@@ -8,8 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- which there are ---------------------------------------------------------------------------
- */
+/* ---- which there are ------------------------------------------------------------------------- */
 
 static int compare_steps(const void *a, const void *b)
 {
@@ -80,8 +79,7 @@ enum rp_status rp_checkpoint_read_tensors_hash(const char *run, uint64_t step,
     return status;
 }
 
-/* ---- loading -----------------------------------------------------------------------------------
- */
+/* ---- loading --------------------------------------------------------------------------------- */
 
 static struct rp_sha256 *hash_each(const struct rp_st_file *file)
 {
@@ -198,8 +196,7 @@ void rp_checkpoint_release(struct rp_checkpoint *checkpoint)
     rp_st_release(&checkpoint->optimizer);
 }
 
-/* ---- verify ------------------------------------------------------------------------------------
- */
+/* ---- verify ---------------------------------------------------------------------------------- */
 
 enum rp_status rp_checkpoint_verify(const char *run, struct rp_text *report, int *n_good,
                                     int *n_bad, struct rp_error *err)

@@ -13,8 +13,7 @@
 
 enum { MAX_INDEX = 100 * 1000 * 1000, MAX_SHARDS = 4096, PIECE = 1 << 20 };
 
-/* ---- which files
- * --------------------------------------------------------------------------------------- */
+/* ---- which files ----------------------------------------------------------------------------- */
 
 static int compare_names(const void *a, const void *b)
 {
@@ -123,8 +122,7 @@ out:
     return status;
 }
 
-/* ---- all tensors of all files, by name
- * ------------------------------------------------------------------ */
+/* ---- all tensors of all files, by name ------------------------------------------------------- */
 
 static int compare_entries(const void *a, const void *b)
 {
@@ -177,8 +175,7 @@ int64_t rp_st_entry_elements(const struct rp_st_entry *entry)
     return n;
 }
 
-/* ---- opening
- * ---------------------------------------------------------------------------------------------- */
+/* ---- opening --------------------------------------------------------------------------------- */
 
 static enum rp_status no_weights(const char *folder, enum rp_status damaged, struct rp_error *err)
 {
@@ -228,9 +225,7 @@ void rp_st_set_close(struct rp_st_set *set)
     *set = (struct rp_st_set){0};
 }
 
-/* ---- values
- * -----------------------------------------------------------------------------------------------
- */
+/* ---- values ---------------------------------------------------------------------------------- */
 
 static float of_bits(uint32_t bits)
 {

@@ -4,7 +4,6 @@
 
 #include "base/sys.h"
 
-#include <stdio.h>
 #include <string.h>
 
 enum { BLOCK = 1 << 20, ALIGN = 64 };

@@ -8,8 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* ---- names ------------------------------------------------------------------------------------
- */
+/* ---- names ----------------------------------------------------------------------------------- */
 
 #define STEP_PREFIX "step-"
 /* Folders on their way in or out. */
@@ -51,8 +50,7 @@ bool rp_checkpoint_is_leftover(const char *name)
            strncmp(name, REMOVING, strlen(REMOVING)) == 0;
 }
 
-/* ---- saving -----------------------------------------------------------------------------------
- */
+/* ---- saving ---------------------------------------------------------------------------------- */
 
 struct rp_sha256 rp_checkpoint_join_hashes(const struct rp_sha256 *model, int n_model,
                                            const struct rp_sha256 *optimizer, int n_optimizer)
@@ -165,8 +163,7 @@ out:
     return status;
 }
 
-/* ---- the parts of a save ------------------------------------------------------------------------
- */
+/* ---- the parts of a save --------------------------------------------------------------------- */
 
 enum rp_status rp_checkpoint_begin(const char *run, uint64_t step, struct rp_error *err)
 {

@@ -4,7 +4,6 @@
 
 #include "base/sys.h"
 
-#include <stdio.h>
 #include <string.h>
 
 static enum rp_status read_one(const char *folder, const char *name,
@@ -79,8 +78,7 @@ out:
     return status;
 }
 
-/* ---- one kind alone -----------------------------------------------------------------------------
- */
+/* ---- one kind alone -------------------------------------------------------------------------- */
 
 /* The file of a single rank, or NULL when there are shards instead. */
 static char *single_file(const char *folder, enum rp_checkpoint_kind kind)

@@ -15,8 +15,7 @@
 /* Shards came with 2; what a single rank writes is as it was. */
 enum { FORMAT = 1, FORMAT_SHARDS = 2, MAX_STATE = 16 << 20 };
 
-/* ---- writing ----------------------------------------------------------------------------------
- */
+/* ---- writing --------------------------------------------------------------------------------- */
 
 static void add_u64(struct rp_text *text, const char *key, uint64_t value)
 {
@@ -108,8 +107,7 @@ void rp_checkpoint_write_state(const struct rp_checkpoint_state *state,
     add_files(text, hashes);
 }
 
-/* ---- reading ----------------------------------------------------------------------------------
- */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 /* One object being read; the first key that is missing or wrong is kept. */
 struct fields {

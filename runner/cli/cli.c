@@ -2,11 +2,14 @@
 #include "cli/cli_int.h"
 
 #include "base/log.h"
+#include "base/nearest.h"
 #include "base/sys.h"
+#include "base/utf8.h"
 #include "env/env.h"
 
 #include <jansson.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,6 +45,17 @@ static void print_help(void)
     printf("RUN is a folder, a name (its newest run), first digits of a digest, or nothing (the "
            "newest).\n"
            "Start with: reprise init digits-mlp --out job.yaml && reprise run job.yaml\n");
+}
+
+/* "did you mean `run`? ", or nothing; caller frees. */
+static char *near_command(const char *name)
+{
+    const char *names[RP_CLI_MAX_SLOTS];
+    int n = 0;
+    for (const struct rp_command *const *command = rp_commands(); *command; command++)
+        if (n < RP_CLI_MAX_SLOTS) names[n++] = (*command)->name;
+    const char *near = rp_nearest_word(name, names, n);
+    return near ? rp_mem_text("did you mean `reprise %s`? ", near) : rp_mem_text("%s", "");
 }
 
 static const struct rp_command *find_command(const char *name)
@@ -80,13 +94,28 @@ static void add_advice(struct rp_error *err)
              length ? "; a fault of reprise: please report it with this message" : "");
 }
 
-static enum rp_status check_words(const struct rp_command *command, int n_words,
-                                  struct rp_error *err)
+static enum rp_status check_line(const struct rp_command *command, const struct rp_cli_args *args,
+                                 struct rp_error *err)
 {
-    if (n_words >= command->min_words && (command->max_words < 0 || n_words <= command->max_words))
-        return RP_STATUS_OK;
-    return rp_error_set(err, RP_STATUS_USAGE, "%s: usage: reprise %s %s", command->name,
-                        command->name, command->usage);
+    int n_words = args->n_words;
+    const char *color = rp_cli_text(args, "--color");
+    if (color && strcmp(color, "auto") && strcmp(color, "always") && strcmp(color, "never"))
+        return rp_error_set(err, RP_STATUS_USAGE, "--color %s: expected auto, always or never",
+                            color);
+    if (command->max_words >= 0 && n_words > command->max_words)
+        return rp_error_set(err, RP_STATUS_USAGE, "%s: %s is one too many: usage: reprise %s%s%s",
+                            command->name, args->word[command->max_words], command->name,
+                            command->usage[0] ? " " : "", command->usage);
+    if (n_words >= command->min_words) return RP_STATUS_OK;
+    return rp_error_set(err, RP_STATUS_USAGE, "%s: an argument is missing: usage: reprise %s %s",
+                        command->name, command->name, command->usage);
+}
+
+static bool has_json(int argc, char **argv)
+{
+    for (int i = 0; i < argc; i++)
+        if (strcmp(argv[i], "--json") == 0) return true;
+    return false;
 }
 
 static enum rp_status run_command(const struct rp_command *command, int argc, char **argv,
@@ -97,14 +126,15 @@ static enum rp_status run_command(const struct rp_command *command, int argc, ch
     enum rp_status status = rp_cli_parse(argc, argv, line, err);
     struct rp_cli_args args = {
         .word = line->word, .n_words = line->n_words, .line = line, .end_by = end_by};
-    args.json = rp_cli_has(&args, "--json");
+    /* A line that is wrong before it comes to --json is answered in JSON, too. */
+    args.json = status == RP_STATUS_OK ? rp_cli_has(&args, "--json") : has_json(argc, argv);
     rp_log_configure(&(struct rp_log_style){.quiet = rp_cli_has(&args, "--quiet"),
                                             .color = wants_color(rp_cli_text(&args, "--color"))});
     if (status == RP_STATUS_OK && rp_cli_has(&args, "--help")) {
         print_command_help(command);
     } else {
         json_t *result = json_object();
-        if (status == RP_STATUS_OK) status = check_words(command, args.n_words, err);
+        if (status == RP_STATUS_OK) status = check_line(command, &args, err);
         if (status == RP_STATUS_OK) status = command->run(&args, result, err);
         if (status == RP_STATUS_INTERNAL) add_advice(err);
         if (args.json) print_result(result, status, err);
@@ -131,14 +161,27 @@ static enum rp_status run_other(const char *name, bool json, struct rp_error *er
         status = rp_error_set(err, RP_STATUS_USAGE,
                               "--json stands behind a command; `reprise --help` lists them");
     } else {
+        char *near = near_command(name);
         status = rp_error_set(err, RP_STATUS_USAGE,
-                              "there is no command %s; `reprise --help` lists them", name);
+                              "there is no command %s; %s`reprise --help` lists them", name, near);
+        rp_mem_free(near);
     }
     if (json) print_result(result, status, err);
     rp_log_configure(&(struct rp_log_style){.color = wants_color(NULL)});
     if (status != RP_STATUS_OK) rp_log_error(err->text);
     json_decref(result);
     return status;
+}
+
+void rp_cli_print(const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    char *text = rp_mem_text_args(format, args), *shown = rp_utf8_shown(text, true);
+    va_end(args);
+    fputs(shown, stdout);
+    rp_mem_free(shown);
+    rp_mem_free(text);
 }
 
 /* A full disk behind a redirected result is told; a pipe or terminal closed early is the reader's
@@ -169,9 +212,7 @@ int rp_cli_main(int argc, char **argv)
     if (command) {
         status = run_command(command, argc - 2, argv + 2, &end_by, err);
     } else {
-        bool json = false;
-        for (int i = 1; i < argc; i++) json = json || strcmp(argv[i], "--json") == 0;
-        status = run_other(name, json, err);
+        status = run_other(name, has_json(argc, argv), err);
         if (argc < 2) status = RP_STATUS_USAGE;
     }
     enum rp_status written = flush_result(err);

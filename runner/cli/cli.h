@@ -51,6 +51,10 @@ const struct rp_command *const *rp_commands(void); /* NULL-terminated, in help o
 const struct rp_cli_option *
 rp_cli_common_options(void); /* --json --quiet --color --help; NULL name ends */
 
+/* printf to standard output for people: control characters and odd bytes of names, which must not
+ * drive a terminal, become \xNN. Not for what is to be saved, or pasted into a shell. */
+void rp_cli_print(const char *format, ...) RP_PRINTF(1, 2);
+
 /* The whole program: parses, runs the command, prints the error, returns the exit code. */
 int rp_cli_main(int argc, char **argv);
 

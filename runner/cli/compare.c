@@ -3,17 +3,16 @@
 #include "cli/compare_int.h"
 
 #include "base/sys.h"
+#include "base/utf8.h"
 #include "cli/cli.h"
 #include "cli/run_view.h"
-#include "train/train.h"
 #include "train/train.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
-/* ---- the two sides
- * ------------------------------------------------------------------------------- */
+/* ---- the two sides --------------------------------------------------------------------------- */
 
 static enum rp_status open_side(const char *word, struct rp_compare_side *side,
                                 struct rp_error *err)
@@ -46,11 +45,10 @@ static const char *final_of(const struct rp_compare_side *side)
 
 static char *name_of(const struct rp_compare_side *side)
 {
-    return rp_text_for_terminal(side->run ? side->run : side->word);
+    return rp_utf8_shown(side->run ? side->run : side->word, false);
 }
 
-/* ---- steps
- * ----------------------------------------------------------------------------------------- */
+/* ---- steps ----------------------------------------------------------------------------------- */
 
 struct difference {
     int64_t n_common;                   /* steps that both have */
@@ -108,8 +106,7 @@ static void release_difference(struct difference *d)
     rp_mem_free(d->names);
 }
 
-/* ---- telling
- * ----------------------------------------------------------------------------------------- */
+/* ---- telling --------------------------------------------------------------------------------- */
 
 static double loss_of(const struct rp_digest_line *line)
 {
@@ -217,8 +214,7 @@ static enum rp_status tell_checkpoints(const struct rp_compare_side *a,
     return RP_STATUS_OK;
 }
 
-/* ---- the verdict
- * ---------------------------------------------------------------------------------------- */
+/* ---- the verdict ----------------------------------------------------------------------------- */
 
 enum verdict { EQUAL, EQUAL_SO_FAR, STEP_DIFFERS, FINAL_DIFFERS, LENGTH_DIFFERS, NOTHING_COMMON };
 

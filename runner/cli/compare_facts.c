@@ -3,7 +3,7 @@
 #include "cli/compare_int.h"
 
 #include "base/sys.h"
-#include "cli/run_view.h"
+#include "base/utf8.h"
 #include "spec/spec.h"
 
 #include <stdlib.h>
@@ -19,14 +19,13 @@ struct facts {
 
 static void add_fact(struct facts *facts, const char *line)
 {
-    char *shown = rp_text_for_terminal(line);
+    char *shown = rp_utf8_shown(line, false);
     if (facts->n++ < MAX_FACTS) rp_text_add(facts->text, "  %s\n", shown);
     json_array_append_new(facts->list, json_string(line));
     rp_mem_free(shown);
 }
 
-/* ---- manifests ----------------------------------------------------------------------------------
- */
+/* ---- manifests ------------------------------------------------------------------------------- */
 
 static char *text_of(const json_t *value)
 {
@@ -103,8 +102,7 @@ static void compare_manifests(struct facts *facts, const struct rp_compare_side 
     json_decref(x);
 }
 
-/* ---- specs
- * --------------------------------------------------------------------------------------- */
+/* ---- specs ----------------------------------------------------------------------------------- */
 
 static struct rp_spec *load_spec(const struct rp_compare_side *side)
 {

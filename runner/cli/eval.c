@@ -1,6 +1,8 @@
 /* eval.c - `reprise eval RUN`: one checkpoint measured exactly, as the run itself measures. Writes
  * nothing. */
 #include "cli/apply_args.h"
+
+#include "base/utf8.h"
 #include "cli/run_view.h"
 #include "cli/tally.h"
 
@@ -41,7 +43,7 @@ static void print_result(const struct rp_cli_apply *cli, const struct rp_tally *
 {
     const struct rp_apply *apply = cli->apply;
     bool tokens = apply->shape.target == RP_TARGET_TOKENS;
-    char *shown = rp_text_for_terminal(cli->run);
+    char *shown = rp_utf8_shown(cli->run, false);
     struct rp_text text = {0};
     printf("%s at step %llu%s%s\n%-12s %s, %lld %s\n%-12s %.6g\n", shown,
            (unsigned long long)apply->step, apply->weights ? ", weights: " : "",

@@ -35,7 +35,8 @@ static enum rp_status run(const struct rp_cli_args *args, json_t *result, struct
         json_object_set_new(result, "tensors", json_integer(done.n_tensors));
         json_object_set_new(result, "tokenizer", json_boolean(done.has_tokenizer));
         if (!args->json)
-            printf("out      %s\nstep     %llu\n", options.out, (unsigned long long)done.step);
+            rp_cli_print("out      %s\nstep     %llu\n", options.out,
+                         (unsigned long long)done.step);
     }
     rp_mem_free(found);
     return status;

@@ -81,9 +81,7 @@ void rp_cli_stop_apply(const struct rp_cli_stop *stop, struct rp_launch *job)
     job->measured = stop->measured;
 }
 
-/* ---- for `plan`
- * ----------------------------------------------------------------------------------
- */
+/* ---- for `plan` ------------------------------------------------------------------------------ */
 
 static void add_source(const struct rp_cli_stop *stop, struct rp_text *text)
 {

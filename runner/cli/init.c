@@ -70,7 +70,7 @@ static enum rp_status run(const struct rp_cli_args *args, json_t *result, struct
     }
     RP_TRY_GOTO(status, rp_sys_write_file(path, text.bytes, text.length, err), done);
     json_object_set_new(result, "path", rp_json_text(path));
-    if (!args->json) printf("%s\n\nreprise run %s --try\nreprise run %s\n", path, path, path);
+    if (!args->json) rp_cli_print("%s\n\nreprise run %s --try\nreprise run %s\n", path, path, path);
 done:
     rp_mem_free(path);
     rp_text_release(&text);

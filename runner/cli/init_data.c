@@ -11,13 +11,11 @@
 #include <ctype.h>
 #include <jansson.h>
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
 
 enum { NAME_MOST = 40 };
 
-/* ---- names and paths
- * ------------------------------------------------------------------------------- */
+/* ---- names and paths ------------------------------------------------------------------------- */
 
 /* The name of a job, from the file or folder: [A-Za-z0-9][A-Za-z0-9._-]{0,39}, without endings. */
 static char *job_name(const char *path)
@@ -57,8 +55,7 @@ char *init_path(const struct init *init, const char *path)
     return result;
 }
 
-/* ---- opening
- * --------------------------------------------------------------------------------------- */
+/* ---- opening --------------------------------------------------------------------------------- */
 
 /* Messages of the readers name the file; the spec that it stands in does not exist yet. */
 static void forget_places(struct rp_spec *spec)
@@ -135,8 +132,7 @@ static enum rp_status measure(struct init *init, struct rp_error *err)
     return RP_STATUS_OK;
 }
 
-/* ---- finding
- * --------------------------------------------------------------------------------------- */
+/* ---- finding --------------------------------------------------------------------------------- */
 
 /* A spec among the texts would be read as one of them, as would be the runs beside it. */
 static enum rp_status check_outside(const struct init *init, const char *folder,

@@ -22,18 +22,15 @@ struct init {
     bool in_steps;
 };
 
-/* ---- init_data.c
- * ----------------------------------------------------------------------------------- */
+/* ---- init_data.c ----------------------------------------------------------------------------- */
 char *init_path(const struct init *init, const char *path); /* caller frees */
 
-/* ---- init_images.c
- * --------------------------------------------------------------------------------- */
+/* ---- init_images.c --------------------------------------------------------------------------- */
 bool init_is_images(const char *folder);
 RP_NODISCARD enum rp_status init_pack(struct init *init, const struct rp_cli_args *args,
                                       struct json_t *result, struct rp_error *err);
 
-/* ---- init_choose.c
- * --------------------------------------------------------------------------------- */
+/* ---- init_choose.c --------------------------------------------------------------------------- */
 /* Model, batch, validation fraction. */
 void init_choose(struct init *init);
 /* Of text the context, before everything else. DATA when there is not enough of it. */
@@ -41,8 +38,7 @@ RP_NODISCARD enum rp_status init_choose_context(struct init *init, struct rp_err
 /* Length of the training, by the arithmetic that `plan` counts. */
 RP_NODISCARD enum rp_status init_choose_length(struct init *init, struct rp_error *err);
 
-/* ---- init_write.c
- * ---------------------------------------------------------------------------------- */
+/* ---- init_write.c ---------------------------------------------------------------------------- */
 /* The lines below `data:` that name the files. */
 void init_write_datasets(const struct init *init, struct rp_text *text);
 void init_write(const struct init *init, struct rp_text *text);

@@ -9,8 +9,7 @@
 
 enum { PER_LINE = 8 };
 
-/* ---- scalars
- * --------------------------------------------------------------------------------------- */
+/* ---- scalars --------------------------------------------------------------------------------- */
 
 /* A text as YAML: plain where it can be, else in double quotes. */
 static void add_scalar(struct rp_text *text, const char *value)
@@ -54,8 +53,7 @@ static void add_numbers(struct rp_text *text, const double *value, int64_t n, bo
     if (n > 1) rp_text_add(text, "]");
 }
 
-/* ---- data
- * ------------------------------------------------------------------------------------------ */
+/* ---- data ------------------------------------------------------------------------------------ */
 
 static void add_path_key(const struct init *init, struct rp_text *text, const char *key,
                          const char *path)
@@ -211,8 +209,7 @@ static void add_transform(const struct init *init, struct rp_text *text)
                     "gain from random_flip too\n");
 }
 
-/* ---- model and training
- * ------------------------------------------------------------------------------- */
+/* ---- model and training ---------------------------------------------------------------------- */
 
 static void add_lenet(const struct init *init, struct rp_text *text)
 {

@@ -25,8 +25,7 @@ struct request {
     char *folder, *data, *program, *time;
 };
 
-/* ---- the members: one, or the grid of --sweep
- * ------------------------------------------------------------- */
+/* ---- the members: one, or the grid of --sweep ------------------------------------------------ */
 
 static enum rp_status make_member(struct request *r, int m, struct rp_error *err)
 {
@@ -89,8 +88,7 @@ static void release(struct request *r)
     rp_mem_free(r->program);
 }
 
-/* ---- the rest of the job
- * ---------------------------------------------------------------------------------- */
+/* ---- the rest of the job --------------------------------------------------------------------- */
 
 /* What the first member's run has measured here, if it has, else a reckoning; where the data cannot
  * be looked at from here, a guess. */
@@ -168,7 +166,7 @@ static void show(const struct request *r, const struct rp_launch_files *files, j
     struct rp_text line = {0};
     for (int i = 0; i < files->n; i++) {
         json_array_append_new(paths, rp_json_text(files->path[i]));
-        if (!r->args->json) printf("wrote  %s\n", files->path[i]);
+        if (!r->args->json) rp_cli_print("wrote  %s\n", files->path[i]);
     }
     for (int m = 0; m < r->n_members; m++)
         json_array_append_new(runs, rp_json_text(r->members[m].run));

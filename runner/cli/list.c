@@ -4,6 +4,7 @@
 
 #include "base/json_text.h"
 #include "base/sys.h"
+#include "base/utf8.h"
 #include "cli/run_row.h"
 
 #include <inttypes.h>
@@ -24,8 +25,7 @@ struct list {
     int n_columns;
 };
 
-/* ---- what was asked for
- * ---------------------------------------------------------------------------------------- */
+/* ---- what was asked for ---------------------------------------------------------------------- */
 
 static void add_column(struct list *list, const char *key)
 {
@@ -108,9 +108,7 @@ static void sort_by_key(struct list *list)
     rp_mem_free(sorted);
 }
 
-/* ---- for people
- * ------------------------------------------------------------------------------------------------
- */
+/* ---- for people ------------------------------------------------------------------------------ */
 
 static int widest_name(const struct list *list)
 {
@@ -130,7 +128,7 @@ static void cell(const struct rp_run_row *row, const char *key, char out[MAX_CEL
     if (rp_run_row_metric_value(row, key, &number)) {
         snprintf(out, MAX_CELL, "%.5g", number);
     } else {
-        shown = rp_text_for_terminal(has ? rp_text_get(&value) : "-");
+        shown = rp_utf8_shown(has ? rp_text_get(&value) : "-", false);
         snprintf(out, MAX_CELL, "%.*s", MAX_CELL - 1, shown);
     }
     rp_mem_free(shown);
@@ -188,7 +186,7 @@ static void print_rows(const struct list *list, const char *root)
 {
     int widths[MAX_COLUMNS + 1] = {0};
     if (!list->n) {
-        printf(list->n_where ? "no runs under %s that fit\n" : "no runs under %s\n", root);
+        rp_cli_print(list->n_where ? "no runs under %s that fit\n" : "no runs under %s\n", root);
         return;
     }
     widths[MAX_COLUMNS] = widest_name(list);
@@ -210,9 +208,7 @@ static void print_rows(const struct list *list, const char *root)
     }
 }
 
-/* ---- --json
- * ----------------------------------------------------------------------------------------------------
- */
+/* ---- --json ---------------------------------------------------------------------------------- */
 
 static json_t *json_of(const struct list *list, const struct rp_run_row *row)
 {
@@ -270,15 +266,18 @@ static json_t *groups_of(const struct list *list)
     return groups;
 }
 
-/* ---- the command
- * -----------------------------------------------------------------------------------------------
- */
+/* ---- the command ----------------------------------------------------------------------------- */
 
 static enum rp_status run(const struct rp_cli_args *args, json_t *result, struct rp_error *err)
 {
     const char *root = args->n_words ? args->word[0] : rp_sys_env("REPRISE_RUNS");
     struct list list = {0};
     if (!root || !root[0]) root = "runs";
+    struct rp_sys_stat stat;
+    RP_TRY(rp_sys_stat(root, &stat, err));
+    if (stat.exists && !stat.is_folder)
+        return rp_error_set(err, RP_STATUS_USAGE, "%s is no folder; name one that holds runs",
+                            root);
     enum rp_status status = rp_run_rows_read(root, &list.rows, &list.n, err);
     if (status == RP_STATUS_OK) status = read_conditions(args, &list, err);
     if (status == RP_STATUS_OK) {

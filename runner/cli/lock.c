@@ -79,13 +79,14 @@ static enum rp_status write_lock(const struct rp_cli_args *args, const struct st
     json_object_set_new(result, "lock", rp_json_text(state->path));
     json_object_set_new(result, "data_files", json_integer(state->n_files));
     if (args->json) goto out;
-    printf("%s: environment and %d data file%s\n", state->path, state->n_files,
-           state->n_files == 1 ? "" : "s");
+    rp_cli_print("%s: environment and %d data file%s\n", state->path, state->n_files,
+                 state->n_files == 1 ? "" : "s");
     if (!state->spec->environment_lock)
-        printf("the spec does not name it yet; with this line in %s every run is held against it:\n"
-               "    environment: {lock: %s}\n",
-               state->spec->path,
-               strrchr(state->path, '/') ? strrchr(state->path, '/') + 1 : state->path);
+        rp_cli_print(
+            "the spec does not name it yet; with this line in %s every run is held against it:\n"
+            "    environment: {lock: %s}\n",
+            state->spec->path,
+            strrchr(state->path, '/') ? strrchr(state->path, '/') + 1 : state->path);
 out:
     rp_text_release(&text);
     json_decref(lock);
@@ -129,9 +130,9 @@ static enum rp_status check_lock(const struct rp_cli_args *args, const struct st
                          "new lock with `reprise lock %s`",
                          state->path, n_data, n_data == 1 ? " is" : "s are", state->spec->path);
     else if (!args->json)
-        printf("%s: %s\n", state->path,
-               json_array_size(rows) > 0 ? "nothing that can touch bits differs"
-                                         : "nothing differs");
+        rp_cli_print("%s: %s\n", state->path,
+                     json_array_size(rows) > 0 ? "nothing that can touch bits differs"
+                                               : "nothing differs");
     json_decref(data_rows);
     json_decref(rows);
     json_decref(lock);

@@ -98,6 +98,22 @@ static void add_environment(struct rp_text *page)
          "where modules lie, instead of beside the program or in ../lib/reprise from there"},
         {"REPRISE_CPU_PATH", "avx512, avx2, neon or scalar, instead of the widest that runs; the "
                              "bits are the same"},
+        {"REPRISE_SITE", "the site file of launch and plan, instead of ~/.config/reprise/site.yaml "
+                         "and /etc/reprise/site.yaml"},
+        {"REPRISE_RANK, REPRISE_RANKS, REPRISE_LOCAL_RANK, REPRISE_LOCAL_RANKS",
+         "number of this rank and how many there are, in all and on this host, where no launcher "
+         "says it"},
+        {"REPRISE_NODES",
+         "how many hosts have a process of their own, which then starts its ranks"},
+        {"REPRISE_ADDRESS, REPRISE_PORT", "host and port of rank 0, where no launcher says it"},
+        {"REPRISE_TOKEN", "a secret that every rank of the job must know"},
+        {"REPRISE_WAIT", "seconds to wait for the ranks that have not come yet"},
+        {"REPRISE_NCCL", "libnccl.so.2, where the system does not find it"},
+        {"REPRISE_SHARE_GPU", "1: ranks may share a GPU"},
+        {"REPRISE_OVERLAP", "0: ranks exchange gradients when the whole of backward is done"},
+        {"REPRISE_BUCKET_BYTES", "gradients that are exchanged together, instead of 25 MiB"},
+        {"REPRISE_CONTAINER_DIGEST", "the image this runs in, for the manifest"},
+        {"REPRISE_TERMINATION_LOG", "a file that the error line is written to as well"},
         {"OMP_NUM_THREADS", "threads, where the spec says auto"},
         {"NO_COLOR, TERM=dumb", "no colours"}};
     add_heading(page, "ENVIRONMENT");

@@ -76,17 +76,18 @@ static void show(const char *out, const struct rp_pack_result *packed, bool json
     rp_sha256_hex(&packed->sha256, hex);
     json_object_update_new(
         result,
-        json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:s}", "path", out, "images",
+        json_pack("{s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:s}", "path", rp_json_text(out), "images",
                   (json_int_t)packed->n, "classes", (json_int_t)packed->n_classes, "height",
                   (json_int_t)packed->height, "width", (json_int_t)packed->width, "channels",
                   (json_int_t)packed->channels, "bytes", (json_int_t)packed->bytes, "sha256", hex));
     if (json) return;
     bool one = packed->n_classes == 1; /* nothing to tell apart, but a model may be applied */
-    printf("%s\nimages  %lld of %lld x %lld x %lld, %lld class%s\nbytes   %llu\nsha256  %s\n\n"
-           "reprise %s %s\n",
-           out, (long long)packed->n, (long long)packed->height, (long long)packed->width,
-           (long long)packed->channels, (long long)packed->n_classes, one ? "" : "es",
-           (unsigned long long)packed->bytes, hex, one ? "predict RUN --data" : "init", out);
+    rp_cli_print(
+        "%s\nimages  %lld of %lld x %lld x %lld, %lld class%s\nbytes   %llu\nsha256  %s\n\n"
+        "reprise %s %s\n",
+        out, (long long)packed->n, (long long)packed->height, (long long)packed->width,
+        (long long)packed->channels, (long long)packed->n_classes, one ? "" : "es",
+        (unsigned long long)packed->bytes, hex, one ? "predict RUN --data" : "init", out);
 }
 
 static enum rp_status read_options(const struct rp_cli_args *args, struct rp_pack_options *options,

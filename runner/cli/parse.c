@@ -1,6 +1,8 @@
 /* parse.c - words and options of one command line. */
 #include "cli/cli_int.h"
 
+#include "base/nearest.h"
+
 #include <string.h>
 
 static const struct rp_cli_option *find_in(const struct rp_cli_option *options, const char *name,
@@ -26,11 +28,22 @@ struct rp_cli_slot *rp_cli_find_slot(struct rp_cli_line *line, const char *name,
 }
 
 static enum rp_status unknown_option(const struct rp_cli_line *line, const char *text,
-                                     struct rp_error *err)
+                                     size_t length, struct rp_error *err)
 {
-    return rp_error_set(err, RP_STATUS_USAGE,
-                        "%s: unknown option %s; `reprise %s --help` lists them",
-                        line->command->name, text, line->command->name);
+    const struct rp_cli_option *lists[] = {line->command->options, rp_cli_common_options()};
+    const char *names[2 * RP_CLI_MAX_SLOTS];
+    int n = 0;
+    for (size_t i = 0; i < RP_COUNT(lists); i++)
+        for (const struct rp_cli_option *option = lists[i]; option && option->name; option++)
+            if (n < 2 * RP_CLI_MAX_SLOTS) names[n++] = option->name;
+    char *name = rp_mem_text("%.*s", (int)length, text);
+    const char *near = rp_nearest_word(name, names, n);
+    enum rp_status status = rp_error_set(
+        err, RP_STATUS_USAGE, "%s: unknown option %s; %s%s%s`reprise %s --help` lists them",
+        line->command->name, text, near ? "did you mean " : "", near ? near : "", near ? "? " : "",
+        line->command->name);
+    rp_mem_free(name);
+    return status;
 }
 
 enum rp_status rp_cli_parse(int argc, char **argv, struct rp_cli_line *line, struct rp_error *err)
@@ -53,7 +66,7 @@ enum rp_status rp_cli_parse(int argc, char **argv, struct rp_cli_line *line, str
         size_t length = equals ? (size_t)(equals - text) : strlen(text);
         if (strcmp(text, "-h") == 0) text = "--help", length = 6;
         struct rp_cli_slot *slot = rp_cli_find_slot(line, text, length);
-        if (!slot) return unknown_option(line, text, err);
+        if (!slot) return unknown_option(line, text, length, err);
         const char *value = "";
         if (slot->option->type != RP_CLI_FLAG) {
             if (!equals && i + 1 >= argc)

@@ -26,8 +26,7 @@ struct row {
     double units; /* samples, or tokens of text, of a step */
 };
 
-/* ---- options ----------------------------------------------------------------------------------
- */
+/* ---- options --------------------------------------------------------------------------------- */
 
 static const char *const of_ranks[] = {"--network", "--per-node", "--node-network", "--times",
                                        "--save-times"};
@@ -97,8 +96,7 @@ static enum rp_status parse(const struct rp_cli_args *args, const struct rp_spec
     return RP_STATUS_OK;
 }
 
-/* ---- rows -------------------------------------------------------------------------------------
- */
+/* ---- rows ------------------------------------------------------------------------------------ */
 
 static enum rp_status make_row(const struct rp_spec *spec, const struct rp_data_shape *data,
                                const struct ask *ask, const struct rp_plan_times *times, int ranks,
@@ -127,8 +125,7 @@ static enum rp_status make_row(const struct rp_spec *spec, const struct rp_data_
     return status;
 }
 
-/* ---- for people -------------------------------------------------------------------------------
- */
+/* ---- for people ------------------------------------------------------------------------------ */
 
 static void print_notes(const struct rp_spec *spec, const struct ask *ask)
 {
@@ -170,8 +167,7 @@ static void print_rows(const struct rp_spec *spec, const struct rp_data_shape *d
     print_notes(spec, ask);
 }
 
-/* ---- JSON -------------------------------------------------------------------------------------
- */
+/* ---- JSON ------------------------------------------------------------------------------------ */
 
 static json_t *link_json(const struct ask *ask, const struct rp_plan_link *link)
 {

@@ -41,9 +41,9 @@ static enum rp_status write_out(const struct rp_cli_args *args,
     if (out) status = rp_sys_write_file(out, rp_text_get(&text), text.length, err);
     if (out) json_object_set_new(result, "out", rp_json_text(out));
     if (out && status == RP_STATUS_OK && !args->json)
-        printf("out      %s\nsamples  %lld\nstep     %llu\n", out,
-               (long long)predictions->apply->n_samples,
-               (unsigned long long)predictions->apply->step);
+        rp_cli_print("out      %s\nsamples  %lld\nstep     %llu\n", out,
+                     (long long)predictions->apply->n_samples,
+                     (unsigned long long)predictions->apply->step);
     else if (!out && !args->json)
         fwrite(rp_text_get(&text), 1, text.length, stdout);
     rp_text_release(&text);

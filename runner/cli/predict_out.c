@@ -64,9 +64,7 @@ enum rp_status rp_predictions_add(void *context, const struct rp_apply_pass *pas
     return RP_STATUS_OK;
 }
 
-/* ---- csv
- * -------------------------------------------------------------------------------------------------------
- */
+/* ---- csv ------------------------------------------------------------------------------------- */
 
 static void add_cell(struct rp_text *text, const char *cell)
 {
@@ -120,9 +118,7 @@ void rp_predictions_csv(const struct rp_predictions *predictions, struct rp_text
     }
 }
 
-/* ---- npy, JSON
- * -------------------------------------------------------------------------------------------------
- */
+/* ---- npy, JSON ------------------------------------------------------------------------------- */
 
 void rp_predictions_npy(const struct rp_predictions *predictions, struct rp_text *text)
 {

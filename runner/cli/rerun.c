@@ -2,13 +2,11 @@
  * recorded. */
 #include "base/json_text.h"
 #include "base/log.h"
-#include "base/sys.h"
 #include "cli/against.h"
 #include "cli/run_int.h"
 
 #include <jansson.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -65,9 +63,10 @@ static enum rp_status rerun_all(const struct rp_cli_args *args, const struct rp_
         rp_log_info("%s has not finished: %llu steps compared, all equal", run,
                     (unsigned long long)result.n_compared);
     if (status == RP_STATUS_OK && !args->json)
-        printf("equal: the same bits as %s\nrun    %s\nsteps  %llu, %llu compared\nfinal  %s\n",
-               run, result.run, (unsigned long long)result.step,
-               (unsigned long long)result.n_compared, result.final);
+        rp_cli_print(
+            "equal: the same bits as %s\nrun    %s\nsteps  %llu, %llu compared\nfinal  %s\n", run,
+            result.run, (unsigned long long)result.step, (unsigned long long)result.n_compared,
+            result.final);
     if (result.signal == SIGINT && status == RP_STATUS_STOPPED) *args->end_by = SIGINT;
     rp_train_result_release(&result);
     rp_cli_against_release(&against);
@@ -89,8 +88,8 @@ static enum rp_status rerun_steps(const struct rp_cli_args *args, const struct r
     rp_cli_run_json(&result, json);
     json_object_set_new(json, "compared", json_integer((json_int_t)result.n_compared));
     if (status == RP_STATUS_OK && !args->json)
-        printf("equal: steps %llu to %llu of %s give the same bits\n", (unsigned long long)first,
-               (unsigned long long)last, run);
+        rp_cli_print("equal: steps %llu to %llu of %s give the same bits\n",
+                     (unsigned long long)first, (unsigned long long)last, run);
     rp_train_result_release(&result);
     return status;
 }

@@ -1,7 +1,6 @@
 /* run.c - `reprise run SPEC`: make it so. */
 #include "base/json_text.h"
 #include "base/log.h"
-#include "base/sys.h"
 #include "cli/against.h"
 #include "cli/run_int.h"
 #include "cli/sweep.h"
@@ -73,13 +72,14 @@ static void say_end(const struct rp_train_result *result, const struct rp_cli_ag
 {
     if (result->was_finished)
         rp_log_info("%s is finished already; --fresh starts again", result->run);
-    printf("run    %s\nsteps  %llu\nfinal  %s\n", result->run, (unsigned long long)result->step,
-           result->final);
+    rp_cli_print("run    %s\nsteps  %llu\nfinal  %s\n", result->run,
+                 (unsigned long long)result->step, result->final);
     if (!against->what) return;
     printf("equal  ");
     if (against->digests.n)
-        printf("%llu steps compared with %s, all equal%s\n", (unsigned long long)result->n_compared,
-               against->what, against->final[0] ? "; the final digest too" : "");
+        rp_cli_print("%llu steps compared with %s, all equal%s\n",
+                     (unsigned long long)result->n_compared, against->what,
+                     against->final[0] ? "; the final digest too" : "");
     else
         printf("the final digest is the one given\n");
 }

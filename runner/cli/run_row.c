@@ -16,9 +16,7 @@
 /* The newest lines of metrics.jsonl; many more when the last evaluation is farther back. */
 enum { FEW_BYTES = 1 << 12, MANY_BYTES = 1 << 18, MAX_RESOLVED = 16 << 20 };
 
-/* ---- reading
- * ---------------------------------------------------------------------------------------------------
- */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 static bool has_split(const struct rp_metrics *metrics, const char *split)
 {
@@ -113,9 +111,7 @@ void rp_run_rows_free(struct rp_run_row *rows, size_t n)
     rp_mem_free(rows);
 }
 
-/* ---- order
- * -----------------------------------------------------------------------------------------------------
- */
+/* ---- order ----------------------------------------------------------------------------------- */
 
 static int by_group(const void *a, const void *b)
 {
@@ -145,9 +141,7 @@ void rp_run_rows_sort(struct rp_run_row *rows, size_t n)
     qsort(rows, n, sizeof *rows, by_age);
 }
 
-/* ---- values
- * ----------------------------------------------------------------------------------------------------
- */
+/* ---- values ---------------------------------------------------------------------------------- */
 
 bool rp_run_row_metric_value(const struct rp_run_row *row, const char *key, double *value)
 {
@@ -255,9 +249,7 @@ enum rp_status rp_run_rows_check_key(const struct rp_run_row *rows, size_t n, co
     return status;
 }
 
-/* ---- spread
- * ----------------------------------------------------------------------------------------------------
- */
+/* ---- spread ---------------------------------------------------------------------------------- */
 
 static bool counts(const struct rp_run_row *rows, size_t i, const char *metric, double *value)
 {

@@ -42,8 +42,7 @@ struct rp_run_spread {
 };
 struct rp_run_spread rp_run_rows_spread(const struct rp_run_row *rows, size_t n);
 
-/* ---- --where 'train.optimizer.lr>1e-4'
- * --------------------------------------------------------------------- */
+/* ---- --where 'train.optimizer.lr>1e-4' ------------------------------------------------------- */
 
 enum rp_where_op { RP_WHERE_EQ, RP_WHERE_NE, RP_WHERE_LT, RP_WHERE_LE, RP_WHERE_GT, RP_WHERE_GE };
 struct rp_where {

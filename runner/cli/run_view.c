@@ -46,7 +46,7 @@ enum rp_status rp_run_view_open(const char *run, struct rp_run_view *view, struc
             "%s has no manifest.json: it is no run folder; `reprise list` names those there are",
             run);
     view->run = rp_mem_copy_text(run);
-    view->shown = rp_text_for_terminal(run);
+    view->shown = rp_utf8_shown(run, false);
     view->status = rp_manifest_status(&view->manifest, run);
     view->step = number_of(view->manifest.root, "step");
     view->steps = number_of(view->manifest.root, "steps");
@@ -71,14 +71,6 @@ void rp_run_view_close(struct rp_run_view *view)
     rp_mem_free(view->shown);
     rp_mem_free(view->run);
     *view = (struct rp_run_view){.manifest = {.segment = -1}};
-}
-
-char *rp_text_for_terminal(const char *text)
-{
-    size_t capacity = 4 * strlen(text) + 6;
-    char *shown = RP_NEW_ARRAY(char, capacity);
-    rp_utf8_show(text, false, shown, capacity);
-    return shown;
 }
 
 json_t *rp_json_number(double value)

@@ -26,9 +26,6 @@ const char *rp_run_view_text(const struct rp_run_view *view, const char *group, 
 const json_t *rp_run_view_last_segment(const struct rp_run_view *view); /* or NULL */
 double rp_run_view_started(const struct rp_run_view *view); /* wall clock of the newest segment */
 
-/* What came from a file goes to a terminal this way: control characters and odd bytes become \xNN.
- * Caller frees. */
-char *rp_text_for_terminal(const char *text);
 /* A JSON number, or "NaN", "Infinity", "-Infinity". */
 json_t *rp_json_number(double value);
 /* "3.2 s", "12 min", "2.1 h", "5 days". */

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { TOKENS = 200, MAX_PROMPT = 1 << 26 };
 
@@ -69,11 +70,17 @@ static enum rp_status read_prompt(const struct rp_cli_args *args, char **text, s
     return RP_STATUS_OK;
 }
 
-/* Straight to a reader who waits for it. */
+/* Straight to a reader who waits for it. A terminal gets no control characters, which a model may
+ * have learnt; the bytes of a character may come one by one. */
 static bool print(void *context, const char *bytes, size_t n)
 {
-    (void)context;
-    return fwrite(bytes, 1, n, stdout) == n && fflush(stdout) == 0;
+    bool bare = !*(const bool *)context;
+    for (size_t i = 0; i < n; i++) {
+        unsigned char c = (unsigned char)bytes[i];
+        bool fine = bare || (c >= ' ' && c != 0x7f) || c == '\n' || c == '\t';
+        if ((fine ? putchar(c) : printf("\\x%02x", c)) < 0) return false;
+    }
+    return fflush(stdout) == 0;
 }
 
 static bool collect(void *context, const char *bytes, size_t n)
@@ -102,7 +109,8 @@ static void fill_result(const struct rp_sample_options *options,
 
 static enum rp_status run(const struct rp_cli_args *args, json_t *result, struct rp_error *err)
 {
-    struct rp_sample_options options = {.say = print};
+    bool to_terminal = isatty(STDOUT_FILENO);
+    struct rp_sample_options options = {.say = print, .context = &to_terminal};
     struct rp_sample_result done = {0};
     struct rp_text text = {0};
     char *found = NULL, *prompt = NULL;

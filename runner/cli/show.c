@@ -5,6 +5,7 @@
 #include "base/json_text.h"
 #include "base/log.h"
 #include "base/sys.h"
+#include "base/utf8.h"
 #include "checkpoint/checkpoint.h"
 #include "cli/run_view.h"
 
@@ -26,8 +27,7 @@ static bool is(const struct show *show, const char *status)
     return strcmp(show->view.status, status) == 0;
 }
 
-/* ---- --json
- * ---------------------------------------------------------------------------------------- */
+/* ---- --json ---------------------------------------------------------------------------------- */
 
 static json_t *newest_metrics(const struct show *show)
 {
@@ -87,12 +87,11 @@ static void fill_result(const struct show *show, json_t *result)
     json_object_set_new(result, "run_exit_code", code ? json_incref(code) : json_null());
 }
 
-/* ---- for people
- * -------------------------------------------------------------------------------------- */
+/* ---- for people ------------------------------------------------------------------------------ */
 
 static void print_text(const char *label, const char *value)
 {
-    char *shown = rp_text_for_terminal(value);
+    char *shown = rp_utf8_shown(value, false);
     if (value[0]) printf("%-12s %s\n", label, shown);
     rp_mem_free(shown);
 }
@@ -121,7 +120,7 @@ static void print_status(const struct show *show)
     if (is(show, "lost"))
         printf(": it says running, but nobody holds the folder (killed, or its host died)");
     if (why && !is(show, "lost")) {
-        char *shown = rp_text_for_terminal(why);
+        char *shown = rp_utf8_shown(why, false);
         printf(" (%s)", shown);
         rp_mem_free(shown);
     }
@@ -161,10 +160,11 @@ static void print_segments(const struct show *show)
         const char *host = json_string_value(json_object_get(segment, "host"));
         const char *why = json_string_value(json_object_get(segment, "why"));
         const json_t *last = json_object_get(segment, "step_last");
-        char *shown_host = rp_text_for_terminal(host ? host : "?");
-        char *shown_why = rp_text_for_terminal(why                                 ? why
-                                               : i + 1 == n && is(show, "running") ? "running"
-                                                                                   : "lost");
+        char *shown_host = rp_utf8_shown(host ? host : "?", false);
+        char *shown_why = rp_utf8_shown(why                                 ? why
+                                        : i + 1 == n && is(show, "running") ? "running"
+                                                                            : "lost",
+                                        false);
         printf("  %2zu  %.20s  from step %lld", i, start ? start : "?",
                (long long)json_integer_value(json_object_get(segment, "step_first")));
         if (json_is_integer(last)) printf(" to %lld", (long long)json_integer_value(last));
@@ -221,7 +221,7 @@ static void print_metrics(const struct show *show, bool unicode)
         const struct rp_series *series = &show->metrics.series[i];
         int64_t best = rp_series_best(series);
         char *name = rp_mem_text("%s/%s", series->split, series->name), newest[64];
-        char *shown = rp_text_for_terminal(name);
+        char *shown = rp_utf8_shown(name, false);
         struct rp_text curve = {0};
         rp_text_add_sparkline(&curve, series->value, series->n, SPARK_WIDTH, unicode);
         snprintf(newest, sizeof newest, "%.6g at step %" PRIu64, series->value[series->n - 1],
@@ -242,7 +242,7 @@ static void print_next(const struct show *show)
 {
     const char *run = show->view.shown, *again = rp_run_view_text(&show->view, NULL, "command");
     json_int_t code = json_integer_value(json_object_get(show->view.manifest.root, "exit_code"));
-    char *shown = rp_text_for_terminal(again);
+    char *shown = rp_utf8_shown(again, false);
     printf("\n");
     if (is(show, "finished"))
         printf("next: reprise eval %s     (measure it: per-class figures, confusion, other data)\n"
@@ -263,8 +263,7 @@ static void print_next(const struct show *show)
     rp_mem_free(shown);
 }
 
-/* ---- the command
- * --------------------------------------------------------------------------------------- */
+/* ---- the command ----------------------------------------------------------------------------- */
 
 static enum rp_status open_show(const char *run, struct show *show, struct rp_error *err)
 {

@@ -29,9 +29,7 @@ struct sweep_run {
     double stop_at;
 };
 
-/* ---- the members
- * ---------------------------------------------------------------------------------------------------
- */
+/* ---- the members ----------------------------------------------------------------------------- */
 
 static char *describe(const struct sweep_run *sr, int m)
 {
@@ -128,9 +126,7 @@ static void free_members(struct sweep_run *sr)
     rp_sweep_release(&sr->sweep);
 }
 
-/* ---- --sweep-list
- * ---------------------------------------------------------------------------------------------------
- */
+/* ---- --sweep-list ---------------------------------------------------------------------------- */
 
 /* The command line that runs a member alone, NULL-terminated; the words belong to others. */
 static const char **member_words(const struct sweep_run *sr, int m)
@@ -179,9 +175,7 @@ static void list_members(const struct sweep_run *sr, json_t *json)
     json_object_set_new(json, "commands", commands);
 }
 
-/* ---- running
- * -------------------------------------------------------------------------------------------------------
- */
+/* ---- running --------------------------------------------------------------------------------- */
 
 static enum rp_status run_member(struct sweep_run *sr, int m, int *signal)
 {
@@ -243,9 +237,7 @@ static enum rp_status run_members(struct sweep_run *sr, int *signal, struct rp_e
     return status;
 }
 
-/* ---- the table
- * -----------------------------------------------------------------------------------------------------
- */
+/* ---- the table ------------------------------------------------------------------------------- */
 
 static int key_width(const struct sweep_run *sr, int k)
 {
@@ -261,12 +253,12 @@ static void print_member(const struct sweep_run *sr, int m, const struct rp_run_
     double value;
     const char *name = row->view.run ? rp_run_row_metric(row, &value) : NULL;
     for (int k = 0; k < sr->sweep.n_keys; k++)
-        printf("%-*s  ", key_width(sr, k), rp_sweep_value(&sr->sweep, m, k));
+        rp_cli_print("%-*s  ", key_width(sr, k), rp_sweep_value(&sr->sweep, m, k));
     if (row->view.run)
         snprintf(steps, sizeof steps, "%" PRIu64 "/%" PRIu64, row->view.step, row->view.steps);
     if (name) snprintf(metric, sizeof metric, "%s %.5g", name, value);
-    printf("%-9s  %15s  %-24s %s\n", row->view.run ? row->view.status : "not begun", steps, metric,
-           sr->members[m].run);
+    rp_cli_print("%-9s  %15s  %-24s %s\n", row->view.run ? row->view.status : "not begun", steps,
+                 metric, sr->members[m].run);
 }
 
 static json_t *json_of_member(const struct sweep_run *sr, int m, const struct rp_run_row *row)
@@ -314,7 +306,7 @@ static void print_spreads(const struct sweep_run *sr, struct rp_run_row *rows, s
                rp_terminal_is_utf8() ? "\xc2\xb1" : "+-", spread.deviation, spread.n);
         for (int k = 0; k < sr->sweep.n_keys; k++)
             if (strcmp(sr->sweep.key[k].key, "seed") != 0)
-                printf("  %s=%s", sr->sweep.key[k].key, rp_sweep_value(&sr->sweep, m, k));
+                rp_cli_print("  %s=%s", sr->sweep.key[k].key, rp_sweep_value(&sr->sweep, m, k));
         printf("\n");
     }
 }
@@ -339,9 +331,7 @@ static void show_table(const struct sweep_run *sr, json_t *json)
     rp_run_rows_free(rows, n_rows);
 }
 
-/* ---- the command
- * ---------------------------------------------------------------------------------------------------
- */
+/* ---- the command ----------------------------------------------------------------------------- */
 
 static enum rp_status check_options(const struct rp_cli_args *args, struct rp_error *err)
 {

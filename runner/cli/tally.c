@@ -66,9 +66,7 @@ enum rp_status rp_tally_add(void *context, const struct rp_apply_pass *pass, str
     return RP_STATUS_OK;
 }
 
-/* ---- the end
- * ---------------------------------------------------------------------------------------------------
- */
+/* ---- the end --------------------------------------------------------------------------------- */
 
 static void end_class(struct rp_class_tally *of)
 {

@@ -1,5 +1,7 @@
 /* tally_print.c - per-class figures and confusion for people, and as JSON. */
 #include "cli/run_view.h"
+
+#include "base/utf8.h"
 #include "cli/tally.h"
 
 #include <math.h>
@@ -15,7 +17,7 @@ enum { FEW = 20, NAMED = 10, NAME_WIDTH = 20, JSON_MATRIX = 256 };
 static void short_name(const struct rp_apply *apply, int64_t index, size_t width, bool right,
                        char *out, size_t size)
 {
-    char *name = rp_cli_apply_class(apply, index), *shown = rp_text_for_terminal(name);
+    char *name = rp_cli_apply_class(apply, index), *shown = rp_utf8_shown(name, false);
     size_t at = 0, characters = 0;
     while (shown[at] && characters < width && at + 4 < size) {
         at++;
@@ -167,9 +169,7 @@ void rp_tally_print(const struct rp_tally *tally, const struct rp_apply *apply,
         add_confused(text, tally, apply);
 }
 
-/* ---- JSON
- * ------------------------------------------------------------------------------------------------------
- */
+/* ---- JSON ------------------------------------------------------------------------------------ */
 
 static json_t *figure(double value)
 {

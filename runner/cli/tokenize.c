@@ -12,8 +12,7 @@
 
 enum { BAR = 24 };
 
-/* ---- while it works ----------------------------------------------------------------------------
- */
+/* ---- while it works -------------------------------------------------------------------------- */
 
 static void show_progress(uint64_t done, uint64_t total)
 {
@@ -24,8 +23,7 @@ static void show_progress(uint64_t done, uint64_t total)
     rp_log_progress("%s %.0f/%.0f MB", bar, (double)done / 1e6, (double)total / 1e6);
 }
 
-/* ---- options -----------------------------------------------------------------------------------
- */
+/* ---- options --------------------------------------------------------------------------------- */
 
 /* "100M", "500k", "1000": tokens, at most what one file can hold. */
 static bool parse_tokens(const char *text, int64_t *tokens)
@@ -74,8 +72,7 @@ static enum rp_status read_options(const struct rp_cli_args *args,
     return RP_STATUS_OK;
 }
 
-/* ---- results -----------------------------------------------------------------------------------
- */
+/* ---- results --------------------------------------------------------------------------------- */
 
 static json_t *file_json(const struct rp_tokenize_file *file)
 {
@@ -111,7 +108,7 @@ static void print_result(const struct rp_tokenize_result *made)
            (unsigned long long)made->text_bytes, (double)made->text_bytes / (double)made->tokens);
     for (int i = 0; i < made->n_files; i++) {
         rp_sha256_hex(&made->file[i].sha256, hex);
-        printf("sha256     %s  %s\n", hex, made->file[i].path);
+        rp_cli_print("sha256     %s  %s\n", hex, made->file[i].path);
     }
 }
 

@@ -80,7 +80,7 @@ static void show(const struct rp_spec *spec, const char *path, const char *left_
     if (!args->json) {
         size_t i = 0;
         json_t *check = NULL;
-        printf("%s: valid\n", path);
+        rp_cli_print("%s: valid\n", path);
         json_array_foreach(checks, i, check)
             printf("%s%s", i ? "; " : "  not checked: ", json_string_value(check));
         printf("\n");

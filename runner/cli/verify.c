@@ -3,8 +3,8 @@
 
 #include "base/json_text.h"
 #include "base/sys.h"
+#include "base/utf8.h"
 #include "checkpoint/checkpoint.h"
-#include "cli/run_view.h"
 #include "record/record.h"
 
 #include <inttypes.h>
@@ -35,8 +35,7 @@ static void blame(struct findings *f, const char *format, ...)
     f->n_bad++;
 }
 
-/* ---- digests.jsonl: every link
- * --------------------------------------------------------------------- */
+/* ---- digests.jsonl: every link --------------------------------------------------------------- */
 
 static void check_chain(struct findings *f)
 {
@@ -91,8 +90,7 @@ static void check_tensor_digests(struct findings *f)
     }
 }
 
-/* ---- checkpoints
- * ----------------------------------------------------------------------------------- */
+/* ---- checkpoints ----------------------------------------------------------------------------- */
 
 /* The checkpoint's own word on the log must be what the log says. */
 static void check_against_log(struct findings *f, uint64_t step, struct rp_error *ignored)
@@ -124,8 +122,7 @@ static enum rp_status check_checkpoints(struct findings *f, struct rp_error *err
     return RP_STATUS_OK;
 }
 
-/* ---- the manifest's final digest
- * --------------------------------------------------------------------- */
+/* ---- the manifest's final digest ------------------------------------------------------------- */
 
 static void check_final(struct findings *f)
 {
@@ -154,8 +151,7 @@ static void check_final(struct findings *f)
               said, hex);
 }
 
-/* ---- the command
- * --------------------------------------------------------------------------------------- */
+/* ---- the command ----------------------------------------------------------------------------- */
 
 /* `*readable` false when the log is damaged, which is blamed on it here. */
 static enum rp_status read_log(struct findings *f, bool *readable, struct rp_error *err)
@@ -194,7 +190,7 @@ static enum rp_status check_all(struct findings *f, struct rp_error *err)
 
 static void print_good(const struct findings *f, const char *final)
 {
-    char *run = rp_text_for_terminal(f->run), *shown = rp_text_for_terminal(final ? final : "");
+    char *run = rp_utf8_shown(f->run, false), *shown = rp_utf8_shown(final ? final : "", false);
     printf("%s: %" PRId64 " steps, %d checkpoint%s: every hash is right\n", run, f->digests.n,
            f->n_good_checkpoints, f->n_good_checkpoints == 1 ? "" : "s");
     if (final) printf("final digest %s\n", shown);

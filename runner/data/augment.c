@@ -36,8 +36,7 @@ static double between64(uint32_t word, double low, double high)
     return low + (double)rp_uniform(word) * (high - low);
 }
 
-/* ---- steps that move pixels
- * ------------------------------------------------------------------------- */
+/* ---- steps that move pixels ------------------------------------------------------------------ */
 
 static const float *pixel_at(const struct canvas *canvas, int64_t y, int64_t x)
 {
@@ -162,8 +161,7 @@ static void rotate(struct canvas *canvas, const struct rp_data_step *step, struc
     swap_sides(canvas);
 }
 
-/* ---- steps that change pixels where they are
- * -------------------------------------------------------- */
+/* ---- steps that change pixels where they are ------------------------------------------------- */
 
 static void normalize(struct canvas *canvas, const struct rp_data_step *step)
 {
@@ -234,8 +232,7 @@ static void cut_out(struct canvas *canvas, const struct rp_data_step *step, stru
                        (size_t)canvas->channels * sizeof *canvas->from);
 }
 
-/* ---- the list
- * --------------------------------------------------------------------------------------- */
+/* ---- the list -------------------------------------------------------------------------------- */
 
 static void load(const struct rp_data_set *set, int64_t sample, float *out)
 {

@@ -36,8 +36,7 @@ struct rp_bpe_room {
     size_t heap_n, heap_room;
 };
 
-/* ---- tokens ------------------------------------------------------------------------------------
- */
+/* ---- tokens ---------------------------------------------------------------------------------- */
 
 static void reserve(struct rp_tokens *tokens, int64_t more)
 {
@@ -75,8 +74,7 @@ static struct rp_bpe_room *room_of(const struct rp_bpe *bpe, struct rp_tokens *t
     return tokens->work;
 }
 
-/* ---- short words -------------------------------------------------------------------------------
- */
+/* ---- short words ----------------------------------------------------------------------------- */
 
 /* Merges the `n` bytes of a word into `id`; returns how many tokens they became. */
 static int merge_short(const struct rp_bpe *bpe, const char *word, int n, int32_t *id)
@@ -100,8 +98,7 @@ static int merge_short(const struct rp_bpe *bpe, const char *word, int n, int32_
     }
 }
 
-/* ---- long words --------------------------------------------------------------------------------
- */
+/* ---- long words ------------------------------------------------------------------------------ */
 
 static void heap_push(struct rp_bpe_room *room, uint64_t value)
 {
@@ -172,8 +169,7 @@ static void merge_long(const struct rp_bpe *bpe, struct rp_bpe_room *room, const
     for (uint32_t i = 0; i < n; i = room->piece[i].next) out->id[out->n++] = room->piece[i].id;
 }
 
-/* ---- any word ----------------------------------------------------------------------------------
- */
+/* ---- any word -------------------------------------------------------------------------------- */
 
 /* Appends the tokens of one word; there is room for a token per byte. */
 static void merge(const struct rp_bpe *bpe, struct rp_bpe_room *room, const char *word, size_t n,
@@ -223,8 +219,7 @@ static void encode_words(const struct rp_bpe *bpe, const char *text, size_t n,
     }
 }
 
-/* ---- texts -------------------------------------------------------------------------------------
- */
+/* ---- texts ----------------------------------------------------------------------------------- */
 
 const struct bpe_added *bpe_added_at(const struct rp_bpe *bpe, bool with_special, const char *text,
                                      size_t n)
@@ -267,8 +262,7 @@ void rp_bpe_encode_prompt(const struct rp_bpe *bpe, const char *text, size_t n,
     encode(bpe, true, text, n, out);
 }
 
-/* ---- places to cut -----------------------------------------------------------------------------
- */
+/* ---- places to cut --------------------------------------------------------------------------- */
 
 /* Does an added token begin before place p and end after it? */
 static bool added_crosses(const struct rp_bpe *bpe, const char *text, size_t n, size_t p)

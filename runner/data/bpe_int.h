@@ -4,8 +4,7 @@
 
 #include "data/bpe.h"
 
-/* ---- characters --------------------------------------------------------------------------------
- */
+/* ---- characters ------------------------------------------------------------------------------ */
 
 enum bpe_class { BPE_CLASS_OTHER, BPE_CLASS_LETTER, BPE_CLASS_NUMBER, BPE_CLASS_SPACE };
 
@@ -22,8 +21,7 @@ struct bpe_char {
 };
 struct bpe_char bpe_char_at(const char *text, size_t n);
 
-/* ---- words -------------------------------------------------------------------------------------
- */
+/* ---- words ----------------------------------------------------------------------------------- */
 
 /* The regular expressions that are known; the text of each is in bpe_split.c. */
 enum bpe_pattern { BPE_PATTERN_GPT2, BPE_PATTERN_LLAMA3, BPE_PATTERN_QWEN2, BPE_PATTERN_COUNT };
@@ -32,8 +30,7 @@ const char *bpe_pattern_text(enum bpe_pattern pattern);
 /* The bytes of the first word of text[0, n), n >= 1. */
 size_t bpe_word_length(enum bpe_pattern pattern, const char *text, size_t n);
 
-/* ---- the tokenizer -----------------------------------------------------------------------------
- */
+/* ---- the tokenizer --------------------------------------------------------------------------- */
 
 /* A row of the table of merges; key UINT64_MAX: free. */
 struct bpe_pair {
@@ -80,8 +77,7 @@ const struct bpe_pair *bpe_find_pair(const struct rp_bpe *bpe, int32_t left, int
 const struct bpe_added *bpe_added_at(const struct rp_bpe *bpe, bool with_special, const char *text,
                                      size_t n);
 
-/* ---- while it is read
- * ---------------------------------------------------------------------------------- */
+/* ---- while it is read ------------------------------------------------------------------------ */
 
 /* What the files say, before tables are made of it. */
 struct bpe_source {

@@ -10,8 +10,7 @@
 
 enum { FILE_MOST = 1 << 28 };
 
-/* ---- the alphabet of bytes ---------------------------------------------------------------------
- */
+/* ---- the alphabet of bytes ------------------------------------------------------------------- */
 
 /* Files write each byte as a character that can be seen: itself where it is one of Latin-1's, else
  * the next free one from U+0100. Code point to byte, or -1. */
@@ -46,8 +45,7 @@ static int64_t bytes_of(const char *written, size_t n, char *bytes)
     return length;
 }
 
-/* ---- the vocabulary ----------------------------------------------------------------------------
- */
+/* ---- the vocabulary -------------------------------------------------------------------------- */
 
 static void source_init(struct bpe_source *source, const char *path, size_t room)
 {
@@ -125,8 +123,7 @@ static enum rp_status put_entries(struct bpe_source *source, json_t *vocabulary,
     return RP_STATUS_OK;
 }
 
-/* ---- added tokens ------------------------------------------------------------------------------
- */
+/* ---- added tokens ---------------------------------------------------------------------------- */
 
 static int compare_added(const void *a, const void *b)
 {
@@ -176,8 +173,7 @@ static enum rp_status put_added(struct rp_bpe *bpe, struct bpe_source *source, c
     return RP_STATUS_OK;
 }
 
-/* ---- merges ------------------------------------------------------------------------------------
- */
+/* ---- merges ---------------------------------------------------------------------------------- */
 
 /* What one merge is called in messages: "merges.txt:12" or "tokenizer.json: merge 11". */
 struct merge_place {
@@ -280,8 +276,7 @@ static enum rp_status read_merges_json(struct rp_bpe *bpe, const json_t *merges,
     return RP_STATUS_OK;
 }
 
-/* ---- files -------------------------------------------------------------------------------------
- */
+/* ---- files ----------------------------------------------------------------------------------- */
 
 static enum rp_status read_tokenizer(struct rp_bpe *bpe, const json_t *root, const char *path,
                                      struct rp_error *err)

@@ -6,8 +6,7 @@
 
 #include <pthread.h>
 
-/* ---- characters --------------------------------------------------------------------------------
- */
+/* ---- characters ------------------------------------------------------------------------------ */
 
 #define L(start) ((uint32_t)(start) << 2 | BPE_CLASS_LETTER),
 #define N(start) ((uint32_t)(start) << 2 | BPE_CLASS_NUMBER),
@@ -83,8 +82,7 @@ struct bpe_char bpe_char_at(const char *text, size_t n)
     return c;
 }
 
-/* ---- runs --------------------------------------------------------------------------------------
- */
+/* ---- runs ------------------------------------------------------------------------------------ */
 
 struct cursor {
     const char *text;
@@ -145,8 +143,7 @@ static size_t spaces(const struct cursor *cursor)
     return i == cursor->n || last == 0 ? i : last;
 }
 
-/* ---- the expressions ---------------------------------------------------------------------------
- */
+/* ---- the expressions ------------------------------------------------------------------------- */
 
 static const char *const pattern_text[BPE_PATTERN_COUNT] = {
     [BPE_PATTERN_GPT2] = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|"

@@ -14,8 +14,7 @@ static enum rp_status fail_at(const struct csv_table *table, const struct csv_ce
     return rp_data_fail(table->source, 0, err, "line %lld: %s", (long long)cell->line, what);
 }
 
-/* ---- the header line
- * ------------------------------------------------------------------------------- */
+/* ---- the header line ------------------------------------------------------------------------- */
 
 static enum rp_status read_header(struct csv_table *table, struct rp_error *err)
 {
@@ -33,8 +32,7 @@ static enum rp_status read_header(struct csv_table *table, struct rp_error *err)
     return RP_STATUS_OK;
 }
 
-/* ---- rows
- * -------------------------------------------------------------------------------------------- */
+/* ---- rows ------------------------------------------------------------------------------------ */
 
 static enum rp_status allocate_rows(struct csv_table *table, struct rp_error *err)
 {
@@ -154,8 +152,7 @@ static enum rp_status read_rows(struct csv_table *table, struct rp_error *err)
     return rp_data_fail(table->source, 0, err, "no lines below its first");
 }
 
-/* ---- classes
- * ----------------------------------------------------------------------------------------- */
+/* ---- classes --------------------------------------------------------------------------------- */
 
 /* Bytewise, a shorter word before a longer one that it begins. */
 static int compare_words(const void *a, const void *b)
@@ -230,8 +227,7 @@ static enum rp_status read_targets(struct csv_table *table, struct rp_error *err
     return number_classes(table, source->class_names, source->n_class_names, err);
 }
 
-/* ---- the file
- * ---------------------------------------------------------------------------------------- */
+/* ---- the file -------------------------------------------------------------------------------- */
 
 /* The beginning of the file, which must hold its first line. */
 static enum rp_status read_beginning(struct rp_data_source *source, char **text, size_t *length,

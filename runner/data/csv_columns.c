@@ -48,8 +48,7 @@ static enum rp_status find_label(struct csv_table *table, struct rp_error *err)
     return status;
 }
 
-/* ---- words as features
- * ------------------------------------------------------------------------------ */
+/* ---- words as features ----------------------------------------------------------------------- */
 
 /* "colour=red": the column is what stands before the first `=` that ends a column's name. */
 static enum rp_status read_indicator(struct csv_table *table, const char *text,
@@ -84,8 +83,7 @@ static enum rp_status read_indicators(struct csv_table *table, struct rp_error *
     return RP_STATUS_OK;
 }
 
-/* ---- columns left out
- * ------------------------------------------------------------------------------- */
+/* ---- columns left out ------------------------------------------------------------------------ */
 
 /* A name under `ignore` that no column has is a spelling mistake. */
 static enum rp_status check_ignored(const struct csv_table *table, struct rp_error *err)
@@ -111,8 +109,7 @@ static bool is_ignored(const struct rp_spec_dataset *dataset, const char *column
     return false;
 }
 
-/* ---- features
- * --------------------------------------------------------------------------------------- */
+/* ---- features -------------------------------------------------------------------------------- */
 
 /* Numeric columns from left to right, then the indicators in the order of the spec. */
 static enum rp_status number_features(struct csv_table *table, int64_t *n, struct rp_error *err)

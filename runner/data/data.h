@@ -95,7 +95,6 @@ const char *const *rp_data_columns(const struct rp_data *data);
  * nothing. Files of data.valid only when `valid_counts`: without early stopping they change no bit.
  */
 void rp_data_canonical(const struct rp_data *data, bool valid_counts, struct rp_text *text);
-uint64_t rp_data_bytes(const struct rp_data *data); /* memory held */
 
 /* Samples of positions [position, position + n) of the training order, transformed:
  * x (n, dims...) f32, y (n) i32 class or (n, n_values) f32; where the shape says `mixes` y is (n,
@@ -112,7 +111,7 @@ int64_t rp_data_loss_values(const struct rp_data *data, uint64_t position, int64
 /* Bytes of text that the targets of an evaluation of the split stand for; 0: not known. */
 int64_t rp_data_target_bytes(const struct rp_data *data, enum rp_split split);
 
-/* The keyed bijection on [0, n), n >= 1, i < n: for tests and for show. */
+/* The keyed bijection on [0, n) that an epoch is; n >= 1, i < n. */
 uint64_t rp_data_permute(uint64_t seed, uint64_t epoch, uint64_t n, uint64_t i);
 
 /* ---- data that nobody has described yet: for `init` ------------------------------------------ */
@@ -156,8 +155,7 @@ int64_t rp_data_measure(const struct rp_data *data, int64_t most, double *mean, 
 /* The same of the target values of a regression, taken as one column. */
 void rp_data_measure_values(const struct rp_data *data, double *mean, double *std);
 
-/* ---- images to one packed file: for `pack` ------------------------------------------------------
- */
+/* ---- images to one packed file: for `pack` --------------------------------------------------- */
 
 /* Has the folder a subfolder with a PNG or JPEG in it? */
 bool rp_data_is_image_folder(const char *path);

@@ -32,7 +32,6 @@ struct rp_data_set {
                                     * windows as evaluation does, row is the context */
 };
 void rp_data_set_release(struct rp_data_set *set);
-uint64_t rp_data_set_bytes(const struct rp_data_set *set);
 /* Sets the shape of a sample and row; n_dims 1 or 3. */
 void rp_data_set_shape(struct rp_data_set *set, int n_dims, int64_t h, int64_t w, int64_t c);
 
@@ -93,8 +92,7 @@ RP_NODISCARD enum rp_status rp_data_allocate_x(const struct rp_data_source *sour
 RP_NODISCARD enum rp_status rp_data_allocate_y(const struct rp_data_source *source, int index,
                                                struct rp_data_set *set, struct rp_error *err);
 
-/* ---- made samples and chosen samples -----------------------------------------------------------
- */
+/* ---- made samples and chosen samples --------------------------------------------------------- */
 
 /* One digit of 28 x 28 pixels, white on black, for sample number `sample` (digits.c); returns its
  * class. */
@@ -108,8 +106,7 @@ void rp_data_order(uint64_t seed, uint64_t n, uint64_t position, int64_t count, 
  * lists are in file order. train (n - n_valid), valid (n_valid). */
 void rp_data_split(uint64_t seed, int64_t n, int64_t n_valid, uint32_t *train, uint32_t *valid);
 
-/* ---- transforms
- * ---------------------------------------------------------------------------------- */
+/* ---- transforms ------------------------------------------------------------------------------ */
 
 /* One item of data.transform with its numbers, for lists that have more than crops and flips. */
 struct rp_data_step {
@@ -185,8 +182,7 @@ struct rp_data;
 void rp_data_mix(const struct rp_data *data, int64_t sample, const struct rp_data_key *key,
                  float *room, float *x, int32_t *target);
 
-/* ---- an open data set
- * ----------------------------------------------------------------------------- */
+/* ---- an open data set ------------------------------------------------------------------------ */
 
 struct rp_data {
     uint64_t seed;

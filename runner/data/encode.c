@@ -50,8 +50,7 @@ struct encoder {
     double seconds;          /* that encoding took */
 };
 
-/* ---- the tokenizer -----------------------------------------------------------------------------
- */
+/* ---- the tokenizer --------------------------------------------------------------------------- */
 
 /* Its files are data like any other: recorded by hash, which enters the numeric digest. */
 static enum rp_status record_file(struct rp_data_source *source, const char *path, int number,
@@ -100,8 +99,7 @@ void encode_set_vocab(const struct rp_bpe *bpe, struct rp_data_set *set)
             set->tokens->bytes_of[i] = (int32_t)rp_bpe_decode_one(bpe, i, &bytes);
 }
 
-/* ---- tokens as they are made -------------------------------------------------------------------
- */
+/* ---- tokens as they are made ----------------------------------------------------------------- */
 
 static void mark(struct encoded *out, bool heard)
 {
@@ -129,8 +127,7 @@ void encode_token(int32_t id, bool heard, struct encoded *out)
     mark(out, heard);
 }
 
-/* ---- a chunk -----------------------------------------------------------------------------------
- */
+/* ---- a chunk --------------------------------------------------------------------------------- */
 
 static enum rp_status encode_lines(const struct encoder *encoder, const struct chunk *chunk,
                                    struct encoded *out, struct rp_error *err)
@@ -217,8 +214,7 @@ static bool goes_on(struct encoder *encoder)
     return false;
 }
 
-/* ---- all chunks --------------------------------------------------------------------------------
- */
+/* ---- all chunks ------------------------------------------------------------------------------ */
 
 static void run_threads(struct encoder *encoder)
 {

@@ -64,8 +64,7 @@ uint64_t rp_loader_bytes(const struct rp_data_shape *shape, int64_t n_samples, i
            (x_bytes(shape, n_samples) + y_bytes(shape, n_samples));
 }
 
-/* ---- guessing ----------------------------------------------------------------------------------
- */
+/* ---- guessing -------------------------------------------------------------------------------- */
 
 /* The shortest period whose last two turns agree; 1 when nothing repeats. */
 static int find_period(const uint64_t *deltas, int n)
@@ -111,8 +110,7 @@ static uint64_t guess_delta(const struct rp_loader *loader, int ahead)
     return loader->deltas[loader->n_deltas - loader->period + ahead % loader->period];
 }
 
-/* ---- the thread
- * ---------------------------------------------------------------------------------- */
+/* ---- the thread ------------------------------------------------------------------------------ */
 
 static struct slot *find_slot(struct rp_loader *loader, enum slot_state state)
 {
@@ -151,8 +149,7 @@ static void *run_loader(void *argument)
     return NULL;
 }
 
-/* ---- the caller's side
- * ----------------------------------------------------------------------------- */
+/* ---- the caller's side ----------------------------------------------------------------------- */
 
 /* The slot that holds `position`, or will in a moment; NULL when nobody guessed it. */
 static struct slot *find_guess(struct rp_loader *loader, uint64_t position)
@@ -188,8 +185,7 @@ void rp_loader_take(struct rp_loader *loader, uint64_t position, const void **x,
     *y = slot->y;
 }
 
-/* ---- opening and closing
- * ----------------------------------------------------------------------------- */
+/* ---- opening and closing --------------------------------------------------------------------- */
 
 /* Without any, every batch is filled when it is taken. */
 static void start_threads(struct rp_loader *loader, int n)

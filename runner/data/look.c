@@ -1,37 +1,11 @@
-/* look.c - what a few files are, from their first bytes, and which of them are inputs and which
- * targets. Every choice follows a rule that is written into the notes. */
+/* look.c - which of a few files are inputs and which targets. Every choice follows a rule that is
+ * written into the notes. */
 #include "data/look_int.h"
 
 #include "base/sys.h"
 
 #include <stdio.h>
 #include <string.h>
-#include <strings.h>
-#include <zlib.h>
-
-enum { PEEK_BYTES = 4096, CIFAR_10_RECORD = 3073, CIFAR_100_RECORD = 3074, IDX_TYPE_U8 = 8 };
-
-enum kind {
-    KIND_UNKNOWN,
-    KIND_IDX,
-    KIND_NPY,
-    KIND_NPZ,
-    KIND_CIFAR,
-    KIND_PACKED,
-    KIND_CSV,
-    KIND_TEXT,
-    KIND_JSONL,
-    KIND_TOKENS
-};
-
-/* One file, as far as its first bytes tell. */
-struct found {
-    const char *path;
-    enum kind kind;
-    int n_dims; /* idx */
-    int64_t n;  /* idx: the first dimension */
-    int cifar_classes;
-};
 
 struct look_source *look_source_new(const char *const *paths, int n)
 {
@@ -51,102 +25,7 @@ void look_source_free(struct look_source *source)
     rp_mem_free(source);
 }
 
-/* ---- one file ----------------------------------------------------------------------------------
- */
-
-static const char *name_of(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    return slash ? slash + 1 : path;
-}
-
-static bool ends_with(const char *path, const char *ending)
-{
-    size_t n = strlen(path), m = strlen(ending);
-    return n > m && strcasecmp(path + n - m, ending) == 0;
-}
-
-/* The first bytes of a file, unpacked where it is gzip; returns how many. */
-static size_t unpack_beginning(unsigned char *bytes, size_t n)
-{
-    unsigned char packed[PEEK_BYTES];
-    z_stream zlib = {0};
-    if (n < 2 || bytes[0] != 0x1f || bytes[1] != 0x8b) return n;
-    memcpy(packed, bytes, n);
-    if (inflateInit2(&zlib, 15 + 16) != Z_OK) return n;
-    zlib.next_in = packed;
-    zlib.avail_in = (uInt)n;
-    zlib.next_out = bytes;
-    zlib.avail_out = PEEK_BYTES;
-    inflate(&zlib, Z_SYNC_FLUSH);
-    n = PEEK_BYTES - zlib.avail_out;
-    inflateEnd(&zlib);
-    return n;
-}
-
-/* Text without control characters but tabs and line ends, with a line end in it. */
-static bool is_text(const unsigned char *bytes, size_t n)
-{
-    bool line = false;
-    for (size_t i = 0; i < n; i++) {
-        line = line || bytes[i] == '\n';
-        if (bytes[i] == 0x7f || (bytes[i] < ' ' && !strchr("\t\r\n", bytes[i]))) return false;
-    }
-    return line && n > 0;
-}
-
-static void recognise(struct found *found, const unsigned char *bytes, size_t n, uint64_t size)
-{
-    if (n >= 8 && memcmp(bytes, "\x93NUMPY", 6) == 0) {
-        found->kind = KIND_NPY;
-    } else if (n >= 4 && memcmp(bytes, "PK\3\4", 4) == 0 && !ends_with(found->path, ".zip")) {
-        found->kind = KIND_NPZ;
-    } else if (n >= 8 && memcmp(bytes, "RPPACKED", 8) == 0) {
-        found->kind = KIND_PACKED;
-    } else if (n >= 8 && !bytes[0] && !bytes[1] && bytes[2] == IDX_TYPE_U8 && bytes[3] >= 1 &&
-               bytes[3] <= 4) {
-        found->kind = KIND_IDX;
-        found->n_dims = bytes[3];
-        found->n = (int64_t)bytes[4] << 24 | bytes[5] << 16 | bytes[6] << 8 | bytes[7];
-    } else if (ends_with(found->path, ".bin") && look_token_header(bytes, n)) {
-        found->kind = KIND_TOKENS;
-    } else if (size && ends_with(found->path, ".bin") && size % CIFAR_10_RECORD == 0) {
-        found->kind = KIND_CIFAR;
-        found->cifar_classes = 10;
-    } else if (size && ends_with(found->path, ".bin") && size % CIFAR_100_RECORD == 0) {
-        found->kind = KIND_CIFAR;
-        found->cifar_classes = 100;
-    } else if (size && ends_with(found->path, ".bin") && size % 2 == 0) {
-        found->kind = KIND_TOKENS;
-    } else if (ends_with(found->path, ".jsonl") || ends_with(found->path, ".ndjson")) {
-        found->kind = KIND_JSONL;
-    } else if (ends_with(found->path, ".txt") || ends_with(found->path, ".md")) {
-        found->kind = KIND_TEXT;
-    } else if (is_text(bytes, n)) {
-        found->kind = KIND_CSV;
-    }
-}
-
-static enum rp_status look_at_file(const char *path, struct found *found, struct rp_error *err)
-{
-    unsigned char bytes[PEEK_BYTES];
-    size_t n = 0;
-    int fd = -1;
-    struct rp_sys_stat stat;
-    *found = (struct found){.path = path};
-    RP_TRY(rp_sys_stat(path, &stat, err));
-    if (!stat.exists)
-        return rp_error_set(err, RP_STATUS_DATA, "there is no file or folder %s", path);
-    RP_TRY(rp_sys_open_read(path, RP_STATUS_DATA, &fd, err));
-    enum rp_status status = rp_sys_read(fd, bytes, sizeof bytes, &n, path, RP_STATUS_DATA, err);
-    rp_sys_close(fd);
-    RP_TRY(status);
-    recognise(found, bytes, unpack_beginning(bytes, n), stat.size);
-    return RP_STATUS_OK;
-}
-
-/* ---- several files together
- * ----------------------------------------------------------------------- */
+/* ---- several files together ------------------------------------------------------------------ */
 
 static void add_path(struct rp_data_look *look, const char *path)
 {
@@ -158,7 +37,8 @@ static void add_test(struct rp_data_look *look, const char *path)
     if (look->n_test < RP_SPEC_MAX_FILES) look->test[look->n_test++] = rp_mem_copy_text(path);
 }
 
-static const struct found *find_idx(const struct found *files, int n, bool labels, int64_t count)
+static const struct look_file *find_idx(const struct look_file *files, int n, bool labels,
+                                        int64_t count)
 {
     for (int i = 0; i < n; i++)
         if ((files[i].n_dims == 1) == labels && (count < 0 || files[i].n == count))
@@ -167,10 +47,10 @@ static const struct found *find_idx(const struct found *files, int n, bool label
 }
 
 /* Images and labels of as many samples belong together; the larger pair is trained on. */
-static enum rp_status pair_idx(const struct found *files, int n, struct rp_data_look *look,
+static enum rp_status pair_idx(const struct look_file *files, int n, struct rp_data_look *look,
                                struct rp_error *err)
 {
-    const struct found *best = NULL, *other = NULL;
+    const struct look_file *best = NULL, *other = NULL;
     look->format = RP_FORMAT_IDX;
     for (int i = 0; i < n; i++) {
         if (files[i].n_dims == 1 || !find_idx(files, n, true, files[i].n)) continue;
@@ -181,7 +61,7 @@ static enum rp_status pair_idx(const struct found *files, int n, struct rp_data_
             other = &files[i];
         }
     }
-    const struct found *labels = best ? find_idx(files, n, true, best->n) : NULL;
+    const struct look_file *labels = best ? find_idx(files, n, true, best->n) : NULL;
     if (!labels)
         return rp_error_set(err, RP_STATUS_USAGE,
                             "%s is an IDX file; it takes two with as many samples, one of images "
@@ -189,7 +69,7 @@ static enum rp_status pair_idx(const struct found *files, int n, struct rp_data_
                             files[0].path);
     add_path(look, best->path);
     add_path(look, labels->path);
-    const struct found *test = other ? find_idx(files, n, true, other->n) : NULL;
+    const struct look_file *test = other ? find_idx(files, n, true, other->n) : NULL;
     if (other && other->n == best->n) test = NULL;
     if (test) {
         add_test(look, other->path);
@@ -197,12 +77,12 @@ static enum rp_status pair_idx(const struct found *files, int n, struct rp_data_
         rp_text_add(&look->notes,
                     "two pairs of files: the one with more samples (%s) is trained on, the other "
                     "is data.test\n",
-                    name_of(best->path));
+                    look_name_of(best->path));
     }
     return RP_STATUS_OK;
 }
 
-static enum rp_status join_cifar(const struct found *files, int n, struct rp_data_look *look,
+static enum rp_status join_cifar(const struct look_file *files, int n, struct rp_data_look *look,
                                  struct rp_error *err)
 {
     look->format = RP_FORMAT_CIFAR;
@@ -213,7 +93,7 @@ static enum rp_status join_cifar(const struct found *files, int n, struct rp_dat
                                 "%s holds CIFAR-%d, %s CIFAR-%d: name the files of one of them",
                                 files[0].path, files[0].cifar_classes, files[i].path,
                                 files[i].cifar_classes);
-        if (n > 1 && strncmp(name_of(files[i].path), "test", 4) == 0)
+        if (n > 1 && strncmp(look_name_of(files[i].path), "test", 4) == 0)
             add_test(look, files[i].path);
         else
             add_path(look, files[i].path);
@@ -273,7 +153,7 @@ static enum rp_status describe_npy(const char *path, struct npy_array *array, st
     return status;
 }
 
-static enum rp_status pair_npy(const struct found *files, int n, struct rp_data_look *look,
+static enum rp_status pair_npy(const struct look_file *files, int n, struct rp_data_look *look,
                                struct rp_error *err)
 {
     struct npz_entry entry[2] = {{0}, {0}};
@@ -283,7 +163,7 @@ static enum rp_status pair_npy(const struct found *files, int n, struct rp_data_
         return rp_error_set(err, RP_STATUS_USAGE,
                             "%d .npy files: it takes two, the inputs and the targets", n);
     for (int i = 0; i < 2; i++) {
-        entry[i].name = (char *)(uintptr_t)name_of(files[i].path);
+        entry[i].name = (char *)(uintptr_t)look_name_of(files[i].path);
         RP_TRY(describe_npy(files[i].path, &entry[i].array, err));
     }
     int y = which_is_y(entry, &rule);
@@ -359,14 +239,13 @@ static enum rp_status look_at_npz(const char *path, struct rp_data_look *look, s
     return status;
 }
 
-/* ---- the whole
- * ------------------------------------------------------------------------------------------ */
+/* ---- the whole ------------------------------------------------------------------------------- */
 
 /* Files of one kind, or an error that says which do not belong together. */
-static enum rp_status check_one_kind(const struct found *files, int n, struct rp_error *err)
+static enum rp_status check_one_kind(const struct look_file *files, int n, struct rp_error *err)
 {
     for (int i = 0; i < n; i++) {
-        if (files[i].kind == KIND_UNKNOWN)
+        if (files[i].kind == LOOK_KIND_UNKNOWN)
             return rp_error_set(err, RP_STATUS_DATA,
                                 "%s: not known what it is; taken are idx, cifar (.bin), npy, npz, "
                                 "csv, files of `reprise pack`, a folder with a subfolder of PNG or "
@@ -379,45 +258,45 @@ static enum rp_status check_one_kind(const struct found *files, int n, struct rp
                 "%s and %s are of different formats: name the files of one data set", files[0].path,
                 files[i].path);
     }
-    bool single =
-        files[0].kind == KIND_CSV || files[0].kind == KIND_NPZ || files[0].kind == KIND_PACKED;
+    bool single = files[0].kind == LOOK_KIND_CSV || files[0].kind == LOOK_KIND_NPZ ||
+                  files[0].kind == LOOK_KIND_PACKED;
     if (n > 1 && single)
         return rp_error_set(err, RP_STATUS_USAGE, "%s and %s: name one, to train on", files[0].path,
                             files[1].path);
     return RP_STATUS_OK;
 }
 
-static enum rp_status look_at_all(const struct found *files, int n, const char *label,
+static enum rp_status look_at_all(const struct look_file *files, int n, const char *label,
                                   struct rp_data_look *look, struct rp_error *err)
 {
     const char *paths[RP_SPEC_MAX_FILES];
     RP_TRY(check_one_kind(files, n, err));
     for (int i = 0; i < n; i++) paths[i] = files[i].path;
-    if (label && files[0].kind != KIND_CSV)
+    if (label && files[0].kind != LOOK_KIND_CSV)
         return rp_error_set(err, RP_STATUS_USAGE, "--target names a column of a csv; %s is none",
                             files[0].path);
     switch (files[0].kind) {
-    case KIND_IDX:
+    case LOOK_KIND_IDX:
         return pair_idx(files, n, look, err);
-    case KIND_CIFAR:
+    case LOOK_KIND_CIFAR:
         return join_cifar(files, n, look, err);
-    case KIND_NPY:
+    case LOOK_KIND_NPY:
         return pair_npy(files, n, look, err);
-    case KIND_NPZ:
+    case LOOK_KIND_NPZ:
         return look_at_npz(files[0].path, look, err);
-    case KIND_CSV:
+    case LOOK_KIND_CSV:
         return look_at_csv(files[0].path, label, look, err);
-    case KIND_PACKED:
+    case LOOK_KIND_PACKED:
         add_path(look, files[0].path);
         look->format = RP_FORMAT_PACKED;
         return RP_STATUS_OK;
-    case KIND_TEXT:
+    case LOOK_KIND_TEXT:
         return look_at_texts(paths, n, look, err);
-    case KIND_JSONL:
+    case LOOK_KIND_JSONL:
         return look_at_jsonl(paths, n, look, err);
-    case KIND_TOKENS:
+    case LOOK_KIND_TOKENS:
         return look_at_tokens(paths, n, look, err);
-    case KIND_UNKNOWN:
+    case LOOK_KIND_UNKNOWN:
         break;
     }
     return RP_STATUS_OK;
@@ -433,7 +312,7 @@ static bool holds_text(const char *folder, int depth)
         struct rp_sys_stat stat = {0};
         char *path = rp_sys_join(folder, *name);
         if (**name != '.' && rp_sys_stat(path, &stat, NULL) == RP_STATUS_OK)
-            found = (stat.is_file && ends_with(*name, ".txt")) ||
+            found = (stat.is_file && look_ends_with(*name, ".txt")) ||
                     (stat.is_folder && holds_text(path, depth + 1));
         rp_mem_free(path);
     }
@@ -446,17 +325,17 @@ static enum rp_status look_at_folder(const char *folder, const char *label,
                                      struct rp_data_look *look, struct rp_error *err)
 {
     char **names = NULL, *paths[RP_SPEC_MAX_FILES] = {0};
-    struct found files[RP_SPEC_MAX_FILES];
+    struct look_file files[RP_SPEC_MAX_FILES];
     int n = 0;
     enum rp_status status = rp_sys_list(folder, &names, err);
     for (char **name = names; status == RP_STATUS_OK && *name && n < RP_SPEC_MAX_FILES; name++) {
         struct rp_sys_stat stat;
         char *path = rp_sys_join(folder, *name);
         status = rp_sys_stat(path, &stat, err);
-        bool skip = **name == '.' || !stat.is_file || ends_with(*name, ".yaml") ||
-                    ends_with(*name, ".md") || (ends_with(*name, ".txt"));
+        bool skip = **name == '.' || !stat.is_file || look_ends_with(*name, ".yaml") ||
+                    look_ends_with(*name, ".md") || (look_ends_with(*name, ".txt"));
         if (status == RP_STATUS_OK && !skip) status = look_at_file(path, &files[n], err);
-        if (status == RP_STATUS_OK && !skip && files[n].kind != KIND_UNKNOWN)
+        if (status == RP_STATUS_OK && !skip && files[n].kind != LOOK_KIND_UNKNOWN)
             paths[n++] = path;
         else
             rp_mem_free(path);
@@ -481,7 +360,7 @@ static enum rp_status look_at_folder(const char *folder, const char *label,
 enum rp_status rp_data_look(const char *const *paths, int n, const char *label,
                             struct rp_data_look *look, struct rp_error *err)
 {
-    struct found files[RP_SPEC_MAX_FILES];
+    struct look_file files[RP_SPEC_MAX_FILES];
     struct rp_sys_stat stat;
     *look = (struct rp_data_look){.delimiter = ','};
     if (n > RP_SPEC_MAX_FILES)
@@ -491,7 +370,8 @@ enum rp_status rp_data_look(const char *const *paths, int n, const char *label,
     if (n == 1 && stat.is_folder) return look_at_folder(paths[0], label, look, err);
     for (int i = 0; i < n; i++) {
         RP_TRY(look_at_file(paths[i], &files[i], err));
-        if (label && files[i].kind == KIND_TEXT) files[i].kind = KIND_CSV; /* who names a column */
+        if (label && files[i].kind == LOOK_KIND_TEXT)
+            files[i].kind = LOOK_KIND_CSV; /* who names a column */
     }
     return look_at_all(files, n, label, look, err);
 }

@@ -53,8 +53,7 @@ static char find_delimiter(const char *text, size_t length)
     return candidates[best];
 }
 
-/* ---- reading
- * --------------------------------------------------------------------------------------------- */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 static enum rp_status fail_line(const char *path, int64_t line, const char *what,
                                 struct rp_error *err)
@@ -157,8 +156,7 @@ static enum rp_status check_utf8(const char *path, const char *text, size_t leng
     return fail_line(path, line, "not UTF-8: save the file as UTF-8", err);
 }
 
-/* ---- the label
- * ------------------------------------------------------------------------------------------- */
+/* ---- the label ------------------------------------------------------------------------------- */
 
 static int compare_cells(const void *a, const void *b)
 {
@@ -248,8 +246,7 @@ static void choose_kind(const struct look_table *table, int64_t label, struct rp
                           : "values to fit (regression)");
 }
 
-/* ---- columns left out
- * ------------------------------------------------------------------------------------ */
+/* ---- columns left out ------------------------------------------------------------------------ */
 
 /* Words that come again, at most 20 different ones: each becomes a feature. */
 static bool is_of_few_words(const struct look_table *table, const struct column *column)

@@ -6,18 +6,10 @@
 
 #include <jansson.h>
 #include <string.h>
-#include <strings.h>
 
 enum { LINE_MOST = 1 << 20, CHUNK = 1 << 16, HEADER_BYTES = 1024 };
 
-static const char *name_of(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    return slash ? slash + 1 : path;
-}
-
-/* ---- which files are for what ------------------------------------------------------------------
- */
+/* ---- which files are for what ---------------------------------------------------------------- */
 
 /* Is `word` part of the name, and no letter beside it? */
 static bool has_word(const char *name, const char *word)
@@ -36,9 +28,9 @@ void look_part_files(const char *const *paths, int n, struct rp_data_look *look)
     static const char *const valid[] = {"val", "valid", "validation", "dev"};
     int n_valid = 0, n_test = 0;
     for (int i = 0; i < n; i++) {
-        bool is_valid = false, is_test = has_word(name_of(paths[i]), "test");
+        bool is_valid = false, is_test = has_word(look_name_of(paths[i]), "test");
         for (size_t w = 0; w < RP_COUNT(valid); w++)
-            is_valid = is_valid || has_word(name_of(paths[i]), valid[w]);
+            is_valid = is_valid || has_word(look_name_of(paths[i]), valid[w]);
         char *path = rp_mem_copy_text(paths[i]);
         if (n > 1 && is_valid && n_valid < RP_SPEC_MAX_FILES)
             look->valid[n_valid++] = path;
@@ -70,8 +62,7 @@ enum rp_status look_at_texts(const char *const *paths, int n, struct rp_data_loo
     return check_training(look, err);
 }
 
-/* ---- JSON lines --------------------------------------------------------------------------------
- */
+/* ---- JSON lines ------------------------------------------------------------------------------ */
 
 static enum rp_status read_first_line(const char *path, json_t **object, struct rp_error *err)
 {
@@ -155,8 +146,7 @@ enum rp_status look_at_jsonl(const char *const *paths, int n, struct rp_data_loo
     return status;
 }
 
-/* ---- token numbers -----------------------------------------------------------------------------
- */
+/* ---- token numbers --------------------------------------------------------------------------- */
 
 static uint32_t u32(const unsigned char *at)
 {

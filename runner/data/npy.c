@@ -7,8 +7,7 @@
 enum { CHUNK_ELEMENTS = 4096, ELEMENT_MOST = 8 };
 enum { FILE_X, FILE_Y };
 
-/* ---- elements
- * -------------------------------------------------------------------------------------- */
+/* ---- elements -------------------------------------------------------------------------------- */
 
 static enum rp_status read_chunk(struct npy_input *input, void *bytes, size_t n,
                                  struct rp_error *err)
@@ -90,8 +89,7 @@ static enum rp_status read_classes(struct npy_input *input, const struct npy_arr
     return RP_STATUS_OK;
 }
 
-/* ---- x and y
- * ----------------------------------------------------------------------------------------- */
+/* ---- x and y --------------------------------------------------------------------------------- */
 
 enum rp_status npy_read_x(struct npy_input *input, struct rp_data_set *set, struct rp_error *err)
 {

@@ -2,13 +2,11 @@
  * with the keys descr, fortran_order and shape (format versions 1 to 3). */
 #include "data/npy.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 enum { PREFIX_BYTES = 8, HEADER_MOST = 1 << 16, TYPE_BYTES = 8 };
 
-/* ---- bytes
- * ---------------------------------------------------------------------------------------- */
+/* ---- bytes ----------------------------------------------------------------------------------- */
 
 static enum rp_status read_bytes(struct npy_input *input, void *bytes, size_t n,
                                  struct rp_error *err)
@@ -23,8 +21,7 @@ static enum rp_status read_bytes(struct npy_input *input, void *bytes, size_t n,
     return RP_STATUS_OK;
 }
 
-/* ---- the dictionary
- * -------------------------------------------------------------------------------- */
+/* ---- the dictionary -------------------------------------------------------------------------- */
 
 struct header {
     char type[TYPE_BYTES]; /* "<f4"; empty: none, or no plain string */
@@ -104,8 +101,7 @@ static bool parse_header(const char *text, struct header *header)
     return *text == '\0' && header->has_type && header->has_order && header->has_shape;
 }
 
-/* ---- what it means
- * -------------------------------------------------------------------------------- */
+/* ---- what it means --------------------------------------------------------------------------- */
 
 static bool parse_type(const char *type, struct npy_array *array)
 {

@@ -34,8 +34,7 @@ static int64_t image_bytes(const struct packer *p)
     return p->form.height * p->form.width * p->form.channels;
 }
 
-/* ---- threads -----------------------------------------------------------------------------------
- */
+/* ---- threads --------------------------------------------------------------------------------- */
 
 static void run_worker(struct packer *p, bool reports)
 {
@@ -102,8 +101,7 @@ static bool write_image(struct packer *p, struct pack_image *image, uint8_t *roo
     return status == RP_STATUS_OK;
 }
 
-/* ---- what the images become
- * --------------------------------------------------------------------- */
+/* ---- what the images become ------------------------------------------------------------------ */
 
 static int compare_numbers(const void *a, const void *b)
 {
@@ -153,8 +151,7 @@ static void place(struct packer *p, int64_t n)
         (p->header.labels_at + 4 * (uint64_t)n + PACKED_ALIGN - 1) / PACKED_ALIGN * PACKED_ALIGN;
 }
 
-/* ---- broken images
- * ---------------------------------------------------------------------------------- */
+/* ---- broken images --------------------------------------------------------------------------- */
 
 /* `all_known`: every image has been decoded, or tried; before that only the headers were read. */
 static enum rp_status count_broken(struct packer *p, bool all_known, struct rp_error *err)
@@ -204,8 +201,7 @@ out:
     return status;
 }
 
-/* ---- the file
- * ---------------------------------------------------------------------------------------- */
+/* ---- the file -------------------------------------------------------------------------------- */
 
 /* Everything between header and pixels: names, labels, zeros. */
 static enum rp_status write_front(struct packer *p, struct rp_error *err)

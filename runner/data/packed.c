@@ -2,7 +2,6 @@
  * system holds of them is its page cache. */
 #include "data/packed.h"
 
-#include "base/sys.h"
 #include "base/utf8.h"
 
 #include <string.h>
@@ -69,8 +68,7 @@ static enum rp_status check_header(struct rp_data_source *source, const struct p
     return rp_data_fail(source, 0, err, "damaged: the numbers in its header do not fit together");
 }
 
-/* ---- behind the header: names, labels, pixels; all hashed when the file is
- * ---------------------------- */
+/* ---- behind the header: names, labels, pixels; all hashed when the file is ------------------- */
 
 struct packed_reader {
     struct rp_data_source *source;

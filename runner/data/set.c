@@ -32,16 +32,6 @@ void rp_data_set_release(struct rp_data_set *set)
     *set = (struct rp_data_set){0};
 }
 
-uint64_t rp_data_set_bytes(const struct rp_data_set *set)
-{
-    if (set->tokens) return tokens_bytes(set->tokens);
-    uint64_t n = set->n > 0 ? (uint64_t)set->n : 0;
-    uint64_t x = set->map ? 0 : n * (uint64_t)set->row * (set->is_u8 ? 1 : sizeof(float));
-    uint64_t y = n * (set->target == RP_TARGET_CLASSES ? sizeof(int32_t)
-                                                       : (uint64_t)set->n_values * sizeof(float));
-    return x + y;
-}
-
 /* `n` x `width` bytes, or MEMORY with the sentence. index -1: the data set has no file. */
 static enum rp_status allocate(const struct rp_data_source *source, int index, int64_t n,
                                int64_t width, const char *what, void **block, struct rp_error *err)

@@ -26,8 +26,7 @@ struct rp_data_stream {
     unsigned char buffer[BUFFER_BYTES];
 };
 
-/* ---- from the disk
- * --------------------------------------------------------------------------------- */
+/* ---- from the disk --------------------------------------------------------------------------- */
 
 static enum rp_status refill(struct rp_data_stream *stream, struct rp_error *err)
 {
@@ -135,8 +134,7 @@ enum rp_status rp_data_stream_map(const struct rp_data_stream *stream, void **ma
     return RP_STATUS_OK;
 }
 
-/* ---- handing out bytes
- * --------------------------------------------------------------------------- */
+/* ---- handing out bytes ----------------------------------------------------------------------- */
 
 static enum rp_status read_plain(struct rp_data_stream *stream, unsigned char *bytes, size_t want,
                                  size_t *got, struct rp_error *err)
@@ -243,8 +241,7 @@ enum rp_status rp_data_stream_check_size(struct rp_data_stream *stream, uint64_t
     return RP_STATUS_OK;
 }
 
-/* ---- the end
- * ------------------------------------------------------------------------------------------ */
+/* ---- the end --------------------------------------------------------------------------------- */
 
 static enum rp_status check_nothing_follows(struct rp_data_stream *stream, struct rp_error *err)
 {

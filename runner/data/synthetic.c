@@ -7,8 +7,7 @@
 
 enum { DIGIT_SIDE = 28, MAX_THREADS = 8, PER_THREAD = 512, SUM_TOKENS = 4 };
 
-/* ---- digits, drawn by several threads: each sample depends on its number alone
- * ------------------- */
+/* ---- digits, drawn by several threads: each sample depends on its number alone --------------- */
 
 struct slice {
     const struct rp_spec_dataset *dataset;
@@ -46,8 +45,7 @@ static void make_digits(const struct rp_spec_dataset *dataset, struct rp_data_se
         if (started[i]) pthread_join(threads[i], NULL);
 }
 
-/* ---- points
- * -------------------------------------------------------------------------------------- */
+/* ---- points ---------------------------------------------------------------------------------- */
 
 enum site { SITE_CENTER, SITE_SAMPLE, SITE_NOISE };
 
@@ -101,8 +99,7 @@ static void make_spiral(const struct rp_spec_dataset *dataset, struct rp_data_se
     set->labels[sample] = (int32_t) class;
 }
 
-/* ---- sums modulo p
- * ------------------------------------------------------------------------------- */
+/* ---- sums modulo p --------------------------------------------------------------------------- */
 
 /* Sample a p + b is the text [a, b, =, c] with c = (a + b) mod p, of which only c is a target. */
 static void make_sums(int64_t p, struct rp_data_tokens *tokens)

@@ -32,8 +32,7 @@ static enum rp_status read_utf8(struct rp_data_source *source, int index, char *
     return status;
 }
 
-/* ---- bytes -------------------------------------------------------------------------------------
- */
+/* ---- bytes ----------------------------------------------------------------------------------- */
 
 /* A file that is only looked at: its bytes are counted. */
 static enum rp_status count_bytes(struct rp_data_source *source, int index,
@@ -65,8 +64,7 @@ static enum rp_status read_bytes(struct rp_data_source *source, int index,
     return RP_STATUS_OK;
 }
 
-/* ---- by a tokenizer ----------------------------------------------------------------------------
- */
+/* ---- by a tokenizer -------------------------------------------------------------------------- */
 
 static enum rp_status read_encoded(struct rp_data_source *source, const struct rp_bpe *bpe,
                                    struct rp_data_tokens *tokens, struct rp_error *err)

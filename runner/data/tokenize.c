@@ -26,8 +26,7 @@ struct tokenizer {
     pthread_cond_t turned;
 };
 
-/* ---- threads -----------------------------------------------------------------------------------
- */
+/* ---- threads --------------------------------------------------------------------------------- */
 
 static bool take_chunk(struct tokenizer *t, struct chunk *chunk, uint64_t *number, uint64_t *done)
 {
@@ -100,8 +99,7 @@ static enum rp_status run_workers(struct tokenizer *t)
     return t->status;
 }
 
-/* ---- the whole ---------------------------------------------------------------------------------
- */
+/* ---- the whole ------------------------------------------------------------------------------- */
 
 /* Several documents need something between them. */
 static enum rp_status choose_end(struct tokenizer *t, struct rp_error *err)

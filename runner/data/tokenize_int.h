@@ -6,8 +6,7 @@
 
 #include "data/tokenize.h"
 
-/* ---- reading (tokenize_read.c) -----------------------------------------------------------------
- */
+/* ---- reading (tokenize_read.c) --------------------------------------------------------------- */
 
 struct input {
     char *path;
@@ -51,8 +50,7 @@ void reader_release(struct reader *reader);
 /* The next chunk; false when there is none. What went wrong stands in the chunk. */
 bool reader_next(struct reader *reader, struct chunk *chunk);
 
-/* ---- tokens of a chunk (tokenize_chunk.c)
- * --------------------------------------------------------------- */
+/* ---- tokens of a chunk (tokenize_chunk.c) ---------------------------------------------------- */
 
 struct chunk_form {
     const struct rp_bpe *bpe;
@@ -61,8 +59,7 @@ struct chunk_form {
 };
 void chunk_encode(const struct chunk_form *form, struct chunk *chunk);
 
-/* ---- writing (tokenize_write.c)
- * ------------------------------------------------------------------------- */
+/* ---- writing (tokenize_write.c) -------------------------------------------------------------- */
 
 struct writer {
     const struct rp_tokenize_options *options;

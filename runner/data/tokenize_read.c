@@ -13,8 +13,7 @@ enum {
     CHUNK_MOST = 1 << 30,
 };
 
-/* ---- inputs ------------------------------------------------------------------------------------
- */
+/* ---- inputs ---------------------------------------------------------------------------------- */
 
 static void add_input(struct reader *reader, const char *path, uint64_t size, bool lines)
 {
@@ -77,8 +76,7 @@ void reader_release(struct reader *reader)
     *reader = (struct reader){.fd = -1};
 }
 
-/* ---- chunks ------------------------------------------------------------------------------------
- */
+/* ---- chunks ---------------------------------------------------------------------------------- */
 
 /* Reads on until `rest` has `wanted` bytes or the file ends. */
 static enum rp_status fill(struct reader *reader, size_t wanted, struct rp_error *err)

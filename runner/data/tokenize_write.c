@@ -14,8 +14,7 @@ enum {
     BLOCK_TOKENS = 1 << 14,
 };
 
-/* ---- names -------------------------------------------------------------------------------------
- */
+/* ---- names ----------------------------------------------------------------------------------- */
 
 char *writer_path(const struct rp_tokenize_options *options, int64_t i)
 {
@@ -49,8 +48,7 @@ enum rp_status writer_open(struct writer *writer, const struct rp_tokenize_optio
     return status;
 }
 
-/* ---- one file ----------------------------------------------------------------------------------
- */
+/* ---- one file -------------------------------------------------------------------------------- */
 
 static void put32(unsigned char *at, uint32_t value)
 {
@@ -125,8 +123,7 @@ enum rp_status writer_add(struct writer *writer, const int32_t *id, int64_t n, s
     return RP_STATUS_OK;
 }
 
-/* ---- all files ---------------------------------------------------------------------------------
- */
+/* ---- all files ------------------------------------------------------------------------------- */
 
 /* Files of an earlier, longer output would be read with these. */
 static enum rp_status remove_later(const struct writer *writer, struct rp_error *err)

@@ -7,8 +7,7 @@
 
 #include <string.h>
 
-/* ---- the run -----------------------------------------------------------------------------------
- */
+/* ---- the run --------------------------------------------------------------------------------- */
 
 struct rp_data_tokens *tokens_new(void)
 {
@@ -29,15 +28,6 @@ void tokens_free(struct rp_data_tokens *tokens)
     rp_mem_free(tokens->heard);
     rp_mem_free(tokens->part);
     rp_mem_free(tokens);
-}
-
-uint64_t tokens_bytes(const struct rp_data_tokens *tokens)
-{
-    uint64_t bytes = 0;
-    for (int i = 0; i < tokens->n_parts; i++)
-        if (tokens->part[i].owned) bytes += tokens->part[i].bytes;
-    if (tokens->heard) bytes += (uint64_t)(tokens->n + 63) / 64 * 2 * sizeof(uint64_t);
-    return bytes;
 }
 
 void tokens_add(struct rp_data_tokens *tokens, struct token_part part)
@@ -84,8 +74,7 @@ void tokens_copy(const struct rp_data_tokens *tokens, int64_t first, int64_t n, 
     }
 }
 
-/* ---- targets that count ------------------------------------------------------------------------
- */
+/* ---- targets that count ---------------------------------------------------------------------- */
 
 void tokens_count_heard(struct rp_data_tokens *tokens)
 {
@@ -118,8 +107,7 @@ int64_t tokens_heard(const struct rp_data_tokens *tokens, int64_t first, int64_t
     return heard_before(tokens, first + n) - heard_before(tokens, first);
 }
 
-/* ---- windows -----------------------------------------------------------------------------------
- */
+/* ---- windows --------------------------------------------------------------------------------- */
 
 int64_t tokens_eval_windows(int64_t n, int64_t context)
 {
@@ -156,8 +144,7 @@ void tokens_window(const struct rp_data_tokens *tokens, int64_t first, int64_t e
         if (!is_heard(tokens, first + 1 + i)) y[i] = -1;
 }
 
-/* ---- the shape ---------------------------------------------------------------------------------
- */
+/* ---- the shape ------------------------------------------------------------------------------- */
 
 enum rp_status tokens_set_shape(const struct rp_data_source *source, struct rp_data_set *set,
                                 struct rp_error *err)

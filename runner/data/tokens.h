@@ -29,7 +29,6 @@ struct rp_data_tokens {
 
 struct rp_data_tokens *tokens_new(void);
 void tokens_free(struct rp_data_tokens *tokens); /* NULL is fine */
-uint64_t tokens_bytes(const struct rp_data_tokens *tokens);
 /* Takes over what the part owns. Its `first` is set here. */
 void tokens_add(struct rp_data_tokens *tokens, struct token_part part);
 /* Bits of `heard` are complete: counts them. */
@@ -45,8 +44,7 @@ int64_t tokens_heard(const struct rp_data_tokens *tokens, int64_t first, int64_t
 RP_NODISCARD enum rp_status tokens_set_shape(const struct rp_data_source *source,
                                              struct rp_data_set *set, struct rp_error *err);
 
-/* ---- an open data set of tokens (windows.c)
- * ------------------------------------------------------ */
+/* ---- an open data set of tokens (windows.c) -------------------------------------------------- */
 
 /* Completes the shape of a data set whose windows are cut anywhere: n_train, n_valid. */
 RP_NODISCARD enum rp_status rp_windows_find_shape(struct rp_data *data, const struct rp_spec *spec,

@@ -220,8 +220,7 @@ void rp_data_sample_fixed(const struct rp_data_transforms *transforms,
     if (transforms->stepwise && !set->is_u8) apply_steps(transforms, set, out);
 }
 
-/* ---- random geometry ---------------------------------------------------------------------------
- */
+/* ---- random geometry ------------------------------------------------------------------------- */
 
 /* What the list does to one axis of one sample. Going back from output to input, the coordinate
  * before step i is sign * coordinate + offset, and crop i sees zeros where that is outside [0,

@@ -3,8 +3,7 @@
 
 #include <math.h>
 
-/* ---- how many ----------------------------------------------------------------------------------
- */
+/* ---- how many -------------------------------------------------------------------------------- */
 
 /* valid.fraction of n tokens: their end, to the nearest token. */
 static int64_t count_valid(double fraction, int64_t n)
@@ -86,8 +85,7 @@ int64_t rp_windows_eval_train(const struct rp_data *data)
     return tokens_eval_windows(data->train_tokens, data->train.row);
 }
 
-/* ---- training ----------------------------------------------------------------------------------
- */
+/* ---- training -------------------------------------------------------------------------------- */
 
 /* Where the windows at `n` training positions from `position` on begin. */
 static void find_windows(const struct rp_data *data, uint64_t position, int64_t n, uint64_t *first)
@@ -136,8 +134,7 @@ int64_t rp_windows_loss_values(const struct rp_data *data, uint64_t position, in
     return count;
 }
 
-/* ---- evaluation --------------------------------------------------------------------------------
- */
+/* ---- evaluation ------------------------------------------------------------------------------ */
 
 void rp_windows_fill_eval(const struct rp_data *data, enum rp_split split, int64_t first, int64_t n,
                           int32_t *x, int32_t *y)
@@ -162,9 +159,7 @@ void rp_windows_fill_eval(const struct rp_data *data, enum rp_split split, int64
     }
 }
 
-/* ---- what the targets stand for
- * ------------------------------------------------------------------------------------------------
- */
+/* ---- what the targets stand for -------------------------------------------------------------- */
 
 static const struct rp_data_set *set_of(const struct rp_data *data, enum rp_split split)
 {

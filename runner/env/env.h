@@ -34,9 +34,7 @@ int rp_env_threads(const struct rp_spec *spec);
  * they share what there is. */
 int rp_env_threads_beside(const struct rp_spec *spec, int ranks);
 
-/* ---- the device: the CPU, or a GPU through the module reprise_cuda (open_device.c)
- * ---------------
- */
+/* ---- the device: the CPU, or a GPU through the module reprise_cuda (open_device.c) ----------- */
 
 struct rp_env_device_options {
     int threads;   /* as resolved */
@@ -61,8 +59,7 @@ int rp_env_count_gpus(const struct rp_spec *spec);
  * names it, only the module; without that the CPU's. Opens nothing for long. */
 const struct rp_device_table *rp_env_planned_device(const struct rp_spec *spec);
 
-/* ---- the lock ---------------------------------------------------------------------------------
- */
+/* ---- the lock -------------------------------------------------------------------------------- */
 
 /* A data file as the lock names it. Not owned. */
 struct rp_env_file {

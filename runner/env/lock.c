@@ -8,9 +8,7 @@
 enum { LOCK_VERSION = 1, LOCK_MAX_BYTES = 16 << 20 };
 static const char lock_format[] = "reprise-lock";
 
-/* ---- writing and reading
- * -------------------------------------------------------------------------
- */
+/* ---- writing and reading --------------------------------------------------------------------- */
 
 json_t *rp_env_lock_new(const struct rp_spec *spec, const json_t *environment,
                         const struct rp_env_file *files, int n_files)
@@ -74,9 +72,7 @@ out:
     return status;
 }
 
-/* ---- comparing
- * -----------------------------------------------------------------------------------
- */
+/* ---- comparing ------------------------------------------------------------------------------- */
 
 static void add_row(json_t *rows, const char *what, const json_t *expected, const json_t *found,
                     bool touches)

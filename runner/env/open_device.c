@@ -23,8 +23,7 @@ static enum rp_status open_module(const struct rp_device_module **module, struct
                         "install the modules that came with it");
 }
 
-/* ---- devices
- * ------------------------------------------------------------------------------------- */
+/* ---- devices --------------------------------------------------------------------------------- */
 
 static enum rp_status open_cpu(const struct rp_env_device_options *options,
                                struct rp_device **device, struct rp_error *err)

@@ -6,8 +6,7 @@
 
 static const struct rp_spec_place nowhere;
 
-/* ---- input and loss ---------------------------------------------------------------------------
- */
+/* ---- input and loss -------------------------------------------------------------------------- */
 
 static void add_inputs(struct rp_builder *b, struct rp_flow *flow)
 {
@@ -81,8 +80,7 @@ static enum rp_status check_target(const struct rp_builder *b)
                                   "write `loss: mse` under train, or `target: classes` here");
 }
 
-/* ---- one graph --------------------------------------------------------------------------------
- */
+/* ---- one graph ------------------------------------------------------------------------------- */
 
 /* The values of an evaluation that the host reads; a view shares its owner's life. */
 static void mark_result(struct rp_graph *graph, int tensor)
@@ -108,8 +106,7 @@ static enum rp_status build_graph(struct rp_builder *b)
     return RP_STATUS_OK;
 }
 
-/* ---- the whole --------------------------------------------------------------------------------
- */
+/* ---- the whole ------------------------------------------------------------------------------- */
 
 /* Each pattern of the key `what` must be of use. */
 static enum rp_status check_patterns(const struct rp_builder *b, const char *what,
@@ -151,8 +148,9 @@ static enum rp_status check_names(const struct rp_builder *b)
                         "or `conv2d` layer");
 }
 
-/* ---- muon: matrices of hidden layers ---------------------------------------------------------
- * Not the tables of embeddings, nor the layer that makes the outputs: lm_head of a language model,
+/* ---- muon: matrices of hidden layers --------------------------------------------------------- */
+
+/* Not the tables of embeddings, nor the layer that makes the outputs: lm_head of a language model,
  * else the last linear. */
 
 static bool is_table(const struct rp_graph *graph, int tensor)

@@ -34,8 +34,7 @@ static int64_t qkv_width(const struct rp_builder *b)
     return (gpt_of(b)->heads + 2 * (int64_t)gpt_of(b)->kv_heads) * head_dim(b);
 }
 
-/* ---- tensors and nodes ------------------------------------------------------------------------
- */
+/* ---- tensors and nodes ----------------------------------------------------------------------- */
 
 static int add_activation(struct rp_builder *b, const char *name, const char *part)
 {
@@ -113,8 +112,7 @@ static enum rp_status add_dropout(struct rp_builder *b, const char *name, float 
     return pass_through(b, name, &node, flow);
 }
 
-/* ---- a block ----------------------------------------------------------------------------------
- */
+/* ---- a block --------------------------------------------------------------------------------- */
 
 /* Of the matrices that write into the sum: each block adds two terms, and their variance adds up.
  */
@@ -224,8 +222,7 @@ static enum rp_status add_mlp(struct rp_builder *b, const char *prefix, int bloc
     return join(b, prefix, sum, flow);
 }
 
-/* ---- the whole --------------------------------------------------------------------------------
- */
+/* ---- the whole ------------------------------------------------------------------------------- */
 
 /* How many tokens there are: the spec says it, or the data does. */
 static enum rp_status find_vocab(const struct rp_builder *b, int64_t *vocab)
@@ -297,8 +294,7 @@ enum rp_status rp_builder_add_gpt(struct rp_builder *b, struct rp_flow *flow)
     return RP_STATUS_OK;
 }
 
-/* ---- the head ---------------------------------------------------------------------------------
- */
+/* ---- the head -------------------------------------------------------------------------------- */
 
 /* The last product and the loss of each token in one op, which never holds all logits. */
 enum rp_status rp_builder_add_head(struct rp_builder *b, const struct rp_flow *flow)

@@ -116,8 +116,7 @@ done:
     return status;
 }
 
-/* ---- kept tensors -----------------------------------------------------------------------------
- */
+/* ---- kept tensors ---------------------------------------------------------------------------- */
 
 static bool is_named(char *const patterns[], int n, const char *name)
 {

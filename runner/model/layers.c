@@ -44,8 +44,7 @@ void rp_flow_text(const struct rp_builder *b, const struct rp_flow *flow, char t
     snprintf(text + at, 128 - at, ")");
 }
 
-/* ---- what a layer accepts ---------------------------------------------------------------------
- */
+/* ---- what a layer accepts -------------------------------------------------------------------- */
 
 static enum rp_status need_image(struct rp_builder *b, const struct rp_spec_layer *layer,
                                  const struct rp_flow *flow)
@@ -82,8 +81,7 @@ static enum rp_status need_features(struct rp_builder *b, const struct rp_spec_l
                         gives);
 }
 
-/* ---- nodes ------------------------------------------------------------------------------------
- */
+/* ---- nodes ----------------------------------------------------------------------------------- */
 
 static int add_activation(struct rp_builder *b, const char *name, struct rp_spec_place at)
 {
@@ -226,8 +224,7 @@ static enum rp_status add_flatten(struct rp_builder *b, const char *name,
     return RP_STATUS_OK;
 }
 
-/* ---- norms ------------------------------------------------------------------------------------
- */
+/* ---- norms ----------------------------------------------------------------------------------- */
 
 /* A vector of one number per channel or feature, behind `flatten` in the file order of an image. */
 static enum rp_status add_vector(struct rp_builder *b, const char *name, const char *what,
@@ -309,8 +306,7 @@ static enum rp_status add_layer_norm(struct rp_builder *b, const char *name,
     return add_output(b, name, layer, &node, flow);
 }
 
-/* ---- any layer --------------------------------------------------------------------------------
- */
+/* ---- any layer ------------------------------------------------------------------------------- */
 
 void rp_builder_note_layer(struct rp_builder *b, const char *name, const char *kind,
                            int64_t parameters, const struct rp_tensor *output)

@@ -130,10 +130,8 @@ void rp_model_free(struct rp_model *model); /* NULL is fine */
  * meaningless non-NULL value for the rest: enough for rp_op_shape, rp_op_cost and scratch_bytes. */
 void rp_graph_call(const struct rp_graph *graph, int node, struct rp_op_call *call);
 
-/* Initial values of kept tensor i, a pure function of seed and i; `values` holds its elements. */
-void rp_model_init_tensor(const struct rp_model *model, uint64_t seed, int i, float *values);
-
-/* Elements [first, first + n) of them; first is a multiple of 4. */
+/* Initial values of kept tensor i, a pure function of seed and i: elements [first, first + n) of
+ * them; first is a multiple of 4. */
 void rp_model_init_part(const struct rp_model *model, uint64_t seed, int i, int64_t first,
                         int64_t n, float *values);
 

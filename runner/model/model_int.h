@@ -30,8 +30,7 @@ struct rp_builder {
     struct rp_error *err;
 };
 
-/* ---- graph.c: tensors, nodes, kept tensors ------------------------------------------------------
- */
+/* ---- graph.c: tensors, nodes, kept tensors --------------------------------------------------- */
 
 /* A new tensor without dims; its number. `of` as in struct rp_graph_tensor. */
 int rp_graph_add_tensor(struct rp_graph *graph, enum rp_role role, struct rp_spec_place at,
@@ -66,8 +65,7 @@ RP_NODISCARD enum rp_status rp_builder_keep(struct rp_builder *b,
 /* The kept tensor behind a tensor of the graph being built. */
 struct rp_model_tensor *rp_builder_kept(struct rp_builder *b, int tensor);
 
-/* ---- layers.c, nets.c ---------------------------------------------------------------------------
- */
+/* ---- layers.c, nets.c ------------------------------------------------------------------------ */
 
 /* The word of the spec for a kind: "conv2d". */
 const char *rp_layer_word(enum rp_layer_kind kind);
@@ -96,8 +94,7 @@ RP_NODISCARD enum rp_status rp_builder_add_resnet(struct rp_builder *b, struct r
 RP_NODISCARD enum rp_status rp_builder_add_gpt(struct rp_builder *b, struct rp_flow *flow);
 RP_NODISCARD enum rp_status rp_builder_add_head(struct rp_builder *b, const struct rp_flow *flow);
 
-/* ---- backward.c, lives.c ------------------------------------------------------------------------
- */
+/* ---- backward.c, lives.c --------------------------------------------------------------------- */
 
 RP_NODISCARD enum rp_status rp_builder_add_backward(struct rp_builder *b);
 /* recompute.c: the nodes of `block` once more, those whose outputs the backward part of the block

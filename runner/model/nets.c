@@ -11,8 +11,7 @@ int64_t rp_builder_width(const struct rp_builder *b)
     return width > 0 ? width : 0;
 }
 
-/* ---- sequential -------------------------------------------------------------------------------
- */
+/* ---- sequential ------------------------------------------------------------------------------ */
 
 static enum rp_status add_layers(struct rp_builder *b, const char *prefix,
                                  const struct rp_spec_layers *layers, struct rp_flow *flow);
@@ -50,8 +49,7 @@ static enum rp_status add_layers(struct rp_builder *b, const char *prefix,
     return RP_STATUS_OK;
 }
 
-/* ---- mlp --------------------------------------------------------------------------------------
- */
+/* ---- mlp ------------------------------------------------------------------------------------- */
 
 /* The same layers, names and bits as the sequential [flatten, linear, activation, dropout, ...,
  * linear] written by hand: flatten only for images, dropout only where it is not 0. */
@@ -78,8 +76,7 @@ static enum rp_status add_mlp(struct rp_builder *b, struct rp_flow *flow)
     return add_layers(b, "layers", &layers, flow);
 }
 
-/* ---- any net ----------------------------------------------------------------------------------
- */
+/* ---- any net --------------------------------------------------------------------------------- */
 
 /* The last layer must give one number per class, or per value. */
 static enum rp_status check_width(struct rp_builder *b, const struct rp_flow *flow)

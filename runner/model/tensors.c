@@ -4,8 +4,7 @@
 
 #include <string.h>
 
-/* ---- first values -----------------------------------------------------------------------------
- */
+/* ---- first values ---------------------------------------------------------------------------- */
 
 /* Kaiming normal for relu (He et al. 2015): variance 2 / fan_in. Xavier normal (Glorot and Bengio
  * 2010): 2 / (fan_in + fan_out). Rounded once from fp64. */
@@ -43,13 +42,7 @@ void rp_model_init_part(const struct rp_model *model, uint64_t seed, int i, int6
     }
 }
 
-void rp_model_init_tensor(const struct rp_model *model, uint64_t seed, int i, float *values)
-{
-    rp_model_init_part(model, seed, i, 0, rp_tensor_elements(&model->kept[i].shape), values);
-}
-
-/* ---- layout -----------------------------------------------------------------------------------
- */
+/* ---- layout ---------------------------------------------------------------------------------- */
 
 /* Both layouts are (outer, middle, inner) in memory and (outer, inner, middle) in the file: OHWI
  * and OIHW, a row of (H, W, C) and one of (C, H, W). */
@@ -108,8 +101,7 @@ int rp_model_file_dims(const struct rp_model_tensor *tensor, int64_t dims[RP_MAX
     return shape->n_dims;
 }
 
-/* ---- names ------------------------------------------------------------------------------------
- */
+/* ---- names ----------------------------------------------------------------------------------- */
 
 bool rp_model_name_matches(const char *pattern, const char *name)
 {

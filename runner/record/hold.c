@@ -39,8 +39,7 @@ struct rp_hold {
     pthread_cond_t wake;
 };
 
-/* ---- the note ----------------------------------------------------------------------------------
- */
+/* ---- the note -------------------------------------------------------------------------------- */
 
 static void copy_string(char *to, size_t capacity, const json_t *object, const char *key)
 {
@@ -102,12 +101,10 @@ static enum rp_status busy(const char *run, const struct note *note, struct rp_e
                         note->pid, note->host, note->since);
 }
 
-/* ---- without locks ------------------------------------------------------------------------------
- */
+/* ---- without locks --------------------------------------------------------------------------- */
 
 static void lock_and_wait(struct rp_hold *hold, double seconds)
 {
-
     double whole = rp_sys_clock() + seconds; /* the condition waits by the same clock */
     struct timespec until = {.tv_sec = (time_t)whole};
     until.tv_nsec = (long)((whole - (double)until.tv_sec) * 1e9);
@@ -179,8 +176,7 @@ static enum rp_status take_by_counter(struct rp_hold *hold, struct rp_error *err
     return RP_STATUS_OK;
 }
 
-/* ---- taking and giving back ---------------------------------------------------------------------
- */
+/* ---- taking and giving back ------------------------------------------------------------------ */
 
 /* After our own lock has been granted: does the file system mean it? */
 static bool locks_work(const char *path)
@@ -272,15 +268,6 @@ out:
         rp_mem_free(hold);
     }
     return status;
-}
-
-enum rp_status rp_hold_check(const struct rp_hold *hold, struct rp_error *err)
-{
-    struct note note;
-    bool lost = !rp_sys_same_file(hold->fd, hold->path);
-    read_note(hold->path, &note);
-    if (hold->by_counter && strcmp(note.id, hold->note.id) != 0) lost = true;
-    return lost ? busy(hold->run, &note, err) : RP_STATUS_OK;
 }
 
 bool rp_hold_is_held(const char *run)

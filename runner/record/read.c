@@ -59,8 +59,7 @@ static enum rp_status read_tail(const char *path, uint64_t most, char **bytes, s
     return status;
 }
 
-/* ---- digests ------------------------------------------------------------------------------------
- */
+/* ---- digests --------------------------------------------------------------------------------- */
 
 enum rp_status rp_digests_read(const char *path, struct rp_digests *digests, struct rp_error *err)
 {
@@ -128,8 +127,7 @@ void rp_digests_release(struct rp_digests *digests)
     *digests = (struct rp_digests){0};
 }
 
-/* ---- metrics ------------------------------------------------------------------------------------
- */
+/* ---- metrics --------------------------------------------------------------------------------- */
 
 static struct rp_series *series_of(struct rp_metrics *metrics, const char *split, const char *name)
 {

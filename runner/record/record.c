@@ -42,8 +42,7 @@ struct rp_record {
     pthread_mutex_t mutex;
 };
 
-/* ---- a log --------------------------------------------------------------------------------------
- */
+/* ---- a log ----------------------------------------------------------------------------------- */
 
 /* Cut to `bytes` and open for appending. */
 static enum rp_status log_open(struct log *log, const char *run, const char *name, uint64_t bytes,
@@ -87,8 +86,7 @@ static void log_close(struct log *log)
     rp_text_release(&log->waiting);
 }
 
-/* ---- opening: what stands behind the checkpoint -------------------------------------------------
- */
+/* ---- opening: what stands behind the checkpoint ---------------------------------------------- */
 
 /* The line that ends at `end` must carry the checkpoint's chain. */
 static bool chain_fits(const char *bytes, uint64_t end, const struct rp_sha256 *chain,
@@ -216,8 +214,7 @@ enum rp_status rp_record_forget(struct rp_record *record, struct rp_error *err)
     return status;
 }
 
-/* ---- writing ------------------------------------------------------------------------------------
- */
+/* ---- writing --------------------------------------------------------------------------------- */
 
 static enum rp_status flush(struct rp_record *record, struct rp_error *err)
 {

@@ -10,8 +10,7 @@
 
 struct json_t;
 
-/* ---- who holds the folder ----------------------------------------------------------------------
- */
+/* ---- who holds the folder -------------------------------------------------------------------- */
 
 struct rp_hold;
 /* Creates the folder when missing and takes it. BUSY names host, pid and since when. Falls back to
@@ -21,13 +20,9 @@ RP_NODISCARD enum rp_status rp_hold_take(const char *run, struct rp_hold **hold,
 /* Is somebody holding it? Never writes. Where locks do not work this goes by the age of the counter
  * on the file system's clock, so it is for showing; taking always watches the counter itself. */
 bool rp_hold_is_held(const char *run);
-/* BUSY when the hold was lost: the lock file was replaced, or (without locks) somebody took over.
- */
-RP_NODISCARD enum rp_status rp_hold_check(const struct rp_hold *hold, struct rp_error *err);
 void rp_hold_release(struct rp_hold *hold); /* NULL is fine; the lock file stays */
 
-/* ---- manifest
- * ------------------------------------------------------------------------------------ */
+/* ---- manifest -------------------------------------------------------------------------------- */
 
 /* A jansson object under our own rules: read whole, changed in memory, written whole and
  * atomically. Each start appends a segment; rp_manifest_write refuses (BUSY) when the file on disk
@@ -56,8 +51,7 @@ void rp_manifest_release(struct rp_manifest *manifest);
  */
 const char *rp_manifest_status(const struct rp_manifest *manifest, const char *run);
 
-/* ---- metrics.jsonl, digests.jsonl
- * ---------------------------------------------------------------- */
+/* ---- metrics.jsonl, digests.jsonl ------------------------------------------------------------ */
 
 struct rp_metric {
     const char *name; /* "loss" */
@@ -122,8 +116,7 @@ struct rp_sha256 rp_record_link(const struct rp_sha256 *previous, uint64_t step,
 struct rp_sha256 rp_record_final(const struct rp_sha256 *chain,
                                  const struct rp_sha256 *tensors_hash);
 
-/* ---- reading a run again
- * -------------------------------------------------------------------------- */
+/* ---- reading a run again --------------------------------------------------------------------- */
 
 /* RUN as a person writes it: a folder with a manifest; a name (its newest); at least 4 first digits
  * of its numeric or final digest; NULL: the newest. Under $REPRISE_RUNS, else runs/. Caller frees.

@@ -87,7 +87,7 @@ static bool is_misspelt(const struct rp_bind *bind, const struct rp_key *key,
         const char *given = node->entry[i].key;
         const char *advice = bind->table->foreign ? rp_suggest_foreign(given, parent) : NULL;
         found = (advice && strstr(advice, line)) ||
-                (!rp_schema_has(bind->table, parent, given) && rp_suggest_nearest(given, &name, 1));
+                (!rp_schema_has(bind->table, parent, given) && rp_nearest_word(given, &name, 1));
     }
     rp_mem_free(line);
     return found;

@@ -1,8 +1,6 @@
 /* bind_scalar.c - one scalar against its row of the schema: type, range, choice, unit. */
 #include "spec/spec_int.h"
 
-#include "base/number.h"
-
 #include <ctype.h>
 #include <math.h>
 #include <stdio.h>
@@ -111,7 +109,7 @@ static void bind_choice(struct rp_bind *bind, const struct rp_key *key, const st
     }
     struct rp_text advice = {0};
     const char *foreign = rp_suggest_foreign(node->text, key->path);
-    const char *near = rp_suggest_nearest(node->text, names, n);
+    const char *near = rp_nearest_word(node->text, names, n);
     if (n > 0 && strcmp(node->text, names[n - 1]) == 0) {
         complain_of_not_built(bind, key, node);
         value->bad = true;
@@ -216,7 +214,7 @@ static void advise_spelling(const char *written, struct rp_text *text)
     static const char *const names[] = {"steps",   "epochs",  "samples", "tokens",
                                         "seconds", "minutes", "hours",   "days"};
     const char *unit = written + strspn(written, "0123456789.kMB ");
-    const char *near = rp_suggest_nearest(unit, names, (int)RP_COUNT(names));
+    const char *near = rp_nearest_word(unit, names, (int)RP_COUNT(names));
     enum rp_unit known = RP_UNIT_NONE;
     double factor = 1;
     if (near && !rp_unit_from_name(unit, strlen(unit), &known, &factor))

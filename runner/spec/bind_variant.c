@@ -23,7 +23,7 @@ static void complain_of_variant(struct rp_bind *bind, const struct rp_key *key,
     for (int row = 0; row < rp_schema_rows && n < 64; row++)
         if (rp_key_is_child(&rp_schema[row], group)) names[n++] = rp_key_name(&rp_schema[row]);
     const char *foreign = rp_suggest_foreign(name, group);
-    const char *near = foreign ? NULL : rp_suggest_nearest(name, names, n);
+    const char *near = foreign ? NULL : rp_nearest_word(name, names, n);
     struct rp_text text = {0};
     rp_text_add(&text, "no `");
     rp_spec_quote(&text, name, length, 60);

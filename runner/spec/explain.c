@@ -129,7 +129,7 @@ enum rp_status rp_spec_explain(const char *asked, struct rp_text *text, struct r
     }
     if (text->length > before) return RP_STATUS_OK;
     const char *foreign = rp_suggest_foreign(asked, "");
-    const char *near = rp_suggest_nearest(asked, names, n);
+    const char *near = rp_nearest_word(asked, names, n);
     if (foreign)
         return rp_error_set(err, RP_STATUS_USAGE, "there is no key %s; %s", asked, foreign);
     return rp_error_set(err, RP_STATUS_USAGE, "there is no key %s%s%s%s", asked,

@@ -5,7 +5,6 @@
 #include "base/number.h"
 
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
 
 /* ---- the text of one value ---- */

@@ -2,7 +2,6 @@
  * it, so that it is checked like the rest. A number in the path is an item of a list. */
 #include "spec/spec_int.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 static const struct rp_spec_place nowhere = {0, 0};

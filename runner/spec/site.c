@@ -15,8 +15,7 @@ static const struct rp_key rows[] = {
 #undef RP_KEY
 static const struct rp_table table = {rows, (int)RP_COUNT(rows), false};
 
-/* ---- values into the struct
- * ------------------------------------------------------------------------------- */
+/* ---- values into the struct ------------------------------------------------------------------ */
 
 static const char *text_of(const struct rp_value *root, const char *path)
 {
@@ -77,8 +76,7 @@ static void fill(struct rp_site *site, const struct rp_value *root)
         if (strcmp(kind, kinds[i]) == 0) site->kubernetes.kind = (enum rp_site_kind)i;
 }
 
-/* ---- reading
- * ---------------------------------------------------------------------------------------------- */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 static enum rp_status parse(struct rp_site *site, const char *bytes, size_t n_bytes,
                             struct rp_error *err)
@@ -152,8 +150,7 @@ void rp_site_free(struct rp_site *site)
     rp_mem_free(site);
 }
 
-/* ---- what is missing, and an example
- * ---------------------------------------------------------------------- */
+/* ---- what is missing, and an example --------------------------------------------------------- */
 
 enum rp_status rp_site_lacks(const struct rp_site *site, const char *path, struct rp_error *err)
 {

@@ -3,7 +3,6 @@
 
 #include "base/sys.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 static struct rp_spec *new_spec(const char *path, const char *bytes, size_t n_bytes,
@@ -93,23 +92,22 @@ enum rp_status rp_spec_parse(const char *path, const char *bytes, size_t n_bytes
     return status;
 }
 
-static bool exists(const char *path)
-{
-    struct rp_sys_stat stat;
-    return rp_sys_stat(path, &stat, NULL) == RP_STATUS_OK && stat.exists;
-}
-
 enum rp_status rp_spec_load(const char *path, const struct rp_spec_options *options,
                             struct rp_spec **spec, struct rp_error *err)
 {
     char *bytes = NULL;
     size_t n_bytes = 0;
+    struct rp_sys_stat stat;
     *spec = NULL;
-    if (!exists(path))
+    if (rp_sys_stat(path, &stat, NULL) == RP_STATUS_OK && !stat.exists)
         return rp_error_set(err, RP_STATUS_USAGE,
                             "there is no file %s; `reprise init` writes a spec for data or from a "
                             "template",
                             path);
+    if (stat.is_folder)
+        return rp_error_set(err, RP_STATUS_USAGE,
+                            "%s is a folder; name the spec, a file (of a run: `reprise rerun %s`)",
+                            path, path);
     RP_TRY(rp_sys_read_file(path, RP_SPEC_MAX_BYTES, RP_STATUS_USAGE, &bytes, &n_bytes, err));
     enum rp_status status = rp_spec_parse(path, bytes, n_bytes, options, spec, err);
     rp_mem_free(bytes);
@@ -122,6 +120,12 @@ void rp_spec_free(struct rp_spec *spec)
     rp_arena_release(&spec->tree->arena);
     rp_mem_free(spec->tree);
     rp_mem_free(spec);
+}
+
+static bool exists(const char *path)
+{
+    struct rp_sys_stat stat;
+    return rp_sys_stat(path, &stat, NULL) == RP_STATUS_OK && stat.exists;
 }
 
 char *rp_spec_path(const struct rp_spec *spec, const char *path)

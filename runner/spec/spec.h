@@ -360,8 +360,9 @@ RP_NODISCARD enum rp_status rp_spec_parse(const char *path, const char *bytes, s
                                           struct rp_spec **spec, struct rp_error *err);
 void rp_spec_free(struct rp_spec *spec); /* NULL is fine */
 
-/* ---- a site: what launch/ must know of a cluster; read like a spec, by the table site_v1.def. All
- * texts are NULL where the file has none. ---- */
+/* ---- a site: what launch/ must know of a cluster --------------------------------------------- */
+
+/* Read like a spec, by the table site_v1.def. All texts are NULL where the file has none. */
 
 enum { RP_SITE_MAX_ITEMS = 64 };
 enum rp_site_kind { RP_SITE_JOB, RP_SITE_JOBSET, RP_SITE_TRAINJOB };

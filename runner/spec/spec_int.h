@@ -13,6 +13,7 @@
 #ifndef RP_SPEC_INT_H
 #define RP_SPEC_INT_H
 
+#include "base/nearest.h"
 #include "spec/spec.h"
 
 enum {
@@ -253,8 +254,6 @@ struct rp_value *rp_value_find(const struct rp_value *root, const char *path);
 /* What a person should have written instead of the unknown key; added to `text`. */
 void rp_suggest_key(const struct rp_table *table, const char *parent, const struct rp_value *map,
                     const char *name, struct rp_text *text);
-/* Of the names, the nearest to `name`, or NULL when none is near. */
-const char *rp_suggest_nearest(const char *name, const char *const *names, int n);
 /* What a foreign name is here ("epochs" -> "`for: 5 epochs` under `train`"), or NULL. */
 const char *rp_suggest_foreign(const char *name, const char *parent);
 

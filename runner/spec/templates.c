@@ -41,7 +41,8 @@ enum rp_status rp_spec_template(const char *name, struct rp_text *text, struct r
     }
     enum rp_status status = RP_STATUS_OK;
     if (name)
-        status = rp_error_set(err, RP_STATUS_USAGE, "there is no template %s; there are %s", name,
+        status = rp_error_set(err, RP_STATUS_USAGE,
+                              "there is no file and no template %s; templates are %s", name,
                               rp_text_get(&names));
     rp_text_release(&names);
     return status;

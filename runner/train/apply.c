@@ -1,14 +1,12 @@
 /* apply.c - one checkpoint applied to data: the model of a run folder, opened for reading alone. */
 #include "base/mem.h"
-#include "base/sys.h"
 #include "env/env.h"
 #include "train/apply_int.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- which checkpoint
- * ------------------------------------------------------------------------------------------ */
+/* ---- which checkpoint ------------------------------------------------------------------------ */
 
 static enum rp_status no_such_step(const char *run, const uint64_t *steps, int n, const char *at,
                                    struct rp_error *err)
@@ -61,9 +59,7 @@ enum rp_status rp_train_pick_step(const char *run, const char *at, uint64_t *ste
     return status;
 }
 
-/* ---- opening
- * ---------------------------------------------------------------------------------------------------
- */
+/* ---- opening --------------------------------------------------------------------------------- */
 
 static enum rp_status open_run(struct rp_apply_state *state, const struct rp_apply_options *options,
                                struct rp_error *err)
@@ -174,9 +170,7 @@ void rp_apply_close(struct rp_apply *apply)
     rp_mem_free(apply);
 }
 
-/* ---- applying
- * --------------------------------------------------------------------------------------------------
- */
+/* ---- applying -------------------------------------------------------------------------------- */
 
 enum rp_status rp_apply_run(struct rp_apply *apply, rp_apply_visit visit, void *context,
                             struct rp_apply_means *means, struct rp_error *err)

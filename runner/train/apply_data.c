@@ -28,8 +28,7 @@ static const char **texts_of(const struct rp_manifest *manifest, const char *key
     return texts;
 }
 
-/* ---- the run's own data
- * --------------------------------------------------------------------------------------- */
+/* ---- the run's own data ---------------------------------------------------------------------- */
 
 static const struct rp_spec_dataset *dataset_of(const struct rp_spec *spec, enum rp_split split)
 {
@@ -51,9 +50,7 @@ static enum rp_status check_there_is(const struct rp_apply_state *state, enum rp
         state->run, split == RP_SPLIT_TEST ? "test" : "valid");
 }
 
-/* ---- other files
- * -----------------------------------------------------------------------------------------------
- */
+/* ---- other files ----------------------------------------------------------------------------- */
 
 /* By its first bytes, or its name; NONE when it could be anything. */
 static enum rp_status guess_format(const char *path, enum rp_format *format, struct rp_error *err)
@@ -184,9 +181,7 @@ static enum rp_status other_dataset(struct rp_apply_state *state,
     return check_files(options, dataset, err);
 }
 
-/* ---- opening
- * ---------------------------------------------------------------------------------------------------
- */
+/* ---- opening --------------------------------------------------------------------------------- */
 
 static enum rp_status open_alone(struct rp_apply_state *state,
                                  const struct rp_apply_options *options,

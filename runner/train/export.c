@@ -19,8 +19,7 @@ struct exporter {
     struct rp_bpe *tokenizer; /* NULL: none */
 };
 
-/* ---- the place that is written to: all or nothing
- * ------------------------------------------------------------- */
+/* ---- the place that is written to: all or nothing -------------------------------------------- */
 
 static enum rp_status check_out(const char *out, bool folder, struct rp_error *err)
 {
@@ -46,9 +45,7 @@ static enum rp_status make_parent(const char *out, struct rp_error *err)
     return status;
 }
 
-/* ---- which values
- * -----------------------------------------------------------------------------------------------
- */
+/* ---- which values ---------------------------------------------------------------------------- */
 
 /* With train.ema the averages, as for all that applies the model; a frozen tensor has none. */
 static void list_tensors(struct exporter *e)
@@ -66,8 +63,7 @@ static void list_tensors(struct exporter *e)
     }
 }
 
-/* ---- what is written
- * ------------------------------------------------------------------------------------------- */
+/* ---- what is written ------------------------------------------------------------------------- */
 
 static enum rp_status write_tensors(const struct exporter *e, const char *path,
                                     struct rp_error *err)
@@ -114,9 +110,7 @@ out:
     return status;
 }
 
-/* ---- from a run
- * -----------------------------------------------------------------------------------------------
- */
+/* ---- from a run ------------------------------------------------------------------------------ */
 
 static enum rp_status open_run(struct exporter *e, struct rp_error *err)
 {

@@ -52,8 +52,7 @@ static enum rp_status load_model(struct rp_trainer *t, struct rp_weights_found *
     return status;
 }
 
-/* ---- to the other ranks
- * ---------------------------------------------------------------------------- */
+/* ---- to the other ranks ---------------------------------------------------------------------- */
 
 /* What rank 0 has in so many bytes of a block, to everybody. */
 static enum rp_status share(struct rp_trainer *t, void *block, uint64_t bytes, struct rp_error *err)

@@ -18,8 +18,7 @@ struct clock_state {
     uint64_t steps_timed;
 };
 
-/* ---- after a step: digest and comparison
- * --------------------------------------------------------- */
+/* ---- after a step: digest and comparison ----------------------------------------------------- */
 
 static bool log_due(const struct rp_loop *loop, uint64_t done)
 {
@@ -57,8 +56,7 @@ static enum rp_status record_step(struct rp_loop *loop, uint64_t done,
     return status;
 }
 
-/* ---- logs
- * ------------------------------------------------------------------------------------------- */
+/* ---- logs ------------------------------------------------------------------------------------ */
 
 /* What a step takes in, as people count it. */
 static double units_of_step(const struct rp_trainer *t)
@@ -111,8 +109,7 @@ static enum rp_status log_step(struct rp_loop *loop, struct clock_state *clock, 
     return rp_record_metrics(loop->record, done, "train", metrics, (int)RP_COUNT(metrics), err);
 }
 
-/* ---- evaluation
- * -------------------------------------------------------------------------------------- */
+/* ---- evaluation ------------------------------------------------------------------------------ */
 
 static bool better(double value, double best, double margin, bool larger)
 {
@@ -205,8 +202,7 @@ static enum rp_status evaluate_if_due(struct rp_loop *loop, bool *best, struct r
     return RP_STATUS_OK;
 }
 
-/* ---- saves
- * -------------------------------------------------------------------------------------------- */
+/* ---- saves ----------------------------------------------------------------------------------- */
 
 static bool time_due(const struct rp_loop *loop, const struct clock_state *clock)
 {
@@ -233,8 +229,7 @@ static enum rp_status save(struct rp_loop *loop, struct clock_state *clock, stru
     return rp_saver_save(loop->saver, &loop->state, err);
 }
 
-/* ---- what comes next
- * ------------------------------------------------------------------------------------ */
+/* ---- what comes next ------------------------------------------------------------------------- */
 
 /* What asks the run to stop, or to save: signals to any rank, and rank 0's clock. With the result
  * of a step (may be NULL) the ranks add up what they answer for, too. */
@@ -273,8 +268,7 @@ static enum rp_status ask(struct rp_loop *loop, const struct clock_state *clock,
     return RP_STATUS_OK;
 }
 
-/* ---- the loop
- * ------------------------------------------------------------------------------------------ */
+/* ---- the loop -------------------------------------------------------------------------------- */
 
 static enum rp_status one_step(struct rp_loop *loop, struct clock_state *clock,
                                struct rp_error *err)

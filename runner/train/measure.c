@@ -49,8 +49,7 @@ static bool receive_all(int pipe, void *bytes, size_t n)
            got == n;
 }
 
-/* ---- in a copy --------------------------------------------------------------------------------
- */
+/* ---- in a copy ------------------------------------------------------------------------------- */
 
 struct copy {
     const struct rp_spec *spec;
@@ -272,8 +271,7 @@ static void be_copy(struct copy *c, int from_parent, int to_parent)
     _exit(0);
 }
 
-/* ---- in the parent ----------------------------------------------------------------------------
- */
+/* ---- in the parent --------------------------------------------------------------------------- */
 
 struct child {
     pid_t pid;

@@ -53,8 +53,7 @@ enum rp_status rp_owners_gather(struct rp_trainer *t, struct rp_error *err)
     return rp_comm_finish(&t->comm, err);
 }
 
-/* ---- evaluation by averages ---------------------------------------------------------------------
- */
+/* ---- evaluation by averages ------------------------------------------------------------------ */
 
 void *rp_trainer_shown(const struct rp_trainer *t, int i)
 {
@@ -95,8 +94,7 @@ enum rp_status rp_owners_show_averages(struct rp_trainer *t, struct rp_error *er
     return RP_STATUS_OK;
 }
 
-/* ---- whole tensors for a checkpoint -------------------------------------------------------------
- */
+/* ---- whole tensors for a checkpoint ---------------------------------------------------------- */
 
 /* Where the parts of a parameter begin in its memory at `base`, by rank. */
 static void part_borders(const struct rp_trainer *t, int i, uint64_t base, uint64_t *border)

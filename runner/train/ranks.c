@@ -8,8 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* ---- coming together --------------------------------------------------------------------------
- */
+/* ---- coming together ------------------------------------------------------------------------- */
 
 /* Ranks that a process on each node starts; without nodes those that the spec demands, or one for
  * each GPU. */
@@ -117,8 +116,7 @@ int rp_ranks_threads(const struct rp_start *start)
     return rp_env_threads_beside(start->spec, ours ? start->world.local_ranks : 1);
 }
 
-/* ---- the start --------------------------------------------------------------------------------
- */
+/* ---- the start ------------------------------------------------------------------------------- */
 
 struct ready {
     char run[1024]; /* rank 0's folder */
@@ -181,8 +179,7 @@ void rp_ranks_close(struct rp_start *start, enum rp_status status, const char *t
     if (start->world.local_rank == 0) rp_comm_reap(in_order ? 10 : 1);
 }
 
-/* ---- between steps ----------------------------------------------------------------------------
- */
+/* ---- between steps --------------------------------------------------------------------------- */
 
 /* Its digests follow, where there are any. */
 struct vote {

@@ -22,9 +22,7 @@ struct restoring {
 };
 enum { TENSOR, AVERAGE, STATES, SLOTS = STATES + MOST_STATES };
 
-/* ---- what a stored tensor is
- * ---------------------------------------------------------------------
- */
+/* ---- what a stored tensor is ----------------------------------------------------------------- */
 
 /* "conv1.weight.exp_avg": a name of the model, and behind it what is kept beside it. */
 static bool find_place(const struct rp_trainer *t, enum rp_checkpoint_kind kind, const char *name,
@@ -134,9 +132,7 @@ static bool stop(void *context)
     return rp_signals_stop_asked() || rp_comm_is_over(&r->t->comm);
 }
 
-/* ---- what the ranks say
- * --------------------------------------------------------------------------
- */
+/* ---- what the ranks say ---------------------------------------------------------------------- */
 
 struct verdict {
     int32_t status;
@@ -212,9 +208,7 @@ static enum rp_status check_complete(const struct restoring *r, struct rp_error 
     return RP_STATUS_OK;
 }
 
-/* ---- one checkpoint, and which
- * --------------------------------------------------------------------
- */
+/* ---- one checkpoint, and which --------------------------------------------------------------- */
 
 static enum rp_status new_buffers(struct restoring *r, struct rp_error *err)
 {

@@ -31,8 +31,7 @@ struct speaker {
     float *logits;
 };
 
-/* ---- the model
- * -------------------------------------------------------------------------------------------- */
+/* ---- the model ------------------------------------------------------------------------------- */
 
 static enum rp_status open_spec(struct speaker *s, struct rp_error *err)
 {
@@ -67,9 +66,7 @@ static enum rp_status open_model(struct speaker *s, uint64_t step, uint64_t *fou
     return rp_sampler_open(s->trainer, &s->sampler, err);
 }
 
-/* ---- tokens
- * -----------------------------------------------------------------------------------------------
- */
+/* ---- tokens ---------------------------------------------------------------------------------- */
 
 static enum rp_status open_tokens(struct speaker *s, struct rp_error *err)
 {
@@ -153,8 +150,7 @@ static bool say(struct speaker *s, int32_t token)
     return heard;
 }
 
-/* ---- speaking
- * ---------------------------------------------------------------------------------------------- */
+/* ---- speaking -------------------------------------------------------------------------------- */
 
 /* Feeds what has not been fed; makes room when there is none. */
 static enum rp_status feed(struct speaker *s, int64_t *fed, struct rp_sample_result *result,

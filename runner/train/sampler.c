@@ -19,8 +19,7 @@ struct rp_sampler {
     unsigned char *logits; /* into it */
 };
 
-/* ---- shapes
- * ---------------------------------------------------------------------------------------------- */
+/* ---- shapes ---------------------------------------------------------------------------------- */
 
 static bool has_tokens(const struct rp_sampler *s, int tensor)
 {
@@ -58,8 +57,7 @@ static enum rp_status shape_for(struct rp_sampler *s, int64_t n, struct rp_error
     return RP_STATUS_OK;
 }
 
-/* ---- opening
- * ---------------------------------------------------------------------------------------------- */
+/* ---- opening --------------------------------------------------------------------------------- */
 
 static uint64_t aligned(uint64_t bytes)
 {
@@ -192,8 +190,7 @@ void rp_sampler_forget(struct rp_sampler *s)
     s->used = 0;
 }
 
-/* ---- feeding
- * ---------------------------------------------------------------------------------------------- */
+/* ---- feeding --------------------------------------------------------------------------------- */
 
 enum rp_status rp_sampler_feed(struct rp_sampler *s, const int32_t *tokens, int64_t n,
                                float *logits, struct rp_error *err)

@@ -5,8 +5,7 @@
 
 #include "train/train_int.h"
 
-/* ---- sampler.c: logits ------------------------------------------------------------------------
- */
+/* ---- sampler.c: logits ----------------------------------------------------------------------- */
 
 struct rp_sampler;
 /* A model opened for evaluation, whose graph is for one sample; not owned. */
@@ -22,8 +21,7 @@ void rp_sampler_forget(struct rp_sampler *sampler);
 RP_NODISCARD enum rp_status rp_sampler_feed(struct rp_sampler *sampler, const int32_t *tokens,
                                             int64_t n, float *logits, struct rp_error *err);
 
-/* ---- choose.c: the next token -----------------------------------------------------------------
- */
+/* ---- choose.c: the next token ---------------------------------------------------------------- */
 
 struct rp_choose_how {
     float temperature; /* 0: the likeliest token, nothing is drawn */

@@ -55,8 +55,7 @@ struct rp_saver {
     struct rp_error error;
 };
 
-/* ---- what is saved
- * -------------------------------------------------------------------------------------- */
+/* ---- what is saved --------------------------------------------------------------------------- */
 
 /* Tensor number n of the checkpoint belongs to kept tensor i. */
 static void list_tensor(struct rp_saver *s, int n, int i, const char *state, const void *source,
@@ -184,8 +183,7 @@ enum rp_status rp_saver_open(struct rp_trainer *trainer, const char *run,
     return status;
 }
 
-/* ---- without a copy ----------------------------------------------------------------------------
- */
+/* ---- without a copy -------------------------------------------------------------------------- */
 
 static void set_files_to_read(struct rp_saver *s, int n)
 {
@@ -220,8 +218,7 @@ static const void *take_live(void *context, const struct rp_st_tensor *tensor)
     return s->scratch;
 }
 
-/* ---- a save ------------------------------------------------------------------------------------
- */
+/* ---- a save ---------------------------------------------------------------------------------- */
 
 static enum rp_status prune(const struct rp_saver *s, struct rp_error *err)
 {

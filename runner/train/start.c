@@ -8,7 +8,6 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 char *rp_train_folder(const struct rp_spec *spec)
 {
@@ -19,8 +18,7 @@ char *rp_train_folder(const struct rp_spec *spec)
     return rp_mem_text("%s/%s-%.8s", runs && runs[0] ? runs : "runs", spec->name, hex);
 }
 
-/* ---- what is in the folder
- * --------------------------------------------------------------------------- */
+/* ---- what is in the folder ------------------------------------------------------------------- */
 
 static enum rp_status refuse_other_spec(const struct rp_start *start, struct rp_error *err)
 {
@@ -58,8 +56,7 @@ enum rp_status rp_start_look(struct rp_start *start, bool *finished, struct rp_e
     return RP_STATUS_OK;
 }
 
-/* ---- what needs no folder
- * ---------------------------------------------------------------------------- */
+/* ---- what needs no folder -------------------------------------------------------------------- */
 
 static void show_hashing(const char *what, double fraction)
 {
@@ -196,8 +193,7 @@ enum rp_status rp_start_prepare(struct rp_start *start, struct rp_error *err)
     return check_environment(start, err);
 }
 
-/* ---- the folder
- * ------------------------------------------------------------------------------------------ */
+/* ---- the folder ------------------------------------------------------------------------------ */
 
 static enum rp_status clear_folder(const struct rp_start *start, struct rp_error *err)
 {

@@ -32,8 +32,7 @@ struct rp_start {
     struct rp_profile *profile; /* NULL: off */
 };
 
-/* ---- start.c
- * ------------------------------------------------------------------------------------- */
+/* ---- start.c --------------------------------------------------------------------------------- */
 
 /* Reads what is in the folder; refuses another spec; `finished` when there is nothing left to do.
  */
@@ -55,8 +54,7 @@ RP_NODISCARD enum rp_status rp_start_connect(struct rp_start *start, struct rp_e
 RP_NODISCARD enum rp_status rp_start_open_trainer(struct rp_start *start, struct rp_error *err);
 void rp_start_close(struct rp_start *start);
 
-/* ---- ranks.c
- * ------------------------------------------------------------------------------------- */
+/* ---- ranks.c --------------------------------------------------------------------------------- */
 
 /* Which rank this is; starts the others where the spec demands several and no launcher did. */
 RP_NODISCARD enum rp_status rp_ranks_open(struct rp_start *start, struct rp_error *err);
@@ -78,23 +76,20 @@ void rp_ranks_close(struct rp_start *start, enum rp_status status, const char *t
 /* ranks_auto.c: how many this process starts where the spec leaves it open. */
 int rp_ranks_auto(const struct rp_start *start);
 
-/* ---- lost.c
- * ---------------------------------------------------------------------------------------- */
+/* ---- lost.c ---------------------------------------------------------------------------------- */
 
 /* From here on a rank knows the run folder, where it would note the loss of another. */
 void rp_lost_begin(const char *run, int rank);
 void rp_lost_note(void *context, const char *text);
 
-/* ---- apply.c
- * --------------------------------------------------------------------------------------- */
+/* ---- apply.c --------------------------------------------------------------------------------- */
 
 /* The step of a checkpoint named best, last (NULL) or by its number; UINT64_MAX: the newest that
  * verifies. NO_CHECKPOINT, listing those there are, when the run keeps no such one. */
 RP_NODISCARD enum rp_status rp_train_pick_step(const char *run, const char *at, uint64_t *step,
                                                struct rp_error *err);
 
-/* ---- facts.c: what the manifest says
- * --------------------------------------------------------------- */
+/* ---- facts.c: what the manifest says --------------------------------------------------------- */
 
 /* A manifest for a new run. */
 void rp_facts_describe(struct rp_start *start);

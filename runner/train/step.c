@@ -2,8 +2,6 @@
  */
 #include "train/train_int.h"
 
-#include <math.h>
-
 /* model: forward, loss, backward. The sums over samples go into buffer `level` of the tree; in the
  * last pass they leave for their owners as soon as they are complete. */
 static enum rp_status run_graph(struct rp_trainer *t, const struct rp_pass *pass, int level,

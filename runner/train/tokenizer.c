@@ -106,8 +106,7 @@ enum rp_status rp_tokenizer_check(const struct rp_spec *spec, const char *folder
     return status;
 }
 
-/* ---- weights of a run --------------------------------------------------------------------------
- */
+/* ---- weights of a run ------------------------------------------------------------------------ */
 
 /* File `i` of a tokenizer, as a run recorded it: its path, and whether the file at `now` is the
  * same. NULL: there is none. */

@@ -103,8 +103,7 @@ RP_NODISCARD enum rp_status rp_train_check_weights(const struct rp_spec *spec,
 /* runs/<name>-<first 8 digits of the spec's numeric digest>; caller frees. */
 char *rp_train_folder(const struct rp_spec *spec);
 
-/* ---- a checkpoint applied to data, for eval and predict; writes nothing
- * ----------------------------- */
+/* ---- a checkpoint applied to data, for eval and predict; writes nothing ---------------------- */
 
 struct rp_apply_options {
     const char *run;
@@ -156,8 +155,7 @@ RP_NODISCARD enum rp_status rp_apply_run(struct rp_apply *apply, rp_apply_visit 
                                          struct rp_error *err);
 void rp_apply_close(struct rp_apply *apply); /* NULL is fine */
 
-/* ---- a checkpoint for other programs
- * ----------------------------------------------------------------------- */
+/* ---- a checkpoint for other programs --------------------------------------------------------- */
 
 enum rp_export_form { RP_EXPORT_SAFETENSORS, RP_EXPORT_HUGGINGFACE };
 struct rp_export_options {
@@ -176,8 +174,7 @@ struct rp_export_result {
 RP_NODISCARD enum rp_status rp_train_export(const struct rp_export_options *options,
                                             struct rp_export_result *result, struct rp_error *err);
 
-/* ---- a language model that speaks
- * -------------------------------------------------------------------------- */
+/* ---- a language model that speaks ------------------------------------------------------------ */
 
 enum rp_sample_stop { RP_SAMPLE_LENGTH, RP_SAMPLE_END_OF_TEXT, RP_SAMPLE_NOBODY_LISTENS };
 struct rp_sample_options {

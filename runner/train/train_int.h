@@ -78,8 +78,7 @@ struct rp_trainer {
     struct rp_weights_found *weights; /* of model.init_from, read already; NULL: not */
 };
 
-/* ---- memory.c, bind.c: from a plan to memory and calls
- * -------------------------------------------- */
+/* ---- memory.c, bind.c: from a plan to memory and calls --------------------------------------- */
 
 /* `comm` (NULL: a world of one) has as many ranks as the plan is for. */
 RP_NODISCARD enum rp_status rp_trainer_open(const struct rp_spec *spec, const struct rp_plan *plan,
@@ -105,8 +104,7 @@ RP_NODISCARD enum rp_status rp_trainer_run(struct rp_trainer *trainer,
                                            const struct rp_op_call *call,
                                            const struct rp_pass *pass, struct rp_error *err);
 
-/* ---- owners.c: what moves between ranks in a step. Without other ranks nothing does
- * ---------------------------------------------------------------------------------------- */
+/* ---- owners.c: what moves between ranks in a step. Without other ranks nothing does ---------- */
 
 /* Node `node` of the last pass of a step has run: what is complete by it moves to its owners while
  * backward goes on. `level`: the buffer of the tree that the pass is written into; those below are
@@ -136,8 +134,7 @@ RP_NODISCARD enum rp_status rp_owners_join(struct rp_trainer *trainer, int i, co
 /* What an evaluation reads kept tensor i from: the average of train.ema, or the tensor itself. */
 void *rp_trainer_shown(const struct rp_trainer *trainer, int i);
 
-/* ---- batch.c
- * --------------------------------------------------------------------------------------- */
+/* ---- batch.c --------------------------------------------------------------------------------- */
 
 /* data: the samples of one pass, from `position` on, into train.input and train.target. */
 RP_NODISCARD enum rp_status rp_batch_take(struct rp_trainer *trainer, uint64_t position,
@@ -150,8 +147,7 @@ RP_NODISCARD enum rp_status rp_batch_look_ahead(struct rp_trainer *trainer, uint
 void rp_batch_fill_eval(struct rp_trainer *trainer, enum rp_split split, int64_t first, int64_t n,
                         void *x, void *y);
 
-/* ---- step.c
- * ---------------------------------------------------------------------------------------- */
+/* ---- step.c ---------------------------------------------------------------------------------- */
 
 struct rp_step_result {
     float loss;      /* mean over the batch */
@@ -166,8 +162,7 @@ struct rp_step_result {
 RP_NODISCARD enum rp_status rp_step(struct rp_trainer *trainer, uint64_t step,
                                     struct rp_step_result *result, struct rp_error *err);
 
-/* ---- evaluate.c
- * -------------------------------------------------------------------------------------- */
+/* ---- evaluate.c ------------------------------------------------------------------------------ */
 
 struct rp_evaluation {
     int64_t samples;
@@ -211,8 +206,7 @@ int rp_evaluation_metrics(const struct rp_evaluation *evaluation,
 bool rp_evaluation_metric(const struct rp_evaluation *evaluation, const char *name, double *value,
                           bool *larger_is_better);
 
-/* ---- evaluate_ranks.c: each rank a part of the passes
- * --------------------------------------------- */
+/* ---- evaluate_ranks.c: each rank a part of the passes ---------------------------------------- */
 
 /* What a rank has measured of a round, until its losses are added to the others'. */
 struct rp_eval_block {
@@ -232,8 +226,7 @@ RP_NODISCARD enum rp_status rp_evaluation_join(struct rp_comm *comm,
 RP_NODISCARD enum rp_status rp_evaluate(struct rp_trainer *trainer, enum rp_split split,
                                         struct rp_evaluation *evaluation, struct rp_error *err);
 
-/* ---- weights.c: initial values and restored ones
- * -------------------------------------------------- */
+/* ---- weights.c: initial values and restored ones --------------------------------------------- */
 
 /* What a run goes on from. */
 struct rp_weights_origin {
@@ -303,8 +296,7 @@ RP_NODISCARD enum rp_status rp_weights_read(const struct rp_spec *spec, uint64_t
 char *rp_weights_run(const struct rp_weights_found *found); /* of `folder`; caller frees */
 void rp_weights_release(struct rp_weights_found *found);    /* safe twice */
 
-/* ---- against.c: comparing with another run's digests
- * ---------------------------------------------- */
+/* ---- against.c: comparing with another run's digests ----------------------------------------- */
 
 /* DIFFERENT when `against` has this step with another digest. `n_compared`: lines of `against`
  * passed so far. */
@@ -316,8 +308,7 @@ RP_NODISCARD enum rp_status rp_against_recorded(const struct rp_digests *against
                                                 uint64_t last, uint64_t *n_compared,
                                                 struct rp_error *err);
 
-/* ---- save.c: a copy of the state, written by a thread
- * --------------------------------------------- */
+/* ---- save.c: a copy of the state, written by a thread ---------------------------------------- */
 
 struct rp_saver;
 RP_NODISCARD enum rp_status rp_saver_open(struct rp_trainer *trainer, const char *run,
@@ -343,8 +334,7 @@ RP_NODISCARD enum rp_status rp_trainer_snapshot(struct rp_trainer *trainer,
 void rp_saver_wait_read(struct rp_saver *saver);
 void rp_saver_close(struct rp_saver *saver); /* waits; NULL is fine */
 
-/* ---- save_ranks.c
- * -------------------------------------------------------------------------------------- */
+/* ---- save_ranks.c ---------------------------------------------------------------------------- */
 
 /* One rank's part of a checkpoint of several; on rank 0 with the commit. `status` other than OK:
  * this rank has failed already, and says so to rank 0. */
@@ -353,8 +343,7 @@ RP_NODISCARD enum rp_status rp_save_shard(struct rp_comm *comm, const char *run,
                                           enum rp_status status, struct rp_sha256 *tensors_hash,
                                           struct rp_error *err);
 
-/* ---- signals.c
- * ------------------------------------------------------------------------------------- */
+/* ---- signals.c ------------------------------------------------------------------------------- */
 
 enum rp_request { RP_REQUEST_NONE, RP_REQUEST_SAVE, RP_REQUEST_STOP };
 /* What the signals so far ask for; SAVE is given once. */
@@ -363,8 +352,7 @@ bool rp_signals_stop_asked(void);
 double
 rp_signals_stop_clock(void); /* rp_sys_clock when the first came that asks to stop; 0: none */
 
-/* ---- loop.c: steps, events, the end
- * ----------------------------------------------------------------- */
+/* ---- loop.c: steps, events, the end ---------------------------------------------------------- */
 
 /* What all ranks do next: a request to any of them holds for all, and rank 0 has the clock. */
 struct rp_decision {

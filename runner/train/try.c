@@ -16,7 +16,6 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -44,8 +43,7 @@ static bool leads(const struct parent *p)
     return p->world.rank == 0;
 }
 
-/* ---- which ranks there are
- * ------------------------------------------------------------------------- */
+/* ---- which ranks there are ------------------------------------------------------------------- */
 
 struct found {
     enum rp_status status;
@@ -119,8 +117,7 @@ static enum rp_status ask_for_ranks(struct parent *p, struct rp_error *err)
     return status;
 }
 
-/* ---- starting and ending them
- * ---------------------------------------------------------------------- */
+/* ---- starting and ending them ---------------------------------------------------------------- */
 
 static enum rp_status start_child(struct parent *p, int i, struct rp_trial *trial,
                                   struct rp_error *err)
@@ -196,8 +193,7 @@ static void end_children(struct parent *p)
     for (int i = 0; i < p->n; i++) end_child(&p->child[i]);
 }
 
-/* ---- what they say
- * --------------------------------------------------------------------------------- */
+/* ---- what they say --------------------------------------------------------------------------- */
 
 /* A pipe that ends before the report is a child that died on its own. */
 static void hear(struct child *child)
@@ -303,8 +299,7 @@ static void let_end(struct parent *p, enum rp_status status)
         rp_error_clear(&ignored);
 }
 
-/* ---- the two rounds
- * -------------------------------------------------------------------------------- */
+/* ---- the two rounds -------------------------------------------------------------------------- */
 
 static enum rp_status first_round(struct parent *p, struct rp_error *err)
 {

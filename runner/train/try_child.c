@@ -12,8 +12,7 @@
 #include <signal.h>
 #include <unistd.h>
 
-/* ---- the loop's marks
- * ------------------------------------------------------------------------------ */
+/* ---- the loop's marks ------------------------------------------------------------------------ */
 
 bool rp_trial_event(const struct rp_trial *trial, uint64_t step)
 {
@@ -79,8 +78,7 @@ enum rp_status rp_trial_note(struct rp_trial *trial, const struct rp_loop *loop,
     return step == trial->last_step ? reached(trial, loop, err) : RP_STATUS_OK;
 }
 
-/* ---- the start
- * ------------------------------------------------------------------------------------- */
+/* ---- the start ------------------------------------------------------------------------------- */
 
 /* What rank 0 has found in the folder of the real run. */
 struct real {

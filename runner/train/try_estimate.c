@@ -2,8 +2,6 @@
  * known, it is taken to be the larger. */
 #include "train/try_int.h"
 
-#include "base/sys.h"
-
 #include <string.h>
 
 enum { PLAIN_LINE = 180, TENSOR_TEXT = 24, METRICS_LINE = 190, FIXED_BYTES = 1 << 16 };

@@ -337,4 +337,7 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] in (["-h"], ["--help"]):
+        print(__doc__.strip())
+    else:
+        main()

@@ -216,8 +216,7 @@ static struct rp_device *open_device(int threads)
     exit(status);
 }
 
-/* ---- reading: the floor of what goes through all weights for each token
- * --------------------------------------- */
+/* ---- reading: the floor of what goes through all weights for each token ---------------------- */
 
 enum { READ_BYTES = 1 << 28, READ_TIMES = 5 };
 

@@ -327,7 +327,7 @@ def test_templates_are_still_there(tmp_path):
     _, err = call("init", "digits-mlp", cwd=tmp_path, expect=2)
     assert "exists" in err
     _, err = call("init", "no-such-template", cwd=tmp_path, expect=2)
-    assert "there is no template" in err
+    assert "there is no file and no template" in err
     _, err = call("init", "no/such/file.csv", cwd=tmp_path, expect=4)
     assert "no file or folder" in err
     (tmp_path / "noise").write_bytes(bytes(range(256)))

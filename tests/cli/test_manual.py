@@ -10,13 +10,17 @@ from reprise import SOURCE, call, call_json
 PAGE = SOURCE / "runner" / "cli" / "reprise.1"
 
 
+def plain_page():
+    return re.sub(r"\\f[BRI]", "", PAGE.read_text().replace("\\-", "-"))
+
+
 def test_page_is_not_stale():
     out, _ = call("manual")
     assert PAGE.read_text() == out, "run: reprise manual > runner/cli/reprise.1"
 
 
 def test_every_command_and_option_is_there():
-    plain = PAGE.read_text().replace("\\-", "-").replace("\\fB", "").replace("\\fR", "").replace("\\fI", "")
+    plain = plain_page()
     commands = re.findall(r"RP_COMMAND\((\w+)\)", (SOURCE / "runner" / "cli" / "commands.def").read_text())
     assert len(commands) > 10
     for command in commands:
@@ -25,6 +29,15 @@ def test_every_command_and_option_is_there():
         for option in re.findall(r"^  (--[\w-]+)", out, re.M):
             assert re.search(rf"^{option}\b", plain, re.M), (command, option)
     assert "EXIT STATUS" in plain and call_json("manual")["page"].startswith(".\\\"")
+
+
+def test_every_variable_is_there():
+    plain = plain_page()
+    read = set()
+    for source in (SOURCE / "runner").rglob("*.[ch]"):
+        read |= set(re.findall(r'"(REPRISE_[A-Z_]+)"', source.read_text()))
+    assert len(read) > 10
+    assert [name for name in sorted(read) if not re.search(rf"\b{name}\b", plain)] == []
 
 
 def test_roff_takes_it():

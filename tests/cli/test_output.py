@@ -33,10 +33,32 @@ def test_a_full_disk_behind_the_result(args):
     rp.call(*args)  # control
 
 
-@pytest.mark.parametrize("args", [["nonsense", "--json"], ["--json"], ["init", "nonsense", "--json"]])
+@pytest.mark.parametrize("args", [["nonsense", "--json"], ["--json"], ["init", "nonsense", "--json"], ["run", "--outt", "x", "--json"],
+                                  ["env", "word", "--json"]])
 def test_mistakes_in_json(args):
     answer = last_object(rp.call(*args, expect=2)[0])
     assert answer["exit_code"] == 2 and answer["error"]
+
+
+@pytest.mark.parametrize("args, near", [(["vaidate"], "did you mean `reprise validate`?"), (["run", "--stop-aftr=1h"], "did you mean --stop-after?"),
+                                        (["show", "--jsno"], "did you mean --json?"), (["wandering"], None), (["run", "--wandering"], None)])
+def test_words_that_were_mistyped(args, near):
+    err = rp.call(*args, expect=2)[1]
+    assert near in err if near else "did you mean" not in err
+    assert "--help` lists them" in err
+
+
+@pytest.mark.parametrize("args, said", [(["plan"], "an argument is missing"), (["plan", "a", "b"], "b is one too many"),
+                                        (["env", "a"], "a is one too many: usage: reprise env"), (["plan", "/"], "/ is a folder"),
+                                        (["list", "/etc/passwd"], "is no folder"), (["env", "--color", "red"], "auto, always or never")])
+def test_words_that_do_not_fit(args, said):
+    assert said in rp.call(*args, expect=2)[1]
+
+
+def test_a_folder_that_is_not_there(tmp_path):
+    path = tmp_path / "none" / "job.yaml"
+    err = rp.call("init", "digits-mlp", "--out", path, expect=9)[1]
+    assert f"cannot write {path}: No such file or directory; make its folder first" in err
 
 
 def test_version_in_json():
@@ -127,3 +149,17 @@ def test_names_that_are_no_utf8(tmp_path):
     assert rp.call_json("rerun", tmp_path / "run")["equal"]
     answer = last_object(rp.call("plan", folder / "none.yaml", "--json", expect=2)[0])
     assert f"{shown}/none.yaml" in answer["error"]
+
+
+def test_names_that_would_drive_the_terminal(tmp_path):
+    """Control characters of a name are shown, not sent."""
+    folder = tmp_path / "a\033[31mb"
+    folder.mkdir()
+    shutil.copy(rp.SOURCE / "specs" / "table.csv", folder)
+    spec = folder / "job.yaml"
+    spec.write_text(TABLE)
+    for args in (["validate", spec], ["lock", spec], ["lock", spec, "--check"], ["run", spec, "--out", folder / "run"], ["run", spec, "--out", folder / "run"],
+                 ["rerun", folder / "run"], ["eval", folder / "run", "--split", "train"], ["list", folder / "none"],
+                 ["init", folder / "table.csv", "--out", folder / "new.yaml"]):
+        out, err = rp.call(*args)
+        assert "a\\x1b[31mb" in out and "\033" not in out + err, args

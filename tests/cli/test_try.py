@@ -88,7 +88,6 @@ def test_fails_as_the_run_would(tmp_path):
     run(spec, tmp_path / "other")
 
     def fails(code, what, *args, out="x"):
-        _, real = None, ""
         _, err = call("run", spec, "--try", "--out", tmp_path / out, *args, expect=code)
         assert what in err, err
         assert not left_behind(tmp_path)

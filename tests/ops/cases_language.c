@@ -2,8 +2,7 @@
  * many, tokens that are absent, tables larger than a pass, rows of logits kept or made again. */
 #include "cases.h"
 
-/* ---- rms norm ---------------------------------------------------------------------------------
- */
+/* ---- rms norm -------------------------------------------------------------------------------- */
 
 static void add_rms_norm(struct op_cases *cases, int64_t n, int64_t t, int64_t width, int parts)
 {
@@ -107,8 +106,7 @@ static void add_small_cases(struct op_cases *cases)
         add_swiglu(cases, gates[i][0], gates[i][1], gates[i][2]);
 }
 
-/* ---- all --------------------------------------------------------------------------------------
- */
+/* ---- all ------------------------------------------------------------------------------------- */
 
 void cases_add_language(struct op_cases *cases)
 {

@@ -4,7 +4,7 @@ import json
 import pytest
 
 import reprise as rp
-from test_ranks import ENV, free_port, launch, ranks, torchrun
+from test_ranks import ENV, free_port, ranks, torchrun
 
 AVERAGES = "  ema: {decay: 0.9}\n"
 # Running statistics, convolutions, two states of the optimizer, averages; what is owned falls into several buckets.

@@ -5,7 +5,6 @@
  *   fill_batch SPEC valid FIRST N         N samples of the validation split */
 #include "data/data.h"
 
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

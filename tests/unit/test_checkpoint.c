@@ -301,8 +301,7 @@ static void test_prune(void)
     remove_folder(run);
 }
 
-/* ---- full storage -------------------------------------------------------------------------------
- */
+/* ---- full storage ---------------------------------------------------------------------------- */
 
 /* Writes past the limit fail with EFBIG once the signal is ignored: every length of a short write.
  */
@@ -339,8 +338,7 @@ static void test_short_writes(void)
     remove_folder(run);
 }
 
-/* ---- killed while saving ------------------------------------------------------------------------
- */
+/* ---- killed while saving --------------------------------------------------------------------- */
 
 /* A child saves steps 1, 2, 3, ... until it is killed: whatever it left, the newest committed
  * loads, and no checkpoint is damaged. */

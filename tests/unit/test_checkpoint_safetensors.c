@@ -15,8 +15,7 @@ static struct rp_st_tensor make(const char *name, float *data, int n_dims, int64
     return tensor;
 }
 
-/* ---- what we write
- * ------------------------------------------------------------------------------- */
+/* ---- what we write --------------------------------------------------------------------------- */
 
 static void test_round_trip(const char *folder)
 {
@@ -90,8 +89,7 @@ static void test_large(const char *folder)
     rp_mem_free(path);
 }
 
-/* ---- what others write
- * ---------------------------------------------------------------------------- */
+/* ---- what others write ----------------------------------------------------------------------- */
 
 static void put_safetensors(const char *folder, uint64_t header_length, const char *header,
                             size_t data_bytes)

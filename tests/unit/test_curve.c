@@ -1,6 +1,8 @@
 /* Curves in the terminal: the shape, the labels, values that are no numbers. */
 #include "test.h"
 
+#include "base/utf8.h"
+
 #include "cli/run_view.h"
 
 #include <math.h>
@@ -72,12 +74,13 @@ static void test_odd_values(void)
 
 static void test_for_terminal(void)
 {
-    char *shown = rp_text_for_terminal("a\033[31mb\x7f"
-                                       "c\n\xc3\xa9");
+    char *shown = rp_utf8_shown("a\033[31mb\x7f"
+                                "c\n\xc3\xa9",
+                                false);
     CHECK_TEXT(shown, "a\\x1b[31mb\\x7fc\\x0a\xc3\xa9");
     rp_mem_free(shown);
-    shown = rp_text_for_terminal("");
-    CHECK_TEXT(shown, "");
+    shown = rp_utf8_shown("a\033\n", true);
+    CHECK_TEXT(shown, "a\\x1b\n");
     rp_mem_free(shown);
 }
 

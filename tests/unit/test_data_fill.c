@@ -335,8 +335,7 @@ static void test_loader(void)
     case_release(&c);
 }
 
-/* ---- made samples
- * ----------------------------------------------------------------------------------- */
+/* ---- made samples ---------------------------------------------------------------------------- */
 
 #define DIGITS_0  UINT64_C(0x9e7bce20605ca69e)
 #define DIGITS_7  UINT64_C(0x8c807cb5c048b072)

@@ -30,8 +30,7 @@ static int32_t *all_tokens(const struct rp_data *data, int64_t *n, bool **heard)
     return id;
 }
 
-/* ---- lines of bytes ----------------------------------------------------------------------------
- */
+/* ---- lines of bytes -------------------------------------------------------------------------- */
 
 static void test_field(struct data_case *c)
 {
@@ -108,8 +107,7 @@ static void test_prompts(struct data_case *c)
     c->spec.valid_fraction = 0;
 }
 
-/* ---- a tokenizer -------------------------------------------------------------------------------
- */
+/* ---- a tokenizer ----------------------------------------------------------------------------- */
 
 /* How GPT-2 writes a byte in its files. */
 static void add_byte(struct rp_text *text, int byte)
@@ -314,8 +312,7 @@ static void test_stop(struct data_case *c)
     rp_data_free(data);
 }
 
-/* ---- what is refused ---------------------------------------------------------------------------
- */
+/* ---- what is refused ------------------------------------------------------------------------- */
 
 static void bad(struct data_case *c, const char *bytes, size_t n, const char *says)
 {

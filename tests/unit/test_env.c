@@ -19,8 +19,7 @@ static struct rp_spec make_spec(enum rp_tier tier, char *lock)
     return spec;
 }
 
-/* ---- probing ------------------------------------------------------------------------------------
- */
+/* ---- probing --------------------------------------------------------------------------------- */
 
 static const char *text_at(const json_t *object, const char *section, const char *name)
 {
@@ -189,8 +188,7 @@ static void test_container_digest(void)
     unsetenv("REPRISE_CONTAINER_DIGEST");
 }
 
-/* ---- the lock -----------------------------------------------------------------------------------
- */
+/* ---- the lock -------------------------------------------------------------------------------- */
 
 /* A copy of `environment` with one fact set to another value. */
 static json_t *with(const json_t *environment, const char *section, const char *name, json_t *value)

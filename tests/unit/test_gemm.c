@@ -10,8 +10,7 @@
 
 enum { PANEL = 1024 };
 
-/* ---- the formula -------------------------------------------------------------------------------
- */
+/* ---- the formula ----------------------------------------------------------------------------- */
 
 struct fold {
     float chain, sum, tree[24];
@@ -44,8 +43,7 @@ static float fold_end_shard(struct fold *fold)
     return node;
 }
 
-/* ---- tensors and devices
- * ------------------------------------------------------------------------- */
+/* ---- tensors and devices --------------------------------------------------------------------- */
 
 static uint32_t random_state = 1;
 
@@ -130,8 +128,7 @@ static void check_everywhere(const char *what, struct rp_op_call *call, const st
     }
 }
 
-/* ---- linear
- * --------------------------------------------------------------------------------------- */
+/* ---- linear ---------------------------------------------------------------------------------- */
 
 static const int linear_shapes[][3] = {
     /* rows, in, out */
@@ -277,8 +274,7 @@ static void test_linear_dw_in_parts(void)
     free(want.data);
 }
 
-/* ---- conv2d
- * ----------------------------------------------------------------------------------------- */
+/* ---- conv2d ---------------------------------------------------------------------------------- */
 
 static const struct conv_case {
     int n, h, w, c, o, kh, kw, sh, sw, ph, pw, groups;
@@ -466,8 +462,7 @@ static void test_conv2d_dw(const struct conv_case *c, int shards)
     free(want.data);
 }
 
-/* ---- controls
- * --------------------------------------------------------------------------------------- */
+/* ---- controls -------------------------------------------------------------------------------- */
 
 /* Each comparison above could fail: another order gives other bits. */
 static void test_controls(void)

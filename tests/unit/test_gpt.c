@@ -51,8 +51,7 @@ static struct rp_model *build(const struct rp_spec *spec, int64_t vocab)
     exit(1);
 }
 
-/* ---- counts -----------------------------------------------------------------------------------
- */
+/* ---- counts ---------------------------------------------------------------------------------- */
 
 /* Of GPT-2 those of the published weights; of the others a sum by hand. */
 static int64_t llama_count(int64_t layers, int64_t width, int64_t kv, int64_t mlp, int64_t tables)
@@ -89,8 +88,7 @@ static void test_counts(void)
     }
 }
 
-/* ---- names, shapes, nodes ----------------------------------------------------------------------
- */
+/* ---- names, shapes, nodes -------------------------------------------------------------------- */
 
 static const char small[] = "layers: 2, heads: 4, width: 24, context: 7, vocab: 11";
 
@@ -189,8 +187,7 @@ static void test_decay(void)
     rp_spec_free(spec);
 }
 
-/* ---- dropout ----------------------------------------------------------------------------------
- */
+/* ---- dropout --------------------------------------------------------------------------------- */
 
 /* Sites are counted by place, so leaving one dropout out moves no other's draws. */
 static void test_dropout_sites(void)
@@ -222,8 +219,7 @@ static void test_dropout_sites(void)
     rp_spec_free(all);
 }
 
-/* ---- first values -----------------------------------------------------------------------------
- */
+/* ---- first values ---------------------------------------------------------------------------- */
 
 static double deviation(const struct rp_model *model, const char *name)
 {
@@ -232,7 +228,7 @@ static double deviation(const struct rp_model *model, const char *name)
     float *values = malloc((size_t)n * sizeof *values);
     if (!values) exit(1);
     double squares = 0;
-    rp_model_init_tensor(model, 3, (int)(kept - model->kept), values);
+    rp_model_init_part(model, 3, (int)(kept - model->kept), 0, n, values);
     for (int64_t i = 0; i < n; i++) squares += (double)values[i] * (double)values[i];
     free(values);
     return squares / (double)n;
@@ -266,8 +262,7 @@ static void test_init(void)
     rp_spec_free(spec);
 }
 
-/* ---- recompute --------------------------------------------------------------------------------
- */
+/* ---- recompute ------------------------------------------------------------------------------- */
 
 static uint64_t activations(const struct rp_spec *spec)
 {
@@ -307,8 +302,7 @@ static void test_recompute(void)
     rp_spec_free(spec);
 }
 
-/* ---- a tied gradient --------------------------------------------------------------------------
- */
+/* ---- a tied gradient ------------------------------------------------------------------------- */
 
 /* The node that adds the table's gradient to the head's, or -1, of `ranks` ranks and passes of
  * `micro` samples. */
@@ -344,8 +338,7 @@ static void test_tie_node(void)
               -1);
 }
 
-/* ---- lengths in tokens -------------------------------------------------------------------------
- */
+/* ---- lengths in tokens ----------------------------------------------------------------------- */
 
 static uint64_t steps_of(const char *length)
 {
@@ -371,8 +364,7 @@ static void test_tokens(void)
     CHECK_INT(steps_of("2800"), 100);
 }
 
-/* ---- errors -----------------------------------------------------------------------------------
- */
+/* ---- errors ---------------------------------------------------------------------------------- */
 
 static void expect(const char *model_text, int64_t vocab, enum rp_status want, const char *words)
 {

@@ -9,8 +9,7 @@
 
 enum { MOST = 64, LAYERS = 2, WIDTH = 8, VOCAB = 11, CONTEXT = 6 };
 
-/* ---- a model with made values
- * ----------------------------------------------------------------------------- */
+/* ---- a model with made values ---------------------------------------------------------------- */
 
 struct made {
     struct rp_hf_shape shape;
@@ -100,8 +99,7 @@ static const struct rp_hf_shape llama = {.layers = LAYERS,
                                          .norm_eps = 1e-6,
                                          .rope_base = 10000};
 
-/* ---- there and back
- * ---------------------------------------------------------------------------------------- */
+/* ---- there and back -------------------------------------------------------------------------- */
 
 static void check_back(const char *folder, const struct made *made)
 {
@@ -227,8 +225,7 @@ static void test_choose(void)
     }
 }
 
-/* ---- config.json
- * --------------------------------------------------------------------------------------------- */
+/* ---- config.json ----------------------------------------------------------------------------- */
 
 static void write_gpt2(const char *folder, struct made *made)
 {
@@ -326,8 +323,7 @@ static void test_configs(const char *folder)
     release_model(&made);
 }
 
-/* ---- tensors that are missing, too many, of another shape
- * ------------------------------------------------------- */
+/* ---- tensors that are missing, too many, of another shape ------------------------------------ */
 
 static enum rp_status check_folder(const char *folder, const struct made *made,
                                    struct rp_error *err)
@@ -434,8 +430,7 @@ static void test_more_tensors(const char *folder)
     rp_mem_free(path);
 }
 
-/* ---- shards, dtypes
- * ------------------------------------------------------------------------------------------ */
+/* ---- shards, dtypes -------------------------------------------------------------------------- */
 
 static void put_shard(const char *folder, const char *file, const char *tensor, float value)
 {

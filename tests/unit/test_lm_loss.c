@@ -126,8 +126,7 @@ static struct rp_pass whole_pass(const struct sizes *s)
                             .grad_scale = 1.0f / 48};
 }
 
-/* ---- the chain --------------------------------------------------------------------------------
- */
+/* ---- the chain ------------------------------------------------------------------------------- */
 
 static void run_chain(struct rp_device *device, const struct sizes *s, const struct numbers *v,
                       struct results *r)
@@ -168,8 +167,7 @@ static void run_chain(struct rp_device *device, const struct sizes *s, const str
     free(target);
 }
 
-/* ---- the fused ops ----------------------------------------------------------------------------
- */
+/* ---- the fused ops --------------------------------------------------------------------------- */
 
 /* Samples [first, first + n) of the numbers; `wanted`: bit 0 dx, bit 1 dw. */
 static void run_fused(struct rp_device *device, const struct sizes *s, const struct numbers *v,
@@ -316,8 +314,7 @@ static void test_controls(void)
     free_numbers(&v);
 }
 
-/* ---- shapes -----------------------------------------------------------------------------------
- */
+/* ---- shapes ---------------------------------------------------------------------------------- */
 
 static struct rp_op_call call_of(int64_t n, int64_t t, int64_t width, int64_t classes)
 {

@@ -25,8 +25,7 @@ static const struct rp_tensor *shape(const struct rp_graph *graph, const char *n
     return &graph->tensor[t].shape;
 }
 
-/* ---- shapes and counts ------------------------------------------------------------------------
- */
+/* ---- shapes and counts ----------------------------------------------------------------------- */
 
 static void test_lenet(void)
 {
@@ -118,8 +117,7 @@ static void test_resnet_shapes(void)
     rp_model_free(model);
 }
 
-/* ---- an mlp is the sequential that it stands for ------------------------------------------------
- */
+/* ---- an mlp is the sequential that it stands for --------------------------------------------- */
 
 static void test_mlp(void)
 {
@@ -160,8 +158,7 @@ static void test_mlp(void)
     rp_model_free(mlp);
 }
 
-/* ---- backward ---------------------------------------------------------------------------------
- */
+/* ---- backward -------------------------------------------------------------------------------- */
 
 /* Every trained parameter gets one gradient of its own shape; the input gets none. */
 static void check_gradients(const struct rp_model *model)
@@ -299,8 +296,7 @@ static void test_freeze(void)
     rp_error_clear(&err);
 }
 
-/* ---- residual ---------------------------------------------------------------------------------
- */
+/* ---- residual -------------------------------------------------------------------------------- */
 
 static void residual(struct made *m, struct rp_spec_layer *body, struct rp_spec_layer *shortcut,
                      int stride)
@@ -344,8 +340,7 @@ static void test_residual(void)
     rp_error_clear(&err);
 }
 
-/* ---- errors -----------------------------------------------------------------------------------
- */
+/* ---- errors ---------------------------------------------------------------------------------- */
 
 static void expect(struct made *m, const char *place, const char *words)
 {
@@ -410,8 +405,7 @@ static void test_errors(void)
     expect(&m, ":4:5", "2^40");
 }
 
-/* ---- regression -------------------------------------------------------------------------------
- */
+/* ---- regression ------------------------------------------------------------------------------ */
 
 static void test_regression(void)
 {

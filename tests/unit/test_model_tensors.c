@@ -23,7 +23,7 @@ static float *values_of(const struct rp_model *model, uint64_t seed, const char 
     const struct rp_model_tensor *kept = made_kept(model, name);
     *n = rp_tensor_elements(&kept->shape);
     float *values = calloc((size_t)*n, sizeof *values);
-    rp_model_init_tensor(model, seed, (int)(kept - model->kept), values);
+    rp_model_init_part(model, seed, (int)(kept - model->kept), 0, *n, values);
     return values;
 }
 
@@ -145,8 +145,7 @@ static void test_golden(void)
     rp_model_free(model);
 }
 
-/* ---- layout -----------------------------------------------------------------------------------
- */
+/* ---- layout ---------------------------------------------------------------------------------- */
 
 static void test_layout(void)
 {

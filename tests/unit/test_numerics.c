@@ -12,8 +12,7 @@
 #include "numerics.h"
 #include "test.h"
 
-/* ---- the functions, and what is recorded of them
- * -------------------------------------------------- */
+/* ---- the functions, and what is recorded of them --------------------------------------------- */
 
 static double sigmoid64(double x)
 {
@@ -57,8 +56,7 @@ static float control_constant(float x)
 #define RP_E_FMA            rp_fma
 #include "elementary.inc"
 
-/* ---- error and digest of a run of inputs
- * ---------------------------------------------------------- */
+/* ---- error and digest of a run of inputs ----------------------------------------------------- */
 
 enum { CHUNK = 4096 };
 
@@ -111,8 +109,7 @@ static void apply(const struct function *f, const struct rp_cpu_kernels *kernels
         for (int i = 0; i < n; i++) results[i] = scalar(x[i]);
 }
 
-/* ---- the fixed sample
- * ------------------------------------------------------------------------------ */
+/* ---- the fixed sample ------------------------------------------------------------------------ */
 
 static const uint32_t edges[] = {
     0x00000000, 0x80000000, 0x00000001, 0x80000001, 0x007fffff, 0x00800000, 0x7f7fffff, 0xff7fffff,
@@ -234,8 +231,7 @@ static void test_fp64(void)
     CHECK(worst_sin < 2 * DBL_EPSILON && worst_cos < 2 * DBL_EPSILON);
 }
 
-/* ---- Philox
- * ---------------------------------------------------------------------------------------- */
+/* ---- Philox ---------------------------------------------------------------------------------- */
 
 /* The known answers that the authors of Philox publish with Random123. */
 static void test_philox_known_answers(void)
@@ -299,8 +295,7 @@ static void test_normals(void)
     CHECK_HEX(digest, 0x4dcb0f14f3dc2e48u);
 }
 
-/* ---- all 2^32 inputs
- * ------------------------------------------------------------------------------- */
+/* ---- all 2^32 inputs ------------------------------------------------------------------------- */
 
 struct all_job {
     const struct function *f;

@@ -30,8 +30,7 @@ static const char *const text[] = {
     "train:\n  for: 4 steps\n  batch: 64\n  shards: 8\n"
     "  optimizer: {kind: muon, lr: 0.01, adamw_lr: 1.0e-3, weight_decay: 0.05}\n"};
 
-/* ---- the ranks' module
- * -------------------------------------------------------------------------------------- */
+/* ---- the ranks' module ----------------------------------------------------------------------- */
 
 /* Where the ranks of a run meet. */
 struct hall {
@@ -108,8 +107,7 @@ static const struct rp_comm_module device_module = {.device_memory = true,
                                                     .all_gather = all_gather,
                                                     .wait = wait_for_bytes};
 
-/* ---- a device that takes its time
- * ----------------------------------------------------------------------------- */
+/* ---- a device that takes its time ------------------------------------------------------------ */
 
 /* So that the exchanges have time to be made while a step computes. */
 static enum rp_status run_slowly(struct rp_device *device, const struct rp_op_call *call,
@@ -159,8 +157,7 @@ static enum rp_status open_device(const struct rp_device_table *slow, struct rp_
     return RP_STATUS_OK;
 }
 
-/* ---- a rank
- * ------------------------------------------------------------------------------------------- */
+/* ---- a rank ---------------------------------------------------------------------------------- */
 
 struct rank {
     struct hall *hall;
@@ -232,8 +229,7 @@ static void *be_rank(void *arg)
     return NULL;
 }
 
-/* ---- a run
- * -------------------------------------------------------------------------------------------- */
+/* ---- a run ----------------------------------------------------------------------------------- */
 
 struct run {
     int n_ranks;

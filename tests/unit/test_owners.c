@@ -77,8 +77,7 @@ static void test_cuts(bool muon)
     }
 }
 
-/* ---- buckets ------------------------------------------------------------------------------------
- */
+/* ---- buckets --------------------------------------------------------------------------------- */
 
 /* Each byte of the gradients leaves once, when everything that writes it has run. */
 static void check_exchanges(const struct rp_plan *plan)
@@ -229,8 +228,7 @@ static void test_memory(void)
     CHECK(held[1] > 0 && held[1] < held[0] / 2);
 }
 
-/* ---- parts updated one by one -------------------------------------------------------------------
- */
+/* ---- parts updated one by one ---------------------------------------------------------------- */
 
 enum { N = 5 * RP_PLAN_CHUNK + 77 };
 

@@ -33,8 +33,7 @@ static void expect(struct made *m, const char *place, const char *words)
     rp_error_clear(&err);
 }
 
-/* ---- passes -----------------------------------------------------------------------------------
- */
+/* ---- passes ---------------------------------------------------------------------------------- */
 
 static void test_passes(void)
 {
@@ -123,8 +122,7 @@ static void test_bad_passes(void)
     rp_plan_free(make(&m));
 }
 
-/* ---- steps and events ---------------------------------------------------------------------------
- */
+/* ---- steps and events ------------------------------------------------------------------------ */
 
 static struct rp_span span(double value, enum rp_unit unit)
 {
@@ -235,8 +233,7 @@ static void test_due(void)
     }
 }
 
-/* ---- memory -----------------------------------------------------------------------------------
- */
+/* ---- memory ---------------------------------------------------------------------------------- */
 
 static uint64_t row(const struct rp_plan *plan, const char *what)
 {

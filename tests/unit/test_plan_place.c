@@ -169,8 +169,7 @@ static void test_all_layers(void)
     check(&m);
 }
 
-/* ---- in place ---------------------------------------------------------------------------------
- */
+/* ---- in place -------------------------------------------------------------------------------- */
 
 static bool shares(const struct rp_plan *plan, bool eval, const char *a, const char *b)
 {
@@ -233,8 +232,7 @@ static void test_in_place(void)
     rp_plan_free(plan);
 }
 
-/* ---- the checks can fail ------------------------------------------------------------------------
- */
+/* ---- the checks can fail --------------------------------------------------------------------- */
 
 static void test_controls(void)
 {

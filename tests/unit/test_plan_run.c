@@ -54,7 +54,8 @@ static void machine_init(struct machine *m, struct made *made)
     m->kept = calloc((size_t)model->n_kept, sizeof *m->kept);
     for (int i = 0; i < model->n_kept; i++) {
         m->kept[i] = block(rp_tensor_bytes(&model->kept[i].shape));
-        rp_model_init_tensor(model, made->spec.seed, i, m->kept[i]);
+        rp_model_init_part(model, made->spec.seed, i, 0, rp_tensor_elements(&model->kept[i].shape),
+                           m->kept[i]);
     }
     const struct rp_tensor *x = &m->graph->tensor[m->graph->input].shape;
     const struct rp_tensor *y = &m->graph->tensor[m->graph->target].shape;

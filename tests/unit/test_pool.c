@@ -196,8 +196,7 @@ static void test_wake(void)
     CHECK_INT(sched_setaffinity(0, sizeof whole, &whole), 0);
 }
 
-/* ---- the cut
- * ------------------------------------------------------------------------------------- */
+/* ---- the cut --------------------------------------------------------------------------------- */
 
 static void test_cut(void)
 {
@@ -219,8 +218,7 @@ static void test_cut(void)
     }
 }
 
-/* ---- the device and its self-test
- * ---------------------------------------------------------------- */
+/* ---- the device and its self-test ------------------------------------------------------------ */
 
 static void test_device(void)
 {

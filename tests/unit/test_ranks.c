@@ -4,7 +4,6 @@
 #include "comm/world.h"
 #include "test.h"
 
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 

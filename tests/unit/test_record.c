@@ -7,7 +7,6 @@
 #include "record/record_int.h"
 #include "run_folder.h"
 
-#include <jansson.h>
 #include <locale.h>
 #include <math.h>
 #include <pthread.h>
@@ -16,8 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* ---- numbers
- * ----------------------------------------------------------------------------------------- */
+/* ---- numbers --------------------------------------------------------------------------------- */
 
 static void test_numbers(void)
 {
@@ -93,8 +91,7 @@ static void test_comma_locale(void)
     setlocale(LC_ALL, "C");
 }
 
-/* ---- a run of made-up steps
- * ---------------------------------------------------------------------------- */
+/* ---- a run of made-up steps ------------------------------------------------------------------ */
 
 static struct rp_digest_line line_of(uint64_t step)
 {
@@ -247,8 +244,7 @@ static void test_link(void)
     CHECK(!rp_sha256_equal(&final, &swapped));
 }
 
-/* ---- going on
- * ------------------------------------------------------------------------------------------ */
+/* ---- going on -------------------------------------------------------------------------------- */
 
 static char *all_of(const char *run, const char *name)
 {
@@ -387,8 +383,7 @@ static void test_order(void)
     remove_folder(run);
 }
 
-/* ---- damage
- * -------------------------------------------------------------------------------------------- */
+/* ---- damage ---------------------------------------------------------------------------------- */
 
 /* Cut at every byte: the torn line goes, whole ones stay, and going on gives the same file as ever.
  */
@@ -508,8 +503,7 @@ static void test_hostile_lines(void)
     CHECK(rp_digest_line_parse(text, strlen(text), &line, NULL));
 }
 
-/* ---- storage and kills
- * ----------------------------------------------------------------------------------- */
+/* ---- storage and kills ----------------------------------------------------------------------- */
 
 /* The file may grow to so many bytes and no further: STORAGE with its name, whole lines in it, and
  * the run can go on from there. */

@@ -18,8 +18,7 @@ static const char *const models[] = {
     "0.5",
 };
 
-/* ---- a model with made weights
- * ------------------------------------------------------------------------------ */
+/* ---- a model with made weights --------------------------------------------------------------- */
 
 struct opened {
     struct rp_spec *spec;
@@ -88,8 +87,7 @@ static void whole_graph(struct opened *o, const int32_t *tokens, float *logits)
     CHECK_OK(rp_device_cpu.run(o->device, &head, &pass, &err), &err);
 }
 
-/* ---- cached and whole
- * --------------------------------------------------------------------------------------- */
+/* ---- cached and whole ------------------------------------------------------------------------ */
 
 /* Pieces of the T tokens: each is fed at once. */
 static const int cuts[][T + 1] = {
@@ -153,8 +151,7 @@ static void test_models(void)
     }
 }
 
-/* ---- the choice
- * ------------------------------------------------------------------------------------------- */
+/* ---- the choice ------------------------------------------------------------------------------ */
 
 static int32_t choose(struct rp_choose_room *room, const float *logits, struct rp_choose_how how,
                       uint64_t number)

@@ -213,14 +213,14 @@ static void test_table(void)
 static void test_suggestions(void)
 {
     static const char *const names[] = {"optimizer", "batch", "loss", "for"};
-    const char *near = rp_suggest_nearest("optimiser", names, 4);
+    const char *near = rp_nearest_word("optimiser", names, 4);
     CHECK(near && strcmp(near, "optimizer") == 0);
-    near = rp_suggest_nearest("bathc", names, 4);
+    near = rp_nearest_word("bathc", names, 4);
     CHECK(near && strcmp(near, "batch") == 0);
-    near = rp_suggest_nearest("optim", names, 4);
+    near = rp_nearest_word("optim", names, 4);
     CHECK(near && strcmp(near, "optimizer") == 0);
-    CHECK(rp_suggest_nearest("wandering", names, 4) == NULL);
-    CHECK(rp_suggest_nearest("x", names, 4) == NULL);
+    CHECK(rp_nearest_word("wandering", names, 4) == NULL);
+    CHECK(rp_nearest_word("x", names, 4) == NULL);
     CHECK(rp_suggest_foreign("num_train_epochs", "") != NULL);
     CHECK(rp_suggest_foreign("NumTrainEpochs", "") != NULL);
     CHECK(rp_suggest_foreign("nn.BatchNorm2d", "<layer>") != NULL);
