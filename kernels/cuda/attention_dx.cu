@@ -134,9 +134,8 @@ static __device__ __forceinline__ void put_rows(const float w[4][4], rp_at_weigh
 }
 
 /* The sums of one query head added to those of the heads before it, in the gradient itself. */
-template <int quads>
-static __device__ __forceinline__ void add_head(const struct rp_at_job &job,
-                                                struct rp_at_rows<quads> &rows, float *out,
+template <class Rows>
+static __device__ __forceinline__ void add_head(const struct rp_at_job &job, Rows &rows, float *out,
                                                 int key0, bool first, float factor)
 {
     int row0 = key0 + rp_at_row();
@@ -148,7 +147,7 @@ static __device__ __forceinline__ void add_head(const struct rp_at_job &job,
     });
 }
 
-template <int quads>
+template <int quads, bool one_panel>
 __global__ void __launch_bounds__(RP_AT_THREADS, RP_AT_RESIDENT(quads))
     key_gradients(struct rp_at_job job)
 {
@@ -161,7 +160,7 @@ __global__ void __launch_bounds__(RP_AT_THREADS, RP_AT_RESIDENT(quads))
     for (int g = 0; g < job.group; g++) {
         int head = kv * job.group + g;
         struct head_matrices m = matrices_of(job, sample, head);
-        struct rp_at_rows<quads> dk, dv;
+        struct rp_at_rows<quads, one_panel> dk, dv;
         dk.begin();
         dv.begin();
         RP_NO_UNROLL
@@ -171,7 +170,8 @@ __global__ void __launch_bounds__(RP_AT_THREADS, RP_AT_RESIDENT(quads))
             bool diagonal = query0 == key0;
             struct known_rows known;
             float s[4][4], ds[4][4];
-            if (query0 % RP_AT_PANEL == 0 && query0 > key0) dk.end_panel(), dv.end_panel();
+            if (!one_panel && query0 % RP_AT_PANEL == 0 && query0 > key0)
+                dk.end_panel(), dv.end_panel();
             known.look_up(job, sample, head, query0);
             make_tile(job, m, sample, head, query0, key0, known, buffer, s, ds);
             put_rows(s, weights[0]);
@@ -209,6 +209,9 @@ RP_CUDA_KERNEL(attention_dx)
         return rp_error_set(err, RP_STATUS_INTERNAL, "attention_dx: too many heads in one pass");
     RP_LAUNCH(cuda, query_sums, rp_blocks(rows, WARPS), 32 * WARPS, 0, job);
     RP_AT_LAUNCH(cuda, query_gradients, (unsigned)blocks, job);
-    RP_AT_LAUNCH(cuda, key_gradients, (unsigned)(blocks / job.group), job);
+    if (job.tokens <= RP_AT_PANEL) /* two sums of one panel fit into the registers */
+        RP_AT_LAUNCH(cuda, key_gradients, (unsigned)(blocks / job.group), job, true);
+    else
+        RP_AT_LAUNCH(cuda, key_gradients, (unsigned)(blocks / job.group), job, false);
     return RP_STATUS_OK;
 }

@@ -34,6 +34,7 @@ static scratch_fn scratch_of(enum rp_op op)
 enum rp_status rp_cuda_error(struct rp_error *err, const char *what, int code)
 {
     cudaError_t error = (cudaError_t)code;
+    (void)cudaGetLastError(); /* told: the next launch shall not be blamed for it */
     if (error == cudaErrorMemoryAllocation) {
         size_t free_bytes = 0, total = 0;
         if (cudaMemGetInfo(&free_bytes, &total) != cudaSuccess) free_bytes = total = 0;

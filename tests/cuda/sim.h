@@ -190,6 +190,7 @@ void copy_async_commit();
 void copy_async_wait(unsigned groups_left);
 int launch_erased(const char *name, const void *kernel, dim3 grid, dim3 block, size_t shared,
                   size_t param_bytes, void (*run)(const void *), const void *call);
+int check_parameters(void *stream, const char *name, const void *parameters, size_t bytes);
 /* Does `what` now, or when the graph that is being captured on `stream` is launched. */
 int enqueue(void *stream, std::function<int()> what);
 
@@ -207,6 +208,8 @@ int launch(void *stream, const char *name, dim3 grid, dim3 block, size_t shared,
         void (*kernel)(P...);
         std::tuple<P...> params;
     } call{kernel, std::tuple<P...>(static_cast<P>(args)...)};
+    int code = check_parameters(stream, name, &call.params, sizeof call.params);
+    if (code != 0) return code;
     return enqueue(stream, [=] {
         auto run = [](const void *c) {
             const Call *self = static_cast<const Call *>(c);
