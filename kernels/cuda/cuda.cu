@@ -160,6 +160,7 @@ static void cuda_free(struct rp_device *device, void *block)
     rp_cuda_save_stop(cuda);
     rp_cuda_beside_stop(cuda);
     (void)cudaStreamSynchronize(cuda->stream);
+    rp_cuda_graph_forget(cuda); /* the next block may lie where this one did */
     (void)cudaFree(block);
 }
 

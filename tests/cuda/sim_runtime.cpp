@@ -84,18 +84,57 @@ bool runs_all()
     return options.run_most == UINT64_MAX;
 }
 
-/* Poisoned; or zeros that take no memory until they are written. */
+/* Device memory lies in addresses of its own, far from the host's, so that an address tells whose it
+ * is also where it is of no block: kernels are given where a padded image would begin. Blocks that
+ * are gone cannot be read. AddressSanitizer wants to know the blocks. */
+#ifdef RP_SIM_ASAN
+constexpr size_t near_bytes = 1 << 20;
+#else
+char *const region = (char *)(uintptr_t)0x100000000000, *region_end = region;
+std::map<size_t, std::vector<char *>> gone; /* by their size in pages */
+#endif
+
+size_t whole_pages(size_t bytes)
+{
+    return (bytes + 4095) / 4096 * 4096;
+}
+
+/* Zeros that take no memory until they are written; where kernels run, poisoned. */
 bool take(void **block, size_t bytes)
 {
-    if (!runs_all()) {
-        *block = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        if (*block == MAP_FAILED) *block = nullptr;
-        return *block != nullptr;
-    }
+    *block = nullptr;
+#ifdef RP_SIM_ASAN
     if (posix_memalign(block, 256, bytes)) return false;
-    rp_sim::fill_poison(static_cast<char *>(*block), bytes);
+#else
+    size_t size = whole_pages(bytes);
+    std::vector<char *> &free_blocks = gone[size];
+    if (!free_blocks.empty()) {
+        *block = free_blocks.back();
+        free_blocks.pop_back();
+        mprotect(*block, size, PROT_READ | PROT_WRITE);
+    } else {
+        void *got = mmap(region_end, size, PROT_READ | PROT_WRITE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (got == MAP_FAILED) return false;
+        *block = got;
+        region_end += size + ((size_t)64 << 20);
+    }
+#endif
+    if (runs_all()) rp_sim::fill_poison(static_cast<char *>(*block), bytes);
     return true;
+}
+
+void give_back(void *block, size_t bytes)
+{
+#ifdef RP_SIM_ASAN
+    (void)bytes;
+    free(block);
+#else
+    size_t size = whole_pages(bytes);
+    madvise(block, size, MADV_DONTNEED);
+    mprotect(block, size, PROT_NONE);
+    gone[size].push_back(static_cast<char *>(block));
+#endif
 }
 
 /* The block of device memory that holds this address, or NULL. */
@@ -127,6 +166,15 @@ bool is_mapped_host(uint64_t address)
     static const uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE), canonical = UINT64_C(1) << 47;
     unsigned char there;
     if (address < page || address >= canonical) return false;
+#ifdef RP_SIM_ASAN
+    for (auto &block : blocks)
+        if (address + near_bytes >= (uint64_t)block.first &&
+            address < (uint64_t)block.first + block.second.bytes + near_bytes)
+            return false;
+#else
+    if (address + ((uint64_t)64 << 20) >= (uint64_t)region && address < (uint64_t)region_end)
+        return false;
+#endif
     return mincore((void *)(address / page * page), 1, &there) == 0;
 }
 
@@ -178,9 +226,9 @@ cudaError_t catch_up(rp_sim_stream *stream, uint64_t upto, bool wait = true)
 namespace rp_sim
 {
 
-/* A word of the parameters that is the address of what the host keeps, or another device: in the
+/* A word of a parameter that is the address of what the host keeps, or another device: in the
  * kernel it would be a fault. `stream` NULL: a test's own launch, whose memory is the host's. */
-int check_parameters(void *stream, const char *name, const void *parameters, size_t bytes)
+int check_parameter(void *stream, const char *name, const void *parameter, size_t bytes)
 {
     rp_sim_stream *s = static_cast<rp_sim_stream *>(stream);
     hold held(lock);
@@ -188,10 +236,10 @@ int check_parameters(void *stream, const char *name, const void *parameters, siz
     if (s->device != current_device) return fails(cudaErrorInvalidResourceHandle);
     for (size_t at = 0; at + 8 <= bytes; at += 8) {
         uint64_t word;
-        memcpy(&word, static_cast<const char *>(parameters) + at, 8);
+        memcpy(&word, static_cast<const char *>(parameter) + at, 8);
         auto *block = block_at((const void *)word);
         if (block ? block->second.device == s->device : !is_mapped_host(word)) continue;
-        record_error(format("%s: byte %zu of its parameters is an address %s", name, at,
+        record_error(format("%s: byte %zu of a parameter is an address %s", name, at,
                             block ? "on another device" : "in the host's memory"));
         return fails(cudaErrorLaunchFailure);
     }
@@ -337,10 +385,7 @@ cudaError_t cudaFree(void *block)
     for (rp_sim_stream *stream : streams) catch_up(stream, UINT64_MAX);
     if (found == blocks.end()) return fails(cudaErrorInvalidValue);
     used -= found->second.bytes;
-    if (runs_all())
-        free(block);
-    else
-        munmap(block, found->second.bytes);
+    give_back(block, found->second.bytes);
     blocks.erase(found);
     return cudaSuccess;
 }

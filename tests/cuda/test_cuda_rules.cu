@@ -111,7 +111,7 @@ static void check_memory(void)
     CHECK_INT(cudaMemsetAsync(t.device, 0, BYTES, t.stream), cudaSuccess);
     CHECK_INT(cudaMemsetAsync(t.device, 0, BYTES + 1, t.stream), cudaErrorInvalidValue);
     CHECK_INT(launch_copy(t.stream, t.device, t.device + 1), 0);
-    CHECK_INT(launch_copy(t.stream, host, t.device), cudaErrorLaunchFailure);
+    CHECK_INT(launch_copy(t.stream, host + 5, t.device), cudaErrorLaunchFailure);
     CHECK(rp_sim::last_error() != NULL);
     release_things(&t);
 }
@@ -195,6 +195,44 @@ static void check_scratch_moves(void)
     device->table->close(device);
 }
 
+static void drop(struct rp_device *device, float *x, float *y, float p)
+{
+    struct rp_error err = {};
+    struct rp_op_call call = {};
+    struct rp_pass pass = {};
+    call.op = RP_OP_dropout;
+    call.in[0].data = x, call.in[0].n_dims = 2;
+    call.in[0].dims[0] = 1, call.in[0].dims[1] = N;
+    call.out[0] = call.in[0], call.out[0].data = y;
+    call.params.dropout.p = p;
+    pass.rows.samples_per_shard = pass.rows.n_samples = pass.rows.n_shards = 1;
+    CHECK_OK(device->table->step_begin(device, &err), &err);
+    CHECK_OK(device->table->run(device, &call, &pass, &err), &err);
+    CHECK_OK(device->table->step_end(device, &err), &err);
+}
+
+/* Another job, whose blocks lie where those of the one before did, is not taken for it. */
+static void check_blocks_come_back(void)
+{
+    struct rp_device *device = open_device();
+    struct rp_error err = {};
+    std::vector<float> ones(N, 1.0f), got(N);
+    float *x = NULL, *y = NULL;
+    CHECK_OK(device->table->alloc(device, BYTES, (void **)&x, &err), &err);
+    CHECK_OK(device->table->copy_in(device, x, ones.data(), BYTES, &err), &err);
+    for (int job = 0; job < 2; job++) {
+        int doubled = 0;
+        CHECK_OK(device->table->alloc(device, BYTES, (void **)&y, &err), &err);
+        for (int step = 0; step < 3; step++) drop(device, x, y, job == 0 ? 0.0f : 0.5f);
+        CHECK_OK(device->table->copy_out(device, got.data(), y, BYTES, &err), &err);
+        for (int i = 0; i < N; i++) doubled += got[i] == 2.0f;
+        CHECK(job == 0 ? doubled == 0 : doubled > N / 4);
+        device->table->free(device, y);
+    }
+    device->table->free(device, x);
+    device->table->close(device);
+}
+
 /* Memory that was refused is no fault of what is asked for next. */
 static void check_refusal_is_forgotten(void)
 {
@@ -219,6 +257,7 @@ int main(void)
     check_memory();
     check_devices();
     check_scratch_moves();
+    check_blocks_come_back();
     check_refusal_is_forgotten();
     return test_result();
 }
