@@ -100,6 +100,7 @@ static void check_captures(void)
 
 static void check_memory(void)
 {
+    static float of_program[1];
     struct things t = make_things();
     float *host = t.host.data();
     const cudaMemcpyKind in = cudaMemcpyHostToDevice, out = cudaMemcpyDeviceToHost;
@@ -111,7 +112,7 @@ static void check_memory(void)
     CHECK_INT(cudaMemsetAsync(t.device, 0, BYTES, t.stream), cudaSuccess);
     CHECK_INT(cudaMemsetAsync(t.device, 0, BYTES + 1, t.stream), cudaErrorInvalidValue);
     CHECK_INT(launch_copy(t.stream, t.device, t.device + 1), 0);
-    CHECK_INT(launch_copy(t.stream, host + 5, t.device), cudaErrorLaunchFailure);
+    CHECK_INT(launch_copy(t.stream, of_program, t.device), cudaErrorLaunchFailure);
     CHECK(rp_sim::last_error() != NULL);
     release_things(&t);
 }
