@@ -186,23 +186,29 @@ static __device__ __forceinline__ unsigned rp_at_kept(const struct rp_at_job &jo
 /* ---- sums of weighted rows ------------------------------------------------------------------- */
 
 /* This thread's four rows, and four columns of every 64 of the 64 quads. `chain` is the open panel,
- * `total` those before, from -0, which changes nothing that is added to it. */
-template <int quads> struct rp_at_rows {
-    float chain[4][4 * quads], total[4][4 * quads];
+ * `total` those before, from -0, which changes nothing that is added to it; where there is one
+ * panel at most it takes no registers. */
+template <int quads, bool one_panel = false> struct rp_at_rows {
+    float chain[4][4 * quads], total[one_panel ? 1 : 4][one_panel ? 1 : 4 * quads];
 
     __device__ __forceinline__ void begin()
     {
         RP_UNROLL
         for (int i = 0; i < 4; i++) RP_UNROLL
-        for (int j = 0; j < 4 * quads; j++) chain[i][j] = 0.0f, total[i][j] = -0.0f;
+        for (int j = 0; j < 4 * quads; j++) {
+            chain[i][j] = 0.0f;
+            if constexpr (!one_panel) total[i][j] = -0.0f;
+        }
     }
     __device__ __forceinline__ void end_panel()
     {
-        RP_UNROLL
-        for (int i = 0; i < 4; i++) RP_UNROLL
-        for (int j = 0; j < 4 * quads; j++) {
-            total[i][j] = total[i][j] + chain[i][j];
-            chain[i][j] = 0.0f;
+        if constexpr (!one_panel) {
+            RP_UNROLL
+            for (int i = 0; i < 4; i++) RP_UNROLL
+            for (int j = 0; j < 4 * quads; j++) {
+                total[i][j] = total[i][j] + chain[i][j];
+                chain[i][j] = 0.0f;
+            }
         }
     }
     /* store(i, column, sum) for every output of this thread below n_d. */
@@ -213,7 +219,11 @@ template <int quads> struct rp_at_rows {
         for (int i = 0; i < 4; i++) RP_UNROLL
         for (int j = 0; j < 4 * quads; j++) {
             int column = rp_at_column() + j / 4 * RP_AT_TILE + j % 4;
-            if (column < n_d) store(i, column, total[i][j]);
+            if constexpr (one_panel) {
+                if (column < n_d) store(i, column, chain[i][j]);
+            } else {
+                if (column < n_d) store(i, column, total[i][j]);
+            }
         }
     }
 };
@@ -224,8 +234,8 @@ enum rp_at_order { RP_AT_ALL, RP_AT_UP_TO, RP_AT_FROM };
 typedef float rp_at_weights[RP_AT_TILE][RP_AT_PAD];
 
 /* The first n of the values that are in shared memory, which are k and so on. */
-template <enum rp_at_order order, int quads>
-static __device__ __forceinline__ void rp_at_add_rows(struct rp_at_rows<quads> &rows,
+template <enum rp_at_order order, int quads, bool one_panel>
+static __device__ __forceinline__ void rp_at_add_rows(struct rp_at_rows<quads, one_panel> &rows,
                                                       const rp_at_weights &weights, int k, int n,
                                                       const float (*values)[RP_AT_TILE * quads])
 {
@@ -249,8 +259,8 @@ static __device__ __forceinline__ void rp_at_add_rows(struct rp_at_rows<quads> &
 
 /* rows[r] += weights[k][r] times row k0 + k of m, k below n_k; on the diagonal (`order`) only the k
  * of a row. Begins with a barrier. */
-template <enum rp_at_order order, int quads>
-static __device__ __forceinline__ void rp_at_mix(struct rp_at_rows<quads> &rows,
+template <enum rp_at_order order, int quads, bool one_panel>
+static __device__ __forceinline__ void rp_at_mix(struct rp_at_rows<quads, one_panel> &rows,
                                                  const rp_at_weights &weights,
                                                  const struct rp_at_matrix &m, int k0, int n_k,
                                                  int n_d, bool diagonal, rp_at_chunk (&buffer)[2])
@@ -278,15 +288,15 @@ static __device__ __forceinline__ void rp_at_mix(struct rp_at_rows<quads> &rows,
 /* Blocks on one processor: with heads of 64 two blocks' registers fit. */
 #define RP_AT_RESIDENT(quads) ((quads) == 1 ? 2 : 1)
 
-/* A statement like RP_LAUNCH, of kernel<columns / 64>(job). */
-#define RP_AT_LAUNCH(cuda, kernel, blocks, job)                                                    \
+/* A statement like RP_LAUNCH, of kernel<columns / 64, ...>(job). */
+#define RP_AT_LAUNCH(cuda, kernel, blocks, job, ...)                                               \
     do {                                                                                           \
         if ((job).d <= 64)                                                                         \
-            RP_LAUNCH(cuda, (kernel<1>), (blocks), RP_AT_THREADS, 0, (job));                       \
+            RP_LAUNCH(cuda, (kernel<1, ##__VA_ARGS__>), (blocks), RP_AT_THREADS, 0, (job));        \
         else if ((job).d <= 128)                                                                   \
-            RP_LAUNCH(cuda, (kernel<2>), (blocks), RP_AT_THREADS, 0, (job));                       \
+            RP_LAUNCH(cuda, (kernel<2, ##__VA_ARGS__>), (blocks), RP_AT_THREADS, 0, (job));        \
         else                                                                                       \
-            RP_LAUNCH(cuda, (kernel<4>), (blocks), RP_AT_THREADS, 0, (job));                       \
+            RP_LAUNCH(cuda, (kernel<4, ##__VA_ARGS__>), (blocks), RP_AT_THREADS, 0, (job));        \
     } while (0)
 
 #endif

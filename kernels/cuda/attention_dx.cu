@@ -78,14 +78,14 @@ static __device__ __forceinline__ struct head_matrices matrices_of(const struct 
     return m;
 }
 
-static __device__ __forceinline__ void
-make_tile(const struct rp_at_job &job, const struct head_matrices &m, int sample, int head,
-          int query0, int key0, const struct known_rows &known, rp_at_chunk (&buffer)[2],
-          float s[4][4], float ds[4][4])
+/* Scores, and products of dy and v. */
+static __device__ __forceinline__ void make_products(const struct rp_at_job &job,
+                                                     const struct head_matrices &m, int query0,
+                                                     int key0, rp_at_chunk (&buffer)[2],
+                                                     float s[4][4], float ds[4][4])
 {
     rp_at_scores(m.q, query0, m.k, key0, job.d, buffer, s);
     rp_at_scores(m.dy, query0, m.v, key0, job.d, buffer, ds);
-    make_gradients(job, known, rp_at_kept(job, sample, head, query0, key0), s, ds);
 }
 
 /* ---- dq -------------------------------------------------------------------------------------- */
@@ -109,7 +109,8 @@ __global__ void __launch_bounds__(RP_AT_THREADS, RP_AT_RESIDENT(quads))
         int n_keys = job.tokens - key0 < RP_AT_TILE ? job.tokens - key0 : (int)RP_AT_TILE;
         float s[4][4], ds[4][4];
         if (key0 % RP_AT_PANEL == 0 && key0 > 0) rows.end_panel();
-        make_tile(job, m, sample, head, query0, key0, known, buffer, s, ds);
+        make_products(job, m, query0, key0, buffer, s, ds);
+        make_gradients(job, known, rp_at_kept(job, sample, head, query0, key0), s, ds);
         RP_UNROLL
         for (int j = 0; j < 4; j++)
             *reinterpret_cast<float4 *>(weights[0][rp_at_column() + j] + rp_at_row()) =
@@ -134,9 +135,8 @@ static __device__ __forceinline__ void put_rows(const float w[4][4], rp_at_weigh
 }
 
 /* The sums of one query head added to those of the heads before it, in the gradient itself. */
-template <int quads>
-static __device__ __forceinline__ void add_head(const struct rp_at_job &job,
-                                                struct rp_at_rows<quads> &rows, float *out,
+template <class Rows>
+static __device__ __forceinline__ void add_head(const struct rp_at_job &job, Rows &rows, float *out,
                                                 int key0, bool first, float factor)
 {
     int row0 = key0 + rp_at_row();
@@ -148,7 +148,7 @@ static __device__ __forceinline__ void add_head(const struct rp_at_job &job,
     });
 }
 
-template <int quads>
+template <int quads, bool one_panel>
 __global__ void __launch_bounds__(RP_AT_THREADS, RP_AT_RESIDENT(quads))
     key_gradients(struct rp_at_job job)
 {
@@ -161,7 +161,7 @@ __global__ void __launch_bounds__(RP_AT_THREADS, RP_AT_RESIDENT(quads))
     for (int g = 0; g < job.group; g++) {
         int head = kv * job.group + g;
         struct head_matrices m = matrices_of(job, sample, head);
-        struct rp_at_rows<quads> dk, dv;
+        struct rp_at_rows<quads, one_panel> dk, dv;
         dk.begin();
         dv.begin();
         RP_NO_UNROLL
@@ -171,9 +171,11 @@ __global__ void __launch_bounds__(RP_AT_THREADS, RP_AT_RESIDENT(quads))
             bool diagonal = query0 == key0;
             struct known_rows known;
             float s[4][4], ds[4][4];
-            if (query0 % RP_AT_PANEL == 0 && query0 > key0) dk.end_panel(), dv.end_panel();
-            known.look_up(job, sample, head, query0);
-            make_tile(job, m, sample, head, query0, key0, known, buffer, s, ds);
+            if (!one_panel && query0 % RP_AT_PANEL == 0 && query0 > key0)
+                dk.end_panel(), dv.end_panel();
+            make_products(job, m, query0, key0, buffer, s, ds);
+            known.look_up(job, sample, head, query0); /* not before: registers are scarce */
+            make_gradients(job, known, rp_at_kept(job, sample, head, query0, key0), s, ds);
             put_rows(s, weights[0]);
             rp_at_mix<RP_AT_FROM>(dv, weights[0], m.dy, query0, n_queries, job.d, diagonal, buffer);
             __syncthreads();
@@ -209,6 +211,9 @@ RP_CUDA_KERNEL(attention_dx)
         return rp_error_set(err, RP_STATUS_INTERNAL, "attention_dx: too many heads in one pass");
     RP_LAUNCH(cuda, query_sums, rp_blocks(rows, WARPS), 32 * WARPS, 0, job);
     RP_AT_LAUNCH(cuda, query_gradients, (unsigned)blocks, job);
-    RP_AT_LAUNCH(cuda, key_gradients, (unsigned)(blocks / job.group), job);
+    if (job.tokens <= RP_AT_PANEL) /* two sums of one panel fit into the registers */
+        RP_AT_LAUNCH(cuda, key_gradients, (unsigned)(blocks / job.group), job, true);
+    else
+        RP_AT_LAUNCH(cuda, key_gradients, (unsigned)(blocks / job.group), job, false);
     return RP_STATUS_OK;
 }

@@ -34,6 +34,7 @@ static scratch_fn scratch_of(enum rp_op op)
 enum rp_status rp_cuda_error(struct rp_error *err, const char *what, int code)
 {
     cudaError_t error = (cudaError_t)code;
+    (void)cudaGetLastError(); /* told: the next launch shall not be blamed for it */
     if (error == cudaErrorMemoryAllocation) {
         size_t free_bytes = 0, total = 0;
         if (cudaMemGetInfo(&free_bytes, &total) != cudaSuccess) free_bytes = total = 0;
@@ -159,6 +160,7 @@ static void cuda_free(struct rp_device *device, void *block)
     rp_cuda_save_stop(cuda);
     rp_cuda_beside_stop(cuda);
     (void)cudaStreamSynchronize(cuda->stream);
+    rp_cuda_graph_forget(cuda); /* the next block may lie where this one did */
     (void)cudaFree(block);
 }
 

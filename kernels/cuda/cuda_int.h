@@ -170,7 +170,8 @@ RP_NODISCARD enum rp_status rp_cuda_graph_open(struct rp_cuda *cuda, struct rp_e
 void rp_cuda_graph_close(struct rp_cuda *cuda);
 /* Gives up the step under way, if there is one. */
 void rp_cuda_graph_stop(struct rp_cuda *cuda);
-/* Graphs hold addresses: after the scratch has moved none is any good. */
+/* Graphs hold addresses: after the scratch has moved, or a block is gone, none is any good. What is
+ * left of a step under way is done call by call. */
 void rp_cuda_graph_forget(struct rp_cuda *cuda);
 RP_NODISCARD enum rp_status rp_cuda_step_begin(struct rp_device *device, struct rp_error *err);
 RP_NODISCARD enum rp_status rp_cuda_step_end(struct rp_device *device, struct rp_error *err);

@@ -120,7 +120,9 @@ void rp_cuda_graph_forget(struct rp_cuda *cuda)
         if (g->segment[i].exec) (void)cudaGraphExecDestroy(g->segment[i].exec);
         free(g->segment[i].call);
     }
-    g->n = 0;
+    if (g->mode != MODE_NOW) rp_cuda_live_gather(cuda, false);
+    g->mode = MODE_NOW; /* what is left of a step under way is done call by call */
+    g->n = g->at = g->at_call = 0;
 }
 
 /* ---- doing ------------------------------------------------------------------------------------
@@ -130,6 +132,7 @@ static enum rp_status do_now(struct rp_cuda *cuda, const struct held_call *held,
                              struct rp_error *err)
 {
     if (!held->is_op) {
+        if (held->bytes == 0) return RP_STATUS_OK; /* of which a graph has no node */
         RP_CUDA_TRY(cudaMemsetAsync(held->zero, 0, held->bytes, cuda->stream));
         return RP_STATUS_OK;
     }
@@ -184,8 +187,8 @@ static enum rp_status capture(struct rp_cuda *cuda, const struct held_call *held
 {
     struct rp_cuda_graph *g = cuda->graph;
     if (g->at == g->n) RP_TRY(add_segment(g, err));
-    if (!g->capturing) {
-        RP_CUDA_TRY(cudaStreamBeginCapture(cuda->stream, cudaStreamCaptureModeThreadLocal));
+    if (!g->capturing) { /* relaxed: a wait of ours, for what is in no graph, would lose no run */
+        RP_CUDA_TRY(cudaStreamBeginCapture(cuda->stream, cudaStreamCaptureModeRelaxed));
         g->capturing = true;
     }
     RP_TRY(add_call(&g->segment[g->at], held, err));

@@ -61,8 +61,11 @@ class GptBlock(nn.Module):
     def forward(self, x, later):
         n, t, c = x.shape
         q, k, v = self.qkv(self.ln1(x)).view(n, t, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
-        weights = (q @ k.transpose(-2, -1) * (c // self.heads) ** -0.5).masked_fill(later, float("-inf")).softmax(-1)
-        x = x + self.out((weights @ v).transpose(1, 2).reshape(n, t, c))
+        if device == "cuda":  # what PyTorch has for it, which keeps no weights
+            y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        else:
+            y = (q @ k.transpose(-2, -1) * (c // self.heads) ** -0.5).masked_fill(later, float("-inf")).softmax(-1) @ v
+        x = x + self.out(y.transpose(1, 2).reshape(n, t, c))
         return x + self.down(F.gelu(self.up(self.ln2(x)), approximate="tanh"))
 
 
@@ -89,7 +92,7 @@ def gpt(layers, heads, width, context, vocab):
 
 # layers, heads, width, context, vocabulary; batch
 LANGUAGE = {"char-gpt": ((6, 6, 384, 256, 256), 12), "gpt2-B4-T64": ((12, 12, 768, 64, 50257), 4), "gpt2-B1-T256": ((12, 12, 768, 256, 50257), 1),
-            "gpt2-B4-T256": ((12, 12, 768, 256, 50257), 4)}
+            "gpt2-B4-T256": ((12, 12, 768, 256, 50257), 4), "gpt2": ((12, 12, 768, 1024, 50257), 8)}
 
 # A learning rate of almost nothing: memorised data would drive gradients into subnormals and distort the times.
 SHAPES = {"mlp": (mlp, 128, (784,), torch.optim.AdamW, {}), "cnn": (cnn, 64, (1, 28, 28), torch.optim.SGD, {"momentum": 0.9}),

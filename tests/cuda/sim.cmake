@@ -116,8 +116,8 @@ if(NOT RP_SANITIZE)
   endif()
 endif()
 
-# Every way of cutting a product; copies of the state and exchanges beside the steps.
-foreach(name gemm save beside)
+# Every way of cutting a product; copies of the state and exchanges beside the steps; what a device refuses.
+foreach(name gemm save beside rules)
   add_executable(rp_test_cuda_${name} ${CMAKE_CURRENT_SOURCE_DIR}/cuda/test_cuda_${name}.cu
     $<TARGET_OBJECTS:rp_sim_sim_kernels> $<TARGET_OBJECTS:rp_sim_sim_host> ${RP_MODULE_ERRORS} $<TARGET_OBJECTS:rp_ops>)
   set_source_files_properties(${CMAKE_CURRENT_SOURCE_DIR}/cuda/test_cuda_${name}.cu PROPERTIES LANGUAGE CXX)
@@ -130,7 +130,7 @@ foreach(name gemm save beside)
   target_link_libraries(rp_test_cuda_${name} PRIVATE Threads::Threads ${CMAKE_DL_LIBS})
   add_test(NAME sim/${name} COMMAND rp_test_cuda_${name})
 endforeach()
-set_tests_properties(sim/gemm sim/save sim/beside PROPERTIES TIMEOUT 600)
+set_tests_properties(sim/gemm sim/save sim/beside sim/rules PROPERTIES TIMEOUT 600)
 
 # Under the limits that ptxas says each kernel has.
 if(RP_NVCC AND NOT RP_SANITIZE)

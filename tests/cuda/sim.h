@@ -190,12 +190,32 @@ void copy_async_commit();
 void copy_async_wait(unsigned groups_left);
 int launch_erased(const char *name, const void *kernel, dim3 grid, dim3 block, size_t shared,
                   size_t param_bytes, void (*run)(const void *), const void *call);
+int check_parameter(void *stream, const char *name, const void *parameter, size_t bytes);
 /* Does `what` now, or when the graph that is being captured on `stream` is launched. */
 int enqueue(void *stream, std::function<int()> what);
 
 #ifdef RP_SIM_RACE
 void race_access(const void *p, size_t bytes, bool write, bool atomic, const void *pc);
 #endif
+
+/* Gaps hold what was there before, which may look like an address: where nobody can clear them,
+ * pointers alone are checked. */
+template <class T> int check_parameter(void *stream, const char *name, T &parameter)
+{
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_clear_padding)
+#define RP_SIM_CLEARS 1
+#endif
+#endif
+#ifdef RP_SIM_CLEARS
+    if constexpr (std::is_empty<T>::value) return 0; /* it may lie where its neighbour does */
+    if constexpr (std::is_class<T>::value) __builtin_clear_padding(&parameter);
+    return check_parameter(stream, name, &parameter, sizeof parameter);
+#else
+    bool whole = std::is_pointer<T>::value;
+    return check_parameter(stream, name, &parameter, whole ? sizeof parameter : 0);
+#endif
+}
 
 /* Arguments are evaluated once and converted to the parameter types, as on the device. Not 0: what
  * last_error() says. */
@@ -207,6 +227,13 @@ int launch(void *stream, const char *name, dim3 grid, dim3 block, size_t shared,
         void (*kernel)(P...);
         std::tuple<P...> params;
     } call{kernel, std::tuple<P...>(static_cast<P>(args)...)};
+    int code = 0;
+    std::apply(
+        [&](auto &...parameter) {
+            ((code = code ? code : check_parameter(stream, name, parameter)), ...);
+        },
+        call.params);
+    if (code != 0) return code;
     return enqueue(stream, [=] {
         auto run = [](const void *c) {
             const Call *self = static_cast<const Call *>(c);

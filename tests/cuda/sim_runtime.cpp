@@ -19,6 +19,7 @@
 #include <sys/mman.h>
 #include <thread>
 #include <time.h>
+#include <unistd.h>
 
 using rp_sim::options;
 
@@ -30,28 +31,36 @@ struct rp_sim_graph {
  * wait for another, show in the results. */
 struct rp_sim_stream {
     rp_sim_graph *capturing = nullptr;
+    bool spoilt = false; /* the capture: what may not be done during one was done */
+    int device = 0;
     std::deque<std::function<int()>> late;
     uint64_t done = 0; /* things done; `late` are those after */
     uint64_t number = 0;
 };
-/* A thread that captures a stream may not wait for any, nor take memory (cudaStreamBeginCapture,
- * thread-local mode). */
-static thread_local int captures = 0;
+/* A thread that captures a stream may not wait for any, ask how far one is, nor take or pin memory
+ * (cudaThreadExchangeStreamCaptureMode, thread-local mode): refused, and the capture is lost. */
+static thread_local rp_sim_stream *capturing = nullptr;
 
 struct rp_sim_event {
     double at = 0;
     rp_sim_stream *stream = nullptr;
     uint64_t upto = 0; /* things on that stream before it */
+    int device = 0;
 };
 
 namespace
 {
 
+struct block {
+    size_t bytes;
+    int device;
+};
+
 cudaError_t last_code, fault;
-int current_device;
+thread_local int current_device; /* each thread's own, 0 before it chooses */
 std::set<rp_sim_stream *> streams;
-uint64_t things;                 /* asked for so far */
-std::map<void *, size_t> blocks; /* device memory handed out */
+uint64_t things;                      /* asked for so far */
+std::map<const char *, block> blocks; /* device memory handed out */
 std::map<const char *, size_t> pinned;
 size_t used, pinned_bytes;
 std::thread::id first_thread;
@@ -75,18 +84,101 @@ bool runs_all()
     return options.run_most == UINT64_MAX;
 }
 
-/* Poisoned; or zeros that take no memory until they are written. */
+/* Device memory lies in addresses of its own, far from the host's, so that an address tells whose it
+ * is also where it is of no block: kernels are given where a padded image would begin. Blocks that
+ * are gone cannot be read. AddressSanitizer wants to know the blocks. */
+#ifdef RP_SIM_ASAN
+constexpr size_t near_bytes = 1 << 20;
+#else
+constexpr size_t near_bytes = 64 << 20;
+char *const region = (char *)(uintptr_t)0x100000000000, *region_end = region;
+bool apart = true; /* false: this machine has not got those addresses */
+std::map<size_t, std::vector<char *>> gone; /* by their size in pages */
+
+size_t whole_pages(size_t bytes)
+{
+    return (bytes + 4095) / 4096 * 4096;
+}
+#endif
+
+/* Zeros that take no memory until they are written; where kernels run, poisoned. */
 bool take(void **block, size_t bytes)
 {
-    if (!runs_all()) {
-        *block = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        if (*block == MAP_FAILED) *block = nullptr;
-        return *block != nullptr;
-    }
+    *block = nullptr;
+#ifdef RP_SIM_ASAN
     if (posix_memalign(block, 256, bytes)) return false;
-    rp_sim::fill_poison(static_cast<char *>(*block), bytes);
+#else
+    size_t size = whole_pages(bytes);
+    std::vector<char *> &free_blocks = gone[size];
+    if (!free_blocks.empty()) {
+        *block = free_blocks.back();
+        free_blocks.pop_back();
+        mprotect(*block, size, PROT_READ | PROT_WRITE);
+    } else {
+        void *got = mmap(region_end, size, PROT_READ | PROT_WRITE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (got == MAP_FAILED) return false;
+        *block = got;
+        apart = apart && got == region_end;
+        region_end += size + near_bytes;
+    }
+#endif
+    if (runs_all()) rp_sim::fill_poison(static_cast<char *>(*block), bytes);
     return true;
+}
+
+void give_back(void *block, size_t bytes)
+{
+#ifdef RP_SIM_ASAN
+    (void)bytes;
+    free(block);
+#else
+    size_t size = whole_pages(bytes);
+    madvise(block, size, MADV_DONTNEED);
+    mprotect(block, size, PROT_NONE);
+    gone[size].push_back(static_cast<char *>(block));
+#endif
+}
+
+/* The block of device memory that holds this address, or NULL. */
+const std::pair<const char *const, block> *block_at(const void *address)
+{
+    const char *at = static_cast<const char *>(address);
+    auto next = blocks.upper_bound(at);
+    if (next == blocks.begin()) return nullptr;
+    --next;
+    return at < next->first + next->second.bytes ? &*next : nullptr;
+}
+
+/* All of it is device memory; none of it is. */
+bool is_device(const void *address, size_t bytes)
+{
+    auto *found = block_at(address);
+    return found && static_cast<const char *>(address) + bytes <= found->first + found->second.bytes;
+}
+bool is_host(const void *address, size_t bytes)
+{
+    auto next = blocks.lower_bound(static_cast<const char *>(address));
+    return !block_at(address) &&
+           (next == blocks.end() || next->first >= static_cast<const char *>(address) + bytes);
+}
+
+/* Something lies there, and it is no device's memory. */
+bool is_mapped_host(uint64_t address)
+{
+    static const uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE), canonical = UINT64_C(1) << 47;
+    unsigned char there;
+    if (address < page || address >= canonical) return false;
+#ifdef RP_SIM_ASAN
+    for (auto &block : blocks)
+        if (address + near_bytes >= (uint64_t)block.first &&
+            address < (uint64_t)block.first + block.second.bytes + near_bytes)
+            return false;
+#else
+    if (!apart || (address + near_bytes >= (uint64_t)region && address < (uint64_t)region_end))
+        return false;
+#endif
+    return mincore((void *)(address / page * page), 1, &there) == 0;
 }
 
 bool is_pinned(const void *block)
@@ -102,6 +194,15 @@ cudaError_t fails(cudaError_t code)
 {
     if (code != cudaSuccess) last_code = code;
     return code;
+}
+
+/* What may not be done while this thread captures a stream. */
+bool spoils_capture()
+{
+    if (!capturing) return false;
+    capturing->spoilt = true;
+    (void)fails(cudaErrorStreamCaptureUnsupported);
+    return true;
 }
 
 /* Does what is late on a stream up to number `upto`; a fault stays, as on a device. What has to
@@ -127,6 +228,26 @@ cudaError_t catch_up(rp_sim_stream *stream, uint64_t upto, bool wait = true)
 
 namespace rp_sim
 {
+
+/* A word of a parameter that is the address of what the host keeps, or another device: in the
+ * kernel it would be a fault. `stream` NULL: a test's own launch, whose memory is the host's. */
+int check_parameter(void *stream, const char *name, const void *parameter, size_t bytes)
+{
+    rp_sim_stream *s = static_cast<rp_sim_stream *>(stream);
+    hold held(lock);
+    if (!s) return cudaSuccess;
+    if (s->device != current_device) return fails(cudaErrorInvalidResourceHandle);
+    for (size_t at = 0; at + 8 <= bytes; at += 8) {
+        uint64_t word;
+        memcpy(&word, static_cast<const char *>(parameter) + at, 8);
+        auto *block = block_at((const void *)word);
+        if (block ? block->second.device == s->device : !is_mapped_host(word)) continue;
+        record_error(format("%s: byte %zu of a parameter is an address %s", name, at,
+                            block ? "on another device" : "in the host's memory"));
+        return fails(cudaErrorLaunchFailure);
+    }
+    return cudaSuccess;
+}
 
 int enqueue(void *stream, std::function<int()> what)
 {
@@ -230,6 +351,10 @@ const char *cudaGetErrorString(cudaError_t code)
         return "unspecified launch failure";
     case cudaErrorStreamCaptureUnsupported:
         return "operation not permitted when stream is capturing";
+    case cudaErrorStreamCaptureInvalidated:
+        return "operation failed due to a previous error during capture";
+    case cudaErrorInvalidResourceHandle:
+        return "invalid resource handle";
     default:
         return "invalid argument";
     }
@@ -246,10 +371,10 @@ cudaError_t cudaMalloc(void **block, size_t bytes)
 {
     hold held(lock);
     *block = nullptr;
-    if (captures > 0) return fails(cudaErrorStreamCaptureUnsupported);
+    if (spoils_capture()) return last_code;
     if (used + bytes > memory_bytes()) return fails(cudaErrorMemoryAllocation);
     if (!take(block, bytes ? bytes : 1)) return fails(cudaErrorMemoryAllocation);
-    blocks[*block] = bytes;
+    blocks[static_cast<char *>(*block)] = {bytes ? bytes : 1, current_device};
     used += bytes;
     return cudaSuccess;
 }
@@ -257,16 +382,13 @@ cudaError_t cudaMalloc(void **block, size_t bytes)
 cudaError_t cudaFree(void *block)
 {
     hold held(lock);
-    auto found = blocks.find(block);
+    auto found = blocks.find(static_cast<char *>(block));
     if (!block) return cudaSuccess;
-    if (captures > 0) return fails(cudaErrorStreamCaptureUnsupported);
+    if (spoils_capture()) return last_code;
     for (rp_sim_stream *stream : streams) catch_up(stream, UINT64_MAX);
     if (found == blocks.end()) return fails(cudaErrorInvalidValue);
-    used -= found->second;
-    if (runs_all())
-        free(block);
-    else
-        munmap(block, found->second ? found->second : 1);
+    used -= found->second.bytes;
+    give_back(block, found->second.bytes);
     blocks.erase(found);
     return cudaSuccess;
 }
@@ -274,6 +396,8 @@ cudaError_t cudaFree(void *block)
 cudaError_t cudaHostAlloc(void **block, size_t bytes, unsigned flags)
 {
     (void)flags;
+    *block = nullptr;
+    if (spoils_capture()) return last_code;
     *block = malloc(bytes ? bytes : 1);
     if (*block) pinned[static_cast<char *>(*block)] = bytes;
     return *block ? cudaSuccess : fails(cudaErrorMemoryAllocation);
@@ -281,6 +405,7 @@ cudaError_t cudaHostAlloc(void **block, size_t bytes, unsigned flags)
 
 cudaError_t cudaFreeHost(void *block)
 {
+    if (spoils_capture()) return last_code;
     pinned.erase(static_cast<char *>(block));
     free(block);
     return cudaSuccess;
@@ -290,6 +415,8 @@ cudaError_t cudaHostRegister(void *block, size_t bytes, unsigned flags)
 {
     hold held(lock);
     (void)flags;
+    if (spoils_capture()) return last_code;
+    if (!bytes || !is_host(block, bytes)) return fails(cudaErrorInvalidValue);
     if (pinned_bytes + bytes > number_of("RP_SIM_PINNED", SIZE_MAX))
         return fails(cudaErrorMemoryAllocation);
     pinned[static_cast<char *>(block)] = bytes;
@@ -301,6 +428,7 @@ cudaError_t cudaHostUnregister(void *block)
 {
     hold held(lock);
     auto found = pinned.find(static_cast<char *>(block));
+    if (spoils_capture()) return last_code;
     if (found == pinned.end()) return fails(cudaErrorInvalidValue);
     pinned_bytes -= found->second;
     pinned.erase(found);
@@ -311,6 +439,10 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpy
                             cudaStream_t stream)
 {
     hold held(lock);
+    bool to_host = kind == cudaMemcpyDeviceToHost, from_host = kind == cudaMemcpyHostToDevice;
+    if (!(to_host ? is_host(to, bytes) : is_device(to, bytes)) ||
+        !(from_host ? is_host(from, bytes) : is_device(from, bytes)))
+        return fails(cudaErrorInvalidValue);
     bool is_late =
         kind == cudaMemcpyDeviceToDevice || is_pinned(kind == cudaMemcpyDeviceToHost ? to : from);
     if (is_late || stream->capturing)
@@ -333,6 +465,8 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpy
 
 cudaError_t cudaMemsetAsync(void *block, int value, size_t bytes, cudaStream_t stream)
 {
+    hold held(lock);
+    if (!is_device(block, bytes)) return fails(cudaErrorInvalidValue);
     if (!runs_all() && bytes > options.run_most) return cudaSuccess;
     return rp_sim::enqueue(stream, [=] {
         memset(block, value, bytes);
@@ -349,6 +483,7 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags)
     (void)flags;
     *stream = new rp_sim_stream;
     (*stream)->number = ++made;
+    (*stream)->device = current_device;
     streams.insert(*stream);
     return cudaSuccess;
 }
@@ -376,13 +511,13 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream)
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream)
 {
-    if (captures > 0) return fails(cudaErrorStreamCaptureUnsupported);
+    if (spoils_capture()) return last_code;
     return catch_up(stream, UINT64_MAX);
 }
 
 cudaError_t cudaStreamQuery(cudaStream_t stream)
 {
-    if (captures > 0) return fails(cudaErrorStreamCaptureUnsupported);
+    if (spoils_capture()) return last_code;
     return catch_up(stream, UINT64_MAX, false);
 }
 
@@ -400,7 +535,7 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
     hold held(lock);
     uint64_t upto = event->upto; /* of now: the event may be recorded again */
     (void)flags;
-    if (stream->capturing) return fails(cudaErrorStreamCaptureUnsupported); /* not of the capture */
+    if (stream->capturing && spoils_capture()) return last_code; /* the event is not of the capture */
     if (is_deaf(stream, of)) return cudaSuccess;
     return rp_sim::enqueue(stream, [=]() -> int {
         return catch_up(of, upto, false) == cudaErrorNotReady ? RP_SIM_NOT_YET : RP_SIM_DONE;
@@ -411,6 +546,7 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags)
 {
     (void)flags;
     *event = new rp_sim_event;
+    (*event)->device = current_device;
     return cudaSuccess;
 }
 
@@ -424,6 +560,8 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
 {
     timespec now;
     hold held(lock);
+    if (stream->device != event->device) return fails(cudaErrorInvalidResourceHandle);
+    if (stream->capturing && spoils_capture()) return last_code; /* whoever waited would be captured */
     event->stream = stream;
     event->upto = stream->done + stream->late.size();
     clock_gettime(CLOCK_MONOTONIC, &now);
@@ -433,7 +571,7 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event)
 {
-    if (captures > 0) return fails(cudaErrorStreamCaptureUnsupported);
+    if (spoils_capture()) return last_code;
     if (std::this_thread::get_id() != first_thread)
         std::this_thread::sleep_for(std::chrono::milliseconds(number_of("RP_SIM_LATE", 0)));
     hold held(lock);
@@ -448,19 +586,26 @@ cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t from, cudaEven
 
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode)
 {
-    (void)mode;
-    if (stream->capturing) return fails(cudaErrorInvalidValue);
+    (void)mode; /* whatever it allows, here nothing is */
+    if (stream->capturing || capturing) return fails(cudaErrorInvalidValue);
     stream->capturing = new rp_sim_graph;
-    captures++;
+    stream->spoilt = false;
+    capturing = stream;
     return cudaSuccess;
 }
 
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph)
 {
-    *graph = stream->capturing;
-    if (*graph) captures--;
+    bool spoilt = stream->spoilt;
+    *graph = nullptr;
+    if (!stream->capturing || capturing != stream) return fails(cudaErrorInvalidValue);
+    if (spoilt)
+        delete stream->capturing;
+    else
+        *graph = stream->capturing;
     stream->capturing = nullptr;
-    return *graph ? cudaSuccess : fails(cudaErrorInvalidValue);
+    capturing = nullptr;
+    return spoilt ? fails(cudaErrorStreamCaptureInvalidated) : cudaSuccess;
 }
 
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long long flags)
@@ -472,6 +617,7 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsig
 
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream)
 {
+    if (stream->capturing && spoils_capture()) return last_code;
     for (auto &work : exec->work) {
         cudaError_t code = rp_sim::enqueue(stream, work);
         if (code != cudaSuccess) return code;

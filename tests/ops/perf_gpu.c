@@ -76,9 +76,9 @@ static double time_call(struct rp_device *device, const struct op_case *c,
     return best;
 }
 
-/* True if it reached what is wanted. */
+/* True if it reached what is wanted; `*took` seconds, `*did` operations. */
 static bool time_case(struct rp_device *device, const struct op_case *item, double copy_bytes,
-                      double fma_flops)
+                      double fma_flops, double *took, double *did)
 {
     struct op_case c = *item;
     struct rp_error err = {0};
@@ -102,6 +102,7 @@ static bool time_case(struct rp_device *device, const struct op_case *item, doub
     char text[256];
     rp_op_cost(&call, &flops, &bytes);
     case_text(&c, text, sizeof(text));
+    *took = time, *did = flops;
     double of_copy = bytes / time / copy_bytes, of_fma = flops / time / fma_flops;
     bool reached = of_copy >= WANTED_BYTES || of_fma >= WANTED_FLOPS;
     printf("%9.1f us %8.1f GB/s %5.2f of copy %8.2f TFLOP/s %5.2f of fma %s %s\n", time * 1e6,
@@ -114,6 +115,37 @@ static bool time_case(struct rp_device *device, const struct op_case *item, doub
     return reached;
 }
 
+/* Of all cases: the rate of products, and attention without dropout in both directions. */
+struct known {
+    double product_rate, attention[2], pairs, depth;
+};
+
+static void note(struct known *known, const struct op_case *c, double took, double did)
+{
+    enum rp_op op = c->call.op;
+    if (op == RP_OP_linear && did / took > known->product_rate) known->product_rate = did / took;
+    if ((op != RP_OP_attention && op != RP_OP_attention_dx) || c->call.params.attention.p > 0)
+        return;
+    known->attention[op == RP_OP_attention_dx] = took;
+    known->depth = c->call.params.attention.head_dim;
+    if (op == RP_OP_attention) known->pairs = did / (4 * known->depth + 30); /* rp_op_cost's */
+}
+
+/* Nothing that grows with the square of the tokens is kept: forward makes the scores twice, for the
+ * maxima and for the weights; the gradient of q makes scores, their gradients and its sum, those of
+ * k and v make both again and two sums. */
+static void print_attention(const struct known *known)
+{
+    static const int products = 3 + 3 + 4, fewest = 2 + 5;
+    double both = known->attention[0] + known->attention[1];
+    double one = 2 * known->depth * known->pairs / known->product_rate;
+    if (known->attention[0] <= 0 || known->attention[1] <= 0 || known->product_rate <= 0) return;
+    printf("attention forward and backward: %.1f us, %.2f times its %d products at the %.1f "
+           "TFLOP/s of linear (%.2f times %d, were each made once), wanted 1.50\n",
+           both * 1e6, both / (products * one), products, known->product_rate * 1e-12,
+           both / (fewest * one), fewest);
+}
+
 int mode_perf_gpu(const struct op_cases *cases, const char *filter)
 {
     char text[256];
@@ -124,12 +156,16 @@ int mode_perf_gpu(const struct op_cases *cases, const char *filter)
     printf("%s: copy %.1f GB/s read and written, fma %.2f TFLOP/s\n", text, bytes * 1e-9,
            flops * 1e-12);
     int timed = 0, reached = 0;
+    struct known known = {0};
     for (int i = 0; i < cases->n; i++) {
         const struct op_case *c = &cases->item[i];
         if (!c->for_gpu || c->unwanted || !case_matches(c, filter)) continue;
-        reached += time_case(device, c, bytes, flops);
+        double took, did;
+        reached += time_case(device, c, bytes, flops, &took, &did);
+        note(&known, c, took, did);
         timed++;
     }
+    print_attention(&known);
     printf("%d of %d reach %.2f of copy or %.2f of fma; those that do not are marked <\n", reached,
            timed, WANTED_BYTES, WANTED_FLOPS);
     device_close(device);
