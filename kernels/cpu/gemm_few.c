@@ -17,8 +17,7 @@ RP_VEC_FN quad load_quad(const float *from)
     return *(const quad_mem *)from;
 }
 
-/* ---- four k of RP_VW rows
- * -------------------------------------------------------------------------------- */
+/* ---- four k of RP_VW rows -------------------------------------------------------------------- */
 
 /* The indices of a shuffle that does the same in each lane of four floats. */
 #if RP_VW == 16
@@ -71,8 +70,7 @@ RP_VEC_FN rp_vf load_column(const float *const *row, ptrdiff_t k)
     return column;
 }
 
-/* ---- one strip
- * ------------------------------------------------------------------------------------------ */
+/* ---- one strip ------------------------------------------------------------------------------- */
 
 struct strip {
     const float *row[STRIP];          /* rows of b; those past the last repeat it */

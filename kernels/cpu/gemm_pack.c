@@ -29,8 +29,7 @@ static bool are_adjacent(const ptrdiff_t *offsets, int n)
     return true;
 }
 
-/* ---- a strip of TILE_N columns ------------------------------------------------------------------
- */
+/* ---- a strip of TILE_N columns --------------------------------------------------------------- */
 
 static void copy_strip(const float *from, const ptrdiff_t *k, int n_k, float *to)
 {
@@ -114,8 +113,7 @@ void RP_ISA_NAME(rp_gemm_pack_strip)(const float *from, const ptrdiff_t *columns
     }
 }
 
-/* ---- blocks of TILE_M rows
- * ----------------------------------------------------------------------- */
+/* ---- blocks of TILE_M rows ------------------------------------------------------------------- */
 
 static void copy_rows(const float *from, const ptrdiff_t *k, int n_k, float *to)
 {

@@ -80,8 +80,7 @@ RP_VEC_FN void rp_gemm_add_packed_term(const float *a, const float *b,
     }
 }
 
-/* ---- pieces: rows [first, first + height) of the tile -------------------------------------------
- */
+/* ---- pieces: rows [first, first + height) of the tile ---------------------------------------- */
 
 RP_VEC_FN void rp_gemm_begin_piece(const struct rp_gemm_tile *tile,
                                    const struct rp_gemm_piece *piece,

@@ -230,8 +230,7 @@ __global__ void __launch_bounds__(32)
     }
 }
 
-/* ---- shards ------------------------------------------------------------------------------------
- */
+/* ---- shards ---------------------------------------------------------------------------------- */
 
 /* The chain of the first panel, then + the chain of each next one, `stride` apart. */
 static __device__ __forceinline__ float rp_columns_panels(const float *chain, int64_t panels,

@@ -91,8 +91,7 @@ static enum rp_status take_slot(struct rp_cuda *cuda, int *slot, struct rp_error
     return RP_STATUS_OK;
 }
 
-/* ---- pinned memory ----------------------------------------------------------------------------
- */
+/* ---- pinned memory --------------------------------------------------------------------------- */
 
 void rp_cuda_pin(struct rp_device *device, void *block, size_t bytes)
 {
@@ -147,8 +146,7 @@ enum rp_status rp_cuda_copies_wait(struct rp_device *device, struct rp_error *er
     return RP_STATUS_OK;
 }
 
-/* ---- ahead ------------------------------------------------------------------------------------
- */
+/* ---- ahead ----------------------------------------------------------------------------------- */
 
 static enum rp_status fetch(struct rp_cuda *cuda, struct ahead *a, const void *host, size_t bytes,
                             struct rp_error *err)
@@ -204,8 +202,7 @@ static enum rp_status take_ahead(struct rp_cuda *cuda, void *to, const void *hos
     return RP_STATUS_OK;
 }
 
-/* ---- copies -----------------------------------------------------------------------------------
- */
+/* ---- copies ---------------------------------------------------------------------------------- */
 
 static enum rp_status copy_staged(struct rp_cuda *cuda, void *to, const void *host, size_t bytes,
                                   struct rp_error *err)

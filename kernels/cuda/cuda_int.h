@@ -85,8 +85,7 @@ RP_NODISCARD enum rp_status rp_cuda_error(struct rp_error *err, const char *what
 #include "cuda/scratch.def"
 #undef RP_SCRATCH
 
-/* ---- the device, file by file
- * ------------------------------------------------------------------ */
+/* ---- the device, file by file ---------------------------------------------------------------- */
 
 /* cuda.cu */
 extern const struct rp_device_table rp_cuda_table;

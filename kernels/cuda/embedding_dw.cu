@@ -14,8 +14,7 @@ enum {
     MAX_NODES = 33
 };
 
-/* ---- the lists of rows ------------------------------------------------------------------------
- */
+/* ---- the lists of rows ----------------------------------------------------------------------- */
 
 struct sort_job {
     const int32_t *token;
@@ -138,8 +137,7 @@ static enum rp_status sort_rows(struct rp_cuda *cuda, const struct sort_job &job
     return RP_STATUS_OK;
 }
 
-/* ---- sums -------------------------------------------------------------------------------------
- */
+/* ---- sums ------------------------------------------------------------------------------------ */
 
 struct dw_job {
     const float *dy; /* (rows, C) */

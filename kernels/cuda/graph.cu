@@ -37,8 +37,7 @@ struct rp_cuda_graph {
     bool unsupported; /* a step cannot be captured: say nothing, run on */
 };
 
-/* ---- lists ------------------------------------------------------------------------------------
- */
+/* ---- lists ----------------------------------------------------------------------------------- */
 
 static void *grown(void *list, int n, int *capacity, size_t bytes)
 {
@@ -102,8 +101,7 @@ static bool same_call(const struct held_call *a, const struct held_call *b)
     return true;
 }
 
-/* ---- opening ----------------------------------------------------------------------
- */
+/* ---- opening --------------------------------------------------------------------------------- */
 
 enum rp_status rp_cuda_graph_open(struct rp_cuda *cuda, struct rp_error *err)
 {
@@ -125,8 +123,7 @@ void rp_cuda_graph_forget(struct rp_cuda *cuda)
     g->n = g->at = g->at_call = 0;
 }
 
-/* ---- doing ------------------------------------------------------------------------------------
- */
+/* ---- doing ----------------------------------------------------------------------------------- */
 
 static enum rp_status do_now(struct rp_cuda *cuda, const struct held_call *held,
                              struct rp_error *err)
@@ -221,8 +218,7 @@ enum rp_status rp_cuda_graph_do(struct rp_cuda *cuda, const struct rp_op_call *c
     return RP_STATUS_OK;
 }
 
-/* ---- steps ------------------------------------------------------------------------------------
- */
+/* ---- steps ----------------------------------------------------------------------------------- */
 
 enum rp_status rp_cuda_graph_cut(struct rp_cuda *cuda, struct rp_error *err)
 {
@@ -266,8 +262,7 @@ enum rp_status rp_cuda_step_end(struct rp_device *device, struct rp_error *err)
     return status;
 }
 
-/* ---- closing
- * ----------------------------------------------------------------------------------- */
+/* ---- closing --------------------------------------------------------------------------------- */
 
 void rp_cuda_graph_close(struct rp_cuda *cuda)
 {

@@ -36,8 +36,7 @@ struct rp_comm_background {
     char why[RP_COMM_WHY_BYTES];
 };
 
-/* ---- the thread ---------------------------------------------------------------------------------
- */
+/* ---- the thread ------------------------------------------------------------------------------ */
 
 static const char no_room[] = "no memory was reserved for what other ranks send";
 
@@ -91,8 +90,7 @@ static void *background_main(void *arg)
     return NULL;
 }
 
-/* ---- opening, closing ---------------------------------------------------------------------------
- */
+/* ---- opening, closing ------------------------------------------------------------------------ */
 
 /* At the first exchange that is begun. Without a thread, because none is to be had or because none
  * is wanted, exchanges are made when they are waited for. */
@@ -138,8 +136,7 @@ bool rp_comm_end_background(struct rp_comm_mover *m)
     return true;
 }
 
-/* ---- begin, finish ------------------------------------------------------------------------------
- */
+/* ---- begin, finish --------------------------------------------------------------------------- */
 
 static bool is_on_device(const struct rp_comm_mover *m)
 {

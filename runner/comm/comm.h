@@ -10,8 +10,7 @@
 
 enum { RP_COMM_MAX_RANKS = 64, RP_COMM_TOKEN_BYTES = 65, RP_COMM_PATIENCE = 120 };
 
-/* ---- which rank this process is (world.c) ------------------------------------------------------
- */
+/* ---- which rank this process is (world.c) ---------------------------------------------------- */
 
 struct rp_comm_world {
     const char *launcher; /* who started the ranks, or a process on each of several hosts:
@@ -47,8 +46,7 @@ void rp_comm_shield(int rank);
 /* Waits for the ranks that spawn started and kills those that have not ended after `seconds`. */
 void rp_comm_reap(double seconds);
 
-/* ---- comm --------------------------------------------------------------------------------------
- */
+/* ---- comm ------------------------------------------------------------------------------------ */
 
 struct rp_control;
 struct rp_comm_mover;
@@ -112,8 +110,7 @@ void rp_comm_settle(struct rp_comm *comm);
 /* "rank 3 (node7)". */
 void rp_comm_rank_text(const struct rp_comm *comm, int rank, char text[300]);
 
-/* ---- moving bytes
- * ------------------------------------------------------------------------------- */
+/* ---- moving bytes ---------------------------------------------------------------------------- */
 
 enum { RP_COMM_ALIGN = 256 }; /* of the borders of sums */
 

@@ -11,8 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* ---- what a module asks of us ------------------------------------------------------------------
- */
+/* ---- what a module asks of us ---------------------------------------------------------------- */
 
 static bool store_set(void *context, const char *key, const void *bytes, size_t n)
 {
@@ -40,8 +39,7 @@ static int stream_state(void *context)
     return device->table->beside_state(device);
 }
 
-/* ---- all alike ---------------------------------------------------------------------------------
- */
+/* ---- all alike ------------------------------------------------------------------------------- */
 
 struct sign {
     char module[32], device[64]; /* device: "" where it has no name of its own */
@@ -89,8 +87,7 @@ static enum rp_status check_alike(struct rp_comm *comm, struct rp_error *err)
     return status;
 }
 
-/* ---- opening, closing --------------------------------------------------------------------------
- */
+/* ---- opening, closing ------------------------------------------------------------------------ */
 
 /* Memory of the host where every rank can have it; else, if that may be, Gloo. */
 static enum rp_status share_memory(struct rp_comm *comm, struct rp_error *err)

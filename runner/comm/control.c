@@ -13,8 +13,7 @@
 
 static const double SECONDS_TO_UNWIND = 3;
 
-/* ---- failures ----------------------------------------------------------------------------------
- */
+/* ---- failures -------------------------------------------------------------------------------- */
 
 void rp_control_fail(struct rp_control *c, enum rp_status status, const char *format, ...)
 {
@@ -93,8 +92,7 @@ bool rp_control_is_over(struct rp_control *c)
     return over;
 }
 
-/* ---- messages ----------------------------------------------------------------------------------
- */
+/* ---- messages -------------------------------------------------------------------------------- */
 
 bool rp_control_send(struct rp_control *c, int fd, enum rp_net_type type, const void *bytes,
                      size_t n)
@@ -115,8 +113,7 @@ void rp_control_send_end(struct rp_control *c, int fd, enum rp_status status, co
     rp_control_send(c, fd, RP_NET_END, bytes, sizeof code + (size_t)n);
 }
 
-/* ---- open, close ------------------------------------------------------------------------------
- */
+/* ---- open, close ----------------------------------------------------------------------------- */
 
 enum rp_status rp_control_open(const struct rp_comm_world *world,
                                const struct rp_comm_options *options, struct rp_control **control,
@@ -164,8 +161,7 @@ void rp_control_close(struct rp_control *c, enum rp_status status, const char *t
     rp_mem_free(c);
 }
 
-/* ---- agreement and store ----------------------------------------------------------------------
- */
+/* ---- agreement and store --------------------------------------------------------------------- */
 
 enum rp_status rp_control_agree(struct rp_control *c, const void *mine, size_t bytes, void *all,
                                 struct rp_error *err)

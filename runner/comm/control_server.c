@@ -13,8 +13,7 @@
 enum { SECONDS_TO_LEAVE = 5 };
 static const double BEAT = 0.5, LEAST_STEP_TIMEOUT = 60;
 
-/* ---- the store --------------------------------------------------------------------------------
- */
+/* ---- the store ------------------------------------------------------------------------------- */
 
 const struct rp_control_entry *rp_control_server_find(const struct rp_control *c, const char *key)
 {
@@ -52,8 +51,7 @@ void rp_control_server_forget(struct rp_control *c, const struct rp_control_entr
     c->store[i] = c->store[--c->n_store];
 }
 
-/* ---- agreement --------------------------------------------------------------------------------
- */
+/* ---- agreement ------------------------------------------------------------------------------- */
 
 /* Where a rank stands; under the mutex. A word that is older than what is known is not heard. */
 static void place(struct rp_control *c, struct rp_control_member *member, uint64_t step,
@@ -116,8 +114,7 @@ enum rp_status rp_control_server_agree(struct rp_control *c, const void *mine, s
     return status;
 }
 
-/* ---- messages ---------------------------------------------------------------------------------
- */
+/* ---- messages -------------------------------------------------------------------------------- */
 
 /* Which ranks stand in which phase: "ranks 0, 1 in reduce; rank 3 in data". */
 static void add_where(const struct rp_control *c, int but, struct rp_text *text)
@@ -220,8 +217,7 @@ static void take_message(struct rp_control *c, int r)
     rp_mem_free(bytes);
 }
 
-/* ---- clocks -----------------------------------------------------------------------------------
- */
+/* ---- clocks ---------------------------------------------------------------------------------- */
 
 static double step_limit(const struct rp_control *c)
 {
@@ -322,8 +318,7 @@ void *rp_control_server_main(void *arg)
     return NULL;
 }
 
-/* ---- the end ----------------------------------------------------------------------------------
- */
+/* ---- the end --------------------------------------------------------------------------------- */
 
 /* The others say that they end, so that nobody takes a closed connection for a loss. */
 static void wait_for_ends(struct rp_control *c)

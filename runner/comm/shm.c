@@ -71,8 +71,7 @@ static void close_world(void *world)
     rp_mem_free(s);
 }
 
-/* ---- waiting -----------------------------------------------------------------------------------
- */
+/* ---- waiting --------------------------------------------------------------------------------- */
 
 /* Either the sleeper sees that the bell has rung, or the ringer sees the sleeper. */
 static void ring(struct rp_shm *s, int rank)
@@ -108,8 +107,7 @@ static uint32_t listen_to_bell(struct rp_shm *s)
     return atomic_load(&s->bell[s->rank].rings);
 }
 
-/* ---- pieces ------------------------------------------------------------------------------------
- */
+/* ---- pieces ---------------------------------------------------------------------------------- */
 
 static struct lane *lane_of(const struct rp_shm *s, int from, int to)
 {
@@ -197,8 +195,7 @@ static void has_read(struct rp_shm *s, int from)
     ring(s, from);
 }
 
-/* ---- all to all ---------------------------------------------------------------------------------
- */
+/* ---- all to all ------------------------------------------------------------------------------ */
 
 /* Writes a piece to everybody for whom there is one and a place. */
 static bool send_pieces(struct rp_shm *s, const char *block, const uint64_t *border, uint64_t *sent,
@@ -276,8 +273,7 @@ static bool all_to_all(void *world, const void *block, const uint64_t *border, v
     return show_all_to_all(world, (void *)(uintptr_t)block, border, &taker, why); /* but read it */
 }
 
-/* ---- all gather ---------------------------------------------------------------------------------
- */
+/* ---- all gather ------------------------------------------------------------------------------ */
 
 /* Writes the next piece of the own slice for all, if there is a place that nobody reads. */
 static bool show_piece(struct rp_shm *s, const char *block, const struct slice *own, uint64_t *sent)

@@ -135,8 +135,7 @@ static enum rp_status check_against_pmix(const struct launcher *l,
                         rank, world->rank);
 }
 
-/* ---- where rank 0 listens -----------------------------------------------------------------------
- */
+/* ---- where rank 0 listens -------------------------------------------------------------------- */
 
 bool rp_world_first_host(const char *list, char host[256])
 {

@@ -21,8 +21,7 @@ const struct rp_launcher *rp_launcher_find(const char *name)
     return NULL;
 }
 
-/* ---- ranks on nodes
- * --------------------------------------------------------------------------------------- */
+/* ---- ranks on nodes -------------------------------------------------------------------------- */
 
 /* The spec's demand; without one as many as the nodes named hold. */
 static enum rp_status count(const struct rp_launch *job, int64_t per_node, int *ranks, int *nodes,
@@ -73,9 +72,7 @@ enum rp_status rp_launch_write(const struct rp_launcher *launcher, const struct 
     return launcher->write(job, ranks, nodes, files, err);
 }
 
-/* ---- files
- * ------------------------------------------------------------------------------------------------
- */
+/* ---- files ----------------------------------------------------------------------------------- */
 
 enum rp_status rp_launch_put(const struct rp_launch *job, const char *name, const void *bytes,
                              size_t length, struct rp_launch_files *files, struct rp_error *err)
@@ -125,9 +122,7 @@ void rp_launch_add_run(struct rp_text *text, const struct rp_launch *job,
     rp_mem_free(spec);
 }
 
-/* ---- time to stop
- * ------------------------------------------------------------------------------------------------
- */
+/* ---- time to stop ---------------------------------------------------------------------------- */
 
 void rp_launch_add_grace(struct rp_launch_grace graces[RP_LAUNCH_MAX_GRACES], int *n, long seconds,
                          const char *who)

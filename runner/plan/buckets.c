@@ -18,8 +18,7 @@ static uint64_t tensor_bytes(const struct rp_plan_owners *o, const struct rp_mod
     return rp_tensor_bytes(&model->kept[o->order[k]].shape);
 }
 
-/* ---- which parameters
- * --------------------------------------------------------------------------------------- */
+/* ---- which parameters ------------------------------------------------------------------------ */
 
 static enum rp_status read_size(const struct rp_plan_owners *o, uint64_t *bytes,
                                 struct rp_error *err)
@@ -67,8 +66,7 @@ static void make_buckets(struct rp_plan_owners *o, const struct rp_model *model,
         for (int k = 0; k < o->bucket[j].n; k++) o->bucket_of[o->order[o->bucket[j].first + k]] = j;
 }
 
-/* ---- who owns what
- * --------------------------------------------------------------------------------------- */
+/* ---- who owns what --------------------------------------------------------------------------- */
 
 /* The chunk behind the last of parameter `order[k - 1]`. */
 static int64_t chunk_of(const struct rp_plan_owners *o, int k, int n)
@@ -153,8 +151,7 @@ enum rp_status rp_plan_cut_buckets(struct rp_plan_owners *o, const struct rp_mod
     return RP_STATUS_OK;
 }
 
-/* ---- when it is complete
- * --------------------------------------------------------------------------------------- */
+/* ---- when it is complete --------------------------------------------------------------------- */
 
 static void add_exchange(struct rp_plan_owners *o, int after, const uint64_t *border)
 {

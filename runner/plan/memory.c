@@ -93,8 +93,7 @@ static uint64_t larger(uint64_t a, uint64_t b)
     return a > b ? a : b;
 }
 
-/* ---- the update -------------------------------------------------------------------------------
- */
+/* ---- the update ------------------------------------------------------------------------------ */
 
 /* The chunks of the norm; twice where they are put in another order. */
 static uint64_t norm_bytes(const struct rp_plan *plan)
@@ -162,8 +161,7 @@ static void set_flops(struct rp_plan *plan, const struct rp_spec *spec)
     plan->flops_per_step = pass * plan->n_passes * plan->ranks + update;
 }
 
-/* ---- checkpoint -------------------------------------------------------------------------------
- */
+/* ---- checkpoint ------------------------------------------------------------------------------ */
 
 static uint64_t copies_of(const struct rp_spec *spec, const struct rp_model_tensor *kept)
 {
@@ -254,8 +252,7 @@ static void add_exchange_rows(struct rp_plan *plan, const struct rp_spec *spec)
         plan->more_between_hosts = plan->owners.incoming - own;
 }
 
-/* ---- the table --------------------------------------------------------------------------------
- */
+/* ---- the table ------------------------------------------------------------------------------- */
 
 /* A GPU leaves the processors free: each may fill a batch. Beside a CPU's work a thread reads what
  * lies in files; what is in memory is filled by the threads that compute (train/batch.c). */

@@ -16,8 +16,7 @@ static int64_t chunks_of(const struct rp_model_tensor *tensor)
     return rp_plan_chunks(rp_tensor_elements(&tensor->shape));
 }
 
-/* ---- layout -------------------------------------------------------------------------------------
- */
+/* ---- layout ---------------------------------------------------------------------------------- */
 
 /* Matrices under muon behind the others, where ranks share the work; and the number of each one's
  * first chunk. How many there are. */
@@ -97,8 +96,7 @@ int rp_plan_tie_node(const struct rp_plan *plan, int tensor)
     return adding_node(&plan->model->train, kept->grad_tensor);
 }
 
-/* ---- borders ------------------------------------------------------------------------------------
- */
+/* ---- borders --------------------------------------------------------------------------------- */
 
 /* Where chunk `chunk` lies in a block that has tensor `order[k]` at `offset[k]`; behind the last of
  * the bucket: its end. Tensors at UINT64_MAX are not in the block. */
@@ -144,8 +142,7 @@ static void set_bytes(struct rp_plan_owners *o, const struct rp_model *model, in
     for (int j = 0; j < 3; j++) rp_mem_free(offset[j]);
 }
 
-/* ---- who writes what ----------------------------------------------------------------------------
- */
+/* ---- who writes what ------------------------------------------------------------------------- */
 
 /* Of those that own of a tensor: of what is nobody's, all. */
 static int least_loaded(const struct rp_plan *plan, int tensor, const uint64_t *load)
@@ -176,8 +173,7 @@ static void set_writers(struct rp_plan *plan, const struct rp_spec *spec)
     rp_mem_free(load);
 }
 
-/* ---- the whole ----------------------------------------------------------------------------------
- */
+/* ---- the whole ------------------------------------------------------------------------------- */
 
 struct rp_plan_part rp_plan_owned(const struct rp_plan *plan, int rank, int tensor)
 {

@@ -86,8 +86,7 @@ void rp_plan_print(const struct rp_spec *spec, const struct rp_plan *plan, struc
     rp_text_add(text, "policy      %.16s\nplace       %.16s\n", policy, place);
 }
 
-/* ---- JSON -------------------------------------------------------------------------------------
- */
+/* ---- JSON ------------------------------------------------------------------------------------ */
 
 static json_t *layers_json(const struct rp_model *model)
 {

@@ -7,8 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* ---- the network ------------------------------------------------------------------------------
- */
+/* ---- the network ----------------------------------------------------------------------------- */
 
 struct unit {
     const char *name;
@@ -56,8 +55,7 @@ enum rp_status rp_plan_parse_link(const char *option, const char *text, struct r
                         "%s is '%s': bandwidth and latency must be above zero", option, text);
 }
 
-/* ---- the step ---------------------------------------------------------------------------------
- */
+/* ---- the step -------------------------------------------------------------------------------- */
 
 /* A message of `bytes`, `sharing` of which use the link at once. */
 static double message(const struct rp_plan_link *link, double bytes, double sharing)

@@ -3,8 +3,7 @@
 
 #include <inttypes.h>
 
-/* ---- passes -----------------------------------------------------------------------------------
- */
+/* ---- passes ---------------------------------------------------------------------------------- */
 
 static int64_t power_of_two_below(int64_t n)
 {
@@ -89,8 +88,7 @@ void rp_plan_pass(const struct rp_plan *plan, int i, struct rp_rows *rows, uint6
     *first_slot = (uint64_t)first;
 }
 
-/* ---- steps ------------------------------------------------------------------------------------
- */
+/* ---- steps ----------------------------------------------------------------------------------- */
 
 static uint64_t times(uint64_t a, uint64_t b)
 {
@@ -175,8 +173,7 @@ enum rp_status rp_plan_set_steps(struct rp_plan *plan, const struct rp_spec *spe
     return RP_STATUS_OK;
 }
 
-/* ---- events -----------------------------------------------------------------------------------
- */
+/* ---- events ---------------------------------------------------------------------------------- */
 
 /* How many times a span has been completed after `steps` steps. */
 static uint64_t completed(const struct rp_plan *plan, const struct rp_span *span, uint64_t steps)

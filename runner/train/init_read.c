@@ -10,8 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- which files
- * ---------------------------------------------------------------------------------------- */
+/* ---- which files ----------------------------------------------------------------------------- */
 
 static enum rp_status pick_step(const struct rp_spec *spec, const char *run, uint64_t *step,
                                 struct rp_error *err)
@@ -105,8 +104,7 @@ out:
     return status;
 }
 
-/* ---- what is in them
- * ------------------------------------------------------------------------------------ */
+/* ---- what is in them ------------------------------------------------------------------------- */
 
 static enum rp_status count_bytes(const struct rp_weights_found *found, bool all, uint64_t *bytes,
                                   struct rp_error *err)

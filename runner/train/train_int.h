@@ -271,8 +271,7 @@ RP_NODISCARD enum rp_status rp_weights_load_own(struct rp_trainer *trainer,
 /* model.init_from.skip names this tensor. */
 bool rp_weights_skipped(const struct rp_spec *spec, const char *name);
 
-/* ---- init_read.c: rank 0's part of model.init_from
- * ------------------------------------------------------------------ */
+/* ---- init_read.c: rank 0's part of model.init_from ------------------------------------------- */
 
 /* What it names. Zero, or released: it was not looked for. */
 struct rp_weights_found {

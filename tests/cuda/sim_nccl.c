@@ -72,8 +72,7 @@ static struct group *open_group; /* between GroupStart and GroupEnd */
 static int depth;
 static const char *last_error = "";
 
-/* ---- the simulated device ----------------------------------------------------------------------
- */
+/* ---- the simulated device -------------------------------------------------------------------- */
 
 static void *device_symbol(const char *name)
 {
@@ -100,8 +99,7 @@ static int current_device(void)
     return device();
 }
 
-/* ---- bytes -------------------------------------------------------------------------------------
- */
+/* ---- bytes ----------------------------------------------------------------------------------- */
 
 static void move_some(struct rp_nccl_comm *comm, struct op *op)
 {
@@ -145,8 +143,7 @@ static int work(void *context)
     return RP_SIM_DONE;
 }
 
-/* ---- groups ------------------------------------------------------------------------------------
- */
+/* ---- groups ---------------------------------------------------------------------------------- */
 
 static int refuse(const char *why)
 {
@@ -242,8 +239,7 @@ int ncclAllGather(const void *from, void *to, size_t n, int type, struct rp_nccl
     return code;
 }
 
-/* ---- communicators -----------------------------------------------------------------------------
- */
+/* ---- communicators --------------------------------------------------------------------------- */
 
 int ncclGetVersion(int *version)
 {

@@ -40,8 +40,7 @@ static void release_things(struct things *t)
     CHECK_INT(cudaStreamDestroy(t->stream), cudaSuccess);
 }
 
-/* ---- while a stream is captured ----------------------------------------------------------------
- */
+/* ---- while a stream is captured -------------------------------------------------------------- */
 
 static int launch_copy(cudaStream_t stream, const float *from, float *to)
 {
@@ -95,8 +94,7 @@ static void check_captures(void)
     release_things(&t);
 }
 
-/* ---- whose memory ------------------------------------------------------------------------------
- */
+/* ---- whose memory ---------------------------------------------------------------------------- */
 
 static void check_memory(void)
 {
@@ -135,8 +133,7 @@ static void check_devices(void)
     unsetenv("RP_SIM_DEVICES");
 }
 
-/* ---- the device of kernels/cuda ----------------------------------------------------------------
- */
+/* ---- the device of kernels/cuda -------------------------------------------------------------- */
 
 static struct rp_device *open_device(void)
 {

@@ -51,8 +51,7 @@ static bool check(struct world *w, int code, const char *what, char why[RP_COMM_
     return fail(w, why, "%s: %.300s", what, text);
 }
 
-/* ---- messages ----------------------------------------------------------------------------------
- */
+/* ---- messages -------------------------------------------------------------------------------- */
 
 static bool take_request(struct world *w, MPI_Request **request, char why[RP_COMM_WHY_BYTES])
 {
@@ -147,8 +146,7 @@ static bool all_gather(void *world, void *block, const uint64_t *border,
     return finish(w, why);
 }
 
-/* ---- a library that aborts ---------------------------------------------------------------------
- */
+/* ---- a library that aborts ------------------------------------------------------------------- */
 
 /* MPICH's UCX calls abort() on a rank that touches a dead one. The thread that does so is held here
  * until the thread of the control channel has said why and ended the process. */
@@ -168,8 +166,7 @@ static void hold_aborts(bool on)
     sigaction(SIGABRT, &action, NULL);
 }
 
-/* ---- opening, closing ---------------------------------------------------------------------------
- */
+/* ---- opening, closing ------------------------------------------------------------------------ */
 
 /* "MPICH 4.0.2" of the long text that an MPI says of itself. */
 static void name_library(char name[64])

@@ -87,8 +87,7 @@ static bool wait_for_all(void *world, char why[RP_COMM_WHY_BYTES])
     return true;
 }
 
-/* ---- moving -------------------------------------------------------------------------------------
- */
+/* ---- moving ---------------------------------------------------------------------------------- */
 
 static uint64_t slice(const uint64_t *border, int rank)
 {
@@ -154,8 +153,7 @@ static bool all_gather(void *world, void *block, const uint64_t *border,
     return finish_group(w, "all-gather", code, why);
 }
 
-/* ---- opening, closing --------------------------------------------------------------------------
- */
+/* ---- opening, closing ------------------------------------------------------------------------ */
 
 static enum rp_status look(const char *path, char why[RP_COMM_WHY_BYTES])
 {

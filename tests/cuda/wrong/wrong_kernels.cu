@@ -178,8 +178,7 @@ static __global__ void shared_together(const float *x, float *y)
     y[0] = s[0];
 }
 
-/* ---- what is found ----------------------------------------------------------------------------
- */
+/* ---- what is found --------------------------------------------------------------------------- */
 
 enum found {
     NOTHING = 0,
@@ -241,8 +240,7 @@ static int try_fault(const struct fault &f)
     return found;
 }
 
-/* ---- limits -----------------------------------------------------------------------------------
- */
+/* ---- limits ---------------------------------------------------------------------------------- */
 
 static bool is_launched(dim3 grid, unsigned threads, size_t shared, kernel run)
 {
