@@ -55,7 +55,7 @@ LONG = """reprise: 1
 name: long-evaluation
 seed: 7
 data:
-  train: {format: synthetic, task: digits, samples: 20000}
+  train: {format: synthetic, task: digits, samples: 60000}
   valid: {fraction: 0.99}
 model: {kind: mlp, hidden: [3000, 3000], activation: gelu}
 train: {for: 100 steps, batch: 32, optimizer: {kind: sgd, lr: 1.0e-3}}
