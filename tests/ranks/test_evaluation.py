@@ -68,9 +68,8 @@ def in_evaluation(folder, n):
     """A run of n ranks in its first evaluation, which takes seconds where a step takes none; its other ranks."""
     spec = rp.write(folder, LONG)
     process = rp.start("run", spec, "--out", folder / "run", *ranks(n), "--set", "resources.timeout.peer=2 s", env=ENV)
-    digests = folder / "run/digests.jsonl"
-    wait_for(lambda: digests.exists() and digests.read_text().count("\n") == 2)
-    time.sleep(1)  # two heartbeats
+    wait_for((folder / "run/checkpoints/step-00000001/COMMITTED").exists)
+    time.sleep(1)  # one step, and two heartbeats
     return process, children_of(process)
 
 
