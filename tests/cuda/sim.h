@@ -198,12 +198,12 @@ int enqueue(void *stream, std::function<int()> what);
 void race_access(const void *p, size_t bytes, bool write, bool atomic, const void *pc);
 #endif
 
-/* Gaps hold what was there before, which may look like an address: where nobody can clear them, or
- * the address sanitizer puts its own there, pointers alone are checked. */
+/* Gaps hold what was there before, which may look like an address: where nobody can clear them,
+ * pointers alone are checked. */
 template <class T> int check_parameter(void *stream, const char *name, T &parameter)
 {
 #if defined(__has_builtin)
-#if __has_builtin(__builtin_clear_padding) && !defined(__SANITIZE_ADDRESS__)
+#if __has_builtin(__builtin_clear_padding)
 #define RP_SIM_CLEARS 1
 #endif
 #endif

@@ -170,6 +170,10 @@ bool is_mapped_host(uint64_t address)
     unsigned char there;
     if (address < page || address >= canonical) return false;
 #ifdef RP_SIM_ASAN
+    /* The sanitizer's own notes on every byte below 2^47 take up much of what numbers look like. */
+    size_t shift, notes;
+    __asan_get_shadow_mapping(&shift, &notes);
+    if (address >= notes && address < notes + (canonical >> shift)) return false;
     for (auto &block : blocks)
         if (address + near_bytes >= (uint64_t)block.first &&
             address < (uint64_t)block.first + block.second.bytes + near_bytes)
