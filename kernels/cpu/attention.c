@@ -158,6 +158,6 @@ RP_CPU_KERNEL(attention)
     struct rp_at_job job = RP_ISA_NAME(rp_at_begin)(cpu, call, pass);
     job.y = call->out[0].data;
     job.stats = call->out[1].data;
-    rp_parts_run(cpu, job.n_threads, attend_work, &job);
+    rp_pool_run(cpu->pool, job.n_threads, attend_work, &job);
     return RP_STATUS_OK;
 }

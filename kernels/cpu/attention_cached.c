@@ -164,6 +164,6 @@ RP_CPU_KERNEL(attention_cached)
                             job.first, job.first + job.tokens, job.places);
     job.n_threads =
         rp_threads_for(cpu, job.samples * job.tokens * p->heads * (job.first + 1) * p->head_dim);
-    rp_parts_run(cpu, job.n_threads, cached_work, &job);
+    rp_pool_run(cpu->pool, job.n_threads, cached_work, &job);
     return RP_STATUS_OK;
 }

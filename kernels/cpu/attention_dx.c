@@ -276,6 +276,6 @@ RP_CPU_KERNEL(attention_dx)
     job.y = call->in[2].data;
     job.stats = call->in[3].data;
     job.dqkv = call->out[0].data;
-    rp_parts_run(cpu, job.n_threads, gradient_work, &job);
+    rp_pool_run(cpu->pool, job.n_threads, gradient_work, &job);
     return RP_STATUS_OK;
 }

@@ -144,7 +144,7 @@ RP_CPU_KERNEL(batch_norm)
                          .n_threads = sums.n_threads};
     make_mean(&sums, x->data, call->out[1].data, call->out[3].data);
     make_inv(&sums, &job, call->params.norm.eps, call->out[2].data, call->out[4].data);
-    rp_parts_run(cpu, job.n_threads, normalize_work, &job);
+    rp_pool_run(cpu->pool, job.n_threads, normalize_work, &job);
     return RP_STATUS_OK;
 }
 
@@ -232,7 +232,7 @@ RP_CPU_KERNEL(batch_norm_dx)
                          .n_threads = sums.n_threads};
     rp_sum_rows_run(&sums, gradient_chain, &job, NULL);
     make_means(&sums, means, means + per_shard);
-    if (job.out) rp_parts_run(cpu, job.n_threads, gradient_work, &job);
+    if (job.out) rp_pool_run(cpu->pool, job.n_threads, gradient_work, &job);
     for (int i = 0; i < 2; i++)
         if (call->out[1 + i].data) rp_sum_rows_node(&sums, i, call->out[1 + i].data, NULL);
     return RP_STATUS_OK;
@@ -264,7 +264,7 @@ RP_CPU_KERNEL(batch_norm_eval)
                          .n_threads = rp_threads_for(cpu, rp_tensor_elements(x))};
     for (int64_t c = 0; c < job.n_cols; c++)
         inv[c] = 1.0f / rp_sqrt(var[c] + call->params.norm.eps);
-    rp_parts_run(cpu, job.n_threads, normalize_work, &job);
+    rp_pool_run(cpu->pool, job.n_threads, normalize_work, &job);
     return RP_STATUS_OK;
 }
 

@@ -122,7 +122,7 @@ static void run_loss(struct rp_cpu *cpu, const struct rp_op_call *call, bool mix
     job.mixed = mixed;
     job.loss = call->out[0].data;
     job.rank = mixed ? NULL : call->out[1].data;
-    rp_parts_run(cpu, job.n_threads, loss_work, &job);
+    rp_pool_run(cpu->pool, job.n_threads, loss_work, &job);
 }
 
 static void run_gradient(struct rp_cpu *cpu, const struct rp_op_call *call, bool mixed, float scale)
@@ -131,7 +131,7 @@ static void run_gradient(struct rp_cpu *cpu, const struct rp_op_call *call, bool
     job.mixed = mixed;
     job.dx = call->out[0].data;
     job.scale = scale;
-    rp_parts_run(cpu, job.n_threads, gradient_work, &job);
+    rp_pool_run(cpu->pool, job.n_threads, gradient_work, &job);
 }
 
 RP_CPU_KERNEL(cross_entropy)

@@ -30,7 +30,7 @@ RP_CPU_KERNEL(digest)
                              .tensor_number = call->params.digest.tensor_number,
                              .first_chunk = call->params.digest.first_chunk};
     job.n_threads = rp_threads_for(cpu, job.n);
-    rp_parts_run(cpu, job.n_threads, digest_work, &job);
+    rp_pool_run(cpu->pool, job.n_threads, digest_work, &job);
     uint64_t *digest = call->out[0].data;
     *digest += atomic_load(&job.sum);
     return RP_STATUS_OK;

@@ -86,7 +86,7 @@ static void drop(struct rp_cpu *cpu, const struct rp_op_call *call, const struct
                               .site = call->params.dropout.site,
                               .threshold = rp_threshold(p),
                               .scale = 1.0f / (1.0f - p)};
-    rp_parts_run(cpu, job.n_threads, drop_work, &job);
+    rp_pool_run(cpu->pool, job.n_threads, drop_work, &job);
 }
 
 RP_CPU_KERNEL(dropout)

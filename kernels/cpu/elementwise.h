@@ -58,7 +58,7 @@ rp_elementwise_begin(struct rp_cpu *cpu, const struct rp_op_call *call, int cost
     {                                                                                              \
         (void)pass, (void)err;                                                                     \
         struct rp_elementwise_job job = rp_elementwise_begin(cpu, call, cost);                     \
-        rp_parts_run(cpu, job.n_parts, op##_work, &job);                                           \
+        rp_pool_run(cpu->pool, job.n_parts, op##_work, &job);                                      \
         return RP_STATUS_OK;                                                                       \
     }
 

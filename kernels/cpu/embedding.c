@@ -51,7 +51,7 @@ RP_CPU_KERNEL(embedding)
     if (pos->data && pass->first_token + job.per_sample > pos->dims[0])
         return rp_error_set(err, RP_STATUS_INTERNAL, "embedding: tokens past the last position");
     if (pos->data) job.pos = (const float *)pos->data + pass->first_token * job.n_cols;
-    rp_parts_run(cpu, job.n_threads, embed_work, &job);
+    rp_pool_run(cpu->pool, job.n_threads, embed_work, &job);
     return RP_STATUS_OK;
 }
 

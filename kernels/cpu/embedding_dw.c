@@ -285,6 +285,6 @@ RP_CPU_KERNEL(embedding_dw)
     job.leaves_sum = end >= RP_PANEL || end == shard_rows_all;
     job.by_columns = job.n_ids < rows && job.n_cols >= 16 * rp_pool_threads(cpu->pool);
     job.n_threads = rp_threads_for(cpu, (job.n_ids + rows) * job.n_cols);
-    rp_parts_run(cpu, job.n_threads, dw_work, &job);
+    rp_pool_run(cpu->pool, job.n_threads, dw_work, &job);
     return RP_STATUS_OK;
 }

@@ -40,6 +40,6 @@ RP_CPU_KERNEL(grad_norm)
     struct grad_norm_job job = {
         .g = call->in[0].data, .chunks = call->out[0].data, .n = rp_tensor_elements(&call->in[0])};
     job.n_parts = rp_parts_for(cpu, job.n);
-    rp_parts_run(cpu, job.n_parts, grad_norm_work, &job);
+    rp_pool_run(cpu->pool, job.n_parts, grad_norm_work, &job);
     return RP_STATUS_OK;
 }

@@ -60,7 +60,7 @@ RP_CPU_KERNEL(head_norm)
     job.out = call->out[0].data;
     job.inv = call->out[1].data;
     job.n_threads = rp_threads_for(cpu, 3 * rp_tensor_elements(&call->in[0]));
-    rp_parts_run(cpu, job.n_threads, normalize_work, &job);
+    rp_pool_run(cpu->pool, job.n_threads, normalize_work, &job);
     return RP_STATUS_OK;
 }
 
@@ -96,7 +96,7 @@ RP_CPU_KERNEL(head_norm_dx)
     job.inv = call->in[4].data;
     job.out = call->out[0].data;
     job.n_threads = rp_threads_for(cpu, 6 * rp_tensor_elements(&call->in[0]));
-    rp_parts_run(cpu, job.n_threads, gradient_work, &job);
+    rp_pool_run(cpu->pool, job.n_threads, gradient_work, &job);
     return RP_STATUS_OK;
 }
 

@@ -85,7 +85,7 @@ RP_CPU_KERNEL(lm_loss)
         if (call->out[1].data) job.rank = (int32_t *)call->out[1].data + row;
         if (call->out[2].data) job.stats = (float *)call->out[2].data + 2 * row;
         RP_ISA_NAME(rp_gemm_run)(cpu, &gemm, cpu->scratch + logits_bytes(call));
-        rp_parts_run(cpu, job.n_threads, loss_work, &job);
+        rp_pool_run(cpu->pool, job.n_threads, loss_work, &job);
     }
     return RP_STATUS_OK;
 }

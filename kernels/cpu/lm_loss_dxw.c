@@ -134,7 +134,7 @@ static void run_block(struct rp_cpu *cpu, struct head_job *job, unsigned char *s
         RP_ISA_NAME(rp_gemm_run)(cpu, &gemm, scratch);
     }
     job->n_threads = rp_threads_for(cpu, 8 * job->rows * job->n_columns);
-    rp_parts_run(cpu, job->n_threads, gradient_work, job);
+    rp_pool_run(cpu->pool, job->n_threads, gradient_work, job);
     if (call->out[0].data) {
         struct rp_gemm gemm = describe_dx(job);
         RP_ISA_NAME(rp_gemm_run)(cpu, &gemm, scratch);

@@ -47,7 +47,7 @@ RP_CPU_KERNEL(mse)
 {
     (void)pass, (void)err;
     struct mse_job job = mse_begin(cpu, call);
-    rp_parts_run(cpu, job.n_threads, mse_work, &job);
+    rp_pool_run(cpu->pool, job.n_threads, mse_work, &job);
     return RP_STATUS_OK;
 }
 
@@ -69,6 +69,6 @@ RP_CPU_KERNEL(mse_dx)
     (void)err;
     struct mse_job job = mse_begin(cpu, call);
     job.scale = pass->grad_scale;
-    rp_parts_run(cpu, job.n_threads, mse_dx_work, &job);
+    rp_pool_run(cpu->pool, job.n_threads, mse_dx_work, &job);
     return RP_STATUS_OK;
 }

@@ -41,7 +41,7 @@ RP_VEC_FN void map_part(const struct muon_map *map, int thread, muon_term term)
                      float s, float t)                                                             \
     {                                                                                              \
         struct muon_map map = {a, b, out, n, s, t, rp_threads_for(cpu, 4 * n)};                    \
-        rp_parts_run(cpu, map.n_threads, name##_work, &map);                                       \
+        rp_pool_run(cpu->pool, map.n_threads, name##_work, &map);                                  \
     }
 MUON_MAP(scale, a *s)                   /* g1; X */
 MUON_MAP(average, rp_vfma(s, b - a, a)) /* the momentum moves towards g1 */

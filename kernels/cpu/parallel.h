@@ -20,12 +20,4 @@ static inline int rp_parts_for(struct rp_cpu *cpu, int64_t additions)
     return parts < threads * RP_POOL_PARTS ? (int)parts : threads * RP_POOL_PARTS;
 }
 
-static inline void rp_parts_run(struct rp_cpu *cpu, int n_parts, rp_pool_work work, void *arg)
-{
-    if (n_parts == 1)
-        work(arg, 0);
-    else
-        rp_pool_run(cpu->pool, n_parts, work, arg);
-}
-
 #endif

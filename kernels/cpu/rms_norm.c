@@ -35,7 +35,7 @@ RP_CPU_KERNEL(rms_norm)
                           .n_cols = x->dims[x->n_dims - 1],
                           .eps = call->params.norm.eps,
                           .n_threads = rp_threads_for(cpu, 3 * rp_tensor_elements(x))};
-    rp_parts_run(cpu, job.n_threads, normalize_work, &job);
+    rp_pool_run(cpu->pool, job.n_threads, normalize_work, &job);
     return RP_STATUS_OK;
 }
 
@@ -66,7 +66,7 @@ RP_CPU_KERNEL(rms_norm_dx)
                           .rows = rp_tensor_rows(dy),
                           .n_cols = dy->dims[dy->n_dims - 1],
                           .n_threads = rp_threads_for(cpu, 6 * rp_tensor_elements(dy))};
-    rp_parts_run(cpu, job.n_threads, gradient_work, &job);
+    rp_pool_run(cpu->pool, job.n_threads, gradient_work, &job);
     return RP_STATUS_OK;
 }
 

@@ -100,9 +100,9 @@ static void run(struct rp_cpu *cpu, const struct rp_op_call *call, const struct 
                            .base = p->rope_base,
                            .back = back};
     job.n_threads = rp_threads_for(cpu, 100 * table_floats(call));
-    rp_parts_run(cpu, job.n_threads, angles_work, &job);
+    rp_pool_run(cpu->pool, job.n_threads, angles_work, &job);
     job.n_threads = rp_threads_for(cpu, 2 * rp_tensor_elements(x));
-    rp_parts_run(cpu, job.n_threads, turn_work, &job);
+    rp_pool_run(cpu->pool, job.n_threads, turn_work, &job);
 }
 
 RP_CPU_KERNEL(rope)

@@ -173,9 +173,9 @@ RP_CPU_KERNEL(sum_rows)
     int64_t n_panels = job.n_shards * job.panels_a_shard;
     if (job.n_threads > 1 && n_panels <= scratch_panels(call, job.n_threads)) {
         job.panels = (float *)cpu->scratch;
-        rp_parts_run(cpu, job.n_threads, panels_work, &job);
+        rp_pool_run(cpu->pool, job.n_threads, panels_work, &job);
     }
     if (job.panels) job.n_threads = 1; /* what is left is small */
-    rp_parts_run(cpu, job.n_threads, columns_work, &job);
+    rp_pool_run(cpu->pool, job.n_threads, columns_work, &job);
     return RP_STATUS_OK;
 }

@@ -130,7 +130,7 @@ static inline void rp_sum_rows_run(struct rp_sum_job *job, rp_sum_chain chain, c
     if (job->first_row % RP_PANEL != 0)
         for (int i = 0; i < job->n_sums; i++)
             if (open[i]) memcpy(job->partial + i * job->n_cols, open[i], bytes);
-    rp_parts_run(job->cpu, job->n_threads, rp_sum_rows_work, job);
+    rp_pool_run(job->cpu->pool, job->n_threads, rp_sum_rows_work, job);
     if (rp_sum_rows_is_part(job)) return;
     for (int shard = 0; shard < job->n_shards; shard++)
         for (int64_t panel = 1; panel < job->panels; panel++)

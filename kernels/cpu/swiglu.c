@@ -59,7 +59,7 @@ RP_CPU_KERNEL(swiglu)
                              .rows = rp_tensor_rows(y),
                              .half = y->dims[y->n_dims - 1],
                              .n_threads = rp_threads_for(cpu, 8 * rp_tensor_elements(y))};
-    rp_parts_run(cpu, job.n_threads, swiglu_work, &job);
+    rp_pool_run(cpu->pool, job.n_threads, swiglu_work, &job);
     return RP_STATUS_OK;
 }
 
@@ -73,6 +73,6 @@ RP_CPU_KERNEL(swiglu_dx)
                              .rows = rp_tensor_rows(dy),
                              .half = dy->dims[dy->n_dims - 1],
                              .n_threads = rp_threads_for(cpu, 10 * rp_tensor_elements(dy))};
-    rp_parts_run(cpu, job.n_threads, swiglu_work, &job);
+    rp_pool_run(cpu->pool, job.n_threads, swiglu_work, &job);
     return RP_STATUS_OK;
 }

@@ -57,7 +57,7 @@ static inline void rp_update_run(struct rp_cpu *cpu, const struct rp_op_call *ca
                                 .factor = control.factor,
                                 .apply = control.apply != 0};
     job.n_parts = rp_parts_for(cpu, job.n);
-    rp_parts_run(cpu, job.n_parts, rp_update_work, &job);
+    rp_pool_run(cpu->pool, job.n_parts, rp_update_work, &job);
     uint64_t *digest = call->out[1 + n_states].data;
     if (digest) *digest += atomic_load(&job.digest);
 }
