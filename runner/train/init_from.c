@@ -15,19 +15,12 @@ bool rp_weights_skipped(const struct rp_spec *spec, const char *name)
     return false;
 }
 
-/* While all start, one that is asked to stop ends, and the others hear of it. */
-static bool stop_asked(void *context)
-{
-    const struct rp_trainer *t = context;
-    return rp_signals_stop_asked() || rp_comm_is_over(&t->comm);
-}
-
 /* From a checkpoint's folder, or the file at `path`. */
 static enum rp_status load_tensors(struct rp_trainer *t, struct rp_weights_found *found,
                                    struct rp_error *err)
 {
     struct rp_st_file *file = &found->model;
-    const struct rp_stop stop = {stop_asked, t};
+    const struct rp_stop stop = {rp_ranks_stop_asked, &t->comm};
     enum rp_status status = RP_STATUS_OK;
     if (!found->held)
         status = found->folder ? rp_checkpoint_read_kind(found->folder, RP_CHECKPOINT_OF_MODEL,
@@ -44,7 +37,7 @@ static enum rp_status load_tensors(struct rp_trainer *t, struct rp_weights_found
 static enum rp_status load_model(struct rp_trainer *t, struct rp_weights_found *found,
                                  struct rp_error *err)
 {
-    const struct rp_stop stop = {stop_asked, t};
+    const struct rp_stop stop = {rp_ranks_stop_asked, &t->comm};
     if (!found->of_others) return load_tensors(t, found, err);
     if (!found->hf.folder) RP_TRY(rp_hf_open(found->path, &found->hf, err));
     enum rp_status status = rp_hf_load_model(t, &found->hf, &stop, err);
@@ -134,7 +127,7 @@ static enum rp_status load_states(struct rp_trainer *t, const struct rp_st_file 
 static enum rp_status load_optimizer(struct rp_trainer *t, struct rp_weights_found *found,
                                      struct rp_error *err)
 {
-    const struct rp_stop stop = {stop_asked, t};
+    const struct rp_stop stop = {rp_ranks_stop_asked, &t->comm};
     struct rp_st_file *file = &found->optimizer;
     bool *has_average = NULL;
     enum rp_status status = RP_STATUS_OK;

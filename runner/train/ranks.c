@@ -49,6 +49,11 @@ static enum rp_status check_number(const struct rp_start *start, struct rp_error
                         (long long)demanded, world->launcher, world->n_ranks);
 }
 
+bool rp_ranks_stop_asked(void *comm)
+{
+    return rp_signals_stop_asked() || rp_comm_is_over(comm);
+}
+
 static bool asked(void *context)
 {
     (void)context;

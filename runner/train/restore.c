@@ -125,11 +125,10 @@ static enum rp_status take(void *context, enum rp_checkpoint_kind kind,
                                      (size_t)part.n * sizeof *values, err);
 }
 
-/* While all start, one that is asked to stop ends, and the others hear of it. */
 static bool stop(void *context)
 {
     const struct restoring *r = context;
-    return rp_signals_stop_asked() || rp_comm_is_over(&r->t->comm);
+    return rp_ranks_stop_asked(&r->t->comm);
 }
 
 /* ---- what the ranks say ---------------------------------------------------------------------- */

@@ -77,13 +77,6 @@ static enum rp_status check_numeric(const struct rp_start *start, struct rp_erro
                         start->run, before ? before : "?", hex, start->run);
 }
 
-/* A signal to this process, or to another rank, which has ended by it. */
-static bool stop_asked(void *context)
-{
-    const struct rp_start *start = context;
-    return rp_signals_stop_asked() || rp_comm_is_over(&start->comm);
-}
-
 static enum rp_status open_data(struct rp_start *start, struct rp_error *err)
 {
     struct rp_data_known *known = NULL;
@@ -92,8 +85,8 @@ static enum rp_status open_data(struct rp_start *start, struct rp_error *err)
                                       .n_known = n_known,
                                       .rehash = start->options->rehash,
                                       .progress = show_hashing,
-                                      .stop = stop_asked,
-                                      .context = start};
+                                      .stop = rp_ranks_stop_asked,
+                                      .context = &start->comm};
     enum rp_status status = rp_data_open(start->spec, &options, &start->data, err);
     rp_log_progress_clear();
     rp_mem_free(known);
@@ -160,7 +153,7 @@ static uint64_t room_for_weights(const struct rp_start *start)
 /* Rank 0's, whatever number of ranks will have them. */
 static enum rp_status read_weights(struct rp_start *start, struct rp_error *err)
 {
-    const struct rp_stop stop = {stop_asked, start};
+    const struct rp_stop stop = {rp_ranks_stop_asked, &start->comm};
     return rp_weights_read(start->spec, room_for_weights(start), &stop, &start->weights, err);
 }
 

@@ -348,6 +348,9 @@ enum rp_request { RP_REQUEST_NONE, RP_REQUEST_SAVE, RP_REQUEST_STOP };
 /* What the signals so far ask for; SAVE is given once. */
 enum rp_request rp_signals_request(int *signal);
 bool rp_signals_stop_asked(void);
+/* While all start: that, or another rank of this struct rp_comm has ended by it. For what asks now
+ * and then. */
+bool rp_ranks_stop_asked(void *comm);
 double
 rp_signals_stop_clock(void); /* rp_sys_clock when the first came that asks to stop; 0: none */
 
