@@ -8,6 +8,7 @@
 #include <sys/ioctl.h>
 #include <sys/random.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -44,6 +45,11 @@ void rp_sys_utc(double wall, char text[32])
     gmtime_r(&seconds, &parts);
     snprintf(text, 32, "%04d-%02d-%02dT%02d:%02d:%02dZ", (parts.tm_year + 1900) % 10000,
              parts.tm_mon + 1, parts.tm_mday, parts.tm_hour, parts.tm_min, parts.tm_sec);
+}
+
+void rp_sys_wait_child(int child, int *how)
+{
+    while (child > 0 && waitpid(child, how, 0) < 0 && errno == EINTR) continue;
 }
 
 void rp_sys_sleep(double seconds)

@@ -10,9 +10,12 @@
 
 const char *rp_sys_env(const char *name);                 /* NULL when unset; valid until exit */
 void rp_sys_set_env(const char *name, const char *value); /* for a program about to be started */
-double rp_sys_clock(void);                                /* seconds, monotonic */
-double rp_sys_wall(void);                                 /* seconds since 1970 */
-void rp_sys_utc(double wall, char text[32]);              /* 2026-11-23T16:45:00Z */
+/* Until the child has ended; `how` is waitpid's. Nothing where `child` is no process. */
+void rp_sys_wait_child(int child, int *how);
+
+double rp_sys_clock(void);                   /* seconds, monotonic */
+double rp_sys_wall(void);                    /* seconds since 1970 */
+void rp_sys_utc(double wall, char text[32]); /* 2026-11-23T16:45:00Z */
 void rp_sys_sleep(double seconds);
 uint64_t rp_sys_random(void); /* never enters a bit of a model */
 

@@ -6,7 +6,6 @@
 #include "base/sys.h"
 #include "plan/plan.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -166,7 +165,7 @@ enum rp_status rp_launch_submit(const struct rp_launch_files *files, struct rp_e
         execvp(files->submit[0], files->submit);
         _exit(127);
     }
-    while (child > 0 && waitpid(child, &how, 0) < 0 && errno == EINTR) continue;
+    rp_sys_wait_child(child, &how);
     if (child > 0 && WIFEXITED(how) && WEXITSTATUS(how) == 0) return RP_STATUS_OK;
     if (child > 0 && WIFEXITED(how) && WEXITSTATUS(how) == 127)
         return rp_error_set(err, RP_STATUS_ENVIRONMENT,

@@ -20,7 +20,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 enum { LEAST_STEPS = 5, MOST_STEPS = 300, MOST_COPIES = 64, MOST_ADDED = 64 << 20 };
@@ -298,7 +297,7 @@ static void end_child(struct child *child)
 {
     if (child->pid <= 0) return;
     kill(child->pid, SIGKILL);
-    while (waitpid(child->pid, NULL, 0) < 0 && errno == EINTR) continue;
+    rp_sys_wait_child(child->pid, NULL);
     close(child->from);
     close(child->to);
 }

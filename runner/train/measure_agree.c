@@ -13,7 +13,6 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 enum { ROUNDS = 200, WARMING = 20, MOST = 16 /* processes: a node has hardly more GPUs */ };
@@ -51,11 +50,6 @@ static void be_rank(const struct rp_comm_world *world, int to)
     _exit(status == RP_STATUS_OK ? 0 : 1);
 }
 
-static void wait_for(pid_t pid)
-{
-    while (pid > 0 && waitpid(pid, NULL, 0) < 0 && errno == EINTR) continue;
-}
-
 enum rp_status rp_measure_agree(int beside, double *seconds, struct rp_error *err)
 {
     struct rp_comm_world world = {.n_nodes = 1, .listener = -1};
@@ -76,7 +70,7 @@ enum rp_status rp_measure_agree(int beside, double *seconds, struct rp_error *er
     rp_sys_close(world.listener);
     enum rp_status status =
         rp_sys_read(ends[0], seconds, sizeof *seconds, &got, "a pipe", RP_STATUS_INTERNAL, err);
-    for (int r = 0; r < n; r++) wait_for(pid[r]);
+    for (int r = 0; r < n; r++) rp_sys_wait_child(pid[r], NULL);
     close(ends[0]);
     if (status == RP_STATUS_OK && got != sizeof *seconds)
         status = rp_error_set(err, RP_STATUS_ENVIRONMENT,

@@ -101,7 +101,7 @@ static enum rp_status ask_for_ranks(struct parent *p, struct rp_error *err)
                                                   RP_STATUS_INTERNAL, err)
                                     : no_process(err);
     close(ends[0]);
-    while (pid > 0 && waitpid(pid, NULL, 0) < 0 && errno == EINTR) continue;
+    rp_sys_wait_child(pid, NULL);
     if (status == RP_STATUS_OK && got != sizeof *found)
         status = rp_error_set(err, RP_STATUS_INTERNAL, "the ranks of the trial cannot be counted");
     if (status == RP_STATUS_OK && found->status != RP_STATUS_OK)
@@ -181,7 +181,7 @@ static void end_child(struct child *child)
 {
     if (child->pid > 0) {
         kill(child->pid, SIGKILL);
-        while (waitpid(child->pid, &child->how, 0) < 0 && errno == EINTR) continue;
+        rp_sys_wait_child(child->pid, &child->how);
     }
     child->pid = 0;
     close_pipe(child);
@@ -215,7 +215,7 @@ static bool has_failed(const struct child *child)
 static enum rp_status died(const struct parent *p, struct child *child, struct rp_error *err)
 {
     char which[32] = "";
-    while (child->pid > 0 && waitpid(child->pid, &child->how, 0) < 0 && errno == EINTR) continue;
+    rp_sys_wait_child(child->pid, &child->how);
     child->pid = 0;
     if (p->world.n_ranks > 1)
         snprintf(which, sizeof which, ", its rank %d,", p->world.rank + (int)(child - p->child));
