@@ -123,7 +123,7 @@ __global__ void __launch_bounds__(RP_AT_THREADS, RP_AT_RESIDENT(quads)) attend(s
     RP_NO_UNROLL
     for (int key0 = 0; key0 <= at.query0; key0 += RP_AT_TILE) {
         int n_keys = job.tokens - key0 < RP_AT_TILE ? job.tokens - key0 : (int)RP_AT_TILE;
-        if (key0 % RP_AT_PANEL == 0 && key0 > 0) rows.end_panel();
+        if (key0 % RP_PANEL == 0 && key0 > 0) rows.end_panel();
         if (key0 % RP_ROW_BLOCK == 0 && key0 > 0) sums.end_block(key0 / RP_ROW_BLOCK - 1);
         rp_at_scores(q, at.query0, k, key0, job.d, buffer, e);
         make_weights(job, e, best);

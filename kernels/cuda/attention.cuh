@@ -14,7 +14,6 @@ enum {
     RP_AT_TILE = 64,
     RP_AT_PAD = RP_AT_TILE + 4,
     RP_AT_DEPTH = 32, /* values of d that are in shared memory together */
-    RP_AT_PANEL = 1024
 };
 
 struct rp_at_job {

@@ -8,7 +8,6 @@
 
 enum {
     THREADS = 256,
-    PANEL = 1024,
     BATCH = 8, /* loads on their way together */
     MOST_BLOCKS = 2048,
     MOST_SUMS = RP_ATTENTION_PLACES_MAX / RP_ROW_BLOCK
@@ -132,7 +131,7 @@ static __global__ void __launch_bounds__(THREADS) attend_cached(struct ac_job jo
     for (int64_t item = blockIdx.x; item < job.items; item += gridDim.x) {
         int64_t head = item % job.heads, token = item / job.heads; /* of (N, T, heads) */
         int64_t unit = token / job.tokens * job.kv_heads + head / job.group;
-        int n = (int)(first + token % job.tokens) + 1, n_panels = (n + PANEL - 1) / PANEL;
+        int n = (int)(first + token % job.tokens) + 1, n_panels = (n + RP_PANEL - 1) / RP_PANEL;
         __syncthreads(); /* the query before is done with what is shared */
         for (int d = (int)threadIdx.x; d < job.d; d += THREADS)
             q[d] = job.qkv[token * job.width + head * job.d + d];
@@ -143,7 +142,7 @@ static __global__ void __launch_bounds__(THREADS) attend_cached(struct ac_job jo
         __syncthreads();
         float inv = 1.0f / sum_weights(w, n, sums);
         for (int at = (int)threadIdx.x; at < n_panels * job.d; at += THREADS) {
-            int begin = at / job.d * PANEL, end = n - begin < PANEL ? n : begin + PANEL;
+            int begin = at / job.d * RP_PANEL, end = n - begin < RP_PANEL ? n : begin + RP_PANEL;
             panels[at] = panel_chain(job, w, job.vcache + unit * job.places * job.d + at % job.d,
                                      begin, end);
         }
@@ -172,7 +171,7 @@ static int64_t blocks_of(const struct rp_op_call *call)
 
 size_t rp_cuda_scratch_attention_cached(const struct rp_op_call *call)
 {
-    int64_t places = call->in[2].dims[2], panels = (places + PANEL - 1) / PANEL;
+    int64_t places = call->in[2].dims[2], panels = (places + RP_PANEL - 1) / RP_PANEL;
     int64_t of_block = places + panels * call->params.attention.head_dim;
     return (size_t)(blocks_of(call) * of_block) * sizeof(float);
 }
@@ -194,7 +193,7 @@ RP_CUDA_KERNEL(attention_cached)
     job.heads = p->heads;
     job.kv_heads = p->kv_heads;
     job.group = p->heads / p->kv_heads;
-    job.n_panels = (int)rp_blocks(job.places, PANEL);
+    job.n_panels = (int)rp_blocks(job.places, RP_PANEL);
     job.scale = (float)(1.0 / rp_sqrt64((double)p->head_dim));
     job.weights = (float *)cuda->scratch;
     job.panels = job.weights + blocks_of(call) * job.places;

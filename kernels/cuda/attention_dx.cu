@@ -108,7 +108,7 @@ __global__ void __launch_bounds__(RP_AT_THREADS, RP_AT_RESIDENT(quads))
     for (int key0 = 0; key0 <= query0; key0 += RP_AT_TILE) {
         int n_keys = job.tokens - key0 < RP_AT_TILE ? job.tokens - key0 : (int)RP_AT_TILE;
         float s[4][4], ds[4][4];
-        if (key0 % RP_AT_PANEL == 0 && key0 > 0) rows.end_panel();
+        if (key0 % RP_PANEL == 0 && key0 > 0) rows.end_panel();
         make_products(job, m, query0, key0, buffer, s, ds);
         make_gradients(job, known, rp_at_kept(job, sample, head, query0, key0), s, ds);
         RP_UNROLL
@@ -171,7 +171,7 @@ __global__ void __launch_bounds__(RP_AT_THREADS, RP_AT_RESIDENT(quads))
             bool diagonal = query0 == key0;
             struct known_rows known;
             float s[4][4], ds[4][4];
-            if (!one_panel && query0 % RP_AT_PANEL == 0 && query0 > key0)
+            if (!one_panel && query0 % RP_PANEL == 0 && query0 > key0)
                 dk.end_panel(), dv.end_panel();
             make_products(job, m, query0, key0, buffer, s, ds);
             known.look_up(job, sample, head, query0); /* not before: registers are scarce */
@@ -211,7 +211,7 @@ RP_CUDA_KERNEL(attention_dx)
         return rp_error_set(err, RP_STATUS_INTERNAL, "attention_dx: too many heads in one pass");
     RP_LAUNCH(cuda, query_sums, rp_blocks(rows, WARPS), 32 * WARPS, 0, job);
     RP_AT_LAUNCH(cuda, query_gradients, (unsigned)blocks, job);
-    if (job.tokens <= RP_AT_PANEL) /* two sums of one panel fit into the registers */
+    if (job.tokens <= RP_PANEL) /* two sums of one panel fit into the registers */
         RP_AT_LAUNCH(cuda, key_gradients, (unsigned)(blocks / job.group), job, true);
     else
         RP_AT_LAUNCH(cuda, key_gradients, (unsigned)(blocks / job.group), job, false);

@@ -63,7 +63,7 @@ RP_CUDA_KERNEL(embedding)
  * The columns are places and channels together, so many that each has a thread that walks over all
  * samples; panels are of 1024 samples. */
 
-enum { PANEL = 1024, AHEAD = 8 /* samples that are loaded together */ };
+enum { AHEAD = 8 /* samples that are loaded together */ };
 
 struct position_job {
     const float *dy; /* (samples, n) */
@@ -83,15 +83,15 @@ struct position_sums {
     __device__ __forceinline__ void begin(const struct position_job &job)
     {
         shard = 0, place = job.first;
-        any = job.first >= PANEL;
+        any = job.first >= RP_PANEL;
         total = any ? *job.sum : 0.0f;
-        chain = job.first % PANEL != 0 ? *job.open : 0.0f;
+        chain = job.first % RP_PANEL != 0 ? *job.open : 0.0f;
     }
     __device__ __forceinline__ void add(const struct position_job &job, float dy)
     {
         chain += dy;
         place++;
-        if (place % PANEL != 0 && place != job.of_shard) return;
+        if (place % RP_PANEL != 0 && place != job.of_shard) return;
         total = any ? total + chain : chain;
         any = true;
         chain = 0.0f;
@@ -125,8 +125,8 @@ static __global__ void __launch_bounds__(EMBED_THREADS) position_columns(struct 
         for (int i = 0; i < AHEAD; i++)
             if (row + i < rows) sums.add(job, v[i]);
     }
-    if (end >= PANEL || end == job.of_shard) *job.sum = sums.total;
-    if (end % PANEL != 0 && end != job.of_shard) *job.open = sums.chain;
+    if (end >= RP_PANEL || end == job.of_shard) *job.sum = sums.total;
+    if (end % RP_PANEL != 0 && end != job.of_shard) *job.open = sums.chain;
 }
 
 RP_CUDA_KERNEL(position_dw)

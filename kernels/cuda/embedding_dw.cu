@@ -7,7 +7,6 @@
 #include "cuda/quad.h"
 
 enum {
-    PANEL = 1024,     /* rows of one chain, aligned to the first row of the shard */
     SORT_ROWS = 1024, /* of a block of the sort, which knows no shards */
     DW_IDS = 4,       /* warps of a block, an id each */
     DW_AHEAD = 4,     /* rows that are loaded together */
@@ -190,7 +189,7 @@ struct dw_walk {
     __device__ __forceinline__ void row(const struct dw_job &job, int64_t at, const float v[4])
     {
         int64_t of_shard = at / job.rows;
-        int64_t of_panel = (at - of_shard * job.rows + job.first_row) / PANEL;
+        int64_t of_panel = (at - of_shard * job.rows + job.first_row) / RP_PANEL;
         if (of_shard != shard)
             go_to_shard(of_shard);
         else if (of_panel != panel)
@@ -242,7 +241,7 @@ template <bool aligned> __global__ void __launch_bounds__(32 * DW_IDS) sum_of_id
     if (id >= job.n_ids || col >= job.n_cols) return;
     float *sum = job.sum + id * job.n_cols, *open = job.open ? job.open + id * job.n_cols : NULL;
     bool absent = job.start[id] == job.start[id + 1];
-    bool same_panel = job.first_row / PANEL == job.last_panel;
+    bool same_panel = job.first_row / RP_PANEL == job.last_panel;
     bool closes = job.finds_chain && !(same_panel && job.leaves_chain);
     /* What a part of a shard without the id leaves as it is. */
     bool writes_sum = job.leaves_sum && !(absent && (job.onto || (job.finds_sum && !closes)));
@@ -250,7 +249,7 @@ template <bool aligned> __global__ void __launch_bounds__(32 * DW_IDS) sum_of_id
     if (!writes_sum && !writes_open) return;
     struct dw_walk walk;
     walk.n = 0;
-    walk.panel = job.first_row / PANEL;
+    walk.panel = job.first_row / RP_PANEL;
     walk.shard = absent ? 0 : job.row[job.start[id]] / job.rows;
     quad_set(walk.chain, -0.0f);
     quad_set(walk.total, -0.0f);
@@ -286,11 +285,11 @@ RP_CUDA_KERNEL(embedding_dw)
     job.rows = rows / cut->n_shards;
     job.first_row = cut->first_sample * per_sample;
     int64_t end = job.first_row + job.rows, of_shard = cut->samples_per_shard * per_sample;
-    job.last_panel = (end - 1) / PANEL;
-    job.finds_sum = job.first_row >= PANEL;
-    job.finds_chain = job.first_row % PANEL != 0;
-    job.leaves_chain = end % PANEL != 0 && end != of_shard;
-    job.leaves_sum = end >= PANEL || end == of_shard;
+    job.last_panel = (end - 1) / RP_PANEL;
+    job.finds_sum = job.first_row >= RP_PANEL;
+    job.finds_chain = job.first_row % RP_PANEL != 0;
+    job.leaves_chain = end % RP_PANEL != 0 && end != of_shard;
+    job.leaves_sum = end >= RP_PANEL || end == of_shard;
     job.onto = call->params.embedding.onto;
     int64_t blocks = (job.n_ids + DW_IDS - 1) / DW_IDS * ((job.n_cols + 127) / 128);
     if (blocks > INT32_MAX || sort.blocks * job.n_ids > (int64_t)INT32_MAX * 256)

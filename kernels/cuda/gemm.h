@@ -11,7 +11,7 @@
 #include "cuda/divisor.h"
 #include "cuda/gpu.h"
 
-enum { RP_GEMM_PANEL = 1024, RP_GEMM_MAX_LEVELS = 20 };
+enum { RP_GEMM_PANEL = RP_PANEL, RP_GEMM_MAX_LEVELS = 20 };
 
 /* ---- which k a product holds ------------------------------------------------------------------*/
 
