@@ -490,6 +490,31 @@ def test_a_patch_goes_through_kustomize(spec, tmp_path, kind, patch):
     assert [k for k, suspended in kinds.items() if suspended] == [{"job": "Job", "jobset": "JobSet", "trainjob": "TrainingRuntime"}[kind]]
 
 
+POD = "/replicatedJobs/0/template/spec/template/spec/nodeSelector"
+
+
+@pytest.mark.parametrize("kind,path", [("jobset", "/spec" + POD), ("trainjob", "/spec/template/spec" + POD)])
+def test_a_patch_for_a_job_does_not_reach_into_a_set(spec, tmp_path, kind, path):
+    """It would land beside the list that holds the Job; what the error says to write lands in its pods."""
+    def with_patch(patch, out, **more):
+        rp.write(tmp_path, patch, "site-patch.yaml")
+        return write(tmp_path, "kubernetes", KUBERNETES + f"  kind: {kind}\n  patch: site-patch.yaml\n", out=out, **more)
+    for patch in ("spec: {template: {spec: {nodeSelector: {disk: fast}}}}\n", "spec:\n  template:\n    spec:\n      tolerations: []\n"):
+        err = with_patch(patch, "bad", expect=2)
+        assert "which is of a Job" in err and not (tmp_path / "bad").exists(), err
+    said = err[err.index("  - op"):]
+    assert f"path: {path}" in said
+    out = with_patch(said.replace("\n  ", "\n").lstrip(" "), "good")
+    if not shutil.which("kubectl"):
+        pytest.skip("no kubectl here")
+    made = subprocess.run(["kubectl", "kustomize", out], capture_output=True, text=True, check=True).stdout
+    yaml = pytest.importorskip("yaml")
+    inside = next(d for d in yaml.safe_load_all(made) if d["kind"] in ("JobSet", "TrainingRuntime"))
+    for key in path.strip("/").split("/"):
+        inside = inside[int(key) if key.isdigit() else key]
+    assert inside == {"disk": "fast"}
+
+
 def test_submit(spec, tmp_path):
     bin = tmp_path / "bin"
     path = {"PATH": f"{bin}:/usr/bin:/bin"}

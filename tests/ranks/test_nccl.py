@@ -2,6 +2,7 @@
 clear error for every GPU or library that is not there. tests/gpu/ranks.py asks more, of real GPUs too."""
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -131,6 +132,13 @@ def test_an_error_of_one_rank_ends_all(spec, tmp_path):
         **torchrun(port, 2)(r), **ENV, **EACH, "RP_SIM_NCCL_FAIL": ("", "21")[r]}, *GPU)
     assert codes == [21, 21], results
     assert "RP_SIM_NCCL_FAIL says so" in results[1][1] and "rank 1 (" in results[0][1], results
+
+
+def test_hosts_that_only_the_control_channel_connects(spec, tmp_path):
+    """All are heard, and NCCL waits for ever: a firewall lets nothing through but rank 0's port."""
+    err = refused(spec, tmp_path / "run", *ranks(2), "--set", "resources.timeout.step=1 s", code=22, REPRISE_WAIT="1", RP_SIM_NCCL_CUT="1")
+    assert re.search(r"rank [01] \(\S+, process \d+\) does not come into connection with the others, though all are heard: .*NCCL_SOCKET_IFNAME"
+                     r".* at step 0, in connect; the others wait in connect: [01]", err), err
 
 
 def test_comm_and_device_that_do_not_fit(spec, tmp_path):
