@@ -121,8 +121,14 @@ def test_libraries_that_are_not_there(spec, tmp_path):
 def test_an_error_of_nccl_ends_the_run(group, spec, tmp_path):
     """Wherever it comes: in a call, beside backward or beside the updates."""
     err = refused(spec, tmp_path / "run", *ranks(2), code=21, RP_SIM_NCCL_FAIL=group, **EACH)
-    assert "NCCL, all-" in err and "remote process exited" in err and "RP_SIM_NCCL_FAIL says so" in err
+    assert "NCCL, all-" in err and "remote process exited" in err and "RP_SIM_NCCL_FAIL says so; NCCL_DEBUG=INFO tells more" in err
     assert rp.manifest(tmp_path / "run")["exit_code"] == 21
+
+
+def test_an_error_of_cuda_points_at_what_ranks_see(spec, tmp_path):
+    """NCCL's first contact where Slurm lets each task see its own GPU alone: it has no word for it."""
+    err = refused(spec, tmp_path / "run", *ranks(2), code=21, RP_SIM_NCCL_FAIL="1", RP_SIM_NCCL_CODE="1")
+    assert "sees one GPU alone (srun --gpus-per-task), let it see all" in err
 
 
 def test_an_error_of_one_rank_ends_all(spec, tmp_path):
