@@ -115,7 +115,6 @@ enum rp_status rp_comm_connect(struct rp_comm *comm, struct rp_error *err)
     struct rp_comm_mover *m = comm->mover;
     char why[RP_COMM_WHY_BYTES] = "";
     if (comm->n_ranks == 1) return RP_STATUS_OK;
-    rp_comm_note(comm, 0, "connect");
     RP_TRY(check_alike(comm, err));
     if (m->shm != RP_COMM_SHM_NO) RP_TRY(share_memory(comm, err));
     if (m->world) return RP_STATUS_OK;
@@ -128,7 +127,9 @@ enum rp_status rp_comm_connect(struct rp_comm *comm, struct rp_error *err)
                                              .stream = {NULL, m->device, stream_state}};
     if (m->module->device_memory)
         RP_TRY(m->device->table->beside_begin(m->device, &options.stream.stream, err));
+    rp_comm_note(comm, 0, "connect"); /* all are here: what follows takes no more than its time */
     enum rp_status status = m->module->open(&options, &m->world, why);
+    if (status == RP_STATUS_OK) rp_comm_note(comm, 0, "start");
     if (status == RP_STATUS_OK) return status;
     if (status == RP_STATUS_PEER_LOST) return rp_control_cause(comm->control, why, err);
     return rp_error_set(err, status, "%s", why);

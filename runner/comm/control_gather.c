@@ -53,7 +53,7 @@ static void welcome(struct rp_control *c, const struct rp_comm_world *world, int
     member->pid = hello.pid;
     memcpy(member->host, hello.host, sizeof member->host);
     snprintf(member->phase, sizeof member->phase, "start");
-    member->heard = member->moved = rp_sys_clock();
+    member->heard = member->since = rp_sys_clock();
 }
 
 static void let_in_one(struct rp_control *c, const struct rp_comm_world *world)
@@ -198,7 +198,7 @@ static enum rp_status wait_for_all(struct rp_control *c, const struct rp_comm_wo
         status = look(c, world, err);
         if (status != RP_STATUS_OK && status != RP_STATUS_STOPPED) let_in_the_late(c, world);
     }
-    for (int r = 1; r < c->n_ranks; r++) c->member[r].heard = c->member[r].moved = rp_sys_clock();
+    for (int r = 1; r < c->n_ranks; r++) c->member[r].heard = c->member[r].since = rp_sys_clock();
     return status;
 }
 
@@ -210,7 +210,7 @@ enum rp_status rp_control_server_open(struct rp_control *c, const struct rp_comm
     for (int r = 0; r < c->n_ranks; r++) c->member[r].fd = -1;
     rp_sys_host(c->member[0].host);
     c->member[0].pid = (uint32_t)rp_sys_pid();
-    c->member[0].moved = rp_sys_clock();
+    c->member[0].since = rp_sys_clock();
     if (c->listener < 0) RP_TRY(rp_net_listen(NULL, &port, &c->listener, err));
     RP_TRY(wait_for_all(c, world, err));
     rp_net_own_address(c->member[1].fd, c->own_address);

@@ -16,7 +16,7 @@ struct rp_control_member {
     char host[256];
     uint64_t step;
     char phase[24];
-    double heard, moved; /* clock: last message, last change of step */
+    double heard, since; /* clock: last message; how long it is where it is */
     void *slot;          /* its part of the agreement under way, or NULL */
     size_t slot_bytes;
     char *wanted; /* a key that it waits for, or NULL */
@@ -52,7 +52,7 @@ struct rp_control {
     struct rp_control_member *member; /* (n_ranks), 0 is this rank */
     struct rp_control_entry *store;
     int n_store;
-    double slowest; /* seconds of the slowest step so far */
+    double slowest_step, slowest_rest; /* seconds so far: of a step; of an evaluation or a save */
 
     /* the others */
     int fd;
@@ -77,6 +77,13 @@ bool rp_control_send(struct rp_control *control, int fd, enum rp_net_type type, 
                      size_t n);
 void rp_control_send_end(struct rp_control *control, int fd, enum rp_status status,
                          const char *text);
+
+/* control_stuck.c, on rank 0, under the mutex. Where a rank stands now; a word that is older than
+ * what is known is not heard. */
+void rp_control_place(struct rp_control *control, struct rp_control_member *member, uint64_t step,
+                      const char *phase, double now);
+/* NULL, or why: then rank `who` is stuck, or the one to name where all are. */
+const char *rp_control_find_stuck(const struct rp_control *control, double now, int *who);
 
 /* control_gather.c, control_server.c: rank 0; control_client.c: the others. `main` is the control
  * thread. */

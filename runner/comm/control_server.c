@@ -11,7 +11,7 @@
 #include <string.h>
 
 enum { SECONDS_TO_LEAVE = 5 };
-static const double BEAT = 0.5, LEAST_STEP_TIMEOUT = 60;
+static const double BEAT = 0.5;
 
 /* ---- the store ------------------------------------------------------------------------------- */
 
@@ -53,20 +53,6 @@ void rp_control_server_forget(struct rp_control *c, const struct rp_control_entr
 
 /* ---- agreement ------------------------------------------------------------------------------- */
 
-/* Where a rank stands; under the mutex. A word that is older than what is known is not heard. */
-static void place(struct rp_control *c, struct rp_control_member *member, uint64_t step,
-                  const char *phase)
-{
-    double now = rp_sys_clock();
-    if (step < member->step) return;
-    if (step != member->step) {
-        if (member->step > 0 && now - member->moved > c->slowest) c->slowest = now - member->moved;
-        member->moved = now;
-    }
-    member->step = step;
-    snprintf(member->phase, sizeof member->phase, "%s", phase);
-}
-
 /* The first rank that has not given its part; n_ranks: all have. */
 static int first_absent(const struct rp_control *c)
 {
@@ -106,8 +92,10 @@ enum rp_status rp_control_server_agree(struct rp_control *c, const void *mine, s
         rp_mem_free(member->slot);
         member->slot = NULL;
         /* All have come to where this rank is: newer than their last beats. */
-        place(c, member, atomic_load(&c->step), atomic_load(&c->phase));
+        rp_control_place(c, member, atomic_load(&c->step), atomic_load(&c->phase), rp_sys_clock());
     }
+    if (status == RP_STATUS_OK)
+        for (int r = 0; r < c->n_ranks; r++) c->member[r].since = rp_sys_clock();
     pthread_mutex_unlock(&c->mutex);
     for (int r = 1; r < c->n_ranks && status == RP_STATUS_OK; r++)
         rp_control_send(c, c->member[r].fd, RP_NET_AGREE, all, bytes * (size_t)c->n_ranks);
@@ -182,7 +170,7 @@ static void take_beat(struct rp_control *c, struct rp_control_member *member,
     memcpy(phase, beat->phase, sizeof phase);
     phase[sizeof phase - 1] = '\0';
     pthread_mutex_lock(&c->mutex);
-    place(c, member, beat->step, phase);
+    rp_control_place(c, member, beat->step, phase, rp_sys_clock());
     pthread_mutex_unlock(&c->mutex);
 }
 
@@ -219,44 +207,14 @@ static void take_message(struct rp_control *c, int r)
 
 /* ---- clocks ---------------------------------------------------------------------------------- */
 
-static double step_limit(const struct rp_control *c)
-{
-    if (c->options.step_timeout > 0) return c->options.step_timeout;
-    double limit = 10 * c->slowest;
-    return limit > LEAST_STEP_TIMEOUT ? limit : LEAST_STEP_TIMEOUT;
-}
-
-/* Is it within a collective, for which it waits? The other phases take their own time. */
-static bool waits(const struct rp_control_member *m)
-{
-    static const char *const working[] = {"start", "step", "evaluate", "save"};
-    for (size_t i = 0; i < RP_COUNT(working); i++)
-        if (strcmp(m->phase, working[i]) == 0) return false;
-    return true;
-}
-
-/* Nobody has moved for too long: the one to name is the furthest behind, and of those one that
- * does not wait. That all wait for each other is a cut between two of them: each of these is heard
- * here, and nobody else is. */
+/* Under the mutex, as the main thread puts down and takes away what ranks give to an agreement. */
 static void check_stuck(struct rp_control *c, double now)
 {
-    int who = -1, behind = 0;
-    bool all_wait = true;
-    double limit = step_limit(c);
-    for (int r = 0; r < c->n_ranks; r++) {
-        const struct rp_control_member *m = &c->member[r];
-        bool late = !m->ended && m->step > 0 && now - m->moved > limit;
-        all_wait &= m->ended || (late && waits(m));
-        if (m->step < c->member[behind].step) behind = r;
-        if (!late || strcmp(m->phase, "step") != 0) continue;
-        if (who < 0 || m->step < c->member[who].step) who = r;
-    }
-    if (who >= 0)
-        lose(c, who, RP_STATUS_STUCK, "makes no progress");
-    else if (all_wait)
-        lose(c, behind, RP_STATUS_STUCK,
-             "makes no progress, and nobody does, though all are heard: a connection between two "
-             "ranks may be cut;");
+    int who = 0;
+    pthread_mutex_lock(&c->mutex);
+    const char *why = rp_control_find_stuck(c, now, &who);
+    pthread_mutex_unlock(&c->mutex);
+    if (why) lose(c, who, RP_STATUS_STUCK, why);
 }
 
 /* All silent at once: this host is the one that is cut off. */

@@ -155,6 +155,10 @@ static enum rp_status read_sagemaker(const char *path, const json_t *root,
     if (!found)
         return rp_error_set(err, RP_STATUS_USAGE, "%s: current_host is not among hosts", path);
     RP_TRY(find_port("REPRISE_PORT", &port, err));
+    /* NCCL would look for one by itself, and may find another. */
+    const char *network = json_string_value(json_object_get(root, "network_interface_name"));
+    if (network && !rp_world_value("NCCL_SOCKET_IFNAME"))
+        rp_sys_set_env("NCCL_SOCKET_IFNAME", network);
     struct place place = {.node = node, .n_nodes = n_nodes, .port = port, .address = first};
     return set_nodes(world, "SageMaker", &place);
 }

@@ -217,6 +217,43 @@ static enum rp_status read_patch(const struct rp_site *site, char **bytes, struc
     return status;
 }
 
+/* A JobSet and a TrainingRuntime hold the Job in a list, and a strategic patch cannot change one
+ * item of a list whose kind kustomize does not know: one for a Job would land beside it, where the
+ * cluster refuses it. */
+static enum rp_status check_reach(const struct rp_site *site, const char *patch,
+                                  struct rp_error *err)
+{
+    static const char *const of_pods[] = {"containers:", "nodeSelector:",    "tolerations:",
+                                          "affinity:",   "securityContext:", "volumes:"};
+    const char *body, *found = NULL;
+    bool set = site->kubernetes.kind == RP_SITE_JOBSET;
+    char first = begins_with(patch, &body);
+    if (site->kubernetes.kind == RP_SITE_JOB || first == '-' || first == '[') return RP_STATUS_OK;
+    if (strstr(patch, "replicatedJobs:")) return RP_STATUS_OK;
+    for (size_t i = 0; i < RP_COUNT(of_pods) && !found; i++)
+        if (strstr(patch, of_pods[i])) found = of_pods[i];
+    if (!found && set && strstr(patch, "template:")) found = "template:";
+    if (!found) return RP_STATUS_OK;
+    return rp_error_set(
+        err, RP_STATUS_USAGE,
+        "%s: `kubernetes.patch`: %s has `%s`, which is of a Job, and with `kind: %s` that lies in "
+        "a list, where such a patch does not reach. Write the patch as operations:\n"
+        "  - op: add\n    path: /spec%s/replicatedJobs/0/template/spec/template/spec/nodeSelector\n"
+        "    value: {disk: fast}",
+        site->path, site->kubernetes.patch, found, set ? "jobset" : "trainjob",
+        set ? "" : "/template/spec");
+}
+
+static enum rp_status check_patch(const struct rp_site *site, struct rp_error *err)
+{
+    char *bytes = NULL;
+    if (!site->kubernetes.patch) return RP_STATUS_OK;
+    enum rp_status status = read_patch(site, &bytes, err);
+    if (status == RP_STATUS_OK) status = check_reach(site, bytes, err);
+    rp_mem_free(bytes);
+    return status;
+}
+
 /* What the site adds beyond this page: its file, applied by kubectl's own kustomize. */
 static enum rp_status put_patch(const struct rp_launch *job, struct rp_launch_files *files,
                                 struct rp_error *err)
@@ -286,6 +323,7 @@ static enum rp_status write_job(const struct rp_launch *job, int ranks, int node
 {
     struct rp_text text = {0};
     RP_TRY(check_site(job, err));
+    RP_TRY(check_patch(job->site, err));
     struct rp_launch inside = *job;
     inside.data = job->site->kubernetes.n_data ? job->site->kubernetes.data[0].path : "/tmp";
     for (int i = 0; i < job->n_members; i++) {

@@ -32,8 +32,10 @@ struct rp_launch {
 enum { RP_LAUNCH_MAX_FILES = 8 };
 struct rp_launch_files {
     char *path[RP_LAUNCH_MAX_FILES];
+    bool made[RP_LAUNCH_MAX_FILES]; /* by this call: it was not there before */
     int n;
     char *submit[6]; /* the command that submits them, NULL-terminated */
+    bool runs;       /* it is the run itself, whose exit code counts */
 };
 
 /* How long somebody leaves between the request to stop and the kill. */
@@ -63,7 +65,9 @@ bool rp_launch_check_grace(const struct rp_launch *job, const struct rp_launch_g
 RP_NODISCARD enum rp_status rp_launch_write(const struct rp_launcher *launcher,
                                             const struct rp_launch *job,
                                             struct rp_launch_files *files, struct rp_error *err);
-/* Runs the command; what it prints goes where ours does. ENVIRONMENT when it cannot or fails. */
+/* Runs the command; what it prints goes where ours does. ENVIRONMENT when it cannot or fails; then
+ * what a scheduler has refused is removed, as far as it was made here, so that it can be written
+ * again when the site is corrected. */
 RP_NODISCARD enum rp_status rp_launch_submit(const struct rp_launch_files *files,
                                              struct rp_error *err);
 void rp_launch_files_release(struct rp_launch_files *files);

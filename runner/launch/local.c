@@ -35,6 +35,7 @@ static enum rp_status write_script(const struct rp_launch *job, int ranks, int n
     if (status == RP_STATUS_OK)
         status = rp_launch_put(job, "run.sh", rp_text_get(&text), text.length, files, err);
     rp_text_release(&text);
+    files->runs = true;
     files->submit[0] = rp_mem_copy_text("sh");
     files->submit[1] = rp_sys_join(job->folder, "run.sh");
     return status;

@@ -94,6 +94,7 @@ enum rp_status rp_launch_put(const struct rp_launch *job, const char *name, cons
         goto out;
     }
     status = rp_sys_write_file(path, bytes, length, err);
+    files->made[files->n - 1] = status == RP_STATUS_OK;
 out:
     rp_mem_free(old);
     return status;
@@ -157,6 +158,13 @@ void rp_launch_files_release(struct rp_launch_files *files)
     *files = (struct rp_launch_files){0};
 }
 
+/* Nobody has them: a job that waits keeps its files. */
+static void take_back(const struct rp_launch_files *files)
+{
+    for (int i = 0; i < files->n; i++)
+        if (files->made[i] && rp_sys_remove(files->path[i], NULL) != RP_STATUS_OK) return;
+}
+
 enum rp_status rp_launch_submit(const struct rp_launch_files *files, struct rp_error *err)
 {
     int how = 0;
@@ -167,14 +175,20 @@ enum rp_status rp_launch_submit(const struct rp_launch_files *files, struct rp_e
     }
     rp_sys_wait_child(child, &how);
     if (child > 0 && WIFEXITED(how) && WEXITSTATUS(how) == 0) return RP_STATUS_OK;
+    if (files->runs && child > 0 && WIFEXITED(how) && WEXITSTATUS(how) != 127)
+        return rp_error_set(err, (enum rp_status)WEXITSTATUS(how),
+                            "the run ended with %d, for the reason that it gives above",
+                            WEXITSTATUS(how));
     if (child > 0 && WIFEXITED(how) && WEXITSTATUS(how) == 127)
         return rp_error_set(err, RP_STATUS_ENVIRONMENT,
                             "%s is not installed here, or not in PATH; the files are written: "
                             "submit them where it is",
                             files->submit[0]);
-    return rp_error_set(err, RP_STATUS_ENVIRONMENT,
-                        "%s failed (exit %d), for the reason that it gives above; the files are "
-                        "written",
-                        files->submit[0],
-                        child > 0 && WIFEXITED(how) ? WEXITSTATUS(how) : 128 + WTERMSIG(how));
+    take_back(files);
+    return rp_error_set(
+        err, RP_STATUS_ENVIRONMENT,
+        "%s failed (exit %d), for the reason that it gives above. Correct that, and "
+        "give the same command again: what it had written is removed (without "
+        "--submit it stays, to look at)",
+        files->submit[0], child > 0 && WIFEXITED(how) ? WEXITSTATUS(how) : 128 + WTERMSIG(how));
 }

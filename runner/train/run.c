@@ -23,6 +23,7 @@ static enum rp_status conclude(struct rp_start *start, struct rp_loop *loop,
                                struct rp_train_result *result, struct rp_error *err)
 {
     struct rp_sha256 tensors_hash, final;
+    rp_comm_note(&start->comm, loop->state.step, "save");
     RP_TRY(rp_saver_wait(start->saver, &tensors_hash, err));
     rp_facts_measured(start, loop);
     if (loop->stopped_why) {

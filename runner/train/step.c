@@ -60,8 +60,10 @@ static enum rp_status update(struct rp_trainer *t, uint64_t step, const struct r
 {
     struct rp_optim_state after = t->optim;
     rp_profile_phase(t->profile, RP_PHASE_SAVE);
+    rp_comm_note(&t->comm, step + 1, "save"); /* a slow disk is no slow step */
     rp_saver_wait_read(t->saver);
     if (t->device->table->save_fence) RP_TRY(t->device->table->save_fence(t->device, err));
+    rp_comm_note(&t->comm, step + 1, "reduce");
     rp_profile_phase(t->profile, RP_PHASE_UPDATE);
     rp_optim_advance(t->spec, &after);
     for (int i = 0; i < 4; i++) {

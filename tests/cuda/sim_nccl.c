@@ -8,7 +8,10 @@
  *   - a rank that is gone is never noticed: whoever waits for it waits until ncclCommAbort;
  *   - two ranks on one device of one host (NCCL_HOSTID, if set) are refused.
  *
- * RP_SIM_NCCL_FAIL=N: the Nth group fails, told by the communicator's state. */
+ * RP_SIM_NCCL_FAIL=N: the Nth group fails, told by the communicator's state; with
+ * RP_SIM_NCCL_CODE=1 of CUDA, as where ranks of one host do not see each other's GPU.
+ * RP_SIM_NCCL_CUT=1: what a rank sends to come into connection reaches nobody, as where a firewall
+ * drops it. */
 #include "comm/nccl/nccl_abi.h"
 #include "sim_stream.h"
 
@@ -176,7 +179,8 @@ static void begin_pending(struct rp_nccl_comm *comm)
     comm->pending = NULL;
     comm->result = RP_NCCL_SUCCESS;
     if (++comm->groups == comm->fail_at) {
-        comm->result = RP_NCCL_REMOTE_ERROR;
+        const char *code = getenv("RP_SIM_NCCL_CODE");
+        comm->result = code ? atoi(code) : RP_NCCL_REMOTE_ERROR;
         last_error = "RP_SIM_NCCL_FAIL says so";
         free(group);
         return;
@@ -276,7 +280,8 @@ static void join(struct rp_nccl_comm *comm)
     const char *host = getenv("NCCL_HOSTID");
     snprintf(comm->shared->member[comm->rank].host, 64, "%s", host ? host : "this host");
     comm->shared->member[comm->rank].device = current_device();
-    atomic_fetch_add(&comm->shared->joined, 1);
+    const char *cut = getenv("RP_SIM_NCCL_CUT");
+    if (!cut || !cut[0]) atomic_fetch_add(&comm->shared->joined, 1);
 }
 
 int ncclCommInitRankConfig(struct rp_nccl_comm **comm, int n_ranks, struct rp_nccl_id id, int rank,

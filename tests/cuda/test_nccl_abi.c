@@ -14,6 +14,7 @@ _Static_assert(offsetof(struct rp_nccl_config, blocking) == offsetof(ncclConfig_
                "blocking");
 _Static_assert(sizeof(struct rp_nccl_config) <= sizeof(ncclConfig_t), "config");
 _Static_assert((int)RP_NCCL_SUCCESS == (int)ncclSuccess, "success");
+_Static_assert((int)RP_NCCL_CUDA_ERROR == (int)ncclUnhandledCudaError, "CUDA");
 _Static_assert((int)RP_NCCL_INVALID_USAGE == (int)ncclInvalidUsage, "invalid usage");
 _Static_assert((int)RP_NCCL_REMOTE_ERROR == (int)ncclRemoteError, "remote error");
 _Static_assert((int)RP_NCCL_IN_PROGRESS == (int)ncclInProgress, "in progress");

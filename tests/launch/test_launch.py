@@ -490,6 +490,31 @@ def test_a_patch_goes_through_kustomize(spec, tmp_path, kind, patch):
     assert [k for k, suspended in kinds.items() if suspended] == [{"job": "Job", "jobset": "JobSet", "trainjob": "TrainingRuntime"}[kind]]
 
 
+POD = "/replicatedJobs/0/template/spec/template/spec/nodeSelector"
+
+
+@pytest.mark.parametrize("kind,path", [("jobset", "/spec" + POD), ("trainjob", "/spec/template/spec" + POD)])
+def test_a_patch_for_a_job_does_not_reach_into_a_set(spec, tmp_path, kind, path):
+    """It would land beside the list that holds the Job; what the error says to write lands in its pods."""
+    def with_patch(patch, out, **more):
+        rp.write(tmp_path, patch, "site-patch.yaml")
+        return write(tmp_path, "kubernetes", KUBERNETES + f"  kind: {kind}\n  patch: site-patch.yaml\n", out=out, **more)
+    for patch in ("spec: {template: {spec: {nodeSelector: {disk: fast}}}}\n", "spec:\n  template:\n    spec:\n      tolerations: []\n"):
+        err = with_patch(patch, "bad", expect=2)
+        assert "which is of a Job" in err and not (tmp_path / "bad").exists(), err
+    said = err[err.index("  - op"):]
+    assert f"path: {path}" in said
+    out = with_patch(said.replace("\n  ", "\n").lstrip(" "), "good")
+    if not shutil.which("kubectl"):
+        pytest.skip("no kubectl here")
+    made = subprocess.run(["kubectl", "kustomize", out], capture_output=True, text=True, check=True).stdout
+    yaml = pytest.importorskip("yaml")
+    inside = next(d for d in yaml.safe_load_all(made) if d["kind"] in ("JobSet", "TrainingRuntime"))
+    for key in path.strip("/").split("/"):
+        inside = inside[int(key) if key.isdigit() else key]
+    assert inside == {"disk": "fast"}
+
+
 def test_submit(spec, tmp_path):
     bin = tmp_path / "bin"
     path = {"PATH": f"{bin}:/usr/bin:/bin"}
@@ -500,11 +525,36 @@ def test_submit(spec, tmp_path):
     out, _ = rp.call("launch", spec, "--on", "slurm", "--site", site, "--submit", "--out", "a", cwd=tmp_path, env=path)
     assert out.splitlines()[-1] == f"sbatch got {tmp_path}/a/job.sbatch"
     _, err = rp.call("launch", spec, "--on", "kubernetes", "--site", site, "--submit", "--out", "b", cwd=tmp_path, env=path, expect=3)
-    assert "no cluster" in err and "kubectl failed (exit 5)" in err
+    assert "no cluster" in err and "kubectl failed (exit 5)" in err and not list((tmp_path / "b").iterdir())
     (bin / "kubectl").unlink()
     _, err = rp.call("launch", spec, "--on", "kubernetes", "--site", site, "--submit", "--out", "b", cwd=tmp_path,
                      env={"PATH": str(bin)}, expect=3)
     assert "kubectl is not installed here" in err
+
+
+def test_what_the_scheduler_refuses_can_be_corrected(spec, tmp_path):
+    """The same command again, with another site. What was there before a call stays, whatever becomes of it."""
+    bin = tmp_path / "bin"
+    fake(bin, "sbatch", "#!/bin/sh\ngrep -q partition=right \"$1\" || { echo no such partition >&2; exit 1; }\necho fine\n")
+
+    def submit(partition, expect, *args):
+        site = rp.write(tmp_path, SLURM.replace("partition: gpu", f"partition: {partition}"), "site.yaml")
+        return rp.call("launch", spec, "--on", "slurm", "--site", site, "--out", "a", *args, cwd=tmp_path, env={"PATH": f"{bin}:/usr/bin:/bin"},
+                       expect=expect)
+    _, err = submit("wrong", 3, "--submit")
+    assert "no such partition" in err and "give the same command again" in err and not list((tmp_path / "a").iterdir())
+    assert submit("right", 0, "--submit")[0].endswith("fine\n")
+    assert "is there already and is another" in submit("wrong", 2, "--submit")[1]  # that of a job that waits
+    shutil.rmtree(tmp_path / "a")
+    submit("wrong", 0)
+    submit("wrong", 3, "--submit")
+    assert (tmp_path / "a/job.sbatch").exists() and (tmp_path / "a/spec.yaml").exists()
+
+
+def test_a_local_run_gives_its_own_code(spec, tmp_path):
+    rp.call("launch", spec, "--on", "local", "--submit", "--out", "a", "--set", "train.for=4 steps", cwd=tmp_path)
+    _, err = rp.call("launch", spec, "--on", "local", "--submit", "--out", "b", "--set", "train.optimizer.lr=1e6", cwd=tmp_path, expect=6)
+    assert "the run ended with 6" in err and (tmp_path / "b/run.sh").exists()
 
 
 def test_local_runs(spec, tmp_path):

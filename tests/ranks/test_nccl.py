@@ -2,6 +2,7 @@
 clear error for every GPU or library that is not there. tests/gpu/ranks.py asks more, of real GPUs too."""
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -120,8 +121,14 @@ def test_libraries_that_are_not_there(spec, tmp_path):
 def test_an_error_of_nccl_ends_the_run(group, spec, tmp_path):
     """Wherever it comes: in a call, beside backward or beside the updates."""
     err = refused(spec, tmp_path / "run", *ranks(2), code=21, RP_SIM_NCCL_FAIL=group, **EACH)
-    assert "NCCL, all-" in err and "remote process exited" in err and "RP_SIM_NCCL_FAIL says so" in err
+    assert "NCCL, all-" in err and "remote process exited" in err and "RP_SIM_NCCL_FAIL says so; NCCL_DEBUG=INFO tells more" in err
     assert rp.manifest(tmp_path / "run")["exit_code"] == 21
+
+
+def test_an_error_of_cuda_points_at_what_ranks_see(spec, tmp_path):
+    """NCCL's first contact where Slurm lets each task see its own GPU alone: it has no word for it."""
+    err = refused(spec, tmp_path / "run", *ranks(2), code=21, RP_SIM_NCCL_FAIL="1", RP_SIM_NCCL_CODE="1")
+    assert "sees one GPU alone (srun --gpus-per-task), let it see all" in err
 
 
 def test_an_error_of_one_rank_ends_all(spec, tmp_path):
@@ -131,6 +138,13 @@ def test_an_error_of_one_rank_ends_all(spec, tmp_path):
         **torchrun(port, 2)(r), **ENV, **EACH, "RP_SIM_NCCL_FAIL": ("", "21")[r]}, *GPU)
     assert codes == [21, 21], results
     assert "RP_SIM_NCCL_FAIL says so" in results[1][1] and "rank 1 (" in results[0][1], results
+
+
+def test_hosts_that_only_the_control_channel_connects(spec, tmp_path):
+    """All are heard, and NCCL waits for ever: a firewall lets nothing through but rank 0's port."""
+    err = refused(spec, tmp_path / "run", *ranks(2), "--set", "resources.timeout.step=1 s", code=22, REPRISE_WAIT="1", RP_SIM_NCCL_CUT="1")
+    assert re.search(r"rank [01] \(\S+, process \d+\) does not come into connection with the others, though all are heard: .*NCCL_SOCKET_IFNAME"
+                     r".* at step 0, in connect; the others wait in connect: [01]", err), err
 
 
 def test_comm_and_device_that_do_not_fit(spec, tmp_path):

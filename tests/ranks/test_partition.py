@@ -24,7 +24,7 @@ SET = ["--set", "resources.comm=gloo", "--set", f"resources.timeout.peer={PEER} 
 class Job:
     """A process per host as an indexed job of Kubernetes starts them, each of which starts its ranks."""
 
-    def __init__(self, folder, n, local, rate="20mbit"):
+    def __init__(self, folder, n, local, rate="20mbit", before=None):
         folder.mkdir()
         self.folder, self.run, self.n, self.local = folder, folder / "run", n, local
         self.hosts, self.errors = hosts.Hosts(n), None
@@ -32,10 +32,13 @@ class Job:
         self.spec = rp.write(folder, rp.DIGITS_MLP)
         for i in range(n):
             self.hosts.slow(i, rate)
+        if before:  # it is there from the beginning, and no steps will be
+            before(self.hosts)
+            self.began = time.monotonic()
         args = [rp.PROGRAM, "run", self.spec, "--out", self.run, "--set", f"resources.ranks={n * local}", *SET]
         self.processes = [rp.start_words(self.hosts.command(i, *args), env={
             "OMP_NUM_THREADS": "1", "REPRISE_NODES": str(n), "JOB_COMPLETION_INDEX": str(i), "REPRISE_PORT": "29500",
-            "REPRISE_ADDRESS": self.hosts.address(0), "REPRISE_TERMINATION_LOG": str(self.reason(i))}) for i in range(n)]
+            "REPRISE_ADDRESS": self.hosts.address(0), **({"REPRISE_WAIT": str(WAIT)} if before else {}), "REPRISE_TERMINATION_LOG": str(self.reason(i))}) for i in range(n)]
 
     def reason(self, i):
         return self.folder / f"reason-{i}"
@@ -93,6 +96,8 @@ FAULTS = {
     "two of four": (4, 1, lambda h: h.cut_between(1, 3)),
 }
 SLOW = "a slow host"
+NEVER = "two of four from the beginning"
+WAIT = 20  # REPRISE_WAIT
 
 
 @pytest.fixture(scope="module")
@@ -106,10 +111,11 @@ def jobs(tmp_path_factory):
         for name, (n, local, _) in FAULTS.items():
             made[name] = Job(folder / name.replace(" ", "-"), n, local)
         made[SLOW] = Job(folder / "slow", 2, 1, "60mbit")
+        made[NEVER] = Job(folder / "never", 4, 1, before=lambda h: h.cut_between(1, 3))
         pulses, latest = [], time.monotonic() + LONGEST
         while not all([job.ended() for job in made.values()]) and time.monotonic() < latest:
             for name, job in made.items():  # at once: none waits for another to have its steps
-                job.fail(FAULTS[name][2] if name in FAULTS else lambda host: pulses.append(Pulses(host)))
+                job.fail(FAULTS[name][2] if name in FAULTS else lambda host: pulses.append(Pulses(host)))  # NEVER has begun
             for pulse in pulses:
                 pulse.beat()
             time.sleep(0.01)
@@ -168,6 +174,15 @@ def test_two_that_do_not_reach_each_other(jobs):
     job = jobs["two of four"]
     assert re.search(r"rank \d \(node\d, process \d+\) makes no progress, and nobody does, though all are heard: a connection between "
                      rf"two ranks may be cut; at step \d+, in {PLACE}; {OTHERS_WAIT}", job.errors[0]), job.errors
+
+
+def test_two_that_never_reached_each_other(jobs):
+    """A firewall that lets through the port of rank 0 alone: the start ends, too, and says what to look at."""
+    job = jobs[NEVER]
+    assert job.codes == [22] * 4 and not job.left and not job.listening, job.errors
+    assert re.search(r"rank [013] \(node[013], process \d+\) does not come into connection with the others, though all are heard: other "
+                     rf"ports than rank 0's may be closed between the hosts.*; at step 0, in connect; {OTHERS_WAIT}", job.errors[0]), job.errors
+    assert max(job.took) < LONGEST, job.took
 
 
 def test_it_goes_on_with_the_same_bits(jobs, want):

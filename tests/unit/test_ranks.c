@@ -4,6 +4,7 @@
 #include "comm/world.h"
 #include "test.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -229,6 +230,11 @@ static void test_sagemaker(void)
     check_sagemaker("{\"current_host\":\"algo-2\",\"hosts\":[\"algo-2\",\"algo-1\"],"
                     "\"network_interface_name\":\"eth0\"}",
                     RP_STATUS_OK, 1, "algo-1");
+    CHECK_TEXT(getenv("NCCL_SOCKET_IFNAME"), "eth0"); /* the others inherit it */
+    check_sagemaker("{\"current_host\":\"algo-1\",\"hosts\":[\"algo-2\",\"algo-1\"],"
+                    "\"network_interface_name\":\"eth1\"}",
+                    RP_STATUS_OK, 0, "algo-1");
+    CHECK_TEXT(getenv("NCCL_SOCKET_IFNAME"), "eth0"); /* what is set stays */
     check_sagemaker("{\"current_host\":\"algo-3\",\"hosts\":[\"algo-2\",\"algo-1\"]}",
                     RP_STATUS_USAGE, 0, "");
     check_sagemaker("no json", RP_STATUS_USAGE, 0, "");

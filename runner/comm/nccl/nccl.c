@@ -38,7 +38,7 @@ static char libraries[64] = "NCCL";
 static bool give_up(struct world *w, const char *what, const char *why_so,
                     char why[RP_COMM_WHY_BYTES])
 {
-    snprintf(why, RP_COMM_WHY_BYTES, "NCCL, %s: %.300s", what, why_so);
+    snprintf(why, RP_COMM_WHY_BYTES, "NCCL, %s: %.450s", what, why_so);
     if (w->comm) nccl.CommAbort(w->comm);
     w->comm = NULL;
     return false;
@@ -46,10 +46,13 @@ static bool give_up(struct world *w, const char *what, const char *why_so,
 
 static bool fail(struct world *w, const char *what, int code, char why[RP_COMM_WHY_BYTES])
 {
-    char text[400];
+    static const char alone[] =
+        "; where each rank sees one GPU alone (srun --gpus-per-task), let it see all of its host's";
+    char text[600];
     const char *last = w->comm ? nccl.GetLastError(w->comm) : NULL;
-    snprintf(text, sizeof text, "%.100s%s%.250s", nccl.GetErrorString(code),
-             last && last[0] ? ": " : "", last ? last : "");
+    snprintf(text, sizeof text, "%.100s%s%.250s%s; NCCL_DEBUG=INFO tells more",
+             nccl.GetErrorString(code), last && last[0] ? ": " : "", last ? last : "",
+             code == RP_NCCL_CUDA_ERROR ? alone : "");
     return give_up(w, what, text, why);
 }
 

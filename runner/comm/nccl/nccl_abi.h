@@ -9,6 +9,7 @@
 
 enum rp_nccl_result {
     RP_NCCL_SUCCESS = 0,
+    RP_NCCL_CUDA_ERROR = 1, /* ncclUnhandledCudaError */
     RP_NCCL_INVALID_USAGE = 5,
     RP_NCCL_REMOTE_ERROR = 6,
     RP_NCCL_IN_PROGRESS = 7
