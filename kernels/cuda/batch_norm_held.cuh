@@ -13,7 +13,7 @@ enum {
     RP_HELD_THREADS = 256,
     RP_HELD_WIDTH = 32, /* channels of a block at most; and 16, 8, 4 */
     RP_HELD_PANELS = 16,
-    RP_HELD_BATCH = 16 /* rows of a chain whose loads are issued together */
+    RP_HELD_BATCH = 8 /* rows of a chain that are loaded while as many are added */
 };
 
 struct rp_held_job {
@@ -58,26 +58,40 @@ static __device__ __forceinline__ void rp_held_read(const struct rp_held_job &jo
         rp_copy_async16(held + rp_held_at<width>(row) + quad, from, inside);
 }
 
-/* A thread walks down one panel of one channel: load(place, v) of several rows, then add(channel,
- * v, acc) of each. The chains go to shared memory. */
+/* A thread walks down one panel of one channel: load(place, v) of several rows, while those before
+ * are added: add(channel, v, acc). Few threads have a chain, so each must go as fast as additions
+ * can follow each other. The chains go to shared memory. */
 template <int width, int sums, class Load, class Add>
 static __device__ __forceinline__ void rp_held_chains(const struct rp_held_job &job,
                                                       rp_held_shared &shared, Load load, Add add)
 {
+    const int batch = RP_HELD_BATCH;
     for (int t = (int)threadIdx.x; t < job.panels * width; t += RP_HELD_THREADS) {
         int panel = t / width, col = t % width, row = panel * RP_PANEL;
-        int end = job.rows - row < RP_PANEL ? job.rows : row + RP_PANEL;
-        int at = rp_held_at<width>(row) + col;
-        float acc[2] = {0, 0}, v[RP_HELD_BATCH][2];
-        for (; row + RP_HELD_BATCH <= end; row += RP_HELD_BATCH, at += RP_HELD_BATCH * width) {
+        int count = job.rows - row < RP_PANEL ? job.rows - row : (int)RP_PANEL;
+        int at = rp_held_at<width>(row) + col, batches = count / batch;
+        float acc[2] = {0, 0}, v[2][batch][2];
+        auto load_batch = [&](int number, float(&to)[batch][2]) {
             RP_UNROLL
-            for (int i = 0; i < RP_HELD_BATCH; i++) load(at + i * width, v[i]);
+            for (int i = 0; i < batch && number < batches; i++)
+                load(at + (number * batch + i) * width, to[i]);
+        };
+        auto add_batch = [&](int number, const float(&from)[batch][2]) {
             RP_UNROLL
-            for (int i = 0; i < RP_HELD_BATCH; i++) add(col, v[i], acc);
+            for (int i = 0; i < batch && number < batches; i++) add(col, from[i], acc);
+        };
+        load_batch(0, v[0]);
+        RP_NO_UNROLL
+        for (int k = 0; k < batches; k += 2) {
+            load_batch(k + 1, v[1]);
+            add_batch(k, v[0]);
+            load_batch(k + 2, v[0]);
+            add_batch(k + 1, v[1]);
         }
-        for (; row < end; row++, at += width) {
-            load(at, v[0]);
-            add(col, v[0], acc);
+        RP_NO_UNROLL
+        for (int i = batches * batch; i < count; i++) {
+            load(at + i * width, v[0][0]);
+            add(col, v[0][0], acc);
         }
         RP_UNROLL
         for (int i = 0; i < sums; i++) shared.chain[i][panel][col] = acc[i];
@@ -89,6 +103,7 @@ static __device__ __forceinline__ float
 rp_held_sum(const struct rp_held_job &job, const rp_held_shared &shared, int which, int col)
 {
     float sum = shared.chain[which][0][col];
+    RP_NO_UNROLL
     for (int p = 1; p < job.panels; p++) sum += shared.chain[which][p][col];
     return sum;
 }
