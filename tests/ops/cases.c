@@ -343,7 +343,7 @@ static void add_norm_cases(struct op_cases *cases)
     static const int64_t batch[][4] = {{1, 1, 1, 1},    {8, 1, 5, 2},    {4, 49, 20, 4},
                                        {3, 700, 7, 1},  {16, 64, 33, 8}, {2, 1024, 16, 2},
                                        {2, 2500, 3, 1}, {64, 1, 130, 4}, {8, 9, 64, 8},
-                                       {8, 300, 12, 4}, {4, 2600, 4, 2}, {8, 16, 260, 2}};
+                                       {8, 300, 12, 4}, {4, 1050, 4, 2}, {8, 16, 260, 2}};
     for (size_t i = 0; i < RP_COUNT(batch); i++)
         add_batch_norm(cases, batch[i][0], batch[i][1], batch[i][2], (int)batch[i][3]);
     static const int64_t layer[][4] = {
