@@ -31,6 +31,7 @@ def call(*args, expect=0, **more):
     process = start(*args, **more)
     out, err = process.communicate(timeout=7000 if os.environ.get("REPRISE_LONG") else 600)
     assert process.returncode == expect, f"exit {process.returncode}, expected {expect}\n{out}\n{err}"
+    assert "no graph of a step" not in err, err  # a GPU's runs go on without, and no slower way shall pass unseen
     return out, err
 
 

@@ -1,6 +1,7 @@
 /* batch_norm.cu - batch normalisation: statistics of each logical shard, then one pass over the
- * rows. README.md chapter 9. */
-#include "cuda/columns.h"
+ * rows; in one reading where a shard's rows of a few channels fit into shared memory. README.md
+ * chapter 9. */
+#include "cuda/batch_norm_held.cuh"
 #include "cuda/quad.h"
 
 /* ---- a pass over all rows ----------------------------------------------------------------------
@@ -207,13 +208,52 @@ static enum rp_status make_inv(struct rp_cuda *cuda, struct rp_columns sums,
 
 size_t rp_cuda_scratch_batch_norm(const struct rp_op_call *call)
 {
-    return rp_columns_scratch(&call->in[0], 1);
+    return rp_columns_scratch(&call->in[0], 2);
+}
+
+/* Of both ops; `in` begins with the rows. */
+static struct rp_held_job begin_held(const struct rp_columns &sums, const struct rp_op_call *call)
+{
+    struct rp_held_job job = {};
+    job.out = (float *)call->out[0].data;
+    job.partial = sums.partial;
+    job.n_cols = sums.n_cols;
+    job.rows = (int)sums.shard_rows;
+    job.panels = (int)sums.panels;
+    job.m = (float)sums.shard_rows;
+    return job;
+}
+
+/* Does it all, where `*done`. */
+static enum rp_status normalize_held(struct rp_cuda *cuda, const struct rp_columns &sums,
+                                     const struct rp_op_call *call, bool *done,
+                                     struct rp_error *err)
+{
+    struct rp_held_job job = begin_held(sums, call);
+    int64_t m = sums.shard_rows;
+    job.in[0] = (const float *)call->in[0].data;
+    job.gamma = (const float *)call->in[1].data;
+    job.beta = (const float *)call->in[2].data;
+    job.mean = (float *)call->out[1].data;
+    job.inv = (float *)call->out[2].data;
+    job.less_one = (float)(m > 1 ? m - 1 : 1);
+    job.eps = call->params.norm.eps;
+    int width = rp_held_width(cuda, sums, job, 1);
+    *done = width > 0;
+    if (!*done) return RP_STATUS_OK;
+    struct rp_columns_out to = {};
+    for (int i = 0; i < 2; i++) to.out[i] = (float *)call->out[3 + i].data;
+    RP_HELD_LAUNCH(cuda, rp_held_normalize, width, sums.n_shards, 1, job);
+    return rp_held_close(cuda, sums, to, err);
 }
 
 RP_CUDA_KERNEL(batch_norm)
 {
     struct rp_columns sums = rp_columns_begin(cuda->scratch, &pass->rows, &call->in[0]);
+    bool done = false;
     RP_TRY(check_whole(sums, err));
+    RP_TRY(normalize_held(cuda, sums, call, &done, err));
+    if (done) return RP_STATUS_OK;
     RP_TRY(make_mean(cuda, sums, call, err));
     RP_TRY(make_inv(cuda, sums, call, err));
     struct bn_job job = {};
@@ -266,12 +306,33 @@ size_t rp_cuda_scratch_batch_norm_dx(const struct rp_op_call *call)
     return rp_columns_scratch(&call->in[0], 2) + 2 * rp_tensor_bytes(&call->in[3]);
 }
 
+static enum rp_status gradient_held(struct rp_cuda *cuda, const struct rp_columns &sums,
+                                    const struct rp_op_call *call, bool *done, struct rp_error *err)
+{
+    struct rp_held_job job = begin_held(sums, call);
+    for (int i = 0; i < 2; i++) job.in[i] = (const float *)call->in[i].data;
+    job.gamma = (const float *)call->in[2].data;
+    job.means = (const float *)call->in[3].data;
+    job.invs = (const float *)call->in[4].data;
+    int width = job.out ? rp_held_width(cuda, sums, job, 2) : 0;
+    *done = width > 0;
+    if (!*done) return RP_STATUS_OK;
+    struct rp_columns_out to = {};
+    for (int i = 0; i < 2; i++) to.out[i] = (float *)call->out[1 + i].data;
+    RP_HELD_LAUNCH(cuda, rp_held_gradient, width, sums.n_shards, 2, job);
+    if (!to.out[0] && !to.out[1]) return RP_STATUS_OK;
+    return rp_held_close(cuda, sums, to, err);
+}
+
 RP_CUDA_KERNEL(batch_norm_dx)
 {
     struct rp_columns sums = rp_columns_begin(cuda->scratch, &pass->rows, &call->in[0]);
+    bool done = false;
     float *means = (float *)((unsigned char *)cuda->scratch + rp_columns_scratch(&call->in[0], 2));
     int64_t of_shards = sums.n_shards * sums.n_cols;
     RP_TRY(check_whole(sums, err));
+    RP_TRY(gradient_held(cuda, sums, call, &done, err));
+    if (done) return RP_STATUS_OK;
     gradient_term term = {};
     term.in[0] = (const float *)call->in[0].data;
     term.in[1] = (const float *)call->in[1].data;

@@ -1,9 +1,10 @@
 /* copy.cu - copies between host and device, and filling.
  *
  * Memory that is not pinned is the caller's own again when a call returns: its bytes pass through a
- * ring of pinned blocks, of which the processor fills one while the GPU fetches another. Pinned
- * memory is read where it lies. What was asked for ahead is fetched on a stream of its own into a
- * block on the device; when it is wanted, a copy within the device is all that is left. */
+ * ring of pinned blocks, of which the processor fills one while the GPU fetches another (where so
+ * much cannot be pinned, of blocks that are not: slower, and the same). Pinned memory is read where
+ * it lies. What was asked for ahead is fetched on a stream of its own into a block on the device;
+ * when it is wanted, a copy within the device is all that is left. */
 #include "cuda/gpu.h"
 
 #include <stdlib.h>
@@ -32,7 +33,8 @@ struct rp_cuda_staging {
     bool is_direct;     /* there was one */
     cudaStream_t fetching;
     struct ahead ahead[AHEAD];
-    unsigned char *block; /* SLOTS slots, pinned */
+    unsigned char *block; /* SLOTS slots */
+    bool block_is_pinned;
     cudaEvent_t done[SLOTS];
     bool used[SLOTS]; /* the event has been recorded */
     int next;
@@ -44,7 +46,11 @@ enum rp_status rp_cuda_staging_open(struct rp_cuda *cuda, struct rp_error *err)
     struct rp_cuda_staging *s = (struct rp_cuda_staging *)calloc(1, sizeof *s);
     cuda->staging = s;
     if (!s) return rp_error_set(err, RP_STATUS_MEMORY, "no memory for the CUDA device");
-    RP_CUDA_TRY(cudaHostAlloc(&block, SLOTS * slot_bytes, cudaHostAllocDefault));
+    s->block_is_pinned =
+        cudaHostAlloc(&block, SLOTS * slot_bytes, cudaHostAllocDefault) == cudaSuccess;
+    (void)cudaGetLastError(); /* a limit of locked memory is no fault */
+    if (!s->block_is_pinned) block = malloc(SLOTS * slot_bytes);
+    if (!block) return rp_error_set(err, RP_STATUS_MEMORY, "no memory for copies to the GPU");
     s->block = (unsigned char *)block;
     for (int i = 0; i < SLOTS; i++)
         RP_CUDA_TRY(cudaEventCreateWithFlags(&s->done[i], cudaEventDisableTiming));
@@ -71,7 +77,10 @@ void rp_cuda_staging_close(struct rp_cuda *cuda)
     if (s->fetching) (void)cudaStreamDestroy(s->fetching);
     for (int i = 0; i < SLOTS; i++)
         if (s->done[i]) (void)cudaEventDestroy(s->done[i]);
-    if (s->block) (void)cudaFreeHost(s->block);
+    if (s->block_is_pinned)
+        (void)cudaFreeHost(s->block);
+    else
+        free(s->block);
     free(s);
     cuda->staging = NULL;
 }

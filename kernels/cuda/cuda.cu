@@ -31,6 +31,36 @@ static scratch_fn scratch_of(enum rp_op op)
 
 /* ---- errors ---------------------------------------------------------------------------------- */
 
+#ifndef RP_CUDA_BUILD
+#define RP_CUDA_BUILD "simulated"
+#endif
+
+/* What is no fault of the GPU, and how to mend it; NULL: it may be. */
+static const char *way_out(cudaError_t error)
+{
+    switch (error) {
+    case cudaErrorNoKernelImageForDevice:
+    case cudaErrorInvalidKernelImage:
+    case cudaErrorUnsupportedPtxVersion:
+    case cudaErrorInvalidPtx:
+    case cudaErrorJitCompilerNotFound:
+        return "this build (" RP_CUDA_BUILD
+               ") has no code that this GPU and driver take: update the "
+               "driver, or build for the GPU (cmake -DRP_CUDA_ARCHS=...)";
+    case cudaErrorDevicesUnavailable:
+        return "another process has the GPU for itself, or it is in a mode that forbids work "
+               "(nvidia-smi -q -d COMPUTE): wait, or take another one with CUDA_VISIBLE_DEVICES";
+    case cudaErrorInsufficientDriver:
+    case cudaErrorCompatNotSupportedOnDevice:
+    case cudaErrorSystemDriverMismatch:
+        return "the driver does not fit this build (" RP_CUDA_BUILD "): update it";
+    case cudaErrorSystemNotReady:
+        return "a service of the GPUs does not run (with NVSwitch: nvidia-fabricmanager): start it";
+    default:
+        return NULL;
+    }
+}
+
 enum rp_status rp_cuda_error(struct rp_error *err, const char *what, int code)
 {
     cudaError_t error = (cudaError_t)code;
@@ -43,11 +73,19 @@ enum rp_status rp_cuda_error(struct rp_error *err, const char *what, int code)
                             "train.micro_batch, which changes no bit at determinism: portable",
                             what, free_bytes >> 20, total >> 20);
     }
+    if (way_out(error))
+        return rp_error_set(err, RP_STATUS_ENVIRONMENT,
+                            "%s: %s (%s): %s; or use `resources: {device: cpu}`, which gives the "
+                            "same bits at portable",
+                            what, cudaGetErrorString(error), cudaGetErrorName(error),
+                            way_out(error));
     return rp_error_set(err, RP_STATUS_HARDWARE,
                         "%s: %s (%s); the GPU or its driver failed, or a kernel is wrong: "
                         "`--no-graph` and CUDA_LAUNCH_BLOCKING=1 name the kernel",
                         what, cudaGetErrorString(error), cudaGetErrorName(error));
 }
+
+void (*rp_cuda_warn)(const char *text);
 
 /* ---- opening --------------------------------------------------------------------------------- */
 
@@ -85,9 +123,13 @@ static int cuda_count(void)
     return cudaGetDeviceCount(&count) == cudaSuccess ? count : 0;
 }
 
+/* Asked for before any kernel that is wanted, to learn whether there is code for this GPU. */
+static __global__ void nothing() {}
+
 static enum rp_status set_up(struct rp_cuda *cuda, struct rp_error *err)
 {
     struct cudaDeviceProp properties;
+    struct cudaFuncAttributes attributes;
     RP_CUDA_TRY(cudaSetDevice(cuda->device.config.number));
     RP_CUDA_TRY(cudaGetDeviceProperties(&properties, cuda->device.config.number));
     if (properties.major < 8)
@@ -95,6 +137,7 @@ static enum rp_status set_up(struct rp_cuda *cuda, struct rp_error *err)
                             "%s is of compute capability %d.%d; 8.0 (A100) is the least; use "
                             "`resources: {device: cpu}`, which gives the same bits at portable",
                             properties.name, properties.major, properties.minor);
+    RP_CUDA_TRY(cudaFuncGetAttributes(&attributes, (const void *)nothing));
     cuda->n_processors = properties.multiProcessorCount;
     cuda->shared_most = properties.sharedMemPerBlockOptin;
     RP_CUDA_TRY(cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking));

@@ -60,9 +60,12 @@ struct rp_cuda {
 const struct rp_pass *rp_cuda_pass(struct rp_cuda *cuda, const struct rp_pass *pass);
 const struct rp_update *rp_cuda_update(struct rp_cuda *cuda, const struct rp_update *update);
 
-/* The message for a failed CUDA call or launch: MEMORY when the device has none left, else
- * HARDWARE or INTERNAL. `code` is a cudaError_t. */
+/* The message for a failed CUDA call or launch: MEMORY when the device has none left, ENVIRONMENT
+ * when it is somebody else's, or driver, build and device do not go together, else HARDWARE. `code`
+ * is a cudaError_t. */
 RP_NODISCARD enum rp_status rp_cuda_error(struct rp_error *err, const char *what, int code);
+/* The program's, for what goes on in another way; NULL: nobody listens. */
+extern void (*rp_cuda_warn)(const char *text);
 
 /* For the device's own files: a call that must succeed, in a function with `err`. */
 #define RP_CUDA_TRY(call)                                                                          \

@@ -34,7 +34,7 @@ struct rp_cuda_graph {
     struct segment *segment;
     int n, capacity;  /* segments captured */
     int at, at_call;  /* the segment under way, and calls seen in it */
-    bool unsupported; /* a step cannot be captured: say nothing, run on */
+    bool unsupported; /* a step cannot be captured: run on without */
 };
 
 /* ---- lists ----------------------------------------------------------------------------------- */
@@ -146,7 +146,14 @@ static enum rp_status end_capture(struct rp_cuda *cuda, cudaGraphExec_t *exec, s
     RP_CUDA_TRY(cudaStreamEndCapture(cuda->stream, &graph));
     cudaError_t code = exec ? cudaGraphInstantiate(exec, graph, 0) : cudaSuccess;
     (void)cudaGraphDestroy(graph);
-    RP_CUDA_TRY(code);
+    if (code == cudaSuccess) return RP_STATUS_OK;
+    char text[256];
+    *exec = NULL;
+    cuda->graph->unsupported = true;
+    snprintf(text, sizeof text, "no graph of a step: %s; every kernel is launched by itself",
+             cudaGetErrorString(code));
+    if (rp_cuda_warn) rp_cuda_warn(text);
+    (void)cudaGetLastError(); /* nothing has been lost: the calls are done one by one */
     return RP_STATUS_OK;
 }
 
@@ -226,7 +233,7 @@ enum rp_status rp_cuda_graph_cut(struct rp_cuda *cuda, struct rp_error *err)
     if (g->mode == MODE_NOW || g->at_call == 0) return RP_STATUS_OK;
     struct segment *s = &g->segment[g->at];
     if (g->mode == MODE_CAPTURE) RP_TRY(end_capture(cuda, &s->exec, err));
-    if (g->at_call != s->n) return abandon(cuda, err);
+    if (g->at_call != s->n || !s->exec) return abandon(cuda, err);
     RP_TRY(rp_cuda_live_set(cuda, err));
     RP_CUDA_TRY(cudaGraphLaunch(s->exec, cuda->stream));
     rp_cuda_live_gather(cuda, true);

@@ -14,6 +14,7 @@ const struct rp_extension *rp_module_v1(const struct rp_extension_host *host)
     static const struct rp_device_checks checks = {rp_cuda_elementary};
     static struct rp_device_module module;
     if (!host || host->version != RP_EXTENSION_VERSION) return NULL;
+    rp_cuda_warn = host->warn;
     module.extension.version = RP_EXTENSION_VERSION;
     module.extension.name = rp_cuda_table.name;
     module.extension.libraries = RP_CUDA_BUILD;

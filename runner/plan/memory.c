@@ -16,6 +16,22 @@ static const uint64_t thread_bytes = (uint64_t)32 << 10;
 static const uint64_t save_buffer_bytes = (uint64_t)4 << 20;
 /* Through which bytes go to and from a GPU (kernels/cuda/copy.cu). */
 static const uint64_t staging_bytes = (uint64_t)16 << 20;
+/* Of a GPU's memory a process takes what is no allocation of ours, in bytes, at most:
+ * - the context, with the driver's own code and buffers: 426 MiB on an RTX 6000 Ada under CUDA 13
+ *   (unslothai/unsloth-zoo pull 1053), 616 MiB on a server's GPU (LMCache issue 4019);
+ * - local memory, which a context has for every thread that its processors can hold at once
+ *   (NVIDIA's forum, topic 289339): 1 KiB, more than any kernel of ours asks for (tests/README.md),
+ *   for 2048 threads of 160 processors; with it the code of the kernels (5 MB), graphs, and what
+ *   two dozen blocks lose by beginning on 2 MiB.
+ * Together 1 GiB, as ollama leaves (its pull 2114). */
+static const uint64_t gpu_context_bytes = (uint64_t)640 << 20;
+static const uint64_t gpu_code_bytes = (uint64_t)384 << 20;
+/* NCCL's buffers: for rings and trees, and what leaves the host, 512 MiB (NVIDIA/nccl issue 2363);
+ * and of an all-to-all, for each other GPU of the host, 32 channels of 10 MiB to receive and 2 MiB
+ * to send (issue 1685: 3.3 GB among 8 H100). */
+static const uint64_t nccl_bytes = (uint64_t)512 << 20;
+static const uint64_t nccl_peer_bytes = (uint64_t)32 * 12 << 20;
+enum { NCCL_MOST_PEERS = 7 };
 /* A larger state is saved from where it lies, where the writer can reach it: by the time of the
  * next update it has been read, as steps grow with the model. */
 static const uint64_t most_copied_bytes = (uint64_t)64 << 20;
@@ -252,6 +268,20 @@ static void add_exchange_rows(struct rp_plan *plan, const struct rp_spec *spec)
         plan->more_between_hosts = plan->owners.incoming - own;
 }
 
+/* What the driver and NCCL take beside it all. */
+static void add_gpu_rows(struct rp_plan *plan)
+{
+    int peers = plan->ranks - 1 < NCCL_MOST_PEERS ? plan->ranks - 1 : NCCL_MOST_PEERS;
+    plan->context_bytes = 0;
+    if (plan->device == &rp_device_cpu) return;
+    plan->context_bytes = gpu_context_bytes;
+    add_device_row(plan, "context of the driver, at most", gpu_context_bytes);
+    add_device_row(plan, "code, local memory, at most", gpu_code_bytes);
+    if (peers > 0)
+        add_device_row(plan, "NCCL's buffers, at most",
+                       nccl_bytes + (uint64_t)peers * nccl_peer_bytes);
+}
+
 /* ---- the table ------------------------------------------------------------------------------- */
 
 /* A GPU leaves the processors free: each may fill a batch. Beside a CPU's work a thread reads what
@@ -302,6 +332,7 @@ void rp_plan_set_memory(struct rp_plan *plan, const struct rp_spec *spec)
     if (plan->device != &rp_device_cpu)
         add_device_row(plan, "next input and target", io_bytes(&model->train));
     add_device_row(plan, "kernel scratch", plan->scratch_bytes + norm_bytes(plan));
+    add_gpu_rows(plan);
     add_row(plan, "data set", data.held);
     if (plan->loader_depth > 0)
         add_row(plan, "batches read ahead",
@@ -384,5 +415,5 @@ enum rp_status rp_plan_check_memory(const struct rp_plan *plan, struct rp_error 
 enum rp_status rp_plan_check_device_memory(const struct rp_plan *plan, uint64_t bytes,
                                            struct rp_error *err)
 {
-    return check(plan, plan->device_bytes, bytes, "the GPU", err);
+    return check(plan, plan->device_bytes, bytes + plan->context_bytes, "the GPU", err);
 }

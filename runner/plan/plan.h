@@ -34,7 +34,7 @@ struct rp_plan_memory {
     uint64_t bytes;
     bool on_device; /* in a GPU's own memory */
 };
-enum { RP_PLAN_MEMORY_ROWS = 20 };
+enum { RP_PLAN_MEMORY_ROWS = 24 };
 
 /* Trained parameters that the ranks exchange together, `n` that follow each other in
  * rp_plan_owners.order. Rank q owns what lies between border q and q + 1: of the chunks, and the
@@ -103,6 +103,7 @@ struct rp_plan {
     int n_memory;
     uint64_t memory_bytes;       /* in all, on a rank, of the machine's memory */
     uint64_t device_bytes;       /* in all, of the GPU's; 0 on the CPU */
+    uint64_t context_bytes;      /* of these, what opening the device has taken */
     uint64_t more_between_hosts; /* what a rank would need beside that were they not on one host */
     uint64_t scratch_bytes;      /* of the device's kernels: struct rp_device_table, reserve */
     const struct rp_device_table *device;
@@ -135,7 +136,7 @@ RP_NODISCARD enum rp_status rp_plan_check_ranks(const struct rp_spec *spec, int6
 /* MEMORY, with the table, when the plan asks for more than this machine or cgroup gives. */
 RP_NODISCARD enum rp_status rp_plan_check_memory(const struct rp_plan *plan, struct rp_error *err);
 
-/* The same for the GPU's memory, of which `bytes` are free. */
+/* The same for the GPU's memory, of which `bytes` are free now that the device is open. */
 RP_NODISCARD enum rp_status rp_plan_check_device_memory(const struct rp_plan *plan, uint64_t bytes,
                                                         struct rp_error *err);
 

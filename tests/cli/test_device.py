@@ -79,6 +79,10 @@ def test_out_of_memory(spec, tmp_path):
     env = {"REPRISE_MODULES": SIM, "RP_SIM_MEMORY": str(300 << 10)}
     err = refused(spec, tmp_path / "run", env, expect=5)
     assert "the GPU gives" in err and "activations" in err and "in all, on the GPU of a rank" in err
+    # The tensors would fit, and what the driver takes beside them does not.
+    env["RP_SIM_MEMORY"] = str(200 << 20)
+    assert "code, local memory" in refused(spec, tmp_path / "run", env, expect=5)
+    rp.run(spec, tmp_path / "run", "--set", "resources.device=cuda", env=dict(env, RP_SIM_MEMORY=str(500 << 20)))
 
 
 @needs_sim
@@ -87,6 +91,10 @@ def test_plan_counts_the_gpu(spec):
     there = rp.call_json("plan", spec, "--set", "resources.device=cuda", env={"REPRISE_MODULES": SIM, "RP_SIM_DEVICES": "0"})
     assert here["device_memory_bytes"] == 0 < there["device_memory_bytes"]
     assert there["memory"]["parameters"] == here["memory"]["parameters"]
+    taken = ["context of the driver, at most", "code, local memory, at most", "NCCL's buffers, at most"]
+    assert not any(what in here["memory"] for what in taken) and sum(there["memory"].get(what, 0) for what in taken) == 1 << 30
+    four = rp.call_json("plan", spec, "--set", "resources.device=cuda", "--set", "resources.ranks=4", env={"REPRISE_MODULES": SIM, "RP_SIM_DEVICES": "0"})
+    assert four["memory"][taken[2]] > 1 << 30
     assert there["digests"]["numeric"] == here["digests"]["numeric"]
 
 

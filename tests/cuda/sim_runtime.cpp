@@ -5,8 +5,9 @@
  * one), RP_SIM_PINNED so many bytes of the host's memory may be pinned. RP_SIM_LATE: what another
  * thread than the first waits for takes so many milliseconds more. RP_SIM_DEAF=OF or
  * OF:WHO: no stream, or stream WHO, waits for stream OF, counted from 1 as they are made; a
- * control. RP_SIM_RUN: launches of more threads than that are looked at and not run, and memory is
- * not filled: jobs of any size, whose numbers mean nothing. */
+ * control. RP_SIM_REFUSE=CALL:CODE: that call fails so. RP_SIM_RUN: launches of more threads than
+ * that are looked at and not run, and memory is not filled: jobs of any size, whose numbers mean
+ * nothing. */
 #include "sim_int.h"
 #include "sim_stream.h"
 
@@ -84,15 +85,15 @@ bool runs_all()
     return options.run_most == UINT64_MAX;
 }
 
-/* Device memory lies in addresses of its own, far from the host's, so that an address tells whose it
- * is also where it is of no block: kernels are given where a padded image would begin. Blocks that
- * are gone cannot be read. AddressSanitizer wants to know the blocks. */
+/* Device memory lies in addresses of its own, far from the host's, so that an address tells whose
+ * it is also where it is of no block: kernels are given where a padded image would begin. Blocks
+ * that are gone cannot be read. AddressSanitizer wants to know the blocks. */
 #ifdef RP_SIM_ASAN
 constexpr size_t near_bytes = 1 << 20;
 #else
 constexpr size_t near_bytes = 64 << 20;
 char *const region = (char *)(uintptr_t)0x100000000000, *region_end = region;
-bool apart = true; /* false: this machine has not got those addresses */
+bool apart = true;                          /* false: this machine has not got those addresses */
 std::map<size_t, std::vector<char *>> gone; /* by their size in pages */
 
 size_t whole_pages(size_t bytes)
@@ -154,7 +155,8 @@ const std::pair<const char *const, block> *block_at(const void *address)
 bool is_device(const void *address, size_t bytes)
 {
     auto *found = block_at(address);
-    return found && static_cast<const char *>(address) + bytes <= found->first + found->second.bytes;
+    return found &&
+           static_cast<const char *>(address) + bytes <= found->first + found->second.bytes;
 }
 bool is_host(const void *address, size_t bytes)
 {
@@ -198,6 +200,16 @@ cudaError_t fails(cudaError_t code)
 {
     if (code != cudaSuccess) last_code = code;
     return code;
+}
+
+/* RP_SIM_REFUSE names this call. */
+bool refused(const char *call)
+{
+    const char *text = getenv("RP_SIM_REFUSE");
+    size_t n = strlen(call);
+    if (!text || strncmp(text, call, n) != 0 || text[n] != ':') return false;
+    (void)fails(atoi(text + n + 1));
+    return true;
 }
 
 /* What may not be done while this thread captures a stream. */
@@ -290,6 +302,7 @@ cudaError_t cudaGetDeviceCount(int *count)
 cudaError_t cudaSetDevice(int device)
 {
     hold held(lock);
+    if (refused("cudaSetDevice")) return last_code;
     if (first_thread == std::thread::id()) first_thread = std::this_thread::get_id();
     options.seed = number_of("RP_SIM_SEED", 2);
     options.host_threads = (int)number_of("RP_SIM_THREADS", 1);
@@ -312,6 +325,13 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int device)
     properties->major = 8;
     properties->multiProcessorCount = 4;
     return cudaSuccess;
+}
+
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes *attributes, const void *kernel)
+{
+    (void)kernel;
+    attributes->numRegs = 8;
+    return refused("cudaFuncGetAttributes") ? last_code : cudaSuccess;
 }
 
 cudaError_t cudaDriverGetVersion(int *version)
@@ -402,6 +422,7 @@ cudaError_t cudaHostAlloc(void **block, size_t bytes, unsigned flags)
     (void)flags;
     *block = nullptr;
     if (spoils_capture()) return last_code;
+    if (bytes > number_of("RP_SIM_PINNED", SIZE_MAX)) return fails(cudaErrorMemoryAllocation);
     *block = malloc(bytes ? bytes : 1);
     if (*block) pinned[static_cast<char *>(*block)] = bytes;
     return *block ? cudaSuccess : fails(cudaErrorMemoryAllocation);
@@ -539,7 +560,8 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
     hold held(lock);
     uint64_t upto = event->upto; /* of now: the event may be recorded again */
     (void)flags;
-    if (stream->capturing && spoils_capture()) return last_code; /* the event is not of the capture */
+    if (stream->capturing && spoils_capture())
+        return last_code; /* the event is not of the capture */
     if (is_deaf(stream, of)) return cudaSuccess;
     return rp_sim::enqueue(stream, [=]() -> int {
         return catch_up(of, upto, false) == cudaErrorNotReady ? RP_SIM_NOT_YET : RP_SIM_DONE;
@@ -565,7 +587,8 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
     timespec now;
     hold held(lock);
     if (stream->device != event->device) return fails(cudaErrorInvalidResourceHandle);
-    if (stream->capturing && spoils_capture()) return last_code; /* whoever waited would be captured */
+    if (stream->capturing && spoils_capture())
+        return last_code; /* whoever waited would be captured */
     event->stream = stream;
     event->upto = stream->done + stream->late.size();
     clock_gettime(CLOCK_MONOTONIC, &now);
@@ -615,6 +638,7 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph)
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long long flags)
 {
     (void)flags;
+    if (refused("cudaGraphInstantiate")) return last_code;
     *exec = new rp_sim_graph(*graph);
     return cudaSuccess;
 }

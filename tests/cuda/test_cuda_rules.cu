@@ -247,6 +247,94 @@ static void check_refusal_is_forgotten(void)
     unsetenv("RP_SIM_MEMORY");
 }
 
+/* What is no fault of the GPU's is not called one, and says what to do. */
+static void check_ways_out(void)
+{
+    static const struct {
+        const char *refused;
+        enum rp_status status;
+        const char *words;
+    } cases[] = {
+        {"cudaSetDevice:46", RP_STATUS_ENVIRONMENT, "CUDA_VISIBLE_DEVICES"},
+        {"cudaSetDevice:802", RP_STATUS_ENVIRONMENT, "nvidia-fabricmanager"},
+        {"cudaSetDevice:2", RP_STATUS_MEMORY, "out of memory"},
+        {"cudaFuncGetAttributes:209", RP_STATUS_ENVIRONMENT, "RP_CUDA_ARCHS"},
+        {"cudaFuncGetAttributes:222", RP_STATUS_ENVIRONMENT, "update the driver"},
+        {"cudaFuncGetAttributes:719", RP_STATUS_HARDWARE, "the GPU or its driver failed"},
+    };
+    for (size_t i = 0; i < RP_COUNT(cases); i++) {
+        struct rp_error err = {};
+        struct rp_device_config config = {};
+        struct rp_device *device = NULL;
+        setenv("RP_SIM_REFUSE", cases[i].refused, 1);
+        CHECK_INT(rp_cuda_table.open(&config, &device, &err), cases[i].status);
+        CHECK(strstr(err.text, cases[i].words) != NULL && device == NULL);
+    }
+    unsetenv("RP_SIM_REFUSE");
+}
+
+static char warned[256];
+static int warnings;
+
+static void take_warning(const char *text)
+{
+    snprintf(warned, sizeof warned, "%s", text);
+    warnings++;
+}
+
+/* Steps are done all the same where no graph is to be had, and that is said once. */
+static void check_no_graph(void)
+{
+    struct rp_device *device = open_device();
+    struct rp_error err = {};
+    std::vector<float> ones(4 * 64, 1.0f);
+    float *x = NULL, *sum = NULL;
+    CHECK_OK(device->table->alloc(device, 4 * 64 * sizeof(float), (void **)&x, &err), &err);
+    CHECK_OK(device->table->alloc(device, 16, (void **)&sum, &err), &err);
+    CHECK_OK(device->table->copy_in(device, x, ones.data(), 4 * 64 * sizeof(float), &err), &err);
+    rp_cuda_warn = take_warning;
+    for (int graphs = 1; graphs >= 0; graphs--) {
+        if (!graphs) {
+            rp_cuda_graph_forget((struct rp_cuda *)device);
+            setenv("RP_SIM_REFUSE", "cudaGraphInstantiate:2", 1);
+        }
+        for (int64_t step = 1; step <= 5; step++) {
+            CHECK_OK(device->table->step_begin(device, &err), &err);
+            sum_ones(device, x, sum, 8);
+            CHECK_OK(device->table->zero(device, sum, 16, &err), &err);
+            sum_ones(device, x, sum, graphs ? 16 : 32);
+            CHECK_OK(device->table->step_end(device, &err), &err);
+            check_sum(device, sum, graphs ? 16 : 32);
+        }
+        CHECK_INT(warnings, !graphs);
+    }
+    CHECK(strstr(warned, "no graph") != NULL && strstr(warned, "out of memory") != NULL);
+    unsetenv("RP_SIM_REFUSE");
+    rp_cuda_warn = NULL;
+    device->table->free(device, sum);
+    device->table->free(device, x);
+    device->table->close(device);
+}
+
+/* Copies of several blocks of the ring, of which none may be pinned. */
+static void check_nothing_pinned(void)
+{
+    const size_t n = (size_t)6 << 20;
+    setenv("RP_SIM_PINNED", "0", 1);
+    struct rp_device *device = open_device();
+    struct rp_error err = {};
+    std::vector<float> in(n), out(n, -1.0f);
+    for (size_t i = 0; i < n; i++) in[i] = (float)i;
+    void *block = NULL;
+    CHECK_OK(device->table->alloc(device, n * sizeof(float), &block, &err), &err);
+    CHECK_OK(device->table->copy_in(device, block, in.data(), n * sizeof(float), &err), &err);
+    CHECK_OK(device->table->copy_out(device, out.data(), block, n * sizeof(float), &err), &err);
+    CHECK(in == out);
+    device->table->free(device, block);
+    device->table->close(device);
+    unsetenv("RP_SIM_PINNED");
+}
+
 int main(void)
 {
     setenv("RP_SIM_SEED", "1", 1);
@@ -257,5 +345,8 @@ int main(void)
     check_scratch_moves();
     check_blocks_come_back();
     check_refusal_is_forgotten();
+    check_ways_out();
+    check_no_graph();
+    check_nothing_pinned();
     return test_result();
 }

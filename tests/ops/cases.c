@@ -340,9 +340,10 @@ static void add_layer_norm(struct op_cases *cases, int64_t n, int64_t t, int64_t
 
 static void add_norm_cases(struct op_cases *cases)
 {
-    static const int64_t batch[][4] = {
-        {1, 1, 1, 1},     {8, 1, 5, 2},    {4, 49, 20, 4},  {3, 700, 7, 1}, {16, 64, 33, 8},
-        {2, 1024, 16, 2}, {2, 2500, 3, 1}, {64, 1, 130, 4}, {8, 9, 64, 8},  {8, 300, 12, 4}};
+    static const int64_t batch[][4] = {{1, 1, 1, 1},    {8, 1, 5, 2},    {4, 49, 20, 4},
+                                       {3, 700, 7, 1},  {16, 64, 33, 8}, {2, 1024, 16, 2},
+                                       {2, 2500, 3, 1}, {64, 1, 130, 4}, {8, 9, 64, 8},
+                                       {8, 300, 12, 4}, {4, 1050, 4, 2}, {8, 16, 260, 2}};
     for (size_t i = 0; i < RP_COUNT(batch); i++)
         add_batch_norm(cases, batch[i][0], batch[i][1], batch[i][2], (int)batch[i][3]);
     static const int64_t layer[][4] = {
@@ -562,6 +563,7 @@ static void add_model_cases(struct op_cases *cases, const struct model_sizes *s)
     c->call.params.dropout = (struct rp_dropout_params){.p = 0.1f, .site = 5};
     case_set_rows(c, 128, 1, 1);
     add_batch_norm(cases, s->images, s->positions, s->channels, 8);
+    add_batch_norm(cases, 4 * s->images, 49, 2 * s->channels, 8);
     add_layer_norm(cases, s->sequences, s->tokens, s->width, 1);
     add_layer_norm(cases, s->texts, s->context, s->embedded, 1);
     cases_add_attention_model(cases, s->attention);

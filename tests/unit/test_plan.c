@@ -286,6 +286,43 @@ static void test_memory(void)
     rp_plan_free(plan);
 }
 
+/* What a GPU's driver and NCCL take is counted, and not twice: what is free when the device is open
+ * no longer has the context. */
+static void test_device_memory(void)
+{
+    static const char context[] = "context of the driver, at most";
+    static const char code[] = "code, local memory, at most", nccl[] = "NCCL's buffers, at most";
+    const uint64_t mebi = (uint64_t)1 << 20;
+    struct rp_device_table gpu = rp_device_cpu; /* another table is another device's */
+    struct made m;
+    uint64_t buffers[5] = {0};
+    int at = 0;
+    small(&m);
+    struct rp_plan *plan = make(&m);
+    CHECK_INT(row(plan, context) + row(plan, code) + row(plan, nccl), 0);
+    rp_plan_free(plan);
+    for (int ranks = 1; ranks <= 16; ranks *= 2) {
+        uint64_t all = 0, on_gpu;
+        m.spec.train.shards = 16;
+        CHECK_OK(rp_plan_make_for(&m.spec, &m.data, 1, ranks, &gpu, &plan, &err), &err);
+        for (int i = 0; i < plan->n_memory; i++)
+            if (plan->memory[i].on_device) all += plan->memory[i].bytes;
+        CHECK_INT(plan->device_bytes, all);
+        CHECK_INT(row(plan, context) + row(plan, code), 1024 * mebi);
+        buffers[at++] = row(plan, nccl);
+        on_gpu = all - row(plan, context);
+        CHECK_OK(rp_plan_check_device_memory(plan, on_gpu, &err), &err);
+        CHECK_INT(rp_plan_check_device_memory(plan, on_gpu - 1, &err), RP_STATUS_MEMORY);
+        CHECK(strstr(err.text, context) != NULL);
+        rp_error_clear(&err);
+        rp_plan_free(plan);
+    }
+    CHECK_INT(buffers[0], 0); /* one rank has nobody to talk to */
+    CHECK(buffers[1] > 512 * mebi && buffers[2] > buffers[1]);
+    CHECK(buffers[3] > 3 * 1024 * mebi); /* 3.3 GB were seen among 8 */
+    CHECK_INT(buffers[4], buffers[3]);   /* a host has no more of them */
+}
+
 static void test_eval_samples(void)
 {
     struct made m;
@@ -314,6 +351,7 @@ int main(void)
     test_schedule();
     test_due();
     test_memory();
+    test_device_memory();
     test_eval_samples();
     return test_result();
 }
