@@ -58,8 +58,7 @@ static inline int64_t rp_muon_begin(const struct rp_op_call *call, int part)
 }
 static inline int64_t rp_muon_end(const struct rp_op_call *call, int part)
 {
-    return call->params.optim.n_parts > 0 ? call->params.optim.part[part].end
-                                          : call->in[0].dims[0];
+    return call->params.optim.n_parts > 0 ? call->params.optim.part[part].end : call->in[0].dims[0];
 }
 
 /* Of the whole parameter, with room for the largest of its matrices behind x. */

@@ -99,8 +99,8 @@ static enum rp_status read_pre_tokenizer(struct rp_bpe *bpe, const json_t *json,
         return read_byte_level(second, true, path, err);
     }
     if (json_array_size(list) != 2 || !is_type(first, "Split"))
-        return refuse(path, "pre_tokenizer:",
-                      "a Sequence other than Split or Digits, then ByteLevel", err);
+        return refuse(
+            path, "pre_tokenizer:", "a Sequence other than Split or Digits, then ByteLevel", err);
     RP_TRY(read_split(bpe, first, path, err));
     return read_byte_level(second, false, path, err);
 }

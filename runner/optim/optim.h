@@ -52,4 +52,3 @@ void rp_optim_set_parts(const struct rp_spec *spec, const struct rp_tensor *shap
                         const int64_t end[], struct rp_optim_params *params);
 
 #endif
-

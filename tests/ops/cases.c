@@ -447,7 +447,8 @@ static void add_muon(struct op_cases *cases, int64_t rows, int64_t columns, int 
 /* Several matrices in one, a tall one among them; nothing of it aligned, or all. */
 static void add_muon_parts(struct op_cases *cases)
 {
-    static const int64_t sizes[][4] = {{3, 5, 9, 7}, {1, 2, 3, 1}, {20, 60, 0, 33}, {64, 80, 96, 64}};
+    static const int64_t sizes[][4] = {
+        {3, 5, 9, 7}, {1, 2, 3, 1}, {20, 60, 0, 33}, {64, 80, 96, 64}};
     for (size_t i = 0; i < RP_COUNT(sizes); i++) {
         int first = cases->n, n = sizes[i][2] ? 3 : 2;
         add_muon(cases, sizes[i][n - 1], sizes[i][3], 1);
