@@ -13,7 +13,7 @@
 #define RP_MUON_C 2.0315f
 enum { RP_MUON_STEPS = 5 };
 
-/* The matrix: (rows, columns), of n numbers. M is it, or its transpose where it is tall. */
+/* A matrix: (rows, columns), of n numbers. M is it, or its transpose where it is tall. */
 struct rp_muon {
     int64_t rows, columns, n;
     int64_t side; /* the smaller of the two: M has so many rows */
@@ -39,22 +39,58 @@ static inline void *rp_muon_take(struct rp_muon *muon, unsigned char *base, int6
     return base ? base + at : NULL;
 }
 
-static inline struct rp_muon rp_muon_layout(const struct rp_tensor *p, unsigned char *base)
+static inline void rp_muon_set_rows(struct rp_muon *m, int64_t rows)
+{
+    m->rows = rows;
+    m->n = rows * m->columns;
+    m->tall = rows > m->columns;
+    m->side = m->tall ? m->columns : rows;
+}
+
+/* How many matrices the parameter is; first and last row of one of them. */
+static inline int rp_muon_parts(const struct rp_op_call *call)
+{
+    return call->params.optim.n_parts > 0 ? call->params.optim.n_parts : 1;
+}
+static inline int64_t rp_muon_begin(const struct rp_op_call *call, int part)
+{
+    return part == 0 ? 0 : call->params.optim.part[part - 1].end;
+}
+static inline int64_t rp_muon_end(const struct rp_op_call *call, int part)
+{
+    return call->params.optim.n_parts > 0 ? call->params.optim.part[part].end : call->in[0].dims[0];
+}
+
+/* Of the whole parameter, with room for the largest of its matrices behind x. */
+static inline struct rp_muon rp_muon_layout(const struct rp_op_call *call, unsigned char *base)
 {
     struct rp_muon m;
+    int64_t most = 0;
     memset(&m, 0, sizeof m);
-    m.rows = p->dims[0];
-    m.n = rp_tensor_elements(p);
-    m.columns = m.n / m.rows;
-    m.tall = m.rows > m.columns;
-    m.side = m.tall ? m.columns : m.rows;
-    m.x = (float *)rp_muon_take(&m, base, 4 * m.n);
+    m.columns = rp_tensor_elements(&call->in[0]) / call->in[0].dims[0];
+    for (int i = 0; i < rp_muon_parts(call); i++) {
+        int64_t rows = rp_muon_end(call, i) - rp_muon_begin(call, i);
+        most = rows > most ? rows : most;
+    }
+    rp_muon_set_rows(&m, most);
+    m.x = (float *)rp_muon_take(&m, base, 4 * rp_tensor_elements(&call->in[0]));
     m.y = (float *)rp_muon_take(&m, base, 4 * m.n);
     m.a = (float *)rp_muon_take(&m, base, 4 * m.side * m.side);
     m.b = (float *)rp_muon_take(&m, base, 4 * m.side * m.side);
     m.chunks = (double *)rp_muon_take(&m, base, 8 * rp_muon_chunks(&m));
     m.control = (struct rp_control *)rp_muon_take(&m, base, sizeof *m.control);
     m.scratch = (unsigned char *)rp_muon_take(&m, base, 0);
+    return m;
+}
+
+/* One of the matrices of that layout. */
+static inline struct rp_muon rp_muon_part_of(const struct rp_muon *whole,
+                                             const struct rp_op_call *call, int part)
+{
+    struct rp_muon m = *whole;
+    int64_t begin = rp_muon_begin(call, part);
+    rp_muon_set_rows(&m, rp_muon_end(call, part) - begin);
+    if (m.x) m.x += begin * m.columns;
     return m;
 }
 

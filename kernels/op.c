@@ -1,4 +1,5 @@
 /* op.c - the table of ops, made from ops.def, and what holds for every op: sizes and costs. */
+#include "muon.h"
 #include "op_int.h"
 
 /* ---- dtypes and tensors --------------------------------------------------------------------- */
@@ -185,12 +186,17 @@ static double attention_flops(const struct rp_op_call *call)
     return queries * keys * ((call->op == RP_OP_attention_dx ? 10.0 : 4.0) * p->head_dim + 30);
 }
 
-/* Five times: M M^T, A A, B M. */
-static double muon_flops(const struct rp_tensor *p)
+/* Of each matrix five times: M M^T, A A, B M. */
+static double muon_flops(const struct rp_op_call *call)
 {
-    double n = (double)rp_tensor_elements(p), rows = (double)p->dims[0];
-    double side = rows < n / rows ? rows : n / rows;
-    return 5 * (4 * side * n + 2 * side * side * side);
+    double flops = 0;
+    struct rp_muon whole = rp_muon_layout(call, NULL);
+    for (int i = 0; i < rp_muon_parts(call); i++) {
+        struct rp_muon m = rp_muon_part_of(&whole, call, i);
+        double n = (double)m.n, side = (double)m.side;
+        flops += 5 * (4 * side * n + 2 * side * side * side);
+    }
+    return flops;
 }
 
 void rp_op_cost(const struct rp_op_call *call, double *flops, double *bytes)
@@ -213,7 +219,7 @@ void rp_op_cost(const struct rp_op_call *call, double *flops, double *bytes)
                 (double)rp_tensor_bytes(&call->in[1]) - (double)rp_tensor_bytes(&call->out[0]);
         break;
     case RP_OP_muon:
-        *flops = muon_flops(&call->in[0]);
+        *flops = muon_flops(call);
         break;
     case RP_OP_embedding_dw:
         *flops = (double)rp_tensor_elements(&call->in[0]);

@@ -117,12 +117,22 @@ struct rp_loss_params {
 struct rp_clip_params {
     double max_norm; /* 0: only the norm and the finite flag */
 };
+/* Rows of a parameter, from the end of the part before, that are a matrix of their own under muon.
+ */
+struct rp_muon_part {
+    int64_t end;
+    float scale;
+};
+enum { RP_MUON_PARTS_MOST = 3 };
+
 struct rp_optim_params {
     float momentum, dampening; /* sgd */
     bool nesterov;
     bool decoupled; /* adam: adamw's decay on the parameter; else added to the gradient */
     float weight_decay, eps;
-    float scale;            /* muon: of the update, times lr */
+    float scale; /* muon: of the update, times lr */
+    int n_parts; /* muon: 0, the parameter is one matrix */
+    struct rp_muon_part part[RP_MUON_PARTS_MOST];
     uint32_t tensor_number; /* place of the parameter in the model, for its digest */
     uint32_t first_chunk;   /* of a part of a parameter: the number of its first chunk */
 };

@@ -48,19 +48,37 @@ MUON_MAP(average, rp_vfma(s, b - a, a)) /* the momentum moves towards g1 */
 MUON_MAP(combine, rp_vfma(s, b, t *a))  /* B of A and A A */
 MUON_MAP(turn, rp_vfma(s, a, b))        /* X of X and B X */
 
-/* x = the direction before it is made orthogonal; the momentum goes to its place. */
+/* x = the direction before it is made orthogonal; the momentum goes to its place. Of the whole
+ * parameter. */
 static void make_direction(struct rp_cpu *cpu, const struct rp_op_call *call,
                            const struct rp_muon *m, float factor)
 {
+    int64_t n = rp_tensor_elements(&call->in[0]);
     const struct rp_update *u = call->update;
     const float *g = call->in[1].data, *old = call->in[2].data;
     float *momentum = call->out[1].data;
-    scale(cpu, g, g, m->x, m->n, factor, 0);
-    average(cpu, old, m->x, momentum, m->n, u->one_minus_beta1, 0);
+    scale(cpu, g, g, m->x, n, factor, 0);
+    average(cpu, old, m->x, momentum, n, u->one_minus_beta1, 0);
     if (call->params.optim.nesterov)
-        average(cpu, m->x, momentum, m->x, m->n, u->beta1, 0);
+        average(cpu, m->x, momentum, m->x, n, u->beta1, 0);
     else
-        memcpy(m->x, momentum, sizeof(float) * (size_t)m->n);
+        memcpy(m->x, momentum, sizeof(float) * (size_t)n);
+}
+
+/* Of the products of a matrix. */
+static size_t scratch_of(const struct rp_muon *m, int n_threads)
+{
+    struct rp_op_call calls[] = {rp_muon_square(m), rp_muon_fourth(m), rp_muon_turn(m)};
+    size_t most = 0;
+    for (size_t i = 0; i < RP_COUNT(calls); i++) {
+        size_t bytes = calls[i].op == RP_OP_linear
+                           ? RP_ISA_NAME(rp_cpu_scratch_linear)(&calls[i], n_threads)
+                       : calls[i].op == RP_OP_linear_dx
+                           ? RP_ISA_NAME(rp_cpu_scratch_linear_dx)(&calls[i], n_threads)
+                           : RP_ISA_NAME(rp_cpu_scratch_linear_dw)(&calls[i], n_threads);
+        if (bytes > most) most = bytes;
+    }
+    return most;
 }
 
 static enum rp_status make_orthogonal(struct rp_cpu *cpu, const struct rp_muon *m,
@@ -86,18 +104,14 @@ static enum rp_status make_orthogonal(struct rp_cpu *cpu, const struct rp_muon *
 
 size_t RP_ISA_NAME(rp_cpu_scratch_muon)(const struct rp_op_call *call, int n_threads)
 {
-    struct rp_muon m = rp_muon_layout(&call->in[0], NULL);
-    struct rp_op_call calls[] = {rp_muon_square(&m), rp_muon_fourth(&m), rp_muon_turn(&m)};
+    struct rp_muon whole = rp_muon_layout(call, NULL);
     size_t most = 0;
-    for (size_t i = 0; i < RP_COUNT(calls); i++) {
-        size_t bytes = calls[i].op == RP_OP_linear
-                           ? RP_ISA_NAME(rp_cpu_scratch_linear)(&calls[i], n_threads)
-                       : calls[i].op == RP_OP_linear_dx
-                           ? RP_ISA_NAME(rp_cpu_scratch_linear_dx)(&calls[i], n_threads)
-                           : RP_ISA_NAME(rp_cpu_scratch_linear_dw)(&calls[i], n_threads);
+    for (int i = 0; i < rp_muon_parts(call); i++) {
+        struct rp_muon m = rp_muon_part_of(&whole, call, i);
+        size_t bytes = scratch_of(&m, n_threads);
         if (bytes > most) most = bytes;
     }
-    return m.bytes + most;
+    return whole.bytes + most;
 }
 
 /* What rp_update_run goes through: the parameter, and x in the place of the gradient. */
@@ -121,14 +135,17 @@ RP_CPU_KERNEL(muon)
 {
     (void)pass;
     struct rp_control control;
-    struct rp_muon m = rp_muon_layout(&call->in[0], cpu->scratch);
+    struct rp_muon whole = rp_muon_layout(call, cpu->scratch);
     struct rp_op_call update = *call;
     memcpy(&control, call->in[3].data, sizeof control);
-    if (control.apply) {
-        make_direction(cpu, call, &m, control.factor);
+    if (control.apply) make_direction(cpu, call, &whole, control.factor);
+    for (int i = 0; i < rp_muon_parts(call) && control.apply; i++) {
+        struct rp_muon m = rp_muon_part_of(&whole, call, i);
         RP_TRY(make_orthogonal(cpu, &m, err));
-        update.in[1].data = m.x;
+        if (call->params.optim.n_parts > 0)
+            scale(cpu, m.x, m.x, m.x, m.n, call->params.optim.part[i].scale, 0);
     }
+    if (control.apply) update.in[1].data = whole.x;
     rp_update_run(cpu, &update, 1, step_span);
     return RP_STATUS_OK;
 }

@@ -28,6 +28,11 @@ struct scale_term {
     __device__ void prepare() { scale = (float)(1.0 / (control->norm + 1e-7)); }
     __device__ float operator()(float x, float) const { return x * scale; }
 };
+struct part_term { /* a matrix of several that lie in one parameter */
+    float scale;
+    __device__ void prepare() {}
+    __device__ float operator()(float x, float) const { return x * scale; }
+};
 struct combine_term : rp_term { /* B of A and A A */
     __device__ float operator()(float a, float aa) const
     {
@@ -78,10 +83,10 @@ static enum rp_status make_orthogonal(struct rp_cuda *cuda, const struct rp_muon
     return RP_STATUS_OK;
 }
 
-size_t rp_cuda_scratch_muon(const struct rp_op_call *call)
+/* Of the products of a matrix. */
+static size_t scratch_of(const struct rp_muon *m)
 {
-    struct rp_muon m = rp_muon_layout(&call->in[0], NULL);
-    struct rp_op_call products[] = {rp_muon_square(&m), rp_muon_fourth(&m), rp_muon_turn(&m)};
+    struct rp_op_call products[] = {rp_muon_square(m), rp_muon_fourth(m), rp_muon_turn(m)};
     size_t most = 0;
     for (size_t i = 0; i < RP_COUNT(products); i++) {
         const struct rp_op_call *product = &products[i];
@@ -90,7 +95,29 @@ size_t rp_cuda_scratch_muon(const struct rp_op_call *call)
                                                         : rp_cuda_scratch_linear_dw(product);
         most = bytes > most ? bytes : most;
     }
-    return m.bytes + most;
+    return most;
+}
+
+size_t rp_cuda_scratch_muon(const struct rp_op_call *call)
+{
+    struct rp_muon whole = rp_muon_layout(call, NULL);
+    size_t most = 0;
+    for (int i = 0; i < rp_muon_parts(call); i++) {
+        struct rp_muon m = rp_muon_part_of(&whole, call, i);
+        size_t bytes = scratch_of(&m);
+        most = bytes > most ? bytes : most;
+    }
+    return whole.bytes + most;
+}
+
+static enum rp_status scale_part(struct rp_cuda *cuda, const struct rp_muon *m, float scale,
+                                 struct rp_error *err)
+{
+    struct rp_tensor x = rp_muon_view(m->x, m->rows, m->columns);
+    struct rp_op_call call = rp_muon_call(RP_OP_add, x, x, x);
+    part_term term = {};
+    term.scale = scale;
+    return rp_map_run<part_term, 1>(cuda, &call, term, err);
 }
 
 /* The last pass: what stands for the gradient is x. */
@@ -113,14 +140,20 @@ struct muon_rule {
 RP_CUDA_KERNEL(muon)
 {
     (void)pass;
-    struct rp_muon m = rp_muon_layout(&call->in[0], (unsigned char *)cuda->scratch);
+    int64_t n = rp_tensor_elements(&call->in[0]);
+    struct rp_muon whole = rp_muon_layout(call, (unsigned char *)cuda->scratch);
     struct rp_update_job job = rp_update_begin(cuda, call, 1);
     muon_rule rule = {};
     rule.scale = call->params.optim.scale;
-    RP_LAUNCH(cuda, muon_direction, rp_blocks(m.n, MUON_THREADS), MUON_THREADS, 0, m.n, job.g,
-              job.state[0], job.state_out[0], m.x, job.control, job.update,
+    RP_LAUNCH(cuda, muon_direction, rp_blocks(n, MUON_THREADS), MUON_THREADS, 0, n, job.g,
+              job.state[0], job.state_out[0], whole.x, job.control, job.update,
               call->params.optim.nesterov);
-    RP_TRY(make_orthogonal(cuda, &m, err));
-    job.g = m.x;
+    for (int i = 0; i < rp_muon_parts(call); i++) {
+        struct rp_muon m = rp_muon_part_of(&whole, call, i);
+        RP_TRY(make_orthogonal(cuda, &m, err));
+        if (call->params.optim.n_parts > 0)
+            RP_TRY(scale_part(cuda, &m, call->params.optim.part[i].scale, err));
+    }
+    job.g = whole.x;
     return rp_update_launch(cuda, job, rule, err);
 }

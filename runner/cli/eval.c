@@ -97,7 +97,7 @@ static const struct rp_cli_option options[] = {
      "of a run with train.ema: the averages (default), or the weights that were trained"},
     {"--data", RP_CLI_LIST, "DIR|FILE...",
      "a folder: where the run's data lies now; files: other data (images and labels, x and y, a "
-     "table)"},
+     "table, texts)"},
     {NULL, RP_CLI_FLAG, NULL, NULL},
 };
 

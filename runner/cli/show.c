@@ -238,6 +238,24 @@ static void print_metrics(const struct show *show, bool unicode)
     }
 }
 
+/* What a run that has ended is good for. */
+static void print_uses(const struct show *show)
+{
+    const char *run = show->view.shown;
+    bool speaks = rp_metrics_find(&show->metrics, "train/tokens_per_second") != NULL;
+    if (speaks)
+        printf("next: reprise sample %s --prompt TEXT    (let it speak)\n"
+               "      reprise eval %s     (measure it, also on other text)\n",
+               run, run);
+    else
+        printf("next: reprise eval %s     (measure it: per-class figures, confusion, other data)\n"
+               "      reprise predict %s --data FILE    (use it)\n",
+               run, run);
+    printf("      reprise rerun %s    (again, and compare bit by bit)\n"
+           "      reprise verify %s   (every hash in the folder)\n",
+           run, run);
+}
+
 static void print_next(const struct show *show)
 {
     const char *run = show->view.shown, *again = rp_run_view_text(&show->view, NULL, "command");
@@ -245,11 +263,7 @@ static void print_next(const struct show *show)
     char *shown = rp_utf8_shown(again, false);
     printf("\n");
     if (is(show, "finished"))
-        printf("next: reprise eval %s     (measure it: per-class figures, confusion, other data)\n"
-               "      reprise predict %s --data FILE    (use it)\n"
-               "      reprise rerun %s    (again, and compare bit by bit)\n"
-               "      reprise verify %s   (every hash in the folder)\n",
-               run, run, run, run);
+        print_uses(show);
     else if (is(show, "running"))
         printf("next: reprise show %s     (again, later)\n", run);
     else if (code == RP_STATUS_NONFINITE)

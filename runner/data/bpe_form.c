@@ -57,7 +57,8 @@ static enum rp_status read_split(struct rp_bpe *bpe, const json_t *split, const 
         return refuse(path, "pre_tokenizer: Split with the behavior", behavior ? behavior : "-",
                       err);
     for (int pattern = 0; text && pattern < BPE_PATTERN_COUNT; pattern++) {
-        if (strcmp(text, bpe_pattern_text((enum bpe_pattern)pattern)) != 0) continue;
+        const char *known = bpe_pattern_text((enum bpe_pattern)pattern);
+        if (!known || strcmp(text, known) != 0) continue;
         bpe->pattern = (enum bpe_pattern)pattern;
         return RP_STATUS_OK;
     }
@@ -91,8 +92,15 @@ static enum rp_status read_pre_tokenizer(struct rp_bpe *bpe, const json_t *json,
     bpe->pattern = BPE_PATTERN_GPT2;
     if (!is_set(json)) return refuse(path, "pre_tokenizer", "null", err);
     if (!is_type(json, "Sequence")) return read_byte_level(json, true, path, err);
+    if (json_array_size(list) == 2 && is_type(first, "Digits")) {
+        if (!json_is_true(json_object_get(first, "individual_digits")))
+            return refuse(path, "pre_tokenizer:", "Digits without individual_digits", err);
+        bpe->pattern = BPE_PATTERN_DIGITS;
+        return read_byte_level(second, true, path, err);
+    }
     if (json_array_size(list) != 2 || !is_type(first, "Split"))
-        return refuse(path, "pre_tokenizer:", "a Sequence other than Split, ByteLevel", err);
+        return refuse(
+            path, "pre_tokenizer:", "a Sequence other than Split or Digits, then ByteLevel", err);
     RP_TRY(read_split(bpe, first, path, err));
     return read_byte_level(second, false, path, err);
 }

@@ -23,8 +23,15 @@ struct bpe_char bpe_char_at(const char *text, size_t n);
 
 /* ---- words ----------------------------------------------------------------------------------- */
 
-/* The regular expressions that are known; the text of each is in bpe_split.c. */
-enum bpe_pattern { BPE_PATTERN_GPT2, BPE_PATTERN_LLAMA3, BPE_PATTERN_QWEN2, BPE_PATTERN_COUNT };
+/* The regular expressions that are known; the text of each is in bpe_split.c. DIGITS is GPT-2's
+ * between numbers, of which each character is a word: it has no text. */
+enum bpe_pattern {
+    BPE_PATTERN_GPT2,
+    BPE_PATTERN_LLAMA3,
+    BPE_PATTERN_QWEN2,
+    BPE_PATTERN_DIGITS,
+    BPE_PATTERN_COUNT
+};
 const char *bpe_pattern_text(enum bpe_pattern pattern);
 
 /* The bytes of the first word of text[0, n), n >= 1. */

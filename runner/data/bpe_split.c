@@ -1,4 +1,4 @@
-/* bpe_split.c - text to words: three regular expressions, by hand.
+/* bpe_split.c - text to words: three regular expressions, by hand, and one of them between digits.
  *
  * Each tries its alternatives in order at every place, so a word begins where the last one ended
  * and depends on nothing before it. */
@@ -203,9 +203,19 @@ static size_t llama_word(const struct cursor *cursor, size_t most_digits)
     return length ? length : spaces(cursor);
 }
 
+/* A number ends what is before it as the end of the text would, spaces too. */
+static size_t digits_word(const struct cursor *cursor)
+{
+    struct bpe_char first = at(cursor, 0);
+    if (first.class == BPE_CLASS_NUMBER) return (size_t)first.length;
+    size_t end = run_end(cursor, 0, BPE_CLASS_SPACE, SIZE_MAX);
+    return end > 0 && at(cursor, end).class == BPE_CLASS_NUMBER ? end : gpt2_word(cursor);
+}
+
 size_t bpe_word_length(enum bpe_pattern pattern, const char *text, size_t n)
 {
     struct cursor cursor = {text, n};
     if (pattern == BPE_PATTERN_GPT2) return gpt2_word(&cursor);
+    if (pattern == BPE_PATTERN_DIGITS) return digits_word(&cursor);
     return llama_word(&cursor, pattern == BPE_PATTERN_LLAMA3 ? 3 : 1);
 }

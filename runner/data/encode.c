@@ -266,7 +266,8 @@ static enum rp_status keep_chunk(struct encoder *encoder, struct chunk *chunk, s
     if (encoder->end >= 0 || (encoder->texts < 2 && !prompts)) return RP_STATUS_OK;
     return rp_data_fail(encoder->source, chunk->index, err,
                         "the tokenizer %s has no token for the end of a text, which is put between "
-                        "texts",
+                        "texts (<|endoftext|>, <|end_of_text|> or </s>): `reprise tokenize "
+                        "--end-of-text NAME` takes another",
                         encoder->source->dataset->tokenizer);
 }
 

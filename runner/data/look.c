@@ -320,6 +320,27 @@ static bool holds_text(const char *folder, int depth)
     return found;
 }
 
+static bool has_file(const char *folder, const char *name)
+{
+    struct rp_sys_stat stat = {0};
+    char *path = rp_sys_join(folder, name);
+    bool has = rp_sys_stat(path, &stat, NULL) == RP_STATUS_OK && stat.is_file;
+    rp_mem_free(path);
+    return has;
+}
+
+/* A folder of weights as Hugging Face has them: nothing to learn from. */
+static enum rp_status refuse_weights(const char *folder, struct rp_error *err)
+{
+    if (!has_file(folder, "config.json") || (!has_file(folder, "model.safetensors") &&
+                                             !has_file(folder, "model.safetensors.index.json")))
+        return RP_STATUS_OK;
+    return rp_error_set(err, RP_STATUS_USAGE,
+                        "%s holds weights, no data to learn from: `reprise init gpt` writes a job "
+                        "to edit, which begins with them by `init_from: {path: %s}` under `model`",
+                        folder, folder);
+}
+
 /* The files of a folder that are of a kind that is known. */
 static enum rp_status look_at_folder(const char *folder, const char *label,
                                      struct rp_data_look *look, struct rp_error *err)
@@ -327,6 +348,7 @@ static enum rp_status look_at_folder(const char *folder, const char *label,
     char **names = NULL, *paths[RP_SPEC_MAX_FILES] = {0};
     struct look_file files[RP_SPEC_MAX_FILES];
     int n = 0;
+    RP_TRY(refuse_weights(folder, err));
     enum rp_status status = rp_sys_list(folder, &names, err);
     for (char **name = names; status == RP_STATUS_OK && *name && n < RP_SPEC_MAX_FILES; name++) {
         struct rp_sys_stat stat;

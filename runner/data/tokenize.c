@@ -3,6 +3,7 @@
  * order of the file is that of the text, and so is the order of errors. */
 #include "data/tokenize_int.h"
 
+#include "base/log.h"
 #include "base/sys.h"
 
 #include <pthread.h>
@@ -21,6 +22,7 @@ struct tokenizer {
     uint64_t turn;        /* the chunk to be written next */
     enum rp_status status;
     struct rp_error *err;
+    bool told;          /* of bytes that text does not have */
     atomic_bool failed; /* no more chunks are given out */
     pthread_mutex_t reading, writing;
     pthread_cond_t turned;
@@ -44,6 +46,11 @@ static enum rp_status write_chunk(struct tokenizer *t, const struct chunk *chunk
     struct rp_tokenize_result *result = t->result;
     if (chunk->status != RP_STATUS_OK)
         return rp_error_set(t->err, chunk->status, "%s", chunk->err->text);
+    if (chunk->odd && !t->told)
+        rp_log_warning("%s: not all of it is UTF-8 (or there are bytes of 0), and its bytes are "
+                       "taken as they are: is it text? A data set of text is refused for it",
+                       chunk->input->path);
+    t->told |= chunk->odd;
     if (chunk->begins && chunk->tokens.n && result->tokens)
         RP_TRY(writer_add(&t->writer, &t->form.end_of_text, 1, t->err));
     result->documents += chunk->documents;

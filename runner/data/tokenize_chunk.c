@@ -2,6 +2,8 @@
 #include "data/json_line.h"
 #include "data/tokenize_int.h"
 
+#include "base/utf8.h"
+
 #include <string.h>
 
 /* `n` bytes of text that are a document. */
@@ -51,14 +53,23 @@ static enum rp_status add_lines(const struct chunk_form *form, struct chunk *chu
     return status;
 }
 
+static bool is_odd(const struct bytes *text)
+{
+    return text->n > 0 &&
+           (memchr(text->at, 0, text->n) || rp_utf8_length(text->at, text->n) < text->n);
+}
+
 void chunk_encode(const struct chunk_form *form, struct chunk *chunk)
 {
     chunk->tokens.n = chunk->documents = chunk->n_empty = 0;
     chunk->text_bytes = 0;
+    chunk->odd = false;
     if (chunk->status != RP_STATUS_OK) return;
     if (chunk->input->lines)
         chunk->status = add_lines(form, chunk);
-    else if (chunk->begins || chunk->text.n)
+    else
+        chunk->odd = is_odd(&chunk->text);
+    if (!chunk->input->lines && (chunk->begins || chunk->text.n))
         add_document(form, chunk, chunk->text.at, chunk->text.n);
     if (!chunk->begins) chunk->documents = 0;
 }

@@ -27,6 +27,7 @@ struct chunk {
     struct rp_tokens tokens;
     int64_t documents, n_empty; /* that begin in it */
     uint64_t text_bytes;
+    bool odd; /* of a text: there are bytes in it that text does not have */
     enum rp_status status;
     struct rp_error *err;
 };

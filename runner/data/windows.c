@@ -2,6 +2,7 @@
 #include "data/tokens.h"
 
 #include <math.h>
+#include <stdio.h>
 
 /* ---- how many -------------------------------------------------------------------------------- */
 
@@ -43,13 +44,13 @@ static enum rp_status check_heard(const struct rp_spec *spec, struct rp_spec_pla
 
 /* A split of evaluation has at least one target. */
 static enum rp_status check_valid(const struct rp_spec *spec, struct rp_spec_place at,
-                                  int64_t n_valid, struct rp_error *err)
+                                  int64_t n_valid, const char *of, struct rp_error *err)
 {
     if (n_valid >= 2) return RP_STATUS_OK;
     return rp_spec_fail(spec, at, RP_STATUS_DATA, err,
                         "data.valid has %lld token%s, and nothing to predict: that takes at least "
-                        "2",
-                        (long long)n_valid, n_valid == 1 ? "" : "s");
+                        "2%s",
+                        (long long)n_valid, n_valid == 1 ? "" : "s", of);
 }
 
 enum rp_status rp_windows_find_shape(struct rp_data *data, const struct rp_spec *spec,
@@ -60,14 +61,16 @@ enum rp_status rp_windows_find_shape(struct rp_data *data, const struct rp_spec 
     shape->n_train = -1;
     shape->n_valid = data->split ? -1 : data->valid.tokens ? data->valid.n : 0;
     if (data->valid.tokens && data->valid.tokens->n >= 0)
-        RP_TRY(check_valid(spec, spec->valid_data.at, data->valid.tokens->n, err));
+        RP_TRY(check_valid(spec, spec->valid_data.at, data->valid.tokens->n, "", err));
     if (data->valid.tokens && data->valid.tokens->n >= 0)
         RP_TRY(check_heard(spec, spec->valid_data.at, "data.valid", data->valid.tokens, 0,
                            data->valid.tokens->n, err));
     if (n < 0) return RP_STATUS_OK;
     int64_t n_valid = data->split ? count_valid(spec->valid_fraction, n) : 0;
     if (data->split) {
-        RP_TRY(check_valid(spec, spec->train_data.at, n_valid, err));
+        char of[64];
+        snprintf(of, sizeof of, " (data.valid.fraction takes so many of %lld)", (long long)n);
+        RP_TRY(check_valid(spec, spec->train_data.at, n_valid, of, err));
         shape->n_valid = tokens_eval_windows(n_valid, context);
         RP_TRY(check_heard(spec, spec->train_data.at, "data.valid", data->train.tokens, n - n_valid,
                            n_valid, err));

@@ -184,6 +184,7 @@ static void choose_matrices(const struct rp_spec *spec, struct rp_model *model)
             adamw |= rp_model_name_matches(spec->train.optimizer.adamw_for[p], kept->name);
         kept->by_muon = spec->train.optimizer.kind == RP_OPTIMIZER_MUON && !kept->statistic &&
                         kept->shape.n_dims >= 2 && !adamw;
+        if (!kept->by_muon || !spec->train.optimizer.split) kept->n_joined = 0;
     }
 }
 

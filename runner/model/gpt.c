@@ -103,6 +103,16 @@ static enum rp_status add_linear(struct rp_builder *b, const char *name, int64_t
     return pass_through(b, name, &node, flow);
 }
 
+/* The matrix of the product just added holds several, one below the other, of so many rows. */
+static void note_joined(struct rp_builder *b, int n, const int64_t rows[])
+{
+    const struct rp_graph_node *node = &b->graph->node[b->graph->n_nodes - 1];
+    struct rp_model_tensor *kept = rp_builder_kept(b, node->in[1]);
+    int64_t end = 0;
+    kept->n_joined = n;
+    for (int i = 0; i < n; i++) kept->joined_end[i] = end += rows[i];
+}
+
 static enum rp_status add_dropout(struct rp_builder *b, const char *name, float p, int site,
                                   struct rp_flow *flow)
 {
@@ -194,6 +204,8 @@ static enum rp_status add_attention(struct rp_builder *b, const char *prefix, in
     RP_TRY(add_norm(b, name, flow));
     snprintf(name, sizeof name, "%s.attn.c_attn", prefix);
     RP_TRY(add_linear(b, name, gpt->width, qkv_width(b), init_deviation, flow));
+    int64_t keys = gpt->kv_heads * head_dim(b);
+    note_joined(b, 3, (int64_t[]){gpt->width, keys, keys});
     RP_TRY(add_heads(b, prefix, block, flow));
     snprintf(name, sizeof name, "%s.attn.c_proj", prefix);
     RP_TRY(add_linear(b, name, gpt->width, gpt->width, residual_deviation(b), flow));
@@ -207,13 +219,15 @@ static enum rp_status add_mlp(struct rp_builder *b, const char *prefix, int bloc
                               struct rp_flow *flow)
 {
     const struct rp_spec_gpt *gpt = gpt_of(b);
-    int64_t wide = gpt->mlp_width * (gpt->mlp == RP_GPT_MLP_SWIGLU ? 2 : 1);
+    bool halves = gpt->mlp == RP_GPT_MLP_SWIGLU;
+    int64_t wide = gpt->mlp_width * (halves ? 2 : 1);
     char name[RP_MODEL_NAME_BYTES];
     int sum = flow->tensor;
     snprintf(name, sizeof name, "%s.ln_2", prefix);
     RP_TRY(add_norm(b, name, flow));
     snprintf(name, sizeof name, "%s.mlp.c_fc", prefix);
     RP_TRY(add_linear(b, name, gpt->width, wide, init_deviation, flow));
+    if (halves) note_joined(b, 2, (int64_t[]){gpt->mlp_width, gpt->mlp_width});
     RP_TRY(add_activation_of_mlp(b, prefix, flow));
     snprintf(name, sizeof name, "%s.mlp.c_proj", prefix);
     RP_TRY(add_linear(b, name, gpt->mlp_width, gpt->width, residual_deviation(b), flow));

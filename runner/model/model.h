@@ -63,6 +63,9 @@ struct rp_model_tensor {
                    */
     bool decays;  /* weight decay applies under the spec's rule */
     bool by_muon; /* a matrix of a hidden layer, under an optimizer that is for these */
+    int n_joined; /* matrices that lie in it one below the other (q, k, v), where the optimizer is
+                     to take them apart; else 0 */
+    int64_t joined_end[3]; /* behind the last row of each */
     enum rp_layout layout;
     int64_t hwc[3]; /* LINEAR_HWC */
     struct rp_spec_init init;

@@ -85,10 +85,9 @@ enum rp_op rp_optim_op(const struct rp_spec *spec, struct rp_optim_kind kind)
     return RP_OP_adam;
 }
 
-/* Of an update of a matrix of (rows, columns); a filter is a row of all its numbers. */
-static float muon_scale(const struct rp_spec *spec, const struct rp_tensor *shape)
+/* Of an update of a matrix of (rows, columns). */
+static float muon_scale(const struct rp_spec *spec, double rows, double columns)
 {
-    double rows = (double)shape->dims[0], columns = (double)rp_tensor_elements(shape) / rows;
     if (spec->train.optimizer.scale == RP_MUON_RMS)
         return (float)(0.2 * rp_sqrt64(rows > columns ? rows : columns));
     return (float)rp_sqrt64(rows > columns ? rows / columns : 1.0);
@@ -99,14 +98,26 @@ void rp_optim_params(const struct rp_spec *spec, struct rp_optim_kind kind,
                      struct rp_optim_params *params)
 {
     enum rp_optimizer rule = rule_of(spec, kind);
+    double rows = (double)shape->dims[0], columns = (double)rp_tensor_elements(shape) / rows;
     *params = (struct rp_optim_params){
         .momentum = (float)spec->train.optimizer.momentum,
         .dampening = (float)spec->train.optimizer.dampening,
         .nesterov = spec->train.optimizer.nesterov,
         .decoupled = rule == RP_OPTIMIZER_ADAMW,
-        .scale = rule == RP_OPTIMIZER_MUON ? muon_scale(spec, shape) : 1.0f,
+        .scale = rule == RP_OPTIMIZER_MUON ? muon_scale(spec, rows, columns) : 1.0f,
         .weight_decay = kind.decays ? (float)spec->train.optimizer.weight_decay : 0.0f,
         .eps = (float)spec->train.optimizer.eps,
         .tensor_number = tensor_number,
     };
+}
+
+void rp_optim_set_parts(const struct rp_spec *spec, const struct rp_tensor *shape, int n_parts,
+                        const int64_t end[], struct rp_optim_params *params)
+{
+    int64_t begin = 0, columns = rp_tensor_elements(shape) / shape->dims[0];
+    params->n_parts = n_parts;
+    if (n_parts > 0) params->scale = 1.0f;
+    for (int i = 0; i < n_parts; begin = end[i++])
+        params->part[i] = (struct rp_muon_part){
+            .end = end[i], .scale = muon_scale(spec, (double)(end[i] - begin), (double)columns)};
 }

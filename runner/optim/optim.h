@@ -46,5 +46,9 @@ enum rp_op rp_optim_op(const struct rp_spec *spec, struct rp_optim_kind kind);
 void rp_optim_params(const struct rp_spec *spec, struct rp_optim_kind kind,
                      const struct rp_tensor *shape, uint32_t tensor_number,
                      struct rp_optim_params *params);
+/* The same of a parameter in which several matrices lie one below the other, each up to row `end`,
+ * under muon: each is updated by itself. */
+void rp_optim_set_parts(const struct rp_spec *spec, const struct rp_tensor *shape, int n_parts,
+                        const int64_t end[], struct rp_optim_params *params);
 
 #endif

@@ -85,8 +85,12 @@ static void cut_chunks(const struct rp_plan_owners *o, struct rp_plan_bucket *bu
 static double muon_cost(const struct rp_model_tensor *matrix)
 {
     double rows = (double)matrix->shape.dims[0], n = (double)rp_tensor_elements(&matrix->shape);
-    double columns = n / rows;
-    return n * (rows < columns ? rows : columns);
+    double columns = n / rows, cost = 0, begin = 0;
+    for (int i = 0; i < matrix->n_joined; begin = (double)matrix->joined_end[i++]) {
+        double part = (double)matrix->joined_end[i] - begin;
+        cost += part * columns * (part < columns ? part : columns);
+    }
+    return matrix->n_joined ? cost : n * (rows < columns ? rows : columns);
 }
 
 /* A rank is to have an equal share of the cost of all buckets so far: its part of this one begins

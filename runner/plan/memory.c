@@ -130,6 +130,7 @@ static void update_call(const struct rp_spec *spec, const struct rp_model_tensor
     int states = rp_optim_states(spec, rp_plan_optim_kind(kept), names);
     for (int i = 0; i < 2 + states; i++) call->in[i] = value; /* p, g, states */
     for (int i = 0; i < 1 + states; i++) call->out[i] = value;
+    rp_optim_set_parts(spec, &kept->shape, kept->n_joined, kept->joined_end, &call->params.optim);
 }
 
 static uint64_t scratch_of(const struct rp_device_table *device,

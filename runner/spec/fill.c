@@ -374,6 +374,7 @@ static void fill_optimizer(struct rp_spec_train *train, const struct rp_value *m
     train->optimizer.eps = get_number(map, muon ? "adamw_eps" : "eps");
     train->optimizer.adamw_lr = get_number(map, "adamw_lr");
     train->optimizer.scale = (enum rp_muon_scale)GET_ENUM(map, "scale", scales);
+    train->optimizer.split = get_bool(map, "split");
     train->optimizer.weight_decay = get_number(map, "weight_decay");
     train->optimizer.decay = (enum rp_decay)GET_ENUM(map, "decay", decays);
     train->optimizer.n_no_decay =

@@ -2,6 +2,7 @@
  * right by themselves, so that one mistake gives one error. */
 #include "spec/spec_int.h"
 
+#include <stdio.h>
 #include <string.h>
 
 struct rules {
@@ -405,12 +406,16 @@ static void check_divides(const struct rules *rules, const struct rp_value *valu
 {
     if (!value || !whole || whole->whole % value->whole == 0) return;
     int64_t below = value->whole, above = value->whole;
-    while (whole->whole % below) below--;
+    char nearest[64];
+    while (below < whole->whole && whole->whole % below) below--;
     while (above < whole->whole && whole->whole % above) above++;
-    COMPLAIN(rules, value,
-             "`%s` must divide `%s`, which is %lld; found `%lld`, the nearest are %lld and %lld",
-             value->name, whole->name, (long long)whole->whole, (long long)value->whole,
-             (long long)below, (long long)above);
+    if (value->whole > whole->whole)
+        snprintf(nearest, sizeof nearest, "it can be at most that");
+    else
+        snprintf(nearest, sizeof nearest, "the nearest are %lld and %lld", (long long)below,
+                 (long long)above);
+    COMPLAIN(rules, value, "`%s` must divide `%s`, which is %lld; found `%lld`, %s", value->name,
+             whole->name, (long long)whole->whole, (long long)value->whole, nearest);
 }
 
 static void check_gpt(const struct rules *rules)

@@ -265,6 +265,7 @@ struct rp_spec_train {
         bool nesterov;
         double adamw_lr; /* muon */
         enum rp_muon_scale scale;
+        bool split;          /* muon */
         char *adamw_for[16]; /* patterns */
         struct rp_spec_place adamw_for_at[16];
         int n_adamw_for;

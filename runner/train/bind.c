@@ -199,6 +199,8 @@ static void bind_parameter_update(struct rp_trainer *t, struct rp_op_call *call,
     call->in[info->n_in - 1] = flat(t->control, RP_DTYPE_U8, sizeof *t->control);
     call->out[info->n_out - 1] = flat(t->digests + i, RP_DTYPE_U64, 1);
     rp_optim_params(t->spec, kind, &kept->shape, (uint32_t)i, &call->params.optim);
+    rp_optim_set_parts(t->spec, &kept->shape, kept->n_joined, kept->joined_end,
+                       &call->params.optim);
     call->params.optim.first_chunk = first_chunk(t, i);
     call->update = &t->update[2 * kind.by_muon + kind.decays];
 }

@@ -70,10 +70,10 @@ static enum rp_status check_open(const struct rp_spec *spec, const struct rp_mod
 {
     bool *skip = NULL;
     struct rp_st_tensor *tensors = NULL;
+    RP_TRY(rp_tokenizer_check(spec, hf->folder, err)); /* first: vocab may come from it */
     RP_TRY(check_keys(spec, model, hf, err));
     tensors = list_tensors(spec, model, &skip);
     enum rp_status status = rp_hf_check(hf, tensors, skip, model->n_kept, err);
-    if (status == RP_STATUS_OK) status = rp_tokenizer_check(spec, hf->folder, err);
     rp_mem_free(tensors);
     rp_mem_free(skip);
     return status;

@@ -3,6 +3,7 @@ import codecs
 import json
 import os
 import random
+import re
 import subprocess
 import unicodedata
 
@@ -16,6 +17,7 @@ IDS = os.environ.get("BPE_IDS", "bpe_ids")
 TEXT = bpe_twin.some_text()
 # Characters that are newer than this Python's tables would make the twin wrong, not the program.
 KNOWN = [c for c in range(0x110000) if unicodedata.category(chr(c)) not in ("Cn", "Cs")]
+NUMBERS = [c for c in KNOWN if unicodedata.category(chr(c))[0] == "N"]
 POOLS = ["ab c.\n1'", " \t\n\r'stremvldSTREMVLDax\u017f\u212a0123.,!?", "\u00a0\u2003\u3000\u200b\u0085\x1c\x1f\x0b ab'12\r\n",
          "aäß日本語한국ابجदेवนา\u0301🙂👩½²٣五Ⅷ' \n", "".join(map(chr, range(0x250)))]
 
@@ -145,6 +147,36 @@ def test_tokenizer_json(merges, tmp_path, pattern, as_lists):
         kind.ids[b" QQ"] = len(kind.tokens) - 1
         assert ids(kind.save(path), b"x QQ") == kind.merge(b"x") + kind.merge(b" QQ")
     assert len(twin.merge(b" QQ")) == 1 < len(base.merge(b" QQ"))
+
+
+def test_digits_apart(merges, tmp_path):
+    """Digits, then ByteLevel (SmolLM, StarCoder): each character of a number is a word, and ends what is before it as the end of a text does."""
+    def wanted(text):
+        pieces = re.split("([%s])" % "".join(map(chr, NUMBERS)), text.decode())
+        return [word for piece in pieces for word in bpe_twin.words(piece.encode())]
+
+    differs = 0
+    for seed, pool in enumerate([*POOLS, "a \t1½٣,'s", None]):
+        text = hostile(seed, 20000, pool)
+        assert words(text, 3) == wanted(text), seed
+        differs += wanted(text) != bpe_twin.words(text)
+    assert differs > 4
+    text = hostile(1, 40, "ab .\n1½")
+    cuts = np.array(ids(Twin(merges).save(tmp_path / "plain.json"), text, "cuts")).reshape(-1, 2)[:, 0]
+    for place in {int(place) for place in cuts if 0 < place < len(text)}:
+        assert words(text[:place], 3) + words(text[place:], 3) == words(text, 3)
+
+    twin = Twin(bpe_twin.train(b"in 1603, and   22 more\n" * 50 + TEXT[:20000], 100))  # knows numbers of several digits
+    text = TEXT[:20000] + b" in 1603, and   22 more\t3\n" + hostile(5, 3000, POOLS[3])
+    content = twin.tokenizer()
+    level = content["pre_tokenizer"]
+    content["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [{"type": "Digits", "individual_digits": True}, level]}
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps(content))
+    assert ids(path, text) == [i for word in wanted(text) for i in twin.merge(word)] != twin.encode(text)
+    content["pre_tokenizer"]["pretokenizers"][0]["individual_digits"] = False
+    path.write_text(json.dumps(content))
+    assert "individual_digits" in lay_open(path, "ids", b"", expect=4)
 
 
 def test_added_tokens(merges, tmp_path):

@@ -24,6 +24,7 @@ def test_two_edits_and_it_runs(tmp_path):
     assert set(last) == {"loss", "perplexity", "bits_per_byte", "accuracy", "top5_accuracy"}
     shown, _ = rp.call("show", tmp_path / "run")
     assert "perplexity" in shown and "valid/loss" in shown
+    assert "reprise sample " in shown and "predict" not in shown and "per-class" not in shown  # what can be done with it
     listed, _ = rp.call("list", tmp_path)
     assert "valid/loss" in listed
 

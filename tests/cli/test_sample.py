@@ -247,6 +247,16 @@ def test_weights_of_another_tokenizer(told, twin, tmp_path):
             assert out.exists() == (not says)
 
 
+def test_weights_with_a_tokenizer_and_a_spec_of_bytes(told, tmp_path):
+    """Where the vocabulary comes from the data, the tokenizer is what is wrong, not `vocab`."""
+    if not (told / "out").exists():
+        call("export", told / "run", "--to", "huggingface", "--out", told / "out")
+    (tmp_path / "text.txt").write_bytes(TEXT)
+    job = spec(tmp_path, "{format: text, files: [text.txt]}", f", norm_eps: 1.0e-5, init_from: {{path: {told / 'out'}}}", steps=1)
+    _, err = call("run", job, "--out", tmp_path / "run", expect=4)
+    assert "write `tokenizer: " in err and "vocab:" not in err
+
+
 def test_weights_of_a_tokenizer_that_changed(twin, tmp_path):
     """Replaced where it lay: what the run had is not there to compare with, and that is said. So it is when it is gone."""
     (tmp_path / "text.txt").write_bytes(TEXT)

@@ -227,6 +227,16 @@ def test_init_of_tokens(tmp_path):
     assert "vocab: 111" in spec and spec.index("files: train.bin") < spec.index("valid:") < spec.index("files: val.bin")
 
 
+def test_init_of_weights(tmp_path):
+    """A folder of published weights is no data, and is told how it is used."""
+    (tmp_path / "w").mkdir()
+    (tmp_path / "w" / "config.json").write_text("{}")
+    (tmp_path / "w" / "generation_config.json").write_text("{}")
+    (tmp_path / "w" / "model.safetensors").write_bytes(b"")
+    _, err = call("init", "w", cwd=tmp_path, expect=2)
+    assert "holds weights" in err and "init_from: {path: w}" in err and err.count("reprise: error: ") == 1
+
+
 @pytest.mark.parametrize("content, says", [(b"", "empty"), (b"hello\n", "too few to train on"), (b"caf\xe9\n" * 50, "not UTF-8"),
                                            (b"\0\0\0\0" * 50, "byte 0 is 0")])
 def test_init_of_no_text(tmp_path, content, says):

@@ -116,6 +116,15 @@ def test_folder(gpt2, twin, end, tmp_path):
     assert read(tmp_path / "p.bin").tolist() == joined(twin, end, [b"second", documents["a.txt"]]) != want
 
 
+def test_what_is_no_text_is_told(gpt2, tmp_path):
+    """Any bytes have tokens; that a file is no text is told once, as nobody would train on it knowingly."""
+    told = {}
+    for name, content in {"a.txt": "naïve 日本\n".encode() * 9, "b.bin": b"\1\0\2\0" * 9, "c.txt": b"caf\xe9 " * 9}.items():
+        (tmp_path / name).write_bytes(content)
+        _, told[name] = call("tokenize", name, "--tokenizer", gpt2, "--out", name + ".out", cwd=tmp_path)
+    assert "is it text?" not in told["a.txt"] and told["b.bin"].count("b.bin: not all of it is UTF-8") == 1 == told["c.txt"].count("is it text?")
+
+
 def test_text_of_a_special_token_ends_nothing(gpt2, end, tmp_path):
     (tmp_path / "a.txt").write_text("one" + END + "two")
     call("tokenize", tmp_path / "a.txt", "--tokenizer", gpt2, "--out", tmp_path / "o")

@@ -445,8 +445,26 @@ static void add_muon(struct op_cases *cases, int64_t rows, int64_t columns, int 
     }
 }
 
+/* Several matrices in one, a tall one among them; nothing of it aligned, or all. */
+static void add_muon_parts(struct op_cases *cases)
+{
+    static const int64_t sizes[][4] = {
+        {3, 5, 9, 7}, {1, 2, 3, 1}, {20, 60, 0, 33}, {64, 80, 96, 64}};
+    for (size_t i = 0; i < RP_COUNT(sizes); i++) {
+        int first = cases->n, n = sizes[i][2] ? 3 : 2;
+        add_muon(cases, sizes[i][n - 1], sizes[i][3], 1);
+        for (int j = first; j < cases->n; j++) {
+            struct rp_optim_params *optim = &cases->item[j].call.params.optim;
+            optim->n_parts = n;
+            for (int k = 0; k < n; k++)
+                optim->part[k] = (struct rp_muon_part){sizes[i][k], 0.5f + 0.75f * (float)k};
+        }
+    }
+}
+
 static void add_update_cases(struct op_cases *cases)
 {
+    add_muon_parts(cases);
     static const int64_t sizes[] = {1, 2, 13, 4096, 4097, 40001};
     for (size_t i = 0; i < RP_COUNT(sizes); i++) {
         for (int kind = 0; kind < 7; kind++) {

@@ -249,6 +249,13 @@ static void make_orthogonal(float *x, int64_t rows, int64_t columns, bool contro
     free(m);
 }
 
+static void make_direction(float *x, int64_t rows, int64_t columns, bool control)
+{
+    float scale = (float)(1 / (norm_of(x, rows * columns) + 1e-7));
+    for (int64_t i = 0; i < rows * columns; i++) x[i] *= scale;
+    make_orthogonal(x, rows, columns, control);
+}
+
 /* `control`: products take their second and third terms in the wrong order. */
 bool reference_muon(const struct op_case *c, void *const in[], void *const out[], bool control)
 {
@@ -264,9 +271,14 @@ bool reference_muon(const struct op_case *c, void *const in[], void *const out[]
         x[i] = o->nesterov ? rp_fma(u->beta1, momentum[i] - g1, g1) : momentum[i];
     }
     if (c->control.apply) {
-        float scale = (float)(1 / (norm_of(x, n) + 1e-7));
-        for (int64_t i = 0; i < n; i++) x[i] *= scale;
-        make_orthogonal(x, rows, n / rows, control);
+        int64_t columns = n / rows, begin = 0;
+        for (int i = 0; i < (o->n_parts ? o->n_parts : 1); i++) {
+            int64_t end = o->n_parts ? o->part[i].end : rows;
+            make_direction(x + begin * columns, end - begin, columns, control);
+            for (int64_t j = begin * columns; o->n_parts && j < end * columns; j++)
+                x[j] *= o->part[i].scale;
+            begin = end;
+        }
         for (int64_t i = 0; i < n; i++)
             new[i] = rp_fma(-(u->lr * o->scale), x[i], rp_fma(-u->lr_decay, p[i], p[i]));
     }

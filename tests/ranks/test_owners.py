@@ -38,6 +38,7 @@ SPECS = {
     "muon": with_optimizer(rp.DIGITS_MLP, MUON),
     "muon, filters": clipped(with_optimizer(rp.LENET, MUON)),
     "muon, tied": with_averages(with_optimizer(rp.TINY_GPT2, MUON)),
+    "muon, split": with_optimizer(rp.TINY_LLAMA, MUON.replace("}", ", split: true}")),
     "momentum": with_optimizer(rp.LENET, "{kind: sgd, lr: 0.01, momentum: 0.9}"),
     "no state": with_optimizer(rp.LENET, "{kind: sgd, lr: 0.01, momentum: 0}"),
     "lion": with_optimizer(rp.DIGITS_MLP, "{kind: lion, lr: 1.0e-4, weight_decay: 0.1}"),
@@ -52,7 +53,7 @@ def lines_without_time(run):
 def test_equal_bits(name, tmp_path):
     rp.write_texts(tmp_path)
     spec = rp.write(tmp_path, SPECS[name])
-    shards = 4 if name in ("averages of statistics", "muon, tied") else 8
+    shards = 4 if name in ("averages of statistics", "muon, tied", "muon, split") else 8
     want = rp.run(spec, tmp_path / "one")
     for n in (2, shards):
         out = tmp_path / str(n)

@@ -210,7 +210,8 @@ static void test_tokenizer(struct data_case *c)
     rp_mem_free(id);
     rp_data_free(data);
     c->spec.train_data.tokenizer = (char *)(uintptr_t) "no-end";
-    CASE_FAILS(c, RP_STATUS_DATA, "the tokenizer no-end has no token for the end of a text", "");
+    CASE_FAILS(c, RP_STATUS_DATA, "the tokenizer no-end has no token for the end of a text",
+               "reprise tokenize --end-of-text NAME");
     use(c, RP_FORMAT_TEXT, "texts/c");
     c->spec.model.context = 2;
     c->spec.train_data.tokenizer = (char *)(uintptr_t) "no-end";

@@ -340,7 +340,8 @@ static void test_bad_text(struct data_case *c)
     CASE_FAILS(c, RP_STATUS_DATA, "5 tokens to train on (data.valid.fraction takes 998 of 1003)",
                "lower model.context");
     c->spec.valid_fraction = 0.001;
-    CASE_FAILS(c, RP_STATUS_DATA, "data.valid has 1 token, and nothing to predict", "");
+    CASE_FAILS(c, RP_STATUS_DATA, "data.valid has 1 token, and nothing to predict",
+               "data.valid.fraction takes so many of 1003");
     c->spec.valid_fraction = 0;
     DATASET(&c->spec.valid_data, RP_FORMAT_TEXT, "empty.txt");
     CASE_FAILS(c, RP_STATUS_DATA, "empty.txt", "the text is empty");

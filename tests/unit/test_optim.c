@@ -172,7 +172,18 @@ static void test_muon(void)
     CHECK(params.scale == 1); /* 6 rows, 100 columns */
     spec.train.optimizer.scale = RP_MUON_RMS;
     rp_optim_params(&spec, matrix, &filters, 0, &params);
-    CHECK(params.scale == 2); /* 0.2 sqrt(100) */
+    CHECK(params.scale == 2 && params.n_parts == 0); /* 0.2 sqrt(100) */
+
+    /* Three matrices in one of 12 rows and 3 columns. */
+    const int64_t end[] = {8, 9, 12};
+    spec.train.optimizer.scale = RP_MUON_SPECTRAL;
+    rp_optim_params(&spec, matrix, &tall, 0, &params);
+    rp_optim_set_parts(&spec, &tall, 0, end, &params);
+    CHECK(params.scale == 2 && params.n_parts == 0);
+    rp_optim_set_parts(&spec, &tall, 3, end, &params);
+    CHECK(params.scale == 1 && params.n_parts == 3 && params.part[1].end == 9);
+    CHECK(params.part[0].scale == (float)sqrt(8 / 3.0) && params.part[1].scale == 1 &&
+          params.part[2].scale == 1);
 }
 
 int main(void)
