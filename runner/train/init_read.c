@@ -7,7 +7,6 @@
 #include "train/huggingface.h"
 #include "train/tokenizer.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 /* ---- which files ----------------------------------------------------------------------------- */
@@ -16,24 +15,9 @@ static enum rp_status pick_step(const struct rp_spec *spec, const char *run, uin
                                 struct rp_error *err)
 {
     const char *at = spec->model.init_from.checkpoint ? spec->model.init_from.checkpoint : "last";
-    uint64_t *steps = NULL;
-    int n = 0;
-    enum rp_status status = rp_checkpoint_list(run, &steps, &n, err);
-    if (status == RP_STATUS_OK && n == 0)
-        status = rp_spec_fail(spec, spec->model.init_from.at, RP_STATUS_DATA, err,
-                              "%s has no checkpoint", run);
-    if (status == RP_STATUS_OK) {
-        *step = steps[n - 1];
-        if (strcmp(at, "best") == 0) {
-            struct rp_checkpoint_state state;
-            status = rp_checkpoint_read_state(run, *step, &state, err);
-            if (status == RP_STATUS_OK && state.has_best) *step = state.best_step;
-        } else if (strcmp(at, "last") != 0) {
-            *step = strtoull(at, NULL, 10);
-        }
-    }
-    rp_mem_free(steps);
-    return status;
+    struct rp_error why = {0};
+    if (rp_checkpoint_pick(run, at, step, &why) == RP_STATUS_OK) return RP_STATUS_OK;
+    return rp_spec_fail(spec, spec->model.init_from.at, RP_STATUS_DATA, err, "%s", why.text);
 }
 
 static enum rp_status is_folder(const char *path, bool *folder, struct rp_error *err)
