@@ -58,7 +58,7 @@ struct rp_data_options {
     bool rehash;
     bool with_test; /* also open data.test; only `eval --split test` does */
     void (*progress)(const char *what, double fraction); /* NULL: none */
-    const struct rp_stop *stop; /* NULL: never */
+    const struct rp_stop *stop;                          /* NULL: never */
 };
 /* Loads train and valid into memory, hashes every file, checks sha256 keys. free with rp_data_free.
  */
@@ -168,7 +168,7 @@ struct rp_pack_options {
     bool skip_broken; /* leave out what does not decode; else it is an error */
     int threads;
     void (*progress)(int64_t done, int64_t total); /* NULL: none */
-    const struct rp_stop *stop; /* then nothing is written; NULL: never */
+    const struct rp_stop *stop;                    /* then nothing is written; NULL: never */
 };
 struct rp_pack_result {
     int64_t n, n_classes, height, width, channels;

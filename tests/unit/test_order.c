@@ -78,8 +78,7 @@ static void test_fixed_values(void)
     uint64_t seed = UINT64_C(0x123456789abcdef0), epoch = (UINT64_C(1) << 32) + 5;
     CHECK_INT(permute(seed, epoch, 60000, 0), 46261);
     CHECK_INT(permute(seed, epoch, 60000, 59999), 51244);
-    CHECK_INT(permute(7, 3, (UINT64_C(1) << 40) + 12345, UINT64_C(1) << 39),
-              INT64_C(864796495911));
+    CHECK_INT(permute(7, 3, (UINT64_C(1) << 40) + 12345, UINT64_C(1) << 39), INT64_C(864796495911));
     CHECK_HEX(permute(7, 0, UINT64_MAX, UINT64_MAX - 1), UINT64_C(0x9a3490f3b24bcd79));
 }
 
@@ -89,8 +88,7 @@ static int count_equal(uint64_t seed_a, uint64_t epoch_a, uint64_t seed_b, uint6
 {
     int equal = 0;
     for (uint64_t i = 0; i < 5000; i++)
-        equal +=
-            permute(seed_a, epoch_a, 5000, i) == permute(seed_b, epoch_b, 5000, i);
+        equal += permute(seed_a, epoch_a, 5000, i) == permute(seed_b, epoch_b, 5000, i);
     return equal;
 }
 
@@ -111,8 +109,7 @@ static void check_uniform(uint64_t n, uint64_t place)
 {
     enum { EPOCHS = 40000 };
     int64_t *count = rp_mem_new(n * sizeof *count);
-    for (uint64_t epoch = 0; epoch < EPOCHS; epoch++)
-        count[permute(SEED, epoch, n, place)]++;
+    for (uint64_t epoch = 0; epoch < EPOCHS; epoch++) count[permute(SEED, epoch, n, place)]++;
     double want = (double)EPOCHS / (double)n, chi = 0, free = (double)(n - 1);
     for (uint64_t i = 0; i < n; i++) {
         double off = (double)count[i] - want;

@@ -107,8 +107,7 @@ static enum rp_status add_step(struct rp_record *record, uint64_t step, struct r
 {
     struct rp_digest_line line = line_of(step);
     struct rp_digest_tensor tensors[] = {{"a.weight", line.params - 5}, {"b \"quoted\"", 5}};
-    enum rp_status status =
-        rp_record_digest(record, &line, tensors, step % 10 == 0 ? 2 : 0, err);
+    enum rp_status status = rp_record_digest(record, &line, tensors, step % 10 == 0 ? 2 : 0, err);
     newest = line.chain;
     return status;
 }
