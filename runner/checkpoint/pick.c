@@ -38,10 +38,9 @@ static enum rp_status pick_number(const char *run, const uint64_t *steps, int n,
     char *end = NULL;
     *step = strtoull(at, &end, 10);
     if (end == at || *end || at[0] == '-')
-        return rp_error_set(err, RP_STATUS_USAGE,
-                            "no checkpoint is called %s: expected best, last, or the number of a "
-                            "step, such as 500",
-                            at);
+        return rp_error_set(
+            err, RP_STATUS_USAGE,
+            "no checkpoint is called %s: expected best, last, or a step such as 500", at);
     for (int i = 0; i < n; i++)
         if (steps[i] == *step) return RP_STATUS_OK;
     return no_such_step(run, steps, n, at, err);

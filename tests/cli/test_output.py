@@ -48,6 +48,18 @@ def test_words_that_were_mistyped(args, near):
     assert "--help` lists them" in err
 
 
+@pytest.mark.parametrize("args, said", [("train", "`reprise run JOB.yaml` starts"), ("resume", "goes on with it"), ("ls", "`reprise list`"),
+                                        ("rain", None), ("train fit", None), ("", None)])
+def test_words_of_other_programs(args, said):
+    err = rp.call(args, expect=2)[1]
+    assert "there is no command" in err and (said in err if said else "here `" not in err)
+
+
+def test_a_key_is_no_option():
+    assert "--set train.optimizer.lr=3e-4" in rp.call("run", "job.yaml", "--lr", "3", expect=2)[1]
+    assert "--set" not in rp.call("verify", "--lr", "3", expect=2)[1]
+
+
 @pytest.mark.parametrize("args, said", [(["plan"], "an argument is missing"), (["plan", "a", "b"], "b is one too many"),
                                         (["env", "a"], "a is one too many: usage: reprise env"), (["plan", "/"], "/ is a folder"),
                                         (["list", "/etc/passwd"], "is no folder"), (["env", "--color", "red"], "auto, always or never")])
@@ -154,7 +166,7 @@ def test_names_that_are_no_utf8(tmp_path):
 def test_names_that_would_drive_the_terminal(tmp_path):
     """Control characters of a name are shown, not sent."""
     folder = tmp_path / "a\033[31mb"
-    folder.mkdir()
+    (folder / "none").mkdir(parents=True)
     shutil.copy(rp.SOURCE / "specs" / "table.csv", folder)
     spec = folder / "job.yaml"
     spec.write_text(TABLE)
