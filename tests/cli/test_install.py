@@ -22,7 +22,7 @@ def png(path, value):
 
 def call(program, *args, cwd, expect=0):
     done = subprocess.run([program, *map(str, args)], cwd=cwd, env={"PATH": "/nonexistent"}, stdin=subprocess.DEVNULL,
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=120)
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=600)
     assert done.returncode == expect, done.stdout + done.stderr
     return done.stdout, done.stderr
 
