@@ -147,6 +147,18 @@ def test_a_hangup_that_was_ignored(tmp_path):
     assert rp.manifest(out)["status"] == "finished"
 
 
+def test_no_file_takes_the_place_of_a_device(tmp_path):
+    """`--out /dev/null` as root: here a pipe stands for it, and a link to the pipe."""
+    spec = rp.write(tmp_path, rp.DIGITS_MLP)
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    for out in ("pipe", "link"):
+        _, err = rp.call("lock", spec, "--out", tmp_path / out, expect=2)
+        assert f"{out} is a device or a pipe" in err and (tmp_path / out).is_fifo()
+    assert {path.name for path in tmp_path.iterdir()} == {"job.yaml", "pipe", "link"}
+    rp.call("lock", spec, "--out", tmp_path / "file")
+
+
 def test_names_that_are_no_utf8(tmp_path):
     """Said in UTF-8 with escapes, recorded, and found again."""
     folder, shown = tmp_path / os.fsdecode(b"caf\xe9"), f"{tmp_path}/caf\\xe9"
