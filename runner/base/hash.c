@@ -46,12 +46,6 @@ struct rp_sha256 rp_sha256_of(const void *bytes, size_t length)
     return hash;
 }
 
-enum rp_status rp_stop_look(const struct rp_stop *stop, const char *path, struct rp_error *err)
-{
-    if (!stop || !stop->asked(stop->context)) return RP_STATUS_OK;
-    return rp_error_set(err, RP_STATUS_STOPPED, "stopped while %s was read", path);
-}
-
 static enum rp_status hash_file(const char *path, const struct rp_stop *stop,
                                 struct rp_sha256 *hash, uint64_t *size, struct rp_error *err)
 {

@@ -2,22 +2,13 @@
 #ifndef RP_HASH_H
 #define RP_HASH_H
 
-#include "base/base.h"
+#include "base/stop.h"
 
 enum { RP_SHA256_BYTES = 32, RP_SHA256_HEX = 65 };
 
 struct rp_sha256 {
     unsigned char bytes[RP_SHA256_BYTES];
 };
-
-/* Asked now and then by what reads long. */
-struct rp_stop {
-    bool (*asked)(void *context); /* true ends it */
-    void *context;
-};
-/* STOPPED, naming what was read, when it says so; `stop` may be NULL. */
-RP_NODISCARD enum rp_status rp_stop_look(const struct rp_stop *stop, const char *path,
-                                         struct rp_error *err);
 
 /* A running hash. new/free; add any number of times; finish once. */
 struct rp_hasher;

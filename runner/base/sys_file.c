@@ -234,6 +234,13 @@ enum rp_status rp_sys_sync_folder(const char *path, struct rp_error *err)
 
 enum rp_status rp_sys_rename(const char *from, const char *to, struct rp_error *err)
 {
+    /* As root it would take the place of /dev/null for everybody. */
+    struct stat st;
+    if (stat(to, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode))
+        return rp_error_set(err, RP_STATUS_USAGE,
+                            "%s is a device or a pipe, and no file takes its place; name another "
+                            "file",
+                            to);
     if (rename(from, to) == 0) return RP_STATUS_OK;
     return fail(err, RP_STATUS_STORAGE, "rename to", to);
 }

@@ -269,8 +269,8 @@ struct rp_checkpoint_reader {
     enum rp_status (*take)(void *context, enum rp_checkpoint_kind kind,
                            const struct rp_st_tensor *tensor, int64_t first, int64_t n,
                            const float *values, struct rp_error *err);
-    bool (*stop)(void *context); /* asked now and then: STOPPED when it says so; may be NULL */
     void *context;
+    const struct rp_stop *stop; /* may be NULL */
 };
 /* By rank: hashes of what was read in parts of files that it has judged, and of what it was seen to
  * read of files that this rank has judged. */
@@ -304,6 +304,10 @@ RP_NODISCARD enum rp_status rp_checkpoint_none_usable(const char *run, int n, st
 
 /* Steps of the committed checkpoints, ascending; caller frees with rp_mem_free. */
 RP_NODISCARD enum rp_status rp_checkpoint_list(const char *run, uint64_t **steps, int *n,
+                                               struct rp_error *err);
+/* The step of the committed checkpoint named best, last or by its number: USAGE or NO_CHECKPOINT,
+ * listing those there are, when the run keeps no such one. */
+RP_NODISCARD enum rp_status rp_checkpoint_pick(const char *run, const char *at, uint64_t *step,
                                                struct rp_error *err);
 /* Reads state.json only. */
 RP_NODISCARD enum rp_status rp_checkpoint_read_state(const char *run, uint64_t step,

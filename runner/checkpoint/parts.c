@@ -95,8 +95,7 @@ static void pick_judge(struct reading *f)
 static enum rp_status read_piece(struct reading *f, uint64_t at, size_t length,
                                  struct rp_error *err)
 {
-    if (f->reader->stop && f->reader->stop(f->reader->context))
-        return rp_error_set(err, RP_STATUS_STOPPED, "stopped while %s was read", f->header.path);
+    RP_TRY(rp_stop_look(f->reader->stop, f->header.path, err));
     RP_TRY(rp_st_read_exactly(&f->header, RP_STATUS_DATA, at, f->piece, length, err));
     *f->bytes += length;
     return RP_STATUS_OK;

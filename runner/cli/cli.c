@@ -47,9 +47,44 @@ static void print_help(void)
            "Start with: reprise init digits-mlp --out job.yaml && reprise run job.yaml\n");
 }
 
+/* What other programs call it, and how it is done here. */
+static const struct {
+    const char *names, *here;
+} foreign[] = {
+    {"train fit start resume continue",
+     "here `reprise run JOB.yaml` starts a job and goes on with it"},
+    {"status logs log describe watch tail info", "here `reprise show RUN`"},
+    {"ls ps get jobs queue squeue runs", "here `reprise list`"},
+    {"evaluate test score", "here `reprise eval RUN`"},
+    {"infer inference", "here `reprise predict RUN --data FILE`"},
+    {"generate chat", "here `reprise sample RUN --prompt TEXT`"},
+    {"reproduce repeat replay", "here `reprise rerun RUN`"},
+    {"diff", "here `reprise compare A B`"},
+    {"submit sbatch apply", "here `reprise launch JOB.yaml --on slurm --submit` (or kubernetes)"},
+    {"convert save", "here `reprise export RUN --to F --out PLACE`"},
+    {"stop cancel kill scancel",
+     "here a signal to the run does that: Ctrl-C, or `kill PID`; it saves first"},
+    {"rm delete remove clean", "here a run is its folder: remove that"},
+    {"new create", "here `reprise init` writes a spec"},
+    {"sweep tune", "here `reprise run JOB.yaml --sweep KEY=A,B`"},
+    {"profile", "here `reprise run JOB.yaml --profile`"},
+    {"version", "here `reprise --version`"},
+};
+
+static bool is_among(const char *words, const char *word)
+{
+    size_t n = strlen(word);
+    for (const char *at = words; n && !strchr(word, ' ') && (at = strstr(at, word)) != NULL;
+         at += n)
+        if ((at == words || at[-1] == ' ') && (at[n] == ' ' || !at[n])) return true;
+    return false;
+}
+
 /* "did you mean `run`? ", or nothing; caller frees. */
 static char *near_command(const char *name)
 {
+    for (size_t i = 0; i < RP_COUNT(foreign); i++)
+        if (is_among(foreign[i].names, name)) return rp_mem_text("%s; ", foreign[i].here);
     const char *names[RP_CLI_MAX_SLOTS];
     int n = 0;
     for (const struct rp_command *const *command = rp_commands(); *command; command++)

@@ -12,7 +12,7 @@ bool rp_cli_parse_size(const char *text, int64_t *height, int64_t *width);
 /* Between the two Ctrl-C and SIGTERM only ask to stop, once; the second ends the process. */
 void rp_cli_catch_stop(void);
 void rp_cli_release_stop(void);
-bool rp_cli_stop_asked(void);
+extern const struct rp_stop rp_cli_stop;
 
 /* Packs with a progress bar; broken images as warnings and in result "broken". */
 RP_NODISCARD enum rp_status rp_cli_pack(const struct rp_pack_options *wanted,

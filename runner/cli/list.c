@@ -268,16 +268,27 @@ static json_t *groups_of(const struct list *list)
 
 /* ---- the command ----------------------------------------------------------------------------- */
 
+static enum rp_status check_folder(const char *root, struct rp_error *err)
+{
+    struct rp_sys_stat stat;
+    RP_TRY(rp_sys_stat(root, &stat, err));
+    if (!stat.exists)
+        return rp_error_set(err, RP_STATUS_USAGE,
+                            "there is no folder %s; name one that holds runs (`reprise list "
+                            "FOLDER`), or set REPRISE_RUNS to it. `reprise run JOB.yaml` makes one",
+                            root);
+    if (!stat.is_folder)
+        return rp_error_set(err, RP_STATUS_USAGE, "%s is no folder; name one that holds runs",
+                            root);
+    return RP_STATUS_OK;
+}
+
 static enum rp_status run(const struct rp_cli_args *args, json_t *result, struct rp_error *err)
 {
     const char *root = args->n_words ? args->word[0] : rp_sys_env("REPRISE_RUNS");
     struct list list = {0};
     if (!root || !root[0]) root = "runs";
-    struct rp_sys_stat stat;
-    RP_TRY(rp_sys_stat(root, &stat, err));
-    if (stat.exists && !stat.is_folder)
-        return rp_error_set(err, RP_STATUS_USAGE, "%s is no folder; name one that holds runs",
-                            root);
+    RP_TRY(check_folder(root, err));
     enum rp_status status = rp_run_rows_read(root, &list.rows, &list.n, err);
     if (status == RP_STATUS_OK) status = read_conditions(args, &list, err);
     if (status == RP_STATUS_OK) {

@@ -56,7 +56,7 @@ enum rp_status rp_cli_pack(const struct rp_pack_options *wanted, struct rp_pack_
 {
     struct rp_pack_options options = *wanted;
     options.progress = show_progress;
-    options.stop = rp_cli_stop_asked;
+    options.stop = &rp_cli_stop;
     rp_cli_catch_stop();
     if (options.threads <= 0) options.threads = rp_sys_cpus();
     enum rp_status status = rp_data_pack(&options, packed, err);

@@ -38,9 +38,11 @@ static enum rp_status unknown_option(const struct rp_cli_line *line, const char 
             if (n < 2 * RP_CLI_MAX_SLOTS) names[n++] = option->name;
     char *name = rp_mem_text("%.*s", (int)length, text);
     const char *near = rp_nearest_word(name, names, n);
+    bool sets = find_in(line->command->options, "--set", strlen("--set")) != NULL;
     enum rp_status status = rp_error_set(
-        err, RP_STATUS_USAGE, "%s: unknown option %s; %s%s%s`reprise %s --help` lists them",
+        err, RP_STATUS_USAGE, "%s: unknown option %s; %s%s%s%s`reprise %s --help` lists them",
         line->command->name, text, near ? "did you mean " : "", near ? near : "", near ? "? " : "",
+        sets && !near ? "a key of the spec goes in as --set train.optimizer.lr=3e-4; " : "",
         line->command->name);
     rp_mem_free(name);
     return status;

@@ -28,7 +28,10 @@ void rp_cli_release_stop(void)
     catch_signals(SIG_DFL);
 }
 
-bool rp_cli_stop_asked(void)
+static bool asked(void *context)
 {
+    (void)context;
     return atomic_load(&stop_signal) != 0;
 }
+
+const struct rp_stop rp_cli_stop = {asked, NULL};

@@ -55,7 +55,7 @@ static enum rp_status read_options(const struct rp_cli_args *args,
                                             .force = rp_cli_has(args, "--force"),
                                             .threads = rp_sys_cpus(),
                                             .progress = show_progress,
-                                            .stop = rp_cli_stop_asked};
+                                            .stop = &rp_cli_stop};
     if (!options->tokenizer)
         return rp_error_set(err, RP_STATUS_USAGE,
                             "--tokenizer is missing: --tokenizer gpt2/tokenizer.json, or a folder "

@@ -76,6 +76,8 @@ static void show(const struct rp_spec *spec, const char *path, const char *left_
     json_t *checks = json_array();
     if (left_out) json_array_append_new(checks, json_string(left_out));
     json_array_append_new(checks, json_string("content and hashes of the data"));
+    if (spec->model.init_from.given)
+        json_array_append_new(checks, json_string("the weights of model.init_from"));
     json_array_append_new(checks, json_string("memory and devices"));
     if (!args->json) {
         size_t i = 0;

@@ -5,6 +5,7 @@
 #ifndef RP_DATA_H
 #define RP_DATA_H
 
+#include "base/stop.h"
 #include "data/bpe.h"
 #include "data/tokenize.h"
 #include "spec/spec.h"
@@ -57,8 +58,7 @@ struct rp_data_options {
     bool rehash;
     bool with_test; /* also open data.test; only `eval --split test` does */
     void (*progress)(const char *what, double fraction); /* NULL: none */
-    bool (*stop)(void *context); /* asked now and then: STOPPED when it says so; NULL: never */
-    void *context;
+    const struct rp_stop *stop;                          /* NULL: never */
 };
 /* Loads train and valid into memory, hashes every file, checks sha256 keys. free with rp_data_free.
  */
@@ -110,9 +110,6 @@ void rp_data_fill_eval(const struct rp_data *data, enum rp_split split, int64_t 
 int64_t rp_data_loss_values(const struct rp_data *data, uint64_t position, int64_t n);
 /* Bytes of text that the targets of an evaluation of the split stand for; 0: not known. */
 int64_t rp_data_target_bytes(const struct rp_data *data, enum rp_split split);
-
-/* The keyed bijection on [0, n) that an epoch is; n >= 1, i < n. */
-uint64_t rp_data_permute(uint64_t seed, uint64_t epoch, uint64_t n, uint64_t i);
 
 /* ---- data that nobody has described yet: for `init` ------------------------------------------ */
 
@@ -171,7 +168,7 @@ struct rp_pack_options {
     bool skip_broken; /* leave out what does not decode; else it is an error */
     int threads;
     void (*progress)(int64_t done, int64_t total); /* NULL: none */
-    bool (*stop)(void); /* asked before each image: true ends it, nothing written; NULL: never */
+    const struct rp_stop *stop;                    /* then nothing is written; NULL: never */
 };
 struct rp_pack_result {
     int64_t n, n_classes, height, width, channels;

@@ -208,7 +208,7 @@ static bool goes_on(struct encoder *encoder)
     if (options && options->progress)
         options->progress(encoder->source->key,
                           fmin((double)atomic_load(&encoder->next) / encoder->n_chunks, 1));
-    if (!options || !options->stop || !options->stop(options->context)) return true;
+    if (!options || !rp_stop_asked(options->stop)) return true;
     encoder->stopped = true;
     atomic_store(&encoder->failed, -1);
     return false;

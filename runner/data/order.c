@@ -74,14 +74,6 @@ static void permute_run(const struct feistel *feistel, uint64_t n, uint64_t firs
     }
 }
 
-uint64_t rp_data_permute(uint64_t seed, uint64_t epoch, uint64_t n, uint64_t i)
-{
-    uint64_t image;
-    struct feistel feistel = feistel_init(seed, RP_PURPOSE_ORDER, epoch, n);
-    permute_run(&feistel, n, i, 1, &image);
-    return image;
-}
-
 void rp_data_order(uint64_t seed, uint64_t n, uint64_t position, int64_t count, uint64_t *samples)
 {
     while (count > 0) {

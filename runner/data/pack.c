@@ -41,7 +41,7 @@ static void run_worker(struct packer *p, bool reports)
     uint8_t *room = rp_mem_new((size_t)(image_bytes(p) > 0 ? image_bytes(p) : 1));
     double last = rp_sys_clock();
     for (;;) {
-        if (p->options->stop && p->options->stop()) break;
+        if (rp_stop_asked(p->options->stop)) break;
         int64_t i = atomic_fetch_add(&p->next, 1);
         if (i >= p->list.n || !p->work(p, &p->list.image[i], room)) break;
         int64_t done = atomic_fetch_add(&p->done, 1) + 1;
@@ -70,7 +70,7 @@ static enum rp_status for_all(struct packer *p,
     while (n + 1 < wanted && pthread_create(&threads[n], NULL, start_worker, p) == 0) n++;
     run_worker(p, true);
     for (int i = 0; i < n; i++) pthread_join(threads[i], NULL);
-    if (p->status == RP_STATUS_OK && p->options->stop && p->options->stop())
+    if (p->status == RP_STATUS_OK && rp_stop_asked(p->options->stop))
         return rp_error_set(p->err, RP_STATUS_STOPPED,
                             "stopped by a signal; nothing was written. Run it again");
     return p->status;

@@ -37,8 +37,7 @@ static enum rp_status refill(struct rp_data_stream *stream, struct rp_error *err
     stream->at_end = stream->have < BUFFER_BYTES;
     if (stream->hasher) rp_hasher_add(stream->hasher, stream->buffer, stream->have);
     const struct rp_data_options *options = stream->source->options;
-    if (options && options->stop && options->stop(options->context))
-        return rp_error_set(err, RP_STATUS_STOPPED, "stopped while %s was read", stream->path);
+    if (options) RP_TRY(rp_stop_look(options->stop, stream->path, err));
     if (options && options->progress && stream->stat.size > 0)
         options->progress(stream->key, (double)stream->n_raw / (double)stream->stat.size);
     return RP_STATUS_OK;

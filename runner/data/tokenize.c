@@ -33,7 +33,7 @@ struct tokenizer {
 static bool take_chunk(struct tokenizer *t, struct chunk *chunk, uint64_t *number, uint64_t *done)
 {
     pthread_mutex_lock(&t->reading);
-    bool stopped = t->options->stop && t->options->stop();
+    bool stopped = rp_stop_asked(t->options->stop);
     bool taken = !stopped && !atomic_load(&t->failed) && reader_next(&t->reader, chunk);
     if (taken) *number = t->taken++;
     *done = t->reader.done;
@@ -101,7 +101,7 @@ static enum rp_status run_workers(struct tokenizer *t)
     while (n + 1 < wanted && pthread_create(&thread[n], NULL, start_worker, t) == 0) n++;
     run_worker(t, true);
     for (int i = 0; i < n; i++) pthread_join(thread[i], NULL);
-    if (t->status == RP_STATUS_OK && t->options->stop && t->options->stop())
+    if (t->status == RP_STATUS_OK && rp_stop_asked(t->options->stop))
         return rp_error_set(t->err, RP_STATUS_STOPPED, "stopped by a signal; nothing was written");
     return t->status;
 }

@@ -20,7 +20,7 @@ struct rp_tokenize_options {
     bool force;           /* replace what is there */
     int threads;
     void (*progress)(uint64_t bytes, uint64_t total); /* NULL: none */
-    bool (*stop)(void); /* asked again and again: true ends it, nothing written; NULL: never */
+    const struct rp_stop *stop;                       /* then nothing is written; NULL: never */
 };
 struct rp_tokenize_file {
     char *path;

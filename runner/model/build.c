@@ -135,6 +135,8 @@ static enum rp_status check_names(const struct rp_builder *b)
     for (int i = 0; i < model->n_kept; i++) n_trained += rp_model_is_trained(&model->kept[i]);
     RP_TRY(check_patterns(b, "freeze", spec->model.freeze, spec->model.freeze_at,
                           spec->model.n_freeze));
+    RP_TRY(check_patterns(b, "skip", spec->model.init_from.skip, spec->model.init_from.skip_at,
+                          spec->model.init_from.n_skip));
     RP_TRY(check_patterns(b, "no_decay", spec->train.optimizer.no_decay,
                           spec->train.optimizer.no_decay_at, spec->train.optimizer.n_no_decay));
     RP_TRY(check_patterns(b, "adamw_for", spec->train.optimizer.adamw_for,

@@ -354,13 +354,6 @@ enum rp_status rp_record_sync(struct rp_record *record, uint64_t *metrics_bytes,
     return RP_STATUS_OK;
 }
 
-void rp_record_chain(struct rp_record *record, struct rp_sha256 *chain)
-{
-    pthread_mutex_lock(&record->mutex);
-    *chain = record->chain;
-    pthread_mutex_unlock(&record->mutex);
-}
-
 void rp_record_counts(struct rp_record *record, uint64_t *checked, uint64_t *left)
 {
     pthread_mutex_lock(&record->mutex);

@@ -106,7 +106,6 @@ RP_NODISCARD enum rp_status rp_record_mark(struct rp_record *record, uint64_t *m
 RP_NODISCARD enum rp_status rp_record_forget(struct rp_record *record, struct rp_error *err);
 /* Recomputed steps that agreed with the record so far, and kept lines not reached yet. */
 void rp_record_counts(struct rp_record *record, uint64_t *checked, uint64_t *left);
-void rp_record_chain(struct rp_record *record, struct rp_sha256 *chain);
 void rp_record_close(struct rp_record *record); /* writes out what it can; NULL is fine */
 /* The next link, as rp_record_digest computes it. */
 struct rp_sha256 rp_record_link(const struct rp_sha256 *previous, uint64_t step, uint32_t loss_bits,

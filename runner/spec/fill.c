@@ -273,11 +273,23 @@ static void fill_layers(struct rp_arena *arena, const struct rp_value *list,
     for (int i = 0; i < list->n; i++) fill_layer(arena, &list->item[i], &layers->layer[i]);
 }
 
+static int fill_patterns(const struct rp_value *map, const char *name, char *patterns[16],
+                         struct rp_spec_place at[16])
+{
+    const struct rp_value *list = get(map, name);
+    int n = 0;
+    for (; list && n < list->n && n < 16; n++) {
+        at[n] = list->item[n].at;
+        patterns[n] = (char *)list->item[n].text;
+    }
+    return n;
+}
+
 static void fill_init_from(struct rp_spec_model *model, const struct rp_value *map)
 {
     static const char *const loads[] = {"weights", "all"};
     if (!map) return;
-    const struct rp_value *hash = get(map, "sha256"), *skip = get(map, "skip");
+    const struct rp_value *hash = get(map, "sha256");
     model->init_from.given = true;
     model->init_from.at = map->key_at;
     model->init_from.run = get_text(map, "run");
@@ -286,8 +298,8 @@ static void fill_init_from(struct rp_spec_model *model, const struct rp_value *m
     model->init_from.load = (enum rp_init_load)GET_ENUM(map, "load", loads);
     model->init_from.has_sha256 = hash != NULL;
     if (hash) model->init_from.sha256 = hash->sha256;
-    for (int i = 0; skip && i < skip->n && i < 16; i++)
-        model->init_from.skip[model->init_from.n_skip++] = (char *)skip->item[i].text;
+    model->init_from.n_skip =
+        fill_patterns(map, "skip", model->init_from.skip, model->init_from.skip_at);
 }
 
 static void fill_gpt(struct rp_spec_model *model, const struct rp_value *map)
@@ -319,18 +331,6 @@ static void fill_gpt(struct rp_spec_model *model, const struct rp_value *map)
 }
 
 /* Names of tensors, at most 16; returns how many. */
-static int fill_patterns(const struct rp_value *map, const char *name, char *patterns[16],
-                         struct rp_spec_place at[16])
-{
-    const struct rp_value *list = get(map, name);
-    int n = 0;
-    for (; list && n < list->n && n < 16; n++) {
-        at[n] = list->item[n].at;
-        patterns[n] = (char *)list->item[n].text;
-    }
-    return n;
-}
-
 static void fill_model(struct rp_spec_model *model, struct rp_arena *arena,
                        const struct rp_value *map)
 {

@@ -216,6 +216,7 @@ struct rp_spec_model {
         bool has_sha256;
         struct rp_sha256 sha256;
         char *skip[16]; /* patterns with a trailing * */
+        struct rp_spec_place skip_at[16];
         int n_skip;
     } init_from;
     char *freeze[16]; /* patterns */

@@ -8,55 +8,12 @@
 
 /* ---- which checkpoint ------------------------------------------------------------------------ */
 
-static enum rp_status no_such_step(const char *run, const uint64_t *steps, int n, const char *at,
-                                   struct rp_error *err)
-{
-    struct rp_text list = {0};
-    for (int i = 0; i < n; i++)
-        rp_text_add(&list, "%s%llu", i ? ", " : "", (unsigned long long)steps[i]);
-    enum rp_status status =
-        rp_error_set(err, RP_STATUS_NO_CHECKPOINT, "%s keeps no checkpoint of step %s; it has: %s",
-                     run, at, n ? rp_text_get(&list) : "none");
-    rp_text_release(&list);
-    return status;
-}
-
-static enum rp_status pick_best(const char *run, uint64_t newest, uint64_t *step,
-                                struct rp_error *err)
-{
-    struct rp_checkpoint_state state;
-    RP_TRY(rp_checkpoint_read_state(run, newest, &state, err));
-    *step = state.best_step;
-    if (state.has_best) return RP_STATUS_OK;
-    return rp_error_set(err, RP_STATUS_USAGE,
-                        "%s has no best checkpoint: its spec has no checkpoint.keep.best, or "
-                        "nothing was evaluated yet; use --at last or --at STEP",
-                        run);
-}
-
 enum rp_status rp_train_pick_step(const char *run, const char *at, uint64_t *step,
                                   struct rp_error *err)
 {
-    uint64_t *steps = NULL;
-    int n = 0;
-    char *end = NULL;
     *step = UINT64_MAX;
     if (!at || strcmp(at, "last") == 0) return RP_STATUS_OK;
-    RP_TRY(rp_checkpoint_list(run, &steps, &n, err));
-    enum rp_status status = RP_STATUS_OK;
-    if (strcmp(at, "best") == 0 && n > 0) {
-        status = pick_best(run, steps[n - 1], step, err);
-    } else if (strcmp(at, "best") != 0) {
-        bool found = false;
-        *step = strtoull(at, &end, 10);
-        if (end == at || *end || at[0] == '-')
-            status = rp_error_set(err, RP_STATUS_USAGE,
-                                  "--at %s: expected best, last, or a step such as --at 500", at);
-        for (int i = 0; i < n; i++) found = found || steps[i] == *step;
-        if (status == RP_STATUS_OK && !found) status = no_such_step(run, steps, n, at, err);
-    }
-    rp_mem_free(steps);
-    return status;
+    return rp_checkpoint_pick(run, at, step, err);
 }
 
 /* ---- opening --------------------------------------------------------------------------------- */

@@ -7,7 +7,6 @@
 #include "train/huggingface.h"
 #include "train/tokenizer.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 /* ---- which files ----------------------------------------------------------------------------- */
@@ -16,32 +15,34 @@ static enum rp_status pick_step(const struct rp_spec *spec, const char *run, uin
                                 struct rp_error *err)
 {
     const char *at = spec->model.init_from.checkpoint ? spec->model.init_from.checkpoint : "last";
-    uint64_t *steps = NULL;
-    int n = 0;
-    enum rp_status status = rp_checkpoint_list(run, &steps, &n, err);
-    if (status == RP_STATUS_OK && n == 0)
-        status = rp_spec_fail(spec, spec->model.init_from.at, RP_STATUS_DATA, err,
-                              "%s has no checkpoint", run);
-    if (status == RP_STATUS_OK) {
-        *step = steps[n - 1];
-        if (strcmp(at, "best") == 0) {
-            struct rp_checkpoint_state state;
-            status = rp_checkpoint_read_state(run, *step, &state, err);
-            if (status == RP_STATUS_OK && state.has_best) *step = state.best_step;
-        } else if (strcmp(at, "last") != 0) {
-            *step = strtoull(at, NULL, 10);
-        }
-    }
-    rp_mem_free(steps);
-    return status;
+    struct rp_error why = {0};
+    if (rp_checkpoint_pick(run, at, step, &why) == RP_STATUS_OK) return RP_STATUS_OK;
+    return rp_spec_fail(spec, spec->model.init_from.at, RP_STATUS_DATA, err, "%s", why.text);
 }
 
-static enum rp_status is_folder(const char *path, bool *folder, struct rp_error *err)
+static enum rp_status is_folder(const struct rp_spec *spec, const char *path, bool *folder,
+                                struct rp_error *err)
 {
     struct rp_sys_stat stat;
     RP_TRY(rp_sys_stat(path, &stat, err));
+    if (!stat.exists)
+        return rp_spec_fail(spec, spec->model.init_from.at, RP_STATUS_DATA, err,
+                            "there is no %s: no file and no folder", path);
     *folder = stat.is_folder;
     return RP_STATUS_OK;
+}
+
+/* A folder beside the spec, or a run as it is named elsewhere. */
+static enum rp_status find_run(const struct rp_spec *spec, char **run, struct rp_error *err)
+{
+    struct rp_sys_stat stat;
+    struct rp_error why = {0};
+    *run = rp_spec_path(spec, spec->model.init_from.run);
+    RP_TRY(rp_sys_stat(*run, &stat, err));
+    if (stat.is_folder) return RP_STATUS_OK;
+    rp_mem_free(*run);
+    if (rp_run_find(spec->model.init_from.run, run, &why) == RP_STATUS_OK) return RP_STATUS_OK;
+    return rp_spec_fail(spec, spec->model.init_from.at, RP_STATUS_DATA, err, "%s", why.text);
 }
 
 enum rp_status rp_weights_find(const struct rp_spec *spec, struct rp_weights_found *found,
@@ -51,21 +52,15 @@ enum rp_status rp_weights_find(const struct rp_spec *spec, struct rp_weights_fou
     if (!found->given) return RP_STATUS_OK;
     if (spec->model.init_from.path) {
         found->path = rp_spec_path(spec, spec->model.init_from.path);
-        return is_folder(found->path, &found->of_others, err);
+        return is_folder(spec, found->path, &found->of_others, err);
     }
     uint64_t step = 0;
-    char *local = rp_spec_path(spec, spec->model.init_from.run), *run = NULL;
-    struct rp_sys_stat stat;
-    enum rp_status status = rp_sys_stat(local, &stat, err);
-    if (status == RP_STATUS_OK && stat.is_folder)
-        run = rp_mem_copy_text(local);
-    else if (status == RP_STATUS_OK)
-        status = rp_run_find(spec->model.init_from.run, &run, err);
+    char *run = NULL;
+    enum rp_status status = find_run(spec, &run, err);
     if (status == RP_STATUS_OK) status = pick_step(spec, run, &step, err);
     if (status == RP_STATUS_OK)
         found->folder = rp_mem_text("%s/checkpoints/step-%08llu", run, (unsigned long long)step);
     rp_mem_free(run);
-    rp_mem_free(local);
     return status;
 }
 

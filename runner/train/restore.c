@@ -125,12 +125,6 @@ static enum rp_status take(void *context, enum rp_checkpoint_kind kind,
                                      (size_t)part.n * sizeof *values, err);
 }
 
-static bool stop(void *context)
-{
-    const struct restoring *r = context;
-    return rp_ranks_stop_asked(&r->t->comm);
-}
-
 /* ---- what the ranks say ---------------------------------------------------------------------- */
 
 struct verdict {
@@ -235,7 +229,8 @@ static enum rp_status try_step(struct restoring *r, const char *run, uint64_t st
                                struct rp_weights_origin *origin, struct rp_error *err)
 {
     struct rp_comm *comm = &r->t->comm;
-    struct rp_checkpoint_reader reader = {comm->rank, comm->n_ranks, want, take, stop, r};
+    const struct rp_stop stop = {rp_ranks_stop_asked, comm};
+    struct rp_checkpoint_reader reader = {comm->rank, comm->n_ranks, want, take, r, &stop};
     struct rp_checkpoint_reading *reading = RP_NEW(struct rp_checkpoint_reading);
     struct verdict *mine = RP_NEW(struct verdict);
     struct verdict *all = RP_NEW_ARRAY(struct verdict, comm->n_ranks);

@@ -79,14 +79,14 @@ static enum rp_status check_numeric(const struct rp_start *start, struct rp_erro
 
 static enum rp_status open_data(struct rp_start *start, struct rp_error *err)
 {
+    const struct rp_stop stop = {rp_ranks_stop_asked, &start->comm};
     struct rp_data_known *known = NULL;
     int n_known = start->found ? rp_facts_known_data(&start->manifest, &known) : 0;
     struct rp_data_options options = {.known = known,
                                       .n_known = n_known,
                                       .rehash = start->options->rehash,
                                       .progress = show_hashing,
-                                      .stop = rp_ranks_stop_asked,
-                                      .context = &start->comm};
+                                      .stop = &stop};
     enum rp_status status = rp_data_open(start->spec, &options, &start->data, err);
     rp_log_progress_clear();
     rp_mem_free(known);

@@ -84,8 +84,7 @@ void rp_lost_note(void *context, const char *text);
 
 /* ---- apply.c --------------------------------------------------------------------------------- */
 
-/* The step of a checkpoint named best, last (NULL) or by its number; UINT64_MAX: the newest that
- * verifies. NO_CHECKPOINT, listing those there are, when the run keeps no such one. */
+/* rp_checkpoint_pick, but for last (or NULL) UINT64_MAX: the newest that verifies. */
 RP_NODISCARD enum rp_status rp_train_pick_step(const char *run, const char *at, uint64_t *step,
                                                struct rp_error *err);
 

@@ -249,6 +249,23 @@ train: {for: 20 steps, batch: 32, optimizer: {kind: adam, lr: 1.0e-2}}
     assert never and all(row["precision"] == 0 and row["f1"] == 0 for row in never)
 
 
+def test_top_5_against_numpy(tmp_path):
+    """Of twelve classes: the share of samples whose class has fewer than five larger outputs, in the run and in eval."""
+    rng = np.random.default_rng(5)
+    x, y = rng.normal(size=(200, 6)).astype(np.float32), rng.integers(0, 12, 200)
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "y.npy", y)
+    valid = "  valid: {format: npy, x: x.npy, y: y.npy}"
+    spec = rp.write(tmp_path, VALUES.replace(", target: values", "").replace("  loss: mse\n", "").replace("  valid: {fraction: 0.25}", valid))
+    rp.run(spec, tmp_path / "run")
+    z = mlp(tensors(tmp_path / "run"), x, np.tanh)
+    rank = (z > z[np.arange(200), y][:, None]).sum(1)
+    measured, last = rp.call_json("eval", tmp_path / "run")["metrics"], recorded(tmp_path / "run", 40)
+    for name, most in [("accuracy", 1), ("top5_accuracy", 5)]:
+        assert measured[name] == last[name] == np.mean(rank < most), name
+    assert last["accuracy"] < np.mean(rank < 4) < last["top5_accuracy"] < np.mean(rank < 6)  # neither 4 nor 6
+
+
 # ---- predict ------------------------------------------------------------------------------------------------
 
 

@@ -1,4 +1,5 @@
 """explain: everything that a run leaves, measures or ends with has its words."""
+import json
 import re
 
 import pytest
@@ -6,12 +7,29 @@ import pytest
 import reprise as rp
 
 
+PROFILE = {}  # what the run printed
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("explain")
     spec = rp.write(folder, rp.DIGITS_MLP)
-    rp.call("run", spec, "--out", folder / "run", "--set", "seed=9", "--profile")
+    PROFILE["table"] = rp.call("run", spec, "--out", folder / "run", "--set", "seed=9", "--profile")[0]
     return folder / "run"
+
+
+def test_the_trace_is_what_a_viewer_reads(run):
+    """Complete events of the Trace Event Format (Perfetto, chrome://tracing), one of each op as often as the table counts it."""
+    trace = json.loads((run / "trace.json").read_text())
+    events = trace["traceEvents"]
+    assert events and trace["displayTimeUnit"] in ("ms", "ns")
+    spans = [event for event in events if event["ph"] == "X"]
+    for span in spans:
+        assert isinstance(span["name"], str) and span["ts"] >= 0 and span["dur"] >= 0 and {"pid", "tid"} <= set(span)
+    counted = {line.split()[0]: int(line.split()[1]) for line in PROFILE["table"].splitlines() if re.match(r"\w+ +\d+ +\d+\.\d+ +\d", line)}
+    assert counted["linear"] > 0 and counted["adam"] > 0
+    traced = {name: sum(span["name"] == name for span in spans) for name in counted}
+    assert traced == counted
 
 
 def explain(word):

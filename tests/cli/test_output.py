@@ -48,6 +48,18 @@ def test_words_that_were_mistyped(args, near):
     assert "--help` lists them" in err
 
 
+@pytest.mark.parametrize("args, said", [("train", "`reprise run JOB.yaml` starts"), ("resume", "goes on with it"), ("ls", "`reprise list`"),
+                                        ("rain", None), ("train fit", None), ("", None)])
+def test_words_of_other_programs(args, said):
+    err = rp.call(args, expect=2)[1]
+    assert "there is no command" in err and (said in err if said else "here `" not in err)
+
+
+def test_a_key_is_no_option():
+    assert "--set train.optimizer.lr=3e-4" in rp.call("run", "job.yaml", "--lr", "3", expect=2)[1]
+    assert "--set" not in rp.call("verify", "--lr", "3", expect=2)[1]
+
+
 @pytest.mark.parametrize("args, said", [(["plan"], "an argument is missing"), (["plan", "a", "b"], "b is one too many"),
                                         (["env", "a"], "a is one too many: usage: reprise env"), (["plan", "/"], "/ is a folder"),
                                         (["list", "/etc/passwd"], "is no folder"), (["env", "--color", "red"], "auto, always or never")])
@@ -135,6 +147,18 @@ def test_a_hangup_that_was_ignored(tmp_path):
     assert rp.manifest(out)["status"] == "finished"
 
 
+def test_no_file_takes_the_place_of_a_device(tmp_path):
+    """`--out /dev/null` as root: here a pipe stands for it, and a link to the pipe."""
+    spec = rp.write(tmp_path, rp.DIGITS_MLP)
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    for out in ("pipe", "link"):
+        _, err = rp.call("lock", spec, "--out", tmp_path / out, expect=2)
+        assert f"{out} is a device or a pipe" in err and (tmp_path / out).is_fifo()
+    assert {path.name for path in tmp_path.iterdir()} == {"job.yaml", "pipe", "link"}
+    rp.call("lock", spec, "--out", tmp_path / "file")
+
+
 def test_names_that_are_no_utf8(tmp_path):
     """Said in UTF-8 with escapes, recorded, and found again."""
     folder, shown = tmp_path / os.fsdecode(b"caf\xe9"), f"{tmp_path}/caf\\xe9"
@@ -154,7 +178,7 @@ def test_names_that_are_no_utf8(tmp_path):
 def test_names_that_would_drive_the_terminal(tmp_path):
     """Control characters of a name are shown, not sent."""
     folder = tmp_path / "a\033[31mb"
-    folder.mkdir()
+    (folder / "none").mkdir(parents=True)
     shutil.copy(rp.SOURCE / "specs" / "table.csv", folder)
     spec = folder / "job.yaml"
     spec.write_text(TABLE)

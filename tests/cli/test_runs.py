@@ -350,7 +350,10 @@ def test_list_groups_by_all_but_the_seed(runs):
 def test_list_of_nothing(tmp_path):
     out, _ = rp.call("list", tmp_path)
     assert "no runs" in out
-    rp.call("list", tmp_path / "none")
+    out, err = rp.call("list", tmp_path / "none", expect=2)
+    assert out == "" and "there is no folder" in err and "REPRISE_RUNS" in err
+    assert "no folder runs;" in rp.call("list", cwd=tmp_path, env={"REPRISE_RUNS": ""}, expect=2)[1]
+    assert rp.call_json("list", tmp_path)["runs"] == []
 
 
 def test_list_names_what_is_damaged(runs, tmp_path):

@@ -56,16 +56,53 @@ def test_without_apt_it_names_the_packages(tmp_path):
     assert "no apt-get" in done.stdout and "--prefix" in done.stdout
 
 
+def stubs(path, **texts):
+    """Programs of one line in a folder of `links`."""
+    for name, text in texts.items():
+        file = path / name.replace("_", "-")
+        file.unlink(missing_ok=True)
+        file.write_text(f"#!{shutil.which('bash')}\n{text}\n")
+        file.chmod(0o755)
+
+
 def test_without_root_it_prints_the_line(tmp_path):
     path = tmp_path / "bin"
     links(path, *BASE)
-    (path / "id").unlink()
-    for name, text in {"id": "echo 1000", "sudo": "exit 1", "apt-get": "exit 99"}.items():
-        (path / name).write_text(f"#!{shutil.which('bash')}\n{text}\n")
-        (path / name).chmod(0o755)
+    stubs(path, id="echo 1000", sudo="exit 1", apt_get="exit 99")
     done = call("bash", SCRIPTS / "setup", env={"PATH": str(path)})
     assert done.returncode == 3
     assert "sudo apt-get install --no-install-recommends gcc" in done.stdout
+
+
+@pytest.mark.parametrize("how", ["no apt", "no root"])
+def test_what_can_be_left_out_stops_nobody(tmp_path, how):
+    """A login node: all that the build needs, but no g++ (a module is left out) and nobody who may install it."""
+    path = tmp_path / "bin"
+    links(path, *BASE, "gcc", "cmake", "ninja", "pkg-config", "uname")
+    if how == "no root":
+        stubs(path, id="echo 1000", sudo="exit 1", apt_get="exit 99")
+    done = call("bash", SCRIPTS / "setup", "run", env={"PATH": str(path)})
+    assert done.returncode == 0, done.stdout
+    assert "everything for 'run' is here, except" in done.stdout and " g++" in done.stdout
+    # The control: without ninja there is no build.
+    (path / "ninja").unlink()
+    done = call("bash", SCRIPTS / "setup", "run", env={"PATH": str(path)})
+    assert done.returncode == 3 and "ninja-build" in done.stdout
+
+
+def test_a_release_without_them_is_no_error(tmp_path, project):
+    path = tmp_path / "bin"
+    links(path, *BASE, "gcc", "cmake", "ninja", "pkg-config", "uname", "clang")
+    stubs(path, id="echo 0", apt_get="exit 0", apt_cache="exit 1", dpkg_query="exit 1")
+    (project / "build" / "schemas" / "kubeflow_trainer_api").mkdir(parents=True)
+    done = call("bash", project / "scripts" / "setup", "test", env={"PATH": str(path)})
+    assert done.returncode == 0, done.stdout
+    for name in ("g++", "libopenblas0-pthread", "shellcheck", "munge", "iproute2", "libmpich-dev"):
+        assert f"this release has no {name}; what needs it is left out" in done.stdout
+    # The control: ninja is needed.
+    (path / "ninja").unlink()
+    done = call("bash", project / "scripts" / "setup", "test", env={"PATH": str(path)})
+    assert done.returncode == 3 and "this release has no package ninja-build" in done.stdout
 
 
 def test_prefix_takes_only_pinned_sources(tmp_path):

@@ -172,6 +172,21 @@ def test_changed_data_is_told(tiny):
     assert "data" in err
 
 
+def test_rehash_sees_what_size_and_times_do_not_tell(tiny):
+    """Later starts know a file by size, mtime and inode, and take its hash from the manifest; --rehash reads it again."""
+    home, spec, _ = tiny
+    rp.call("run", spec, "--out", home / "part", "--stop-after", "0.000001s", expect=20)
+    labels = home / "labels"
+    before, blob = labels.stat(), bytearray(labels.read_bytes())
+    blob[-1] ^= 1
+    with open(labels, "r+b") as file:
+        file.write(blob)
+    os.utime(labels, ns=(before.st_atime_ns, before.st_mtime_ns))
+    _, err = rp.call("run", spec, "--out", home / "part", "--rehash", expect=4)
+    assert "data" in err
+    rp.call("run", spec, "--out", home / "part")  # the control: nobody looked
+
+
 def test_a_pinned_hash_refuses_other_data(tiny, tmp_path):
     home, _, _ = tiny
     hashes = [hashlib.sha256((home / name).read_bytes()).hexdigest() for name in ("images.gz", "labels")]

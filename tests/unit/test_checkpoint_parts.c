@@ -74,7 +74,7 @@ static enum rp_status take(void *context, enum rp_checkpoint_kind kind,
     return RP_STATUS_OK;
 }
 
-static bool stop(void *context)
+static bool asked(void *context)
 {
     return ((struct got *)context)->stops;
 }
@@ -82,7 +82,8 @@ static bool stop(void *context)
 static enum rp_status read_as(const char *run, int rank, struct got *got,
                               struct rp_checkpoint_reading *reading)
 {
-    struct rp_checkpoint_reader reader = {rank, RANKS, want, take, stop, got};
+    const struct rp_stop stop = {asked, got};
+    struct rp_checkpoint_reader reader = {rank, RANKS, want, take, got, &stop};
     bool stops = got->stops;
     memset(got, 0, sizeof *got);
     got->stops = stops;

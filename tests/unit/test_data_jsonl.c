@@ -302,7 +302,8 @@ static void test_stop(struct data_case *c)
 {
     struct rp_data *data = NULL;
     struct rp_error err = {0};
-    struct rp_data_options options = {.progress = hear, .stop = ask};
+    const struct rp_stop stop = {ask, NULL};
+    struct rp_data_options options = {.progress = hear, .stop = &stop};
     use(c, RP_FORMAT_TEXT, "many.txt");
     CHECK_OK(rp_data_open(&c->spec, &options, &data, &err), &err); /* bytes: nothing to encode */
     rp_data_free(data);
