@@ -72,13 +72,14 @@ static __device__ __forceinline__ void rp_held_chains(const struct rp_held_job &
         int at = rp_held_at<width>(row) + col, batches = count / batch;
         float acc[2] = {0, 0}, v[2][batch][2];
         auto load_batch = [&](int number, float(&to)[batch][2]) {
+            if (number >= batches) return;
             RP_UNROLL
-            for (int i = 0; i < batch && number < batches; i++)
-                load(at + (number * batch + i) * width, to[i]);
+            for (int i = 0; i < batch; i++) load(at + (number * batch + i) * width, to[i]);
         };
         auto add_batch = [&](int number, const float(&from)[batch][2]) {
+            if (number >= batches) return;
             RP_UNROLL
-            for (int i = 0; i < batch && number < batches; i++) add(col, from[i], acc);
+            for (int i = 0; i < batch; i++) add(col, from[i], acc);
         };
         load_batch(0, v[0]);
         RP_NO_UNROLL
