@@ -11,7 +11,7 @@ def test_a_save_takes_longer_than_timeout_step(tmp_path):
     spec = rp.write(tmp_path, body)
     args = ["--set", "resources.ranks=2", "--set", "resources.timeout.step=2 s"]
     assert "checkpoint copy" not in rp.call_json("plan", spec, *args)["memory"]  # it is written from where it lies
-    slow = {"LD_PRELOAD": rp.SLOW, "SLOW_WRITE": "step-00000002", "SLOW_WRITE_MS": "14"}  # some 350 writes a rank
+    slow = {"LD_PRELOAD": rp.SLOW, "SLOW_WRITE": "step-00000002", "SLOW_WRITE_MS": "24"}  # some 170 writes a rank
     final = rp.run(spec, tmp_path / "run", *args, env={**slow, "OMP_NUM_THREADS": "1"})
     longest = rp.manifest(tmp_path / "run")["segments"][0]["longest"]
     assert longest["save_seconds"] > 2.5, longest  # control: it did outlast timeout.step

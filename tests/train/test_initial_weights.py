@@ -69,7 +69,8 @@ def test_what_is_not_to_be_had(base, tmp_path, where, code, says):
         rp.run(rp.write(base, rp.DIGITS_MLP, "plain.yaml"), base / "plain")
     spec = job(base, where)
     _, err = rp.call("run", spec, "--out", tmp_path / "run", expect=code)
-    assert says in err and f"{spec}:8:" in err and "init_from" in err.splitlines()[1] and err.count("error:") == 1
+    excerpt = err[err.index("error:"):].splitlines()[1]
+    assert says in err and f"{spec}:8:" in err and "init_from" in excerpt and err.count("error:") == 1
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
