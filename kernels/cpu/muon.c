@@ -114,6 +114,20 @@ size_t RP_ISA_NAME(rp_cpu_scratch_muon)(const struct rp_op_call *call, int n_thr
     return whole.bytes + most;
 }
 
+/* The direction of the whole parameter, each of its matrices made orthogonal, in whole->x. */
+static enum rp_status make_update(struct rp_cpu *cpu, const struct rp_op_call *call,
+                                  const struct rp_muon *whole, float factor, struct rp_error *err)
+{
+    make_direction(cpu, call, whole, factor);
+    for (int i = 0; i < rp_muon_parts(call); i++) {
+        struct rp_muon m = rp_muon_part_of(whole, call, i);
+        RP_TRY(make_orthogonal(cpu, &m, err));
+        if (call->params.optim.n_parts > 0)
+            scale(cpu, m.x, m.x, m.x, m.n, call->params.optim.part[i].scale, 0);
+    }
+    return RP_STATUS_OK;
+}
+
 /* What rp_update_run goes through: the parameter, and x in the place of the gradient. */
 static void step_span(const struct rp_update_job *job, int64_t begin, int64_t end)
 {
@@ -138,14 +152,10 @@ RP_CPU_KERNEL(muon)
     struct rp_muon whole = rp_muon_layout(call, cpu->scratch);
     struct rp_op_call update = *call;
     memcpy(&control, call->in[3].data, sizeof control);
-    if (control.apply) make_direction(cpu, call, &whole, control.factor);
-    for (int i = 0; i < rp_muon_parts(call) && control.apply; i++) {
-        struct rp_muon m = rp_muon_part_of(&whole, call, i);
-        RP_TRY(make_orthogonal(cpu, &m, err));
-        if (call->params.optim.n_parts > 0)
-            scale(cpu, m.x, m.x, m.x, m.n, call->params.optim.part[i].scale, 0);
+    if (control.apply) {
+        RP_TRY(make_update(cpu, call, &whole, control.factor, err));
+        update.in[1].data = whole.x;
     }
-    if (control.apply) update.in[1].data = whole.x;
     rp_update_run(cpu, &update, 1, step_span);
     return RP_STATUS_OK;
 }

@@ -65,11 +65,12 @@ void chunk_encode(const struct chunk_form *form, struct chunk *chunk)
     chunk->text_bytes = 0;
     chunk->odd = false;
     if (chunk->status != RP_STATUS_OK) return;
-    if (chunk->input->lines)
+    if (chunk->input->lines) {
         chunk->status = add_lines(form, chunk);
-    else
+    } else {
         chunk->odd = is_odd(&chunk->text);
-    if (!chunk->input->lines && (chunk->begins || chunk->text.n))
-        add_document(form, chunk, chunk->text.at, chunk->text.n);
+        if (chunk->begins || chunk->text.n)
+            add_document(form, chunk, chunk->text.at, chunk->text.n);
+    }
     if (!chunk->begins) chunk->documents = 0;
 }

@@ -273,6 +273,7 @@ static void fill_layers(struct rp_arena *arena, const struct rp_value *list,
     for (int i = 0; i < list->n; i++) fill_layer(arena, &list->item[i], &layers->layer[i]);
 }
 
+/* Names of tensors, at most 16; returns how many. */
 static int fill_patterns(const struct rp_value *map, const char *name, char *patterns[16],
                          struct rp_spec_place at[16])
 {
@@ -330,7 +331,6 @@ static void fill_gpt(struct rp_spec_model *model, const struct rp_value *map)
     gpt->dropout_embedding = (float)get_number(dropout, "embedding");
 }
 
-/* Names of tensors, at most 16; returns how many. */
 static void fill_model(struct rp_spec_model *model, struct rp_arena *arena,
                        const struct rp_value *map)
 {
