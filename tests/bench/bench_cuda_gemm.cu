@@ -1,8 +1,10 @@
-/* bench_cuda_gemm.cu - the products on a GPU beside cuBLAS: rp_bench_cuda_gemm [sweep | small]
+/* bench_cuda_gemm.cu - the products on a GPU beside cuBLAS: rp_bench_cuda_gemm [sweep | plans |
+ * small]
  *
  * Each line is one shape and form: TFLOP/s of this program, of cuBLAS in fp32 without TF32, and
  * their ratio; a sample of outputs is compared in every bit with the sums of kernels/README.md
- * chapter 5, made here. `sweep` times kinds of tiles instead; `small` takes small shapes, to try
+ * chapter 5, made here. `sweep` times kinds of tiles instead, `plans` every cut of
+ * gemm_plan.cu; `small` takes small shapes, to try
  * the program itself. Needs a driver; cuBLAS is opened where it is found ($RP_CUBLAS, the loader's
  * path, a toolkit, Python's packages). */
 #include "cuda/gemm_run.cuh"
@@ -557,6 +559,65 @@ static void sweep(int64_t m, int64_t k, int64_t n)
     linear_free(l);
 }
 
+/* ---- cuts -------------------------------------------------------------------------------------*/
+
+/* Every cut that gemm_plan.cu considers: what it takes, and what was reckoned. */
+template <class operands>
+static void plans_of(const char *form, const struct rp_gemm &gemm, const operands &of)
+{
+    struct rp_gemm_plans plans;
+    rp_gemm_plans(&cuda, &gemm, false, &plans);
+    struct rp_gemm_plan best = rp_gemm_plan(&cuda, &gemm, false);
+    double flops =
+        2.0 * (double)gemm.m * (double)gemm.n * (double)(gemm.sum.shards * gemm.sum.count);
+    printf("%s of (%ld, %ld), %ld shards of %ld terms\n", form, (long)gemm.m, (long)gemm.n,
+           (long)gemm.sum.shards, (long)gemm.sum.count);
+    for (int i = 0; i < plans.n; i++) {
+        const struct rp_gemm_plan &plan = plans.plan[i];
+        int bm, bn;
+        rp_gemm_tile_size(plan.tile, &bm, &bn);
+        double time = milliseconds(
+            [&] {
+                struct rp_error err = {};
+                must_run(rp_gemm_run_plan(&cuda, gemm, of, false, plan, &err), &err);
+            },
+            repeats_of(flops));
+        bool chosen = plan.tile == best.tile && plan.chains == best.chains &&
+                      plan.shards_of_item == best.shards_of_item;
+        printf("%c %3d x %3d %s %2ld shards an item, %5ld blocks %8.3f ms %6.2f TFLOP/s, reckoned "
+               "%8.0f cycles\n",
+               chosen ? '>' : ' ', bm, bn, plan.chains ? "chains" : "shards",
+               (long)plan.shards_of_item, (long)plan.blocks, time, flops / time * 1e-9, plan.time);
+    }
+}
+
+static void plans(int64_t rows, int64_t in, int64_t out)
+{
+    struct linear l = linear_new(rows, in, out);
+    using along = rp_source_matrix<true>;
+    using across = rp_source_matrix<false>;
+    struct rp_gemm gemm = {};
+    gemm.groups = 1;
+    gemm.m = rows, gemm.n = out, gemm.sum = rp_gemm_whole(in);
+    gemm.c = rp_gemm_out_plain(l.result, gemm.n, gemm.n, 0);
+    along x = {l.x, (int)in, 0}, w = {l.w, (int)in, 0};
+    plans_of("forward", gemm, rp_operands<along, along, true, true>{x, w});
+    struct rp_rows cut = {rows / SHARDS, 0, SHARDS, 0, rows};
+    gemm.m = out, gemm.n = in, gemm.sum = rp_gemm_cut(&cut, 1);
+    gemm.c = rp_gemm_out_plain(l.result, gemm.n, gemm.n, 0);
+    across dy = {l.y, (int)out, 0}, x_across = {l.x, (int)in, 0};
+    plans_of("weight grad", gemm, rp_operands<across, across, false, false>{dy, x_across});
+    linear_free(l);
+}
+
+static const int64_t gpt2[][2] = {{768, 2304}, {768, 768}, {768, 3072}, {3072, 768}, {768, 50304}};
+
+static void all_plans()
+{
+    for (int64_t n = 1024; n <= 4096; n *= 2) plans(n, n, n);
+    for (auto &shape : gpt2) plans(4096, shape[0], shape[1]);
+}
+
 /* ---- all of it --------------------------------------------------------------------------------*/
 
 static int bench_all()
@@ -567,8 +628,6 @@ static int bench_all()
     else
         printf("no cuBLAS found (RP_CUBLAS names one): only this program's figures\n");
     for (int64_t n = 1024; n <= 8192; n *= 2) bad += bench_linear(n, n, n);
-    static const int64_t gpt2[][2] = {
-        {768, 2304}, {768, 768}, {768, 3072}, {3072, 768}, {768, 50304}};
     for (auto &shape : gpt2) bad += bench_linear(4096, shape[0], shape[1]);
     bad += bench_linear(128, 784, 128);
     bad += bench_linear(128, 400, 120);
@@ -607,6 +666,10 @@ int main(int argc, char **argv)
         sweep(4096, 4096, 4096);
         sweep(1024, 1024, 1024);
         sweep(4096, 768, 768);
+        return 0;
+    }
+    if (argc > 1 && strcmp(argv[1], "plans") == 0) {
+        all_plans();
         return 0;
     }
     int bad = argc > 1 && strcmp(argv[1], "small") == 0 ? bench_small() : bench_all();
