@@ -1,6 +1,6 @@
 /* attention.cuh - private to attention*.cu: a tile of 64 queries against one of 64 keys.
  *
- * A block of 256 threads makes the scores of a tile, four by four a thread, over all d; puts the
+ * A block makes the scores of a tile, eight or four by four a thread, over all d; puts the
  * weights that come of them into shared memory; and adds their products with rows of values to
  * sums in registers. Threads share no sum. Scores are made again wherever they are needed, so that
  * nothing grows with the square of the tokens. */
@@ -10,10 +10,17 @@
 #include "cuda/gpu.h"
 
 enum {
-    RP_AT_THREADS = 256,
     RP_AT_TILE = 64,
     RP_AT_PAD = RP_AT_TILE + 4,
     RP_AT_DEPTH = 32, /* values of d that are in shared memory together */
+};
+
+/* How threads share a tile: each has four columns, and eight rows where the sums of that many fit
+ * into its registers. `quads`: of 64 values of d. */
+template <int quads> struct rp_at_shape {
+    enum { rows = quads == 1 ? 8 : 4, threads = RP_AT_TILE * RP_AT_TILE / (4 * rows) };
+    /* Blocks on one processor: as many as the registers hold. */
+    static constexpr int resident(bool one_panel) { return quads > 1 ? 1 : one_panel ? 3 : 2; }
 };
 
 struct rp_at_job {
@@ -28,6 +35,7 @@ struct rp_at_job {
     int samples, tokens, tiles, d, heads, kv_heads, group;
     float scale, drop;
     bool drops;
+    bool vector; /* every row begins at a multiple of 16 bytes */
     uint32_t threshold, site;
     const struct rp_pass *pass;
 };
@@ -46,6 +54,7 @@ static inline struct rp_at_job rp_at_begin(struct rp_cuda *cuda, const struct rp
     job.heads = p->heads;
     job.kv_heads = p->kv_heads;
     job.group = p->heads / p->kv_heads;
+    job.vector = job.d % 4 == 0 && (uintptr_t)job.qkv % 16 == 0;
     job.scale = (float)(1.0 / rp_sqrt64((double)p->head_dim));
     job.drop = 1.0f / (1.0f - p->p);
     job.drops = p->p > 0.0f;
@@ -60,13 +69,14 @@ struct rp_at_matrix {
     const float *base;
     int64_t stride;
     int rows;
+    bool vector;
 };
 
 static __device__ __forceinline__ struct rp_at_matrix rp_at_head(const struct rp_at_job &job,
                                                                  int sample, int head)
 {
     struct rp_at_matrix m = {job.qkv + sample * job.tokens * job.width + (int64_t)head * job.d,
-                             job.width, job.tokens};
+                             job.width, job.tokens, job.vector};
     return m;
 }
 static __device__ __forceinline__ int rp_at_key_head(const struct rp_at_job &job, int head)
@@ -79,31 +89,60 @@ rp_at_out_head(const struct rp_at_job &job, const float *y, int sample, int head
 {
     int64_t stride = (int64_t)job.heads * job.d;
     struct rp_at_matrix m = {y + sample * job.tokens * stride + (int64_t)head * job.d, stride,
-                             job.tokens};
+                             job.tokens, job.vector && (uintptr_t)y % 16 == 0};
     return m;
 }
 
-/* This thread's first row and column of a tile: four of each. */
-static __device__ __forceinline__ int rp_at_row()
+/* Row i of this thread in a tile, and the first of its four columns. Two warps lie side by side; of
+ * 8 lanes neighbours share rows and lanes 2 apart columns, so that a read of 16 bytes a lane from
+ * shared memory is two passes and not four. */
+template <int rows> static __device__ __forceinline__ int rp_at_row(int i)
 {
-    return (int)threadIdx.x / 16 * 4;
+    int lane = (int)threadIdx.x % 32, of_lane = ((lane >> 1 & 1) + (lane >> 4) * 2) * 4;
+    return (int)threadIdx.x / 64 * (4 * rows) + of_lane + i / 4 * 16 + i % 4;
 }
 static __device__ __forceinline__ int rp_at_column()
 {
-    return (int)threadIdx.x % 16 * 4;
+    int lane = (int)threadIdx.x % 32;
+    return (int)threadIdx.x / 32 % 2 * 32 + ((lane & 1) + (lane >> 2 & 3) * 2) * 4;
 }
 
 typedef float rp_at_chunk[RP_AT_DEPTH][RP_AT_PAD];
 
-/* to[d][r] = row row0 + r, value d0 + d; 0 outside. A warp takes 4 rows by 8 values at a time:
- * whole sectors of memory, and each lane another bank. */
+/* Values of which 16 bytes are read at once: a warp takes 16 rows by 8 values, whole sectors of
+ * memory, and each lane stores to another bank. */
+template <int threads>
+static __device__ __forceinline__ void rp_at_load_quads(const struct rp_at_matrix &m, int row0,
+                                                        int d0, int n_d, rp_at_chunk &to)
+{
+    enum { warps = threads / 32, units = RP_AT_TILE / 16 * RP_AT_DEPTH / 8 };
+    int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32;
+    int r = warp % 4 * 16 + lane % 16, d = warp / 4 * 8 + lane / 16 * 4;
+    const float *from = m.base + (row0 + r) * m.stride + d0;
+    bool inside = row0 + r < m.rows;
+    RP_UNROLL
+    for (int u = 0; u < units / warps; u++, d += warps / 4 * 8) {
+        float4 v = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+        if (inside && d < n_d) v = *reinterpret_cast<const float4 *>(from + d);
+        to[d][r] = v.x, to[d + 1][r] = v.y, to[d + 2][r] = v.z, to[d + 3][r] = v.w;
+    }
+}
+
+/* to[d][r] = row row0 + r, value d0 + d; 0 outside. One by one a warp takes 4 rows by 8 values at a
+ * time. */
+template <int threads>
 static __device__ __forceinline__ void rp_at_load(const struct rp_at_matrix &m, int row0, int d0,
                                                   int n_d, rp_at_chunk &to)
 {
-    int lane = (int)threadIdx.x % 32, r = (int)threadIdx.x / 32 * 8 + lane / 8, d = lane % 8;
+    enum { each = RP_AT_TILE / (threads / 32) }; /* rows of a warp */
+    if (m.vector) {
+        rp_at_load_quads<threads>(m, row0, d0, n_d, to);
+        return;
+    }
+    int lane = (int)threadIdx.x % 32, r = (int)threadIdx.x / 32 * each + lane / 8, d = lane % 8;
     const float *from = m.base + (row0 + r) * m.stride + d0 + d;
-    RP_UNROLL
-    for (int i = 0; i < 2; i++, r += 4, from += 4 * m.stride) {
+    RP_NO_UNROLL
+    for (int i = 0; i < each / 4; i++, r += 4, from += 4 * m.stride) {
         bool inside = row0 + r < m.rows;
         RP_UNROLL
         for (int k = 0; k < RP_AT_DEPTH; k += 8)
@@ -119,31 +158,44 @@ static __device__ __forceinline__ void rp_at_add(float acc[4], float x, const fl
     acc[3] = rp_fma(x, y.w, acc[3]);
 }
 
-static __device__ __forceinline__ void rp_at_add_term(float acc[4][4], const float *a,
+/* The `rows` numbers of this thread's rows that lie side by side in one line of a tile. */
+template <int rows>
+static __device__ __forceinline__ void rp_at_read_rows(const float *line, float (&x)[rows])
+{
+    RP_UNROLL
+    for (int q = 0; q < rows; q += 4) {
+        float4 v = *reinterpret_cast<const float4 *>(line + rp_at_row<rows>(q));
+        x[q] = v.x, x[q + 1] = v.y, x[q + 2] = v.z, x[q + 3] = v.w;
+    }
+}
+
+template <int rows>
+static __device__ __forceinline__ void rp_at_add_term(float (&acc)[rows][4], const float *a,
                                                       const float *b)
 {
-    float4 x = *reinterpret_cast<const float4 *>(a + rp_at_row());
+    float x[rows];
+    rp_at_read_rows(a, x);
     float4 y = *reinterpret_cast<const float4 *>(b + rp_at_column());
-    rp_at_add(acc[0], x.x, y);
-    rp_at_add(acc[1], x.y, y);
-    rp_at_add(acc[2], x.z, y);
-    rp_at_add(acc[3], x.w, y);
+    RP_UNROLL
+    for (int i = 0; i < rows; i++) rp_at_add(acc[i], x[i], y);
 }
 
 /* acc = products of rows of a and rows of b, over all d. Begins with a barrier. */
+template <int rows>
 static __device__ __forceinline__ void rp_at_scores(const struct rp_at_matrix &a, int a0,
                                                     const struct rp_at_matrix &b, int b0, int n_d,
-                                                    rp_at_chunk (&buffer)[2], float acc[4][4])
+                                                    rp_at_chunk (&buffer)[2], float (&acc)[rows][4])
 {
+    enum { threads = RP_AT_TILE * RP_AT_TILE / (4 * rows) };
     RP_UNROLL
-    for (int i = 0; i < 4; i++) RP_UNROLL
+    for (int i = 0; i < rows; i++) RP_UNROLL
     for (int j = 0; j < 4; j++) acc[i][j] = 0.0f;
     RP_NO_UNROLL
     for (int d = 0; d < n_d; d += RP_AT_DEPTH) {
         int n = n_d - d < RP_AT_DEPTH ? n_d - d : (int)RP_AT_DEPTH;
         __syncthreads();
-        rp_at_load(a, a0, d, n, buffer[0]);
-        rp_at_load(b, b0, d, n, buffer[1]);
+        rp_at_load<threads>(a, a0, d, n, buffer[0]);
+        rp_at_load<threads>(b, b0, d, n, buffer[1]);
         __syncthreads();
         if (n == RP_AT_DEPTH) {
             RP_NO_UNROLL
@@ -156,16 +208,18 @@ static __device__ __forceinline__ void rp_at_scores(const struct rp_at_matrix &a
     }
 }
 
-/* Which of this thread's four times four weights dropout keeps: bit 4 i + j. */
+/* Which of this thread's weights dropout keeps: bit 4 i + j. */
+template <int rows>
 static __device__ __forceinline__ unsigned rp_at_kept(const struct rp_at_job &job, int sample,
                                                       int head, int query0, int key0)
 {
     unsigned kept = 0;
-    if (!job.drops) return 0xffffu;
+    if (!job.drops) return 0xffffffffu;
     uint64_t seed = job.pass->seed, position = job.pass->position + (uint64_t)sample;
     RP_NO_UNROLL
-    for (int i = 0; i < 4; i++) {
-        uint64_t row = (uint64_t)head * (uint64_t)job.tokens + (uint64_t)(query0 + rp_at_row() + i);
+    for (int i = 0; i < rows; i++) {
+        uint64_t row =
+            (uint64_t)head * (uint64_t)job.tokens + (uint64_t)(query0 + rp_at_row<rows>(i));
         uint64_t element = row * (uint64_t)job.tokens + (uint64_t)(key0 + rp_at_column());
         uint32_t block = (uint32_t)(element / 4), skip = (uint32_t)(element % 4);
         struct rp_draw now = rp_draw_block(seed, RP_PURPOSE_DROPOUT, job.site, position, block);
@@ -184,16 +238,17 @@ static __device__ __forceinline__ unsigned rp_at_kept(const struct rp_at_job &jo
 
 /* ---- sums of weighted rows ------------------------------------------------------------------- */
 
-/* This thread's four rows, and four columns of every 64 of the 64 quads. `chain` is the open panel,
+/* This thread's rows, and four columns of every 64 of the 64 quads. `chain` is the open panel,
  * `total` those before, from -0, which changes nothing that is added to it; where there is one
  * panel at most it takes no registers. */
-template <int quads, bool one_panel = false> struct rp_at_rows {
-    float chain[4][4 * quads], total[one_panel ? 1 : 4][one_panel ? 1 : 4 * quads];
+template <int quads, bool one_panel> struct rp_at_rows {
+    enum { n = rp_at_shape<quads>::rows };
+    float chain[n][4 * quads], total[one_panel ? 1 : n][one_panel ? 1 : 4 * quads];
 
     __device__ __forceinline__ void begin()
     {
         RP_UNROLL
-        for (int i = 0; i < 4; i++) RP_UNROLL
+        for (int i = 0; i < n; i++) RP_UNROLL
         for (int j = 0; j < 4 * quads; j++) {
             chain[i][j] = 0.0f;
             if constexpr (!one_panel) total[i][j] = -0.0f;
@@ -203,7 +258,7 @@ template <int quads, bool one_panel = false> struct rp_at_rows {
     {
         if constexpr (!one_panel) {
             RP_UNROLL
-            for (int i = 0; i < 4; i++) RP_UNROLL
+            for (int i = 0; i < n; i++) RP_UNROLL
             for (int j = 0; j < 4 * quads; j++) {
                 total[i][j] = total[i][j] + chain[i][j];
                 chain[i][j] = 0.0f;
@@ -215,7 +270,7 @@ template <int quads, bool one_panel = false> struct rp_at_rows {
     {
         end_panel();
         RP_UNROLL
-        for (int i = 0; i < 4; i++) RP_UNROLL
+        for (int i = 0; i < n; i++) RP_UNROLL
         for (int j = 0; j < 4 * quads; j++) {
             int column = rp_at_column() + j / 4 * RP_AT_TILE + j % 4;
             if constexpr (one_panel) {
@@ -232,27 +287,79 @@ enum rp_at_order { RP_AT_ALL, RP_AT_UP_TO, RP_AT_FROM };
 
 typedef float rp_at_weights[RP_AT_TILE][RP_AT_PAD];
 
+/* to[column][row] of what this thread holds. */
+template <int rows>
+static __device__ __forceinline__ void rp_at_put_columns(const float (&w)[rows][4],
+                                                         rp_at_weights &to)
+{
+    RP_UNROLL
+    for (int q = 0; q < rows; q += 4) RP_UNROLL
+    for (int j = 0; j < 4; j++)
+        *reinterpret_cast<float4 *>(to[rp_at_column() + j] + rp_at_row<rows>(q)) =
+            make_float4(w[q][j], w[q + 1][j], w[q + 2][j], w[q + 3][j]);
+}
+
+/* Term k: weights of this thread's rows times values. */
+template <enum rp_at_order order, int quads, bool one_panel>
+static __device__ __forceinline__ void rp_at_add_row(struct rp_at_rows<quads, one_panel> &rows,
+                                                     const float *weights, int k,
+                                                     const float (&values)[RP_AT_TILE * quads])
+{
+    enum { n = rp_at_shape<quads>::rows };
+    float x[n];
+    float4 y[quads];
+    rp_at_read_rows(weights, x);
+    RP_UNROLL
+    for (int q = 0; q < quads; q++)
+        y[q] = *reinterpret_cast<const float4 *>(values + rp_at_column() + q * RP_AT_TILE);
+    RP_UNROLL
+    for (int i = 0; i < n; i++) {
+        int own = rp_at_row<n>(i);
+        if (order == RP_AT_UP_TO && k > own) continue;
+        if (order == RP_AT_FROM && k < own) continue;
+        RP_UNROLL
+        for (int q = 0; q < quads; q++) rp_at_add(rows.chain[i] + 4 * q, x[i], y[q]);
+    }
+}
+
 /* The first n of the values that are in shared memory, which are k and so on. */
 template <enum rp_at_order order, int quads, bool one_panel>
 static __device__ __forceinline__ void rp_at_add_rows(struct rp_at_rows<quads, one_panel> &rows,
                                                       const rp_at_weights &weights, int k, int n,
                                                       const float (*values)[RP_AT_TILE * quads])
 {
+    enum { together = order == RP_AT_ALL ? 8 / quads : 1 };
+    int r = 0;
     RP_NO_UNROLL
-    for (int r = 0; r < n; r++) {
-        float4 w = *reinterpret_cast<const float4 *>(weights[k + r] + rp_at_row());
-        float x[4] = {w.x, w.y, w.z, w.w};
+    for (; r + together <= n; r += together) RP_UNROLL
+    for (int i = 0; i < together; i++)
+        rp_at_add_row<order>(rows, weights[k + r + i], k + r + i, values[r + i]);
+    RP_NO_UNROLL
+    for (; r < n; r++) rp_at_add_row<order>(rows, weights[k + r], k + r, values[r]);
+}
+
+/* values[r] = row row0 + r of m, r below n; 0 outside. */
+template <int threads, int width, int n>
+static __device__ __forceinline__ void rp_at_load_rows(const struct rp_at_matrix &m, int row0,
+                                                       int n_rows, int n_d, float (*values)[width])
+{
+    if (m.vector) {
+        enum { quads = width / 4, step = threads / quads };
+        int r = (int)threadIdx.x / quads, d = (int)threadIdx.x % quads * 4;
+        const float *from = m.base + (row0 + r) * m.stride + d;
         RP_UNROLL
-        for (int i = 0; i < 4; i++) {
-            int own = rp_at_row() + i;
-            if (order == RP_AT_UP_TO && k + r > own) continue;
-            if (order == RP_AT_FROM && k + r < own) continue;
-            RP_UNROLL
-            for (int q = 0; q < quads; q++)
-                rp_at_add(
-                    rows.chain[i] + 4 * q, x[i],
-                    *reinterpret_cast<const float4 *>(values[r] + rp_at_column() + q * RP_AT_TILE));
+        for (int i = 0; i < n / step; i++, r += step, from += step * m.stride) {
+            float4 v = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+            if (r < n_rows && d < n_d) v = *reinterpret_cast<const float4 *>(from);
+            *reinterpret_cast<float4 *>(&values[r][d]) = v;
         }
+        return;
+    }
+    RP_NO_UNROLL
+    for (int i = (int)threadIdx.x; i < n * width; i += threads) {
+        int r = i / width, d = i % width;
+        bool inside = r < n_rows && d < n_d;
+        values[r][d] = inside ? m.base[(row0 + r) * m.stride + d] : 0.0f;
     }
 }
 
@@ -264,18 +371,13 @@ static __device__ __forceinline__ void rp_at_mix(struct rp_at_rows<quads, one_pa
                                                  const struct rp_at_matrix &m, int k0, int n_k,
                                                  int n_d, bool diagonal, rp_at_chunk (&buffer)[2])
 {
-    enum { width = RP_AT_TILE * quads, step = RP_AT_THREADS / width };
-    enum { at_once = 4096 / width < 32 ? 4096 / width : 32 };
+    enum { width = RP_AT_TILE * quads, at_once = 4096 / width };
     float(*values)[width] = reinterpret_cast<float(*)[width]>(&buffer[0][0][0]);
     RP_NO_UNROLL
     for (int k = 0; k < n_k; k += at_once) {
         int n = n_k - k < at_once ? n_k - k : (int)at_once;
         __syncthreads();
-        int r = (int)threadIdx.x / width, d = (int)threadIdx.x % width;
-        const float *from = m.base + (k0 + k + r) * m.stride + d;
-        RP_UNROLL
-        for (int i = 0; i < at_once / step; i++, r += step, from += step * m.stride)
-            values[r][d] = r < n && d < n_d ? *from : 0.0f;
+        rp_at_load_rows<rp_at_shape<quads>::threads, width, at_once>(m, k0 + k, n, n_d, values);
         __syncthreads();
         if (diagonal)
             rp_at_add_rows<order>(rows, weights, k, n, values);
@@ -284,18 +386,17 @@ static __device__ __forceinline__ void rp_at_mix(struct rp_at_rows<quads, one_pa
     }
 }
 
-/* Blocks on one processor: with heads of 64 two blocks' registers fit. */
-#define RP_AT_RESIDENT(quads) ((quads) == 1 ? 2 : 1)
-
 /* A statement like RP_LAUNCH, of kernel<columns / 64, ...>(job). */
+#define RP_AT_LAUNCH_OF(cuda, kernel, quads, blocks, job, ...)                                     \
+    RP_LAUNCH(cuda, (kernel<quads, ##__VA_ARGS__>), (blocks), rp_at_shape<quads>::threads, 0, (job))
 #define RP_AT_LAUNCH(cuda, kernel, blocks, job, ...)                                               \
     do {                                                                                           \
         if ((job).d <= 64)                                                                         \
-            RP_LAUNCH(cuda, (kernel<1, ##__VA_ARGS__>), (blocks), RP_AT_THREADS, 0, (job));        \
+            RP_AT_LAUNCH_OF(cuda, kernel, 1, blocks, job, ##__VA_ARGS__);                          \
         else if ((job).d <= 128)                                                                   \
-            RP_LAUNCH(cuda, (kernel<2, ##__VA_ARGS__>), (blocks), RP_AT_THREADS, 0, (job));        \
+            RP_AT_LAUNCH_OF(cuda, kernel, 2, blocks, job, ##__VA_ARGS__);                          \
         else                                                                                       \
-            RP_LAUNCH(cuda, (kernel<4, ##__VA_ARGS__>), (blocks), RP_AT_THREADS, 0, (job));        \
+            RP_AT_LAUNCH_OF(cuda, kernel, 4, blocks, job, ##__VA_ARGS__);                          \
     } while (0)
 
 #endif

@@ -24,42 +24,59 @@ static __global__ void __launch_bounds__(32 * WARPS) query_sums(struct rp_at_job
 
 /* ---- weights of a tile and their gradients --------------------------------------------------- */
 
-/* What is known of each of this thread's queries. */
-struct known_rows {
-    float maximum[4], inv[4], sum[4];
-
-    __device__ __forceinline__ void look_up(const struct rp_at_job &job, int sample, int head,
-                                            int query0)
-    {
-        RP_UNROLL
-        for (int i = 0; i < 4; i++) {
-            int row = query0 + rp_at_row() + i;
-            int64_t at = ((int64_t)sample * job.heads + head) * job.tokens + row;
-            bool inside = row < job.tokens;
-            maximum[i] = inside ? job.stats[2 * at] : 0.0f;
-            inv[i] = inside ? job.stats[2 * at + 1] : 0.0f;
-            sum[i] = inside ? job.sums[at] : 0.0f;
-        }
-    }
+/* What is known of a query. */
+struct known_row {
+    float maximum, inv, sum;
 };
 
-/* s: scores, then the weights of dv; ds: products of dy and v, then the gradient of the scores. */
-static __device__ __forceinline__ void make_gradients(const struct rp_at_job &job,
-                                                      const struct known_rows &known, unsigned kept,
-                                                      float s[4][4], float ds[4][4])
+/* Read for each tile anew: registers are scarce. */
+static __device__ __forceinline__ struct known_row known_row_of(const struct rp_at_job &job,
+                                                                int sample, int head, int row)
+{
+    struct known_row known = {0.0f, 0.0f, 0.0f};
+    if (row >= job.tokens) return known;
+    int64_t at = ((int64_t)sample * job.heads + head) * job.tokens + row;
+    known.maximum = job.stats[2 * at];
+    known.inv = job.stats[2 * at + 1];
+    known.sum = job.sums[at];
+    return known;
+}
+
+/* s: scores, then p. */
+template <int rows>
+static __device__ __forceinline__ void make_p(const struct rp_at_job &job, int sample, int head,
+                                              int query0, float (&s)[rows][4])
 {
     RP_UNROLL
-    for (int i = 0; i < 4; i++) RP_UNROLL
-    for (int j = 0; j < 4; j++) {
-        float p = rp_exp(s[i][j] * job.scale - known.maximum[i]) * known.inv[i];
-        float w = p, dp = ds[i][j];
-        if (job.drops) {
-            bool stays = kept >> (4 * i + j) & 1u;
-            w = stays ? w * job.drop : 0.0f;
-            dp = stays ? dp * job.drop : 0.0f;
+    for (int i = 0; i < rows; i++) {
+        struct known_row known = known_row_of(job, sample, head, query0 + rp_at_row<rows>(i));
+        RP_UNROLL
+        for (int j = 0; j < 4; j++)
+            s[i][j] = rp_exp(s[i][j] * job.scale - known.maximum) * known.inv;
+    }
+}
+
+/* p: then the weights of dv; ds: products of dy and v, then the gradient of the scores. */
+template <int rows>
+static __device__ __forceinline__ void make_gradients(const struct rp_at_job &job, int sample,
+                                                      int head, int query0, int key0,
+                                                      float (&p)[rows][4], float (&ds)[rows][4])
+{
+    unsigned kept = rp_at_kept<rows>(job, sample, head, query0, key0);
+    RP_UNROLL
+    for (int i = 0; i < rows; i++) {
+        struct known_row known = known_row_of(job, sample, head, query0 + rp_at_row<rows>(i));
+        RP_UNROLL
+        for (int j = 0; j < 4; j++) {
+            float w = p[i][j], dp = ds[i][j];
+            if (job.drops) {
+                bool stays = kept >> (4 * i + j) & 1u;
+                w = stays ? w * job.drop : 0.0f;
+                dp = stays ? dp * job.drop : 0.0f;
+            }
+            ds[i][j] = p[i][j] * (dp - known.sum);
+            p[i][j] = w;
         }
-        s[i][j] = w;
-        ds[i][j] = p * (dp - known.sum[i]);
     }
 }
 
@@ -78,60 +95,61 @@ static __device__ __forceinline__ struct head_matrices matrices_of(const struct 
     return m;
 }
 
-/* Scores, and products of dy and v. */
-static __device__ __forceinline__ void make_products(const struct rp_at_job &job,
-                                                     const struct head_matrices &m, int query0,
-                                                     int key0, rp_at_chunk (&buffer)[2],
-                                                     float s[4][4], float ds[4][4])
-{
-    rp_at_scores(m.q, query0, m.k, key0, job.d, buffer, s);
-    rp_at_scores(m.dy, query0, m.v, key0, job.d, buffer, ds);
-}
-
 /* ---- dq -------------------------------------------------------------------------------------- */
 
-template <int quads>
-__global__ void __launch_bounds__(RP_AT_THREADS, RP_AT_RESIDENT(quads))
+template <int quads, bool one_panel>
+__global__ void __launch_bounds__(rp_at_shape<quads>::threads,
+                                  rp_at_shape<quads>::resident(one_panel))
     query_gradients(struct rp_at_job job)
 {
+    enum { n = rp_at_shape<quads>::rows };
     RP_SHARED(rp_at_chunk, buffer, [2]);
     RP_SHARED(rp_at_weights, weights, [1]);
     int heads = job.samples * job.heads, number = (int)(blockIdx.x % heads);
     int sample = number / job.heads, head = number % job.heads;
     int query0 = (job.tiles - 1 - (int)(blockIdx.x / heads)) * RP_AT_TILE; /* longest first */
     struct head_matrices m = matrices_of(job, sample, head);
-    struct known_rows known;
-    struct rp_at_rows<quads> rows;
-    known.look_up(job, sample, head, query0);
+    struct rp_at_rows<quads, one_panel> rows;
     rows.begin();
     RP_NO_UNROLL
     for (int key0 = 0; key0 <= query0; key0 += RP_AT_TILE) {
         int n_keys = job.tokens - key0 < RP_AT_TILE ? job.tokens - key0 : (int)RP_AT_TILE;
-        float s[4][4], ds[4][4];
-        if (key0 % RP_PANEL == 0 && key0 > 0) rows.end_panel();
-        make_products(job, m, query0, key0, buffer, s, ds);
-        make_gradients(job, known, rp_at_kept(job, sample, head, query0, key0), s, ds);
-        RP_UNROLL
-        for (int j = 0; j < 4; j++)
-            *reinterpret_cast<float4 *>(weights[0][rp_at_column() + j] + rp_at_row()) =
-                make_float4(ds[0][j], ds[1][j], ds[2][j], ds[3][j]);
+        float s[n][4], ds[n][4];
+        if (!one_panel && key0 % RP_PANEL == 0 && key0 > 0) rows.end_panel();
+        rp_at_scores(m.q, query0, m.k, key0, job.d, buffer, s);
+        make_p(job, sample, head, query0, s);
+        rp_at_scores(m.dy, query0, m.v, key0, job.d, buffer, ds);
+        make_gradients(job, sample, head, query0, key0, s, ds);
+        rp_at_put_columns(ds, weights[0]);
         rp_at_mix<RP_AT_UP_TO>(rows, weights[0], m.k, key0, n_keys, job.d, key0 == query0, buffer);
     }
     float *dq = job.dqkv + (m.q.base - job.qkv);
-    int row0 = query0 + rp_at_row();
     rows.end(job.d, [&](int i, int column, float sum) {
-        if (row0 + i < job.tokens) dq[(row0 + i) * m.q.stride + column] = sum * job.scale;
+        int row = query0 + rp_at_row<n>(i);
+        if (row < job.tokens) dq[row * m.q.stride + column] = sum * job.scale;
     });
 }
 
 /* ---- dk, dv ---------------------------------------------------------------------------------- */
 
-static __device__ __forceinline__ void put_rows(const float w[4][4], rp_at_weights &to)
+template <int rows>
+static __device__ __forceinline__ void put_rows(const float (&w)[rows][4], rp_at_weights &to)
 {
     RP_UNROLL
-    for (int i = 0; i < 4; i++)
-        *reinterpret_cast<float4 *>(to[rp_at_row() + i] + rp_at_column()) =
+    for (int i = 0; i < rows; i++)
+        *reinterpret_cast<float4 *>(to[rp_at_row<rows>(i)] + rp_at_column()) =
             make_float4(w[i][0], w[i][1], w[i][2], w[i][3]);
+}
+
+/* What put_rows put. */
+template <int rows>
+static __device__ __forceinline__ void take_rows(const rp_at_weights &from, float (&w)[rows][4])
+{
+    RP_UNROLL
+    for (int i = 0; i < rows; i++) {
+        float4 v = *reinterpret_cast<const float4 *>(from[rp_at_row<rows>(i)] + rp_at_column());
+        w[i][0] = v.x, w[i][1] = v.y, w[i][2] = v.z, w[i][3] = v.w;
+    }
 }
 
 /* The sums of one query head added to those of the heads before it, in the gradient itself. */
@@ -139,19 +157,21 @@ template <class Rows>
 static __device__ __forceinline__ void add_head(const struct rp_at_job &job, Rows &rows, float *out,
                                                 int key0, bool first, float factor)
 {
-    int row0 = key0 + rp_at_row();
     rows.end(job.d, [&](int i, int column, float sum) {
-        float *to = out + (row0 + i) * job.width + column;
-        if (row0 + i >= job.tokens) return;
+        int row = key0 + rp_at_row<Rows::n>(i);
+        float *to = out + row * job.width + column;
+        if (row >= job.tokens) return;
         if (!first) sum = *to + sum;
         *to = factor != 1.0f ? sum * factor : sum;
     });
 }
 
 template <int quads, bool one_panel>
-__global__ void __launch_bounds__(RP_AT_THREADS, RP_AT_RESIDENT(quads))
+__global__ void __launch_bounds__(rp_at_shape<quads>::threads,
+                                  rp_at_shape<quads>::resident(one_panel))
     key_gradients(struct rp_at_job job)
 {
+    enum { n = rp_at_shape<quads>::rows };
     RP_SHARED(rp_at_chunk, buffer, [2]);
     RP_SHARED(rp_at_weights, weights, [1]);
     int heads = job.samples * job.kv_heads, number = (int)(blockIdx.x % heads);
@@ -169,14 +189,17 @@ __global__ void __launch_bounds__(RP_AT_THREADS, RP_AT_RESIDENT(quads))
             int n_queries =
                 job.tokens - query0 < RP_AT_TILE ? job.tokens - query0 : (int)RP_AT_TILE;
             bool diagonal = query0 == key0;
-            struct known_rows known;
-            float s[4][4], ds[4][4];
+            float p[n][4], ds[n][4];
             if (!one_panel && query0 % RP_PANEL == 0 && query0 > key0)
                 dk.end_panel(), dv.end_panel();
-            make_products(job, m, query0, key0, buffer, s, ds);
-            known.look_up(job, sample, head, query0); /* not before: registers are scarce */
-            make_gradients(job, known, rp_at_kept(job, sample, head, query0, key0), s, ds);
-            put_rows(s, weights[0]);
+            /* p waits in shared memory: registers are scarce. */
+            rp_at_scores(m.q, query0, m.k, key0, job.d, buffer, p);
+            make_p(job, sample, head, query0, p);
+            put_rows(p, weights[0]);
+            rp_at_scores(m.dy, query0, m.v, key0, job.d, buffer, ds);
+            take_rows(weights[0], p);
+            make_gradients(job, sample, head, query0, key0, p, ds);
+            put_rows(p, weights[0]);
             rp_at_mix<RP_AT_FROM>(dv, weights[0], m.dy, query0, n_queries, job.d, diagonal, buffer);
             __syncthreads();
             put_rows(ds, weights[0]);
@@ -210,10 +233,13 @@ RP_CUDA_KERNEL(attention_dx)
     if (rows > INT32_MAX || blocks > INT32_MAX)
         return rp_error_set(err, RP_STATUS_INTERNAL, "attention_dx: too many heads in one pass");
     RP_LAUNCH(cuda, query_sums, rp_blocks(rows, WARPS), 32 * WARPS, 0, job);
-    RP_AT_LAUNCH(cuda, query_gradients, (unsigned)blocks, job);
-    if (job.tokens <= RP_PANEL) /* two sums of one panel fit into the registers */
-        RP_AT_LAUNCH(cuda, key_gradients, (unsigned)(blocks / job.group), job, true);
-    else
-        RP_AT_LAUNCH(cuda, key_gradients, (unsigned)(blocks / job.group), job, false);
+    unsigned of_keys = (unsigned)(blocks / job.group);
+    if (job.tokens <= RP_PANEL) {
+        RP_AT_LAUNCH(cuda, query_gradients, (unsigned)blocks, job, true);
+        RP_AT_LAUNCH(cuda, key_gradients, of_keys, job, true);
+    } else {
+        RP_AT_LAUNCH(cuda, query_gradients, (unsigned)blocks, job, false);
+        RP_AT_LAUNCH(cuda, key_gradients, of_keys, job, false);
+    }
     return RP_STATUS_OK;
 }
