@@ -1,9 +1,10 @@
 /* gemm_load.cuh - private to gemm*: brings a tile of an operand from global memory into shared
  * memory, where it lies as [k][i] whichever way it came.
  *
- * fetch() starts the loads into registers, put() writes them to shared memory; the multiplication
- * of the tile before lies between, and hides the way. Rows past the end are read from the last row,
- * and never stored; terms of k past the end of a segment are not read, and never multiplied. */
+ * fetch() starts the loads, put() writes to shared memory what came into registers; the
+ * multiplication of the tile before lies between, and hides the way. Rows past the end are read
+ * from the last row, and never stored; terms of k past the end of a segment are not read, and never
+ * multiplied. */
 #ifndef RP_CUDA_GEMM_LOAD_CUH
 #define RP_CUDA_GEMM_LOAD_CUH
 
@@ -33,6 +34,20 @@ rp_gemm_read(const source &from, const typename source::outer &outer,
     } else {
         to[0] = inside ? *at : 0.0f;
     }
+}
+
+/* The same to shared memory. */
+template <class source, int width>
+static __device__ __forceinline__ void rp_gemm_copy(const source &from,
+                                                    const typename source::outer &outer,
+                                                    const typename source::inner &inner, float *to)
+{
+    bool inside = from.inside(outer, inner);
+    const float *at = from.find(outer, inner);
+    if (width == 4)
+        rp_copy_async16(to, at, inside);
+    else
+        rp_copy_async4(to, at, inside);
 }
 
 /* k runs with stride 1: a unit is `width` terms of one row, and each goes to another k of the tile.
@@ -65,7 +80,8 @@ template <class source, int rows, int depth, int threads, int width> struct rp_l
             rp_gemm_clear(value[u]);
         }
     }
-    __device__ __forceinline__ void fetch(const source &from, int k, int n_k)
+    __device__ __forceinline__ void fetch(const source &from, int k, int n_k,
+                                          float (*)[rows + RP_GEMM_PAD])
     {
         if (k_of >= n_k) return;
         typename source::inner inner = from.inner_of(k + k_of);
@@ -83,8 +99,10 @@ template <class source, int rows, int depth, int threads, int width> struct rp_l
     }
 };
 
-/* i runs with stride 1: a unit is `width` rows of one k, as they lie in the tile. */
-template <class source, int rows, int depth, int threads, int width> struct rp_load_across_k {
+/* i runs with stride 1: a unit is `width` rows of one k, as they lie in the tile. If `direct`, they
+ * are copied there without a way through registers. */
+template <class source, int rows, int depth, int threads, int width, bool direct>
+struct rp_load_across_k {
     enum {
         PER_K = rows / width,
         UNITS = (depth * PER_K + threads - 1) / threads,
@@ -94,7 +112,7 @@ template <class source, int rows, int depth, int threads, int width> struct rp_l
     static_assert(threads % PER_K == 0, "a thread keeps its rows");
 
     typename source::outer outer;
-    float value[UNITS][width];
+    float value[direct ? 1 : UNITS][width];
     int row, k_of;
 
     __device__ __forceinline__ void begin(const source &from, int64_t i0, int64_t limit, int group)
@@ -103,29 +121,38 @@ template <class source, int rows, int depth, int threads, int width> struct rp_l
         k_of = (int)threadIdx.x / PER_K;
         int64_t i = i0 + row;
         outer = from.outer_of(i < limit ? i : limit - width, group);
-        RP_UNROLL
-        for (int u = 0; u < UNITS; u++) rp_gemm_clear(value[u]);
+        if constexpr (!direct) {
+            RP_UNROLL
+            for (int u = 0; u < UNITS; u++) rp_gemm_clear(value[u]);
+        }
     }
-    __device__ __forceinline__ void fetch(const source &from, int k, int n_k)
+    __device__ __forceinline__ void fetch(const source &from, int k, int n_k,
+                                          float (*tile)[rows + RP_GEMM_PAD])
     {
         RP_UNROLL
         for (int u = 0; u < UNITS; u++) {
             int at = k_of + u * AT_ONCE;
-            if (at < n_k && (AT_ONCE <= depth || at < depth))
-                rp_gemm_read(from, outer, from.inner_of(k + at), value[u]);
+            if (at >= n_k || (AT_ONCE > depth && at >= depth)) continue;
+            typename source::inner inner = from.inner_of(k + at);
+            if constexpr (direct)
+                rp_gemm_copy<source, width>(from, outer, inner, &tile[at][row]);
+            else
+                rp_gemm_read(from, outer, inner, value[u]);
         }
     }
     __device__ __forceinline__ void put(float (*tile)[rows + RP_GEMM_PAD]) const
     {
-        RP_UNROLL
-        for (int u = 0; u < UNITS; u++) {
-            if (AT_ONCE > depth && k_of >= depth) return;
-            float *to = &tile[k_of + u * AT_ONCE][row];
-            if (width == 4)
-                *reinterpret_cast<float4 *>(to) = make_float4(
-                    value[u][0], value[u][1 % width], value[u][2 % width], value[u][3 % width]);
-            else
-                to[0] = value[u][0];
+        if constexpr (!direct) {
+            RP_UNROLL
+            for (int u = 0; u < UNITS; u++) {
+                if (AT_ONCE > depth && k_of >= depth) return;
+                float *to = &tile[k_of + u * AT_ONCE][row];
+                if (width == 4)
+                    *reinterpret_cast<float4 *>(to) = make_float4(
+                        value[u][0], value[u][1 % width], value[u][2 % width], value[u][3 % width]);
+                else
+                    to[0] = value[u][0];
+            }
         }
     }
 };

@@ -5,16 +5,20 @@
 
 #include "cuda/gemm_tile.cuh"
 
-using rp_tile_128_128 = rp_tile<4, 2, 2, 2, 8, 2>;
+template <bool direct> using rp_tile_128_128 = rp_tile<4, 2, 2, 2, direct ? 16 : 8, 2>;
 using rp_tile_128_64 = rp_tile<4, 2, 2, 1, 16, 2>;
 using rp_tile_64_64 = rp_tile<4, 2, 1, 1, 16, 3>;
 using rp_tile_512_4 = rp_tile<4, 1, 1, 1, 8, 4, 1>;
 
 /* How the operands of an op lie: their sources, and whether k or the outer index runs with stride
  * 1; and whether its products may be thin. */
-template <class source_a_, class source_b_, bool a_along_k, bool b_along_k, bool thin_ = false>
+template <class source_a_, class source_b_, bool a_along_k, bool b_along_k, bool thin_ = false,
+          bool direct_ = !a_along_k && !b_along_k>
 struct rp_operands {
-    enum { thin = thin_ };
+    enum {
+        thin = thin_,
+        direct = direct_ /* else both go through registers */
+    };
     using source_a = source_a_;
     using source_b = source_b_;
     source_a a;
@@ -25,7 +29,7 @@ struct rp_operands {
     };
     template <class source, int rows, class tile, int width>
     struct load<false, source, rows, tile, width> {
-        using type = rp_load_across_k<source, rows, tile::depth, tile::threads, width>;
+        using type = rp_load_across_k<source, rows, tile::depth, tile::threads, width, direct>;
     };
     template <class tile, int width_a, int width_b> struct loads {
         using a = typename load<a_along_k, source_a, tile::bm, tile, width_a>::type;
@@ -59,7 +63,8 @@ rp_gemm_launch(struct rp_cuda *cuda, const operands &of, bool narrow,
             return rp_gemm_launch_tile<rp_tile_512_4, 4, 1>(cuda, of, job, blocks, err);
     if (narrow) return rp_gemm_launch_tile<rp_tile_64_64, 1, 1>(cuda, of, job, blocks, err);
     if (plan.tile == RP_GEMM_TILE_128_128)
-        return rp_gemm_launch_tile<rp_tile_128_128, 4, 4>(cuda, of, job, blocks, err);
+        return rp_gemm_launch_tile<rp_tile_128_128<operands::direct>, 4, 4>(cuda, of, job, blocks,
+                                                                            err);
     if (plan.tile == RP_GEMM_TILE_128_64)
         return rp_gemm_launch_tile<rp_tile_128_64, 4, 4>(cuda, of, job, blocks, err);
     return rp_gemm_launch_tile<rp_tile_64_64, 4, 4>(cuda, of, job, blocks, err);

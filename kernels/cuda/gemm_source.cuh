@@ -28,7 +28,7 @@ template <bool along_k> struct rp_source_matrix {
     __device__ __forceinline__ bool inside(const outer &, const inner &) const { return true; }
     __device__ __forceinline__ const float *find(const outer &o, const inner &n) const
     {
-        return o.at + (along_k ? (int64_t)n.k : (int64_t)n.k * stride);
+        return o.at + (along_k ? (uint64_t)n.k : (uint64_t)(uint32_t)n.k * (uint32_t)stride);
     }
 };
 

@@ -202,7 +202,7 @@ rp_gemm_add_terms(struct rp_accumulators<tile> &acc, const float (*a)[tile::bm +
     for (int k = 0; k < n_k; k++) acc.add_term(a[k], b[k]);
 }
 
-/* The two operands on their way: in registers, then in one of two buffers in shared memory. */
+/* The two operands on their way to one of two buffers in shared memory. */
 template <class tile, class load_a, class load_b> struct rp_operand_tiles {
     float (*a)[tile::depth][tile::bm + RP_GEMM_PAD];
     float (*b)[tile::depth][tile::bn + RP_GEMM_PAD];
@@ -214,8 +214,9 @@ template <class tile, class load_a, class load_b> struct rp_operand_tiles {
     __device__ __forceinline__ void fetch(const source_a &from_a, const source_b &from_b, int k,
                                           int n_k)
     {
-        of_a.fetch(from_a, k, n_k);
-        of_b.fetch(from_b, k, n_k);
+        of_a.fetch(from_a, k, n_k, a[now ^ 1]);
+        of_b.fetch(from_b, k, n_k, b[now ^ 1]);
+        rp_copy_async_commit();
     }
     /* What was fetched is there for everybody, in the other buffer, which becomes `now`. */
     __device__ __forceinline__ void turn()
@@ -223,6 +224,7 @@ template <class tile, class load_a, class load_b> struct rp_operand_tiles {
         now ^= 1;
         of_a.put(a[now]);
         of_b.put(b[now]);
+        rp_copy_async_wait<0>();
         __syncthreads();
     }
 };

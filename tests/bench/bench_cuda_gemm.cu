@@ -531,6 +531,8 @@ template <class tile> static void sweep_tile(const char *name, const struct line
     sweep_form<tile>(gemm, rp_operands<along, along, true, true>{a, b});
     sweep_form<tile>(gemm, rp_operands<along, across, true, false>{a, b_across});
     sweep_form<tile>(gemm, rp_operands<across, across, false, false>{a_across, b_across});
+    sweep_form<tile>(gemm,
+                     rp_operands<across, across, false, false, false, false>{a_across, b_across});
     printf("\n");
 }
 
@@ -539,9 +541,10 @@ template <class tile> static void sweep_tile(const char *name, const struct line
 static void sweep(int64_t m, int64_t k, int64_t n)
 {
     struct linear l = linear_new(m, k, n);
-    printf(
-        "%ld x %ld x %ld: warps m, n, quads m, n, depth, resident: TFLOP/s of x w^T, x w, x^T w\n",
-        (long)m, (long)k, (long)n);
+    printf("%ld x %ld x %ld: warps m, n, quads m, n, depth, resident: TFLOP/s of x w^T, x w, x^T "
+           "w, x^T w "
+           "through registers\n",
+           (long)m, (long)k, (long)n);
     SWEEP(4, 2, 2, 2, 8, 2);
     SWEEP(4, 2, 2, 2, 16, 2);
     SWEEP(4, 2, 2, 2, 8, 1);
