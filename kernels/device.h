@@ -35,8 +35,10 @@ struct rp_device_facts {
 /* One of the program's four tables of function pointers. Every call returns a status and writes the
  * message at the failing place. A stream is implied: calls run in order, sync() waits for all. */
 struct rp_device_table {
-    const char *name;   /* "cpu", "cuda" */
-    int (*count)(void); /* how many there are to be had; NULL: one */
+    const char *name;    /* "cpu", "cuda" */
+    int64_t logits_kept; /* as many of a head in a pass are kept for the gradient; of more, half are
+                            made again. Memory against time, no bit */
+    int (*count)(void);  /* how many there are to be had; NULL: one */
     enum rp_status (*open)(const struct rp_device_config *config, struct rp_device **device,
                            struct rp_error *err);
     void (*close)(struct rp_device *device); /* NULL is fine */

@@ -338,6 +338,7 @@ static void cpu_on_threads(struct rp_device *device, void (*work)(void *arg, int
 
 const struct rp_device_table rp_device_cpu = {
     .name = "cpu",
+    .logits_kept = INT64_C(1) << 26, /* 256 MiB */
     .open = cpu_open,
     .close = cpu_close,
     .alloc = cpu_alloc,

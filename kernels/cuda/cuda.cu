@@ -271,6 +271,7 @@ static enum rp_status cuda_sync(struct rp_device *device, struct rp_error *err)
 
 const struct rp_device_table rp_cuda_table = {
     .name = "cuda",
+    .logits_kept = INT64_C(1) << 29, /* 2 GiB */
     .count = cuda_count,
     .open = cuda_open,
     .close = cuda_close,

@@ -203,7 +203,7 @@ static void sort_kept(struct rp_model *model)
 }
 
 enum rp_status rp_model_build(const struct rp_spec *spec, const struct rp_data_shape *data,
-                              const struct rp_rows *pass, int64_t eval_samples,
+                              const struct rp_rows *pass, int64_t eval_samples, int64_t logits_kept,
                               struct rp_model **model, struct rp_error *err)
 {
     enum rp_status status;
@@ -216,6 +216,7 @@ enum rp_status rp_model_build(const struct rp_spec *spec, const struct rp_data_s
     struct rp_builder b = {.spec = spec,
                            .data = data,
                            .rows = *pass,
+                           .logits_kept = logits_kept,
                            .training = true,
                            .model = made,
                            .graph = &made->train,

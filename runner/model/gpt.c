@@ -310,6 +310,19 @@ enum rp_status rp_builder_add_gpt(struct rp_builder *b, struct rp_flow *flow)
 
 /* ---- the head -------------------------------------------------------------------------------- */
 
+/* All logits, where they are few enough to be kept; else the op chooses. */
+static struct rp_tensor kept_logits(const struct rp_builder *b, const struct rp_tensor *x,
+                                    int64_t vocab)
+{
+    struct rp_tensor logits = {.dtype = RP_DTYPE_F32};
+    int64_t rows = x->dims[0] * x->dims[1];
+    if (rows > b->logits_kept / vocab) return logits;
+    logits.n_dims = 2;
+    logits.dims[0] = rows;
+    logits.dims[1] = vocab;
+    return logits;
+}
+
 /* The last product and the loss of each token in one op, which never holds all logits. */
 enum rp_status rp_builder_add_head(struct rp_builder *b, const struct rp_flow *flow)
 {
@@ -330,6 +343,8 @@ enum rp_status rp_builder_add_head(struct rp_builder *b, const struct rp_flow *f
     if (b->training) {
         node.out[2] = add_activation(b, "lm_head", ".stats");
         node.out[3] = add_activation(b, "lm_head", ".logits");
+        graph->tensor[node.out[3]].shape =
+            kept_logits(b, &graph->tensor[flow->tensor].shape, vocab);
     }
     struct rp_tensor output = graph->tensor[flow->tensor].shape;
     output.dims[2] = vocab;

@@ -121,12 +121,14 @@ struct rp_model {
                                  */
 };
 
-/* Builds both graphs. `pass`: samples and shards in one training pass. A shape that does not fit is
- * USAGE at the layer's line. free with rp_model_free. */
+/* Builds both graphs. `pass`: samples and shards in one training pass; logits_kept: struct
+ * rp_device_table. A shape that does not fit is USAGE at the layer's line. free with rp_model_free.
+ */
 RP_NODISCARD enum rp_status rp_model_build(const struct rp_spec *spec,
                                            const struct rp_data_shape *data,
                                            const struct rp_rows *pass, int64_t eval_samples,
-                                           struct rp_model **model, struct rp_error *err);
+                                           int64_t logits_kept, struct rp_model **model,
+                                           struct rp_error *err);
 void rp_model_free(struct rp_model *model); /* NULL is fine */
 
 /* The call of a node with every shape filled in. Pointers are NULL for what is not given and a

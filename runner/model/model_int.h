@@ -20,6 +20,7 @@ struct rp_builder {
     const struct rp_spec *spec;
     const struct rp_data_shape *data;
     struct rp_rows rows; /* of the pass being built */
+    int64_t logits_kept; /* struct rp_device_table */
     bool training;       /* the train graph; else eval */
     struct rp_model *model;
     struct rp_graph *graph; /* the one being built */

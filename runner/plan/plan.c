@@ -20,7 +20,8 @@ static enum rp_status build(struct rp_plan *plan, const struct rp_spec *spec, st
     struct rp_rows rows;
     uint64_t slot;
     rp_plan_pass(plan, 0, &rows, &slot);
-    RP_TRY(rp_model_build(spec, &plan->data, &rows, plan->eval_samples, &plan->model, err));
+    RP_TRY(rp_model_build(spec, &plan->data, &rows, plan->eval_samples, plan->device->logits_kept,
+                          &plan->model, err));
     rp_plan_place_init(&plan->train_place, &plan->model->train);
     rp_plan_place_init(&plan->eval_place, &plan->model->eval);
     return RP_STATUS_OK;

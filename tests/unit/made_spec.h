@@ -123,7 +123,7 @@ static inline struct rp_model *made_build(struct made *m, struct rp_error *err)
     struct rp_rows rows = {.samples_per_shard = m->spec.train.batch / m->spec.train.shards,
                            .n_shards = (int)m->spec.train.shards,
                            .n_samples = m->spec.train.batch};
-    enum rp_status status = rp_model_build(&m->spec, &m->data, &rows, 16, &model, err);
+    enum rp_status status = rp_model_build(&m->spec, &m->data, &rows, 16, 0, &model, err);
     if (status != RP_STATUS_OK) return NULL;
     return model;
 }

@@ -36,11 +36,13 @@ static struct rp_data_shape shape_for(const struct rp_spec *spec, int64_t vocab)
                                   .n_valid = 10};
 }
 
+static int64_t logits_kept;
+
 static enum rp_status try_build(const struct rp_spec *spec, int64_t vocab, struct rp_model **model)
 {
     struct rp_data_shape data = shape_for(spec, vocab);
     struct rp_rows rows = {.samples_per_shard = 2, .n_shards = 2, .n_samples = 4};
-    return rp_model_build(spec, &data, &rows, 3, model, &err);
+    return rp_model_build(spec, &data, &rows, 3, logits_kept, model, &err);
 }
 
 static struct rp_model *build(const struct rp_spec *spec, int64_t vocab)
@@ -329,6 +331,25 @@ static int tie_node(const char *model_text, int ranks, int64_t micro)
 }
 
 /* In one pass of one rank both gradients are one sum; else each is a sum of its own. */
+/* Logits of 4 x 1024 tokens: 785 MiB, all or half of them. */
+static void test_logits_kept(void)
+{
+    const int64_t all = 4096 * INT64_C(50257);
+    struct rp_spec *spec = parse("preset: gpt2", "");
+    for (int less = 0; less < 2; less++) {
+        logits_kept = all - less;
+        struct rp_model *model = build(spec, -1);
+        const struct rp_graph *graph = &model->train;
+        int head = 0;
+        while (graph->node[head].op != RP_OP_lm_loss) head++;
+        check_dims(&graph->tensor[graph->node[head].out[3]].shape, 2,
+                   (int64_t[]){less ? 2048 : 4096, 50257});
+        rp_model_free(model);
+    }
+    logits_kept = 0;
+    rp_spec_free(spec);
+}
+
 static void test_tie_node(void)
 {
     CHECK(tie_node(small, 1, 4) >= 0);
@@ -397,6 +418,7 @@ int main(void)
     test_dropout_sites();
     test_init();
     test_recompute();
+    test_logits_kept();
     test_tie_node();
     test_tokens();
     test_errors();
