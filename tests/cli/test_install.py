@@ -1,4 +1,6 @@
-"""`cmake --install`: a program that works from any folder, with its modules, wherever its own folder is moved."""
+"""`cmake --install` and `scripts/bundle`: a program that works from any folder, wherever its own folder is moved."""
+import json
+import os
 import pathlib
 import shutil
 import struct
@@ -48,3 +50,21 @@ def test_installed_and_moved(tmp_path):
     # The control: it is that module which was opened, and what is missing has its name.
     module.rename(tmp_path / "elsewhere.so")
     assert "reprise_images" in call(program, "pack", ".", "--size", "8", "--out", "more.packed", cwd=work, expect=3)[1]
+
+
+def test_bundle(tmp_path):
+    """It brings the data that lies beside the specs: every kept job that needs no other can be planned there."""
+    if not (BUILD / "CMakeCache.txt").exists() or not shutil.which("objcopy"):
+        pytest.skip("the program under test lies in no build folder, or there is no objcopy")
+    env = dict(os.environ, RP_BUILD=str(BUILD))
+    subprocess.run([rp.SOURCE / "scripts" / "bundle", tmp_path / "first"], check=True, env=env, cwd=rp.SOURCE, stdout=subprocess.DEVNULL)
+    (tmp_path / "first").rename(tmp_path / "moved")
+    program, specs = tmp_path / "moved" / "bin" / "reprise", tmp_path / "moved" / "specs"
+    jobs = [job for job in json.loads((specs / "digests.json").read_text())["jobs"] if rp.data_for(job, tmp_path) == []]
+    assert len(jobs) > 5
+    for job in jobs:
+        call(program, "plan", specs / f"{job}.yaml", cwd=tmp_path)
+    call(program, "run", specs / "digits-mlp.yaml", "--set", "train.for=1 step", "--out", tmp_path / "run", cwd=tmp_path)
+    # The control: a job whose data is gone.
+    (specs / "shapes.packed").unlink()
+    call(program, "plan", specs / "images-mix.yaml", cwd=tmp_path, expect=4)
