@@ -1,5 +1,6 @@
 /* gemm_fold.cu - adds up what the items of a product have left, in the written order: the leaves of
- * a shard one after the other, then the binary tree over the shards. A thread adds one output. */
+ * a shard one after the other, then the binary tree over the shards. A thread adds four
+ * neighbouring outputs of a usual number of shards, all loaded together, or else one output. */
 #include "cuda/gemm_sum.cuh"
 
 enum { THREADS = 256, MAX_LEVELS = 18 };
@@ -33,10 +34,69 @@ static __global__ void __launch_bounds__(THREADS) fold_parts(const struct rp_gem
     *c = sum;
 }
 
+static __device__ __forceinline__ void load_leaf(const float *leaf, float (&v)[4])
+{
+    float4 quad = *reinterpret_cast<const float4 *>(leaf);
+    v[0] = quad.x, v[1] = quad.y, v[2] = quad.z, v[3] = quad.w;
+}
+
+template <int shards>
+__global__ void __launch_bounds__(THREADS)
+    fold_quads(const struct rp_gemm_fold fold, struct rp_divisor quads_of_row)
+{
+    uint32_t i = blockIdx.x * THREADS + threadIdx.x, m = rp_divide(i, quads_of_row);
+    int64_t n = (int64_t)(i - m * quads_of_row.by) * 4, of_shard = fold.leaves * fold.stride;
+    if (m >= fold.m) return;
+    const float *leaf = fold.parts + (int64_t)i * 4;
+    float sum[shards][4];
+    RP_UNROLL
+    for (int s = 0; s < shards; s++) load_leaf(leaf + s * of_shard, sum[s]);
+    RP_NO_UNROLL
+    for (int64_t p = 1; p < fold.leaves; p++) {
+        float next[shards][4];
+        RP_UNROLL
+        for (int s = 0; s < shards; s++) load_leaf(leaf + s * of_shard + p * fold.stride, next[s]);
+        RP_UNROLL
+        for (int s = 0; s < shards; s++) RP_UNROLL
+        for (int k = 0; k < 4; k++) sum[s][k] = sum[s][k] + next[s][k];
+    }
+    RP_UNROLL
+    for (int h = 1; h < shards; h *= 2) RP_UNROLL
+    for (int s = 0; s < shards; s += 2 * h) RP_UNROLL
+    for (int k = 0; k < 4; k++) sum[s][k] = sum[s][k] + sum[(s + h) % shards][k];
+    RP_UNROLL
+    for (int k = 0; k < 4 && fold.bias; k++) sum[0][k] = sum[0][k] + fold.bias[n + k];
+    *reinterpret_cast<float4 *>(fold.c.base + m * fold.c.stride + n) =
+        make_float4(sum[0][0], sum[0][1], sum[0][2], sum[0][3]);
+}
+
+/* Four outputs lie side by side, all shards are whole, and are as many as there is a kernel for. */
+static bool folds_quads(const struct rp_gemm_fold *fold)
+{
+    bool plain = fold->c.vector && !fold->c.images && fold->groups == 1 && fold->n % 4 == 0;
+    bool whole = fold->leaves > 0 && !fold->continues && !fold->open;
+    return plain && whole && fold->shards <= 16 && fold->m * fold->n / 4 <= INT32_MAX - THREADS;
+}
+
+#define FOLD_QUADS(shards)                                                                         \
+    case shards:                                                                                   \
+        RP_LAUNCH(cuda, (fold_quads<shards>), rp_blocks(outputs / 4, THREADS), THREADS, 0, *fold,  \
+                  rp_divisor_of(fold->n / 4));                                                     \
+        return RP_STATUS_OK
+
 enum rp_status rp_gemm_fold_run(struct rp_cuda *cuda, const struct rp_gemm_fold *fold,
                                 struct rp_error *err)
 {
     int64_t outputs = fold->groups * fold->m * fold->n;
+    switch (folds_quads(fold) ? fold->shards : 0) {
+        FOLD_QUADS(1);
+        FOLD_QUADS(2);
+        FOLD_QUADS(4);
+        FOLD_QUADS(8);
+        FOLD_QUADS(16);
+    default: /* one by one */
+        break;
+    }
     RP_LAUNCH(cuda, fold_parts, rp_blocks(outputs, THREADS), THREADS, 0, *fold);
     return RP_STATUS_OK;
 }
