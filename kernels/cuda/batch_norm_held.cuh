@@ -17,7 +17,7 @@ enum {
     RP_HELD_THREADS = 256,
     RP_HELD_WIDTH = 32, /* channels of a block at most; and 16, 8 */
     RP_HELD_LEAST = 8,
-    RP_HELD_RESIDENT = 4, /* blocks that a processor should have */
+    RP_HELD_RESIDENT = 2, /* blocks that a processor should have */
     RP_HELD_PANELS = 16,
     RP_HELD_STAGE = 128, /* rows of each panel that come together */
     RP_HELD_AHEAD = 4,   /* stages on the way */
@@ -67,20 +67,23 @@ static __device__ __forceinline__ void rp_held_read(const struct rp_held_job &jo
 {
     const int quads = width / 4, step = RP_HELD_THREADS / quads;
     int quad = (int)threadIdx.x % quads * 4, of_input = rp_held_at<width>(job.rows - 1) + width;
-    bool inside = col + quad < job.n_cols;
-    int64_t from = inside ? col + quad : 0;
     int row = stage * RP_HELD_STAGE + (int)threadIdx.x / quads;
+    bool inside = col + quad < job.n_cols;
+    int64_t from = (first_row + row) * job.n_cols + (inside ? col + quad : 0);
+    float *to = held + row * width + quad;
     if (stage * RP_HELD_STAGE >= RP_PANEL) return;
     RP_NO_UNROLL
     for (; row < job.rows; row += RP_PANEL) {
         RP_UNROLL
         for (int r = 0; r < RP_HELD_STAGE; r += step) {
-            if (row + r >= job.rows) break;
             RP_UNROLL
             for (int i = 0; i < inputs; i++)
-                rp_copy_async16_line(held + i * of_input + rp_held_at<width>(row + r) + quad,
-                                     job.in[i] + (first_row + row + r) * job.n_cols + from, inside);
+                if (row + r < job.rows)
+                    rp_copy_async16_line(to + i * of_input + r * width,
+                                         job.in[i] + from + r * job.n_cols, inside);
         }
+        from += RP_PANEL * job.n_cols;
+        to += (RP_PANEL + 1) * width;
     }
 }
 
@@ -114,8 +117,9 @@ static __device__ __forceinline__ void rp_held_add(int at, float (&acc)[2], Load
     RP_UNROLL
     for (int k = 0; k < count / batch; k++) {
         RP_UNROLL
-        for (int i = 0; i < batch && (k + 1) * batch < count; i++)
-            load(at + ((k + 1) * batch + i) * width, v[(k + 1) % 2][i]);
+        for (int i = 0; i < batch; i++)
+            if ((k + 1) * batch < count)
+                load(at + ((k + 1) * batch + i) * width, v[(k + 1) % 2][i]);
         RP_UNROLL
         for (int i = 0; i < batch; i++) add(v[k % 2][i], acc);
     }
@@ -143,8 +147,8 @@ static __device__ __forceinline__ void rp_held_leave(const rp_held_chain &chain,
                                                      rp_held_shared &shared)
 {
     RP_UNROLL
-    for (int i = 0; i < sums && chain.rows > 0; i++)
-        shared.chain[i][chain.panel][chain.col] = chain.acc[i];
+    for (int i = 0; i < sums; i++)
+        if (chain.rows > 0) shared.chain[i][chain.panel][chain.col] = chain.acc[i];
 }
 
 /* Reads all rows and makes the first sums of them, as they come. */
@@ -324,8 +328,8 @@ __global__ void __launch_bounds__(RP_HELD_THREADS, 2) rp_held_gradient(struct rp
     });
 }
 
-/* Channels of a block: as many as leave room for several blocks on a processor, so that one reads
- * while another adds, and blocks for all; or the fewest. 0: those do not fit either. */
+/* Channels of a block: as many as leave room for two blocks on a processor, so that one reads while
+ * another adds, and blocks for all; or the fewest. 0: those do not fit either. */
 static inline int rp_held_width(const struct rp_cuda *cuda, const struct rp_columns &sums,
                                 const struct rp_held_job &job, int inputs)
 {
