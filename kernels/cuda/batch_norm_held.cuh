@@ -3,7 +3,11 @@
  *
  * A block takes `width` channels of one shard, reads their rows once, makes the sums of chapter 6
  * (a thread for each panel and channel, then the panels), and writes the result from what it holds.
- * A second launch adds the shards. The order is that of columns.h. */
+ * A second launch adds the shards. The order is that of columns.h.
+ *
+ * A thread's chain is a thousand additions of four cycles each, which nothing makes shorter: so the
+ * first one runs while rows still come in, and nothing but additions is in its way. Eight channels
+ * are a sector of 32 bytes, of which fewer would move the rest for nothing. */
 #ifndef RP_CUDA_BATCH_NORM_HELD_CUH
 #define RP_CUDA_BATCH_NORM_HELD_CUH
 
@@ -11,9 +15,13 @@
 
 enum {
     RP_HELD_THREADS = 256,
-    RP_HELD_WIDTH = 32, /* channels of a block at most; and 16, 8, 4 */
+    RP_HELD_WIDTH = 32, /* channels of a block at most; and 16, 8 */
+    RP_HELD_LEAST = 8,
+    RP_HELD_RESIDENT = 2, /* blocks that a processor should have */
     RP_HELD_PANELS = 16,
-    RP_HELD_BATCH = 8 /* rows of a chain that are loaded while as many are added */
+    RP_HELD_STAGE = 128, /* rows of each panel that come together */
+    RP_HELD_AHEAD = 4,   /* stages on the way */
+    RP_HELD_BATCH = 16   /* rows of a chain that are loaded while as many are added */
 };
 
 struct rp_held_job {
@@ -45,58 +53,126 @@ static inline size_t rp_held_floats(int64_t rows, int width)
     return (size_t)(rows + (rows - 1) / RP_PANEL) * (size_t)width;
 }
 
-/* Copies the block's rows of one input; those of absent channels become zeros. */
-template <int width>
-static __device__ __forceinline__ void rp_held_read(const struct rp_held_job &job, int input,
+static __device__ __forceinline__ int rp_held_stages(const struct rp_held_job &job)
+{
+    int longest = job.rows < RP_PANEL ? job.rows : (int)RP_PANEL;
+    return (longest + RP_HELD_STAGE - 1) / RP_HELD_STAGE;
+}
+
+/* Begins to copy stage `stage` of the block's rows of each input; those of absent channels become
+ * zeros. */
+template <int width, int inputs>
+static __device__ __forceinline__ void rp_held_read(const struct rp_held_job &job, int stage,
                                                     int64_t first_row, int64_t col, float *held)
 {
     const int quads = width / 4, step = RP_HELD_THREADS / quads;
-    int quad = (int)threadIdx.x % quads * 4, row = (int)threadIdx.x / quads;
+    int quad = (int)threadIdx.x % quads * 4, of_input = rp_held_at<width>(job.rows - 1) + width;
+    int row = stage * RP_HELD_STAGE + (int)threadIdx.x / quads;
     bool inside = col + quad < job.n_cols;
-    const float *from = job.in[input] + (first_row + row) * job.n_cols + (inside ? col + quad : 0);
-    for (; row < job.rows; row += step, from += step * job.n_cols)
-        rp_copy_async16(held + rp_held_at<width>(row) + quad, from, inside);
+    int64_t from = (first_row + row) * job.n_cols + (inside ? col + quad : 0);
+    float *to = held + row * width + quad;
+    if (stage * RP_HELD_STAGE >= RP_PANEL) return;
+    RP_NO_UNROLL
+    for (; row < job.rows; row += RP_PANEL) {
+        RP_UNROLL
+        for (int r = 0; r < RP_HELD_STAGE; r += step) {
+            RP_UNROLL
+            for (int i = 0; i < inputs; i++)
+                if (row + r < job.rows)
+                    rp_copy_async16_line(to + i * of_input + r * width,
+                                         job.in[i] + from + r * job.n_cols, inside);
+        }
+        from += RP_PANEL * job.n_cols;
+        to += (RP_PANEL + 1) * width;
+    }
 }
 
-/* A thread walks down one panel of one channel: load(place, v) of several rows, while those before
- * are added: add(channel, v, acc). Few threads have a chain, so each must go as fast as additions
- * can follow each other. The chains go to shared memory. */
-template <int width, int sums, class Load, class Add>
-static __device__ __forceinline__ void rp_held_chains(const struct rp_held_job &job,
-                                                      rp_held_shared &shared, Load load, Add add)
+/* The chain of this thread: of one panel and channel, or of none. */
+struct rp_held_chain {
+    int at, col, panel; /* at: of its first row */
+    int rows;           /* 0: none */
+    float acc[2];
+};
+
+template <int width>
+static __device__ __forceinline__ rp_held_chain rp_held_begin(const struct rp_held_job &job)
 {
-    const int batch = RP_HELD_BATCH;
-    for (int t = (int)threadIdx.x; t < job.panels * width; t += RP_HELD_THREADS) {
-        int panel = t / width, col = t % width, row = panel * RP_PANEL;
-        int count = job.rows - row < RP_PANEL ? job.rows - row : (int)RP_PANEL;
-        int at = rp_held_at<width>(row) + col, batches = count / batch;
-        float acc[2] = {0, 0}, v[2][batch][2];
-        auto load_batch = [&](int number, float(&to)[batch][2]) {
-            if (number >= batches) return;
-            RP_UNROLL
-            for (int i = 0; i < batch; i++) load(at + (number * batch + i) * width, to[i]);
-        };
-        auto add_batch = [&](int number, const float(&from)[batch][2]) {
-            if (number >= batches) return;
-            RP_UNROLL
-            for (int i = 0; i < batch; i++) add(col, from[i], acc);
-        };
-        load_batch(0, v[0]);
-        RP_NO_UNROLL
-        for (int k = 0; k < batches; k += 2) {
-            load_batch(k + 1, v[1]);
-            add_batch(k, v[0]);
-            load_batch(k + 2, v[0]);
-            add_batch(k + 1, v[1]);
-        }
-        RP_NO_UNROLL
-        for (int i = batches * batch; i < count; i++) {
-            load(at + i * width, v[0][0]);
-            add(col, v[0][0], acc);
-        }
+    rp_held_chain chain = {0, (int)threadIdx.x % width, (int)threadIdx.x / width, 0, {0, 0}};
+    int row = chain.panel * RP_PANEL, left = job.rows - row;
+    if (chain.panel >= job.panels) return chain;
+    chain.rows = left < RP_PANEL ? left : (int)RP_PANEL;
+    chain.at = rp_held_at<width>(row) + chain.col;
+    return chain;
+}
+
+/* Adds `count` rows from `at` on: load(place, v), add(v, acc). A batch is loaded while the one
+ * before is added; all places are known beforehand, so that no more than that is done. */
+template <int width, int count, class Load, class Add>
+static __device__ __forceinline__ void rp_held_add(int at, float (&acc)[2], Load load, Add add)
+{
+    const int batch = count < RP_HELD_BATCH ? count : (int)RP_HELD_BATCH;
+    float v[2][batch][2];
+    RP_UNROLL
+    for (int i = 0; i < batch; i++) load(at + i * width, v[0][i]);
+    RP_UNROLL
+    for (int k = 0; k < count / batch; k++) {
         RP_UNROLL
-        for (int i = 0; i < sums; i++) shared.chain[i][panel][col] = acc[i];
+        for (int i = 0; i < batch; i++)
+            if ((k + 1) * batch < count)
+                load(at + ((k + 1) * batch + i) * width, v[(k + 1) % 2][i]);
+        RP_UNROLL
+        for (int i = 0; i < batch; i++) add(v[k % 2][i], acc);
     }
+}
+
+/* The rows of one stage into this thread's chain. */
+template <int width, class Load, class Add>
+static __device__ __forceinline__ void rp_held_go_on(rp_held_chain &chain, int stage, Load load,
+                                                     Add add)
+{
+    int done = stage * RP_HELD_STAGE, at = chain.at + done * width, left = chain.rows - done;
+    if (left >= RP_HELD_STAGE) {
+        rp_held_add<width, RP_HELD_STAGE>(at, chain.acc, load, add);
+        return;
+    }
+    RP_NO_UNROLL
+    for (; left >= RP_HELD_BATCH; left -= RP_HELD_BATCH, at += RP_HELD_BATCH * width)
+        rp_held_add<width, RP_HELD_BATCH>(at, chain.acc, load, add);
+    RP_NO_UNROLL
+    for (; left > 0; left--, at += width) rp_held_add<width, 1>(at, chain.acc, load, add);
+}
+
+template <int sums>
+static __device__ __forceinline__ void rp_held_leave(const rp_held_chain &chain,
+                                                     rp_held_shared &shared)
+{
+    RP_UNROLL
+    for (int i = 0; i < sums; i++)
+        if (chain.rows > 0) shared.chain[i][chain.panel][chain.col] = chain.acc[i];
+}
+
+/* Reads all rows and makes the first sums of them, as they come. */
+template <int width, int inputs, class Load, class Add>
+static __device__ __forceinline__ void rp_held_first(const struct rp_held_job &job,
+                                                     rp_held_shared &shared, int64_t first_row,
+                                                     int64_t col, float *held, Load load, Add add)
+{
+    rp_held_chain chain = rp_held_begin<width>(job);
+    int stages = rp_held_stages(job);
+    for (int s = 0; s < RP_HELD_AHEAD; s++) {
+        rp_held_read<width, inputs>(job, s, first_row, col, held);
+        rp_copy_async_commit();
+    }
+    RP_NO_UNROLL
+    for (int s = 0; s < stages; s++) {
+        rp_held_read<width, inputs>(job, s + RP_HELD_AHEAD, first_row, col, held);
+        rp_copy_async_commit();
+        rp_copy_async_wait<RP_HELD_AHEAD>();
+        __syncthreads();
+        rp_held_go_on<width>(chain, s, load, add);
+    }
+    rp_held_leave<inputs>(chain, shared);
+    __syncthreads();
 }
 
 /* The chain of the first panel, then + the chain of each next one. */
@@ -109,27 +185,45 @@ rp_held_sum(const struct rp_held_job &job, const rp_held_shared &shared, int whi
     return sum;
 }
 
-/* make(at, first channel, y) of four neighbouring channels of each row, written. */
-template <int width, class Make>
-static __device__ __forceinline__ void rp_held_write(const struct rp_held_job &job,
-                                                     int64_t first_row, int64_t col, Make make)
-{
-    const int quads = width / 4, step = RP_HELD_THREADS / quads;
-    int quad = (int)threadIdx.x % quads * 4, row = (int)threadIdx.x / quads;
-    if (col + quad >= job.n_cols) return;
-    float *to = job.out + (first_row + row) * job.n_cols + col + quad;
-    RP_NO_UNROLL
-    for (; row < job.rows; row += step, to += step * job.n_cols) {
-        float y[4];
-        make(rp_held_at<width>(row) + quad, quad, y);
-        *reinterpret_cast<float4 *>(to) = make_float4(y[0], y[1], y[2], y[3]);
-    }
-}
-
 static __device__ __forceinline__ void rp_held_quad(const float *from, float v[4])
 {
     float4 quad = *reinterpret_cast<const float4 *>(from);
     v[0] = quad.x, v[1] = quad.y, v[2] = quad.z, v[3] = quad.w;
+}
+
+/* make(place, y) of four neighbouring channels of each row, written; the channels from
+ * rp_held_own() on. */
+template <int width> static __device__ __forceinline__ int rp_held_own()
+{
+    return (int)threadIdx.x % (width / 4) * 4;
+}
+template <int width, class Make>
+static __device__ __forceinline__ void rp_held_write(const struct rp_held_job &job,
+                                                     int64_t first_row, int64_t col, Make make)
+{
+    const int step = RP_HELD_THREADS / (width / 4);
+    int quad = rp_held_own<width>(), row = (int)threadIdx.x / (width / 4);
+    if (col + quad >= job.n_cols) return;
+    float *to = job.out + (first_row + row) * job.n_cols + col + quad;
+    RP_UNROLL_4
+    for (; row < job.rows; row += step, to += step * job.n_cols) {
+        float y[4];
+        make(rp_held_at<width>(row) + quad, y);
+        *reinterpret_cast<float4 *>(to) = make_float4(y[0], y[1], y[2], y[3]);
+    }
+}
+
+/* A second walk down what is held, of one sum. */
+template <int width, class Load, class Add>
+static __device__ __forceinline__ void rp_held_again(const struct rp_held_job &job,
+                                                     rp_held_shared &shared, Load load, Add add)
+{
+    rp_held_chain chain = rp_held_begin<width>(job);
+    int stages = rp_held_stages(job);
+    RP_NO_UNROLL
+    for (int s = 0; s < stages; s++) rp_held_go_on<width>(chain, s, load, add);
+    rp_held_leave<1>(chain, shared);
+    __syncthreads();
 }
 
 template <int width>
@@ -143,13 +237,8 @@ __global__ void __launch_bounds__(RP_HELD_THREADS, 2) rp_held_normalize(struct r
     int64_t first_row = (int64_t)shard * job.rows, of_shard = shard * job.n_cols + col;
     bool owns = thread < width && col + thread < job.n_cols; /* a channel's statistics */
     auto load = [=](int at, float *v) { v[0] = held[at]; };
-    rp_held_read<width>(job, 0, first_row, col, held);
-    rp_copy_async_commit();
-    rp_copy_async_wait<0>();
-    __syncthreads();
-    rp_held_chains<width, 1>(job, shared, load,
-                             [](int, const float *v, float *acc) { acc[0] += v[0]; });
-    __syncthreads();
+    rp_held_first<width, 1>(job, shared, first_row, col, held, load,
+                            [](const float *v, float *acc) { acc[0] += v[0]; });
     if (thread < width) {
         float mean = rp_held_sum(job, shared, 0, thread) / job.m;
         shared.of_column[0][thread] = mean;
@@ -159,11 +248,11 @@ __global__ void __launch_bounds__(RP_HELD_THREADS, 2) rp_held_normalize(struct r
         }
     }
     __syncthreads();
-    rp_held_chains<width, 1>(job, shared, load, [&](int c, const float *v, float *acc) {
-        float d = v[0] - shared.of_column[0][c];
+    float of_chain = shared.of_column[0][thread % width];
+    rp_held_again<width>(job, shared, load, [=](const float *v, float *acc) {
+        float d = v[0] - of_chain;
         acc[0] = rp_fma(d, d, acc[0]);
     });
-    __syncthreads();
     if (owns) {
         float sum = rp_held_sum(job, shared, 0, thread);
         float inv = 1.0f / rp_sqrt(sum / job.m + job.eps);
@@ -173,12 +262,13 @@ __global__ void __launch_bounds__(RP_HELD_THREADS, 2) rp_held_normalize(struct r
         shared.of_column[2][thread] = job.beta[col + thread];
     }
     __syncthreads();
-    rp_held_write<width>(job, first_row, col, [&](int at, int c, float y[4]) {
-        float x[4], mean[4], scale[4], beta[4];
+    float mean[4], scale[4], beta[4];
+    rp_held_quad(shared.of_column[0] + rp_held_own<width>(), mean);
+    rp_held_quad(shared.of_column[1] + rp_held_own<width>(), scale);
+    rp_held_quad(shared.of_column[2] + rp_held_own<width>(), beta);
+    rp_held_write<width>(job, first_row, col, [&](int at, float y[4]) {
+        float x[4];
         rp_held_quad(held + at, x);
-        rp_held_quad(shared.of_column[0] + c, mean);
-        rp_held_quad(shared.of_column[1] + c, scale);
-        rp_held_quad(shared.of_column[2] + c, beta);
         RP_UNROLL
         for (int k = 0; k < 4; k++) y[k] = rp_fma(x[k] - mean[k], scale[k], beta[k]);
     });
@@ -194,26 +284,23 @@ __global__ void __launch_bounds__(RP_HELD_THREADS, 2) rp_held_gradient(struct rp
     int64_t col = (int64_t)(blockIdx.x % (unsigned)job.slices) * width;
     int64_t first_row = (int64_t)shard * job.rows, of_shard = shard * job.n_cols + col;
     bool owns = thread < width && col + thread < job.n_cols;
-    float *held_x = held + (job.rows + (job.rows - 1) / RP_PANEL) * width;
-    rp_held_read<width>(job, 0, first_row, col, held);
-    rp_held_read<width>(job, 1, first_row, col, held_x);
-    rp_copy_async_commit();
+    float *held_x = held + rp_held_at<width>(job.rows - 1) + width;
     if (thread < width) {
         shared.of_column[0][thread] = owns ? job.means[of_shard + thread] : 0.0f;
         shared.of_column[1][thread] = owns ? job.invs[of_shard + thread] : 0.0f;
         shared.of_column[4][thread] = /* inv gamma */
             owns ? job.invs[of_shard + thread] * job.gamma[col + thread] : 0.0f;
     }
-    rp_copy_async_wait<0>();
     __syncthreads();
-    rp_held_chains<width, 2>(
-        job, shared, [=](int at, float *v) { v[0] = held[at], v[1] = held_x[at]; },
-        [&](int c, const float *v, float *acc) {
-            float h = (v[1] - shared.of_column[0][c]) * shared.of_column[1][c];
+    float of_chain[2] = {shared.of_column[0][thread % width], shared.of_column[1][thread % width]};
+    rp_held_first<width, 2>(
+        job, shared, first_row, col, held,
+        [=](int at, float *v) { v[0] = held[at], v[1] = held_x[at]; },
+        [=](const float *v, float *acc) {
+            float h = (v[1] - of_chain[0]) * of_chain[1];
             acc[0] = rp_fma(v[0], h, acc[0]);
             acc[1] += v[0];
         });
-    __syncthreads();
     if (owns) {
         RP_UNROLL
         for (int i = 0; i < 2; i++) {
@@ -223,15 +310,16 @@ __global__ void __launch_bounds__(RP_HELD_THREADS, 2) rp_held_gradient(struct rp
         }
     }
     __syncthreads();
-    rp_held_write<width>(job, first_row, col, [&](int at, int c, float dx[4]) {
-        float dy[4], x[4], mean[4], inv[4], g[4], b[4], scale[4];
+    float mean[4], inv[4], g[4], b[4], scale[4];
+    rp_held_quad(shared.of_column[0] + rp_held_own<width>(), mean);
+    rp_held_quad(shared.of_column[1] + rp_held_own<width>(), inv);
+    rp_held_quad(shared.of_column[2] + rp_held_own<width>(), g);
+    rp_held_quad(shared.of_column[3] + rp_held_own<width>(), b);
+    rp_held_quad(shared.of_column[4] + rp_held_own<width>(), scale);
+    rp_held_write<width>(job, first_row, col, [&](int at, float dx[4]) {
+        float dy[4], x[4];
         rp_held_quad(held + at, dy);
         rp_held_quad(held_x + at, x);
-        rp_held_quad(shared.of_column[0] + c, mean);
-        rp_held_quad(shared.of_column[1] + c, inv);
-        rp_held_quad(shared.of_column[2] + c, g);
-        rp_held_quad(shared.of_column[3] + c, b);
-        rp_held_quad(shared.of_column[4] + c, scale);
         RP_UNROLL
         for (int k = 0; k < 4; k++) {
             float h = (x[k] - mean[k]) * inv[k];
@@ -240,20 +328,22 @@ __global__ void __launch_bounds__(RP_HELD_THREADS, 2) rp_held_gradient(struct rp
     });
 }
 
-/* Channels of a block: as many as leave room for two blocks on a processor and, twice over, a block
- * for each. 0: not even four fit, or they are not four by four. */
+/* Channels of a block: as many as leave room for two blocks on a processor, so that one reads while
+ * another adds, and blocks for all; or the fewest. 0: those do not fit either. */
 static inline int rp_held_width(const struct rp_cuda *cuda, const struct rp_columns &sums,
                                 const struct rp_held_job &job, int inputs)
 {
-    size_t room = cuda->shared_most / 2 - sizeof(struct rp_held_shared) - 1024;
     bool fits = sums.n_cols % 4 == 0 && !sums.part && (uintptr_t)job.out % 16 == 0;
     for (int i = 0; i < inputs; i++) fits = fits && (uintptr_t)job.in[i] % 16 == 0;
     if (!fits || sums.shard_rows > RP_HELD_PANELS * RP_PANEL) return 0;
-    for (int width = RP_HELD_WIDTH; width >= 4; width /= 2) {
+    for (int width = RP_HELD_WIDTH; width >= RP_HELD_LEAST; width /= 2) {
         int64_t blocks = sums.n_shards * ((sums.n_cols + width - 1) / width);
-        size_t bytes = (size_t)inputs * rp_held_floats(sums.shard_rows, width) * sizeof(float);
-        if (bytes > room || blocks > INT32_MAX) continue;
-        if (width == 4 || blocks >= 2 * cuda->n_processors) return width;
+        size_t bytes = (size_t)inputs * rp_held_floats(sums.shard_rows, width) * sizeof(float) +
+                       sizeof(struct rp_held_shared);
+        if (blocks > INT32_MAX || bytes > cuda->shared_most) continue;
+        bool many = blocks >= (int64_t)RP_HELD_RESIDENT * cuda->n_processors &&
+                    RP_HELD_RESIDENT * (bytes + 1024) <= cuda->shared_most + 1024;
+        if (many || width == RP_HELD_LEAST) return width;
     }
     return 0;
 }
@@ -281,9 +371,6 @@ static inline enum rp_status rp_held_close(struct rp_cuda *cuda, struct rp_colum
         unsigned blocks_ = (unsigned)((shards) * (job).slices);                                    \
         size_t bytes_ = (size_t)(inputs)*rp_held_floats((job).rows, width) * sizeof(float);        \
         switch (width) {                                                                           \
-        case 4:                                                                                    \
-            RP_HELD_LAUNCH_OF(cuda, kernel, 4, blocks_, bytes_, job);                              \
-            break;                                                                                 \
         case 8:                                                                                    \
             RP_HELD_LAUNCH_OF(cuda, kernel, 8, blocks_, bytes_, job);                              \
             break;                                                                                 \

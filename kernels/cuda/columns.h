@@ -6,9 +6,9 @@
  *   rp_columns_close    the panels of each shard, then the tree; or
  *   rp_columns_go_on    what a part of a shard leaves in `out` and in its open chain;
  *   rp_columns_at_once  both steps, where there are few rows.
- * rp_columns_sum() is all that an op calls.
- * A term is a function object: prepare() runs once in each lane, add() takes one row into the sums
- * of one column. */
+ * rp_columns_sum() is all that an op calls, or rp_columns_sum_pair() for two sums beside each
+ * other. A term is a function object: prepare() runs once in each lane, add() takes one row into
+ * the sums of one column. */
 #ifndef RP_CUDA_COLUMNS_H
 #define RP_CUDA_COLUMNS_H
 
@@ -194,15 +194,22 @@ static __device__ __forceinline__ void rp_column_chain(const Term (&term)[lanes]
     rp_copy_async_wait<0>();
 }
 
-template <class Term, int lanes>
-__global__ void __launch_bounds__(32)
-    rp_columns_chains(struct rp_columns job, Term of_column, struct rp_columns_out to)
+/* The chains of one block. `side` panels share a warp where few columns would leave its lanes idle.
+ */
+template <class Term, int lanes, int side>
+static __device__ __forceinline__ void
+rp_columns_chains_of(const struct rp_columns &job, const Term &of_column,
+                     const struct rp_columns_out &to, unsigned blocks)
 {
-    const int width = 32 * lanes;
+    static_assert(side == 1 || !Term::row_stats, "a stage has the numbers of one panel's rows");
+    const int across = 32 / side, width = across * lanes;
     unsigned tiles = (unsigned)((job.n_cols + width - 1) / width), panels = (unsigned)job.panels;
-    unsigned number = job.from_end ? gridDim.x - 1 - blockIdx.x : blockIdx.x;
-    int64_t item = number / tiles, shard = item / panels, panel = item % panels;
-    int64_t col = (int64_t)(number % tiles) * width + (int64_t)threadIdx.x * lanes;
+    unsigned number = job.from_end ? blocks - 1 - blockIdx.x : blockIdx.x;
+    int64_t item = number / tiles, lane = threadIdx.x;
+    if (side > 1) item = item * side + lane / across, lane = lane % across;
+    int64_t shard = item / panels, panel = item % panels;
+    int64_t col = (int64_t)(number % tiles) * width + lane * lanes;
+    if (side > 1 && shard >= job.n_shards) return;
     /* The panel in rows of its shard. */
     int64_t begin = (job.first_row / RP_PANEL + panel) * RP_PANEL, end = begin + RP_PANEL;
     if (begin < job.first_row) begin = job.first_row;
@@ -230,6 +237,19 @@ __global__ void __launch_bounds__(32)
     }
 }
 
+template <class Term, int lanes, int side>
+__global__ void __launch_bounds__(32)
+    rp_columns_chains(struct rp_columns job, Term of_column, struct rp_columns_out to)
+{
+    rp_columns_chains_of<Term, lanes, side>(job, of_column, to, gridDim.x);
+}
+
+static inline int64_t rp_columns_blocks(const struct rp_columns &job, int lanes, int side)
+{
+    int width = 32 / side * lanes;
+    return (job.n_cols + width - 1) / width * ((job.panels * job.n_shards + side - 1) / side);
+}
+
 /* ---- shards ---------------------------------------------------------------------------------- */
 
 /* The chain of the first panel, then + the chain of each next one, `stride` apart. */
@@ -251,17 +271,18 @@ static __device__ __forceinline__ float rp_columns_panels(const float *chain, in
 }
 
 /* `per_shard(which, shard, col, sum)` gives what enters the tree for sum number `which` of a shard,
- * and may keep it elsewhere. Block: 32 columns by several shards; grid: columns by sums. */
+ * and may keep it elsewhere. Block: 32 columns by several shards; where no tree follows, other
+ * blocks may take other shards: from `first` on, each `step`-th. */
 template <class PerShard>
-__global__ void __launch_bounds__(1024)
-    rp_columns_close(struct rp_columns job, struct rp_columns_out to, PerShard per_shard)
+static __device__ __forceinline__ void rp_columns_close_of(const struct rp_columns &job, float *out,
+                                                           const PerShard &per_shard, int which,
+                                                           int sums, int64_t first, int64_t step)
 {
-    int which = (int)blockIdx.y, sums = (int)gridDim.y;
     int64_t col = (int64_t)blockIdx.x * 32 + threadIdx.x, stride = sums * job.n_cols;
     bool inside = col < job.n_cols;
-    float *node = job.partial + which * job.n_cols + col, *out = which ? to.out[1] : to.out[0];
+    float *node = job.partial + which * job.n_cols + col;
     int64_t of_shard = job.panels * stride;
-    for (int64_t s = threadIdx.y; s < job.n_shards && inside; s += blockDim.y) {
+    for (int64_t s = first; s < job.n_shards && inside; s += step) {
         float sum = rp_columns_panels(node + s * of_shard, job.panels, stride);
         node[s * of_shard] = per_shard(which, s, col, sum);
     }
@@ -274,11 +295,21 @@ __global__ void __launch_bounds__(1024)
     if (threadIdx.y == 0 && inside) out[col] = node[0];
 }
 
-/* Closed panels of a part of a shard go into `out`, an unfinished last one into `open`. */
-static __global__ void __launch_bounds__(32)
-    rp_columns_go_on(struct rp_columns job, struct rp_columns_out to)
+/* Grid: columns, sums, and shards where no sum has a tree. */
+template <class PerShard>
+__global__ void __launch_bounds__(1024)
+    rp_columns_close(struct rp_columns job, struct rp_columns_out to, PerShard per_shard)
 {
-    int which = (int)blockIdx.y, sums = (int)gridDim.y;
+    rp_columns_close_of(job, blockIdx.y ? to.out[1] : to.out[0], per_shard, (int)blockIdx.y,
+                        (int)gridDim.y, (int64_t)blockIdx.z * blockDim.y + threadIdx.y,
+                        (int64_t)blockDim.y * gridDim.z);
+}
+
+/* Closed panels of a part of a shard go into `out`, an unfinished last one into `open`. */
+static __device__ __forceinline__ void rp_columns_go_on_of(const struct rp_columns &job,
+                                                           const struct rp_columns_out &to,
+                                                           int which, int sums)
+{
     int64_t col = (int64_t)blockIdx.x * 32 + threadIdx.x;
     float *out = which ? to.out[1] : to.out[0], *open = which ? to.open[1] : to.open[0];
     int64_t first = job.first_row / RP_PANEL, end = job.first_row + job.rows;
@@ -291,6 +322,12 @@ static __global__ void __launch_bounds__(32)
         else if (open)
             open[col] = chain;
     }
+}
+
+static __global__ void __launch_bounds__(32)
+    rp_columns_go_on(struct rp_columns job, struct rp_columns_out to)
+{
+    rp_columns_go_on_of(job, to, (int)blockIdx.y, (int)gridDim.y);
 }
 
 struct rp_columns_keep {
@@ -374,32 +411,138 @@ static bool rp_columns_in_quads(const struct rp_cuda *cuda, const struct rp_colu
     return fits;
 }
 
+/* So few columns that a warp has room for two panels, and panels for all processors. */
+template <class Term>
+static bool rp_columns_side_by_side(const struct rp_cuda *cuda, const struct rp_columns &job)
+{
+    return !Term::row_stats && job.n_cols <= 64 &&
+           job.panels * job.n_shards >= 4 * cuda->n_processors;
+}
+
+static inline enum rp_status rp_columns_check(const struct rp_columns &job, struct rp_error *err)
+{
+    if (job.n_cols <= INT32_MAX && rp_columns_blocks(job, 1, 1) <= INT32_MAX) return RP_STATUS_OK;
+    return rp_error_set(err, RP_STATUS_INTERNAL, "a sum over rows of too many columns");
+}
+
+template <class Term>
+static enum rp_status rp_columns_run_chains(struct rp_cuda *cuda, const struct rp_columns &job,
+                                            const Term &term, const struct rp_columns_out &to,
+                                            struct rp_error *err)
+{
+    const int pairs = Term::row_stats ? 1 : 2;
+    if (!rp_columns_in_quads(cuda, job, term))
+        RP_LAUNCH(cuda, (rp_columns_chains<Term, 1, 1>), (unsigned)rp_columns_blocks(job, 1, 1), 32,
+                  0, job, term, to);
+    else if (rp_columns_side_by_side<Term>(cuda, job))
+        RP_LAUNCH(cuda, (rp_columns_chains<Term, 4, pairs>),
+                  (unsigned)rp_columns_blocks(job, 4, pairs), 32, 0, job, term, to);
+    else
+        RP_LAUNCH(cuda, (rp_columns_chains<Term, 4, 1>), (unsigned)rp_columns_blocks(job, 4, 1), 32,
+                  0, job, term, to);
+    return RP_STATUS_OK;
+}
+
 template <class Term, class PerShard>
 static enum rp_status rp_columns_sum(struct rp_cuda *cuda, const struct rp_columns &job,
                                      const Term &term, const struct rp_columns_out &to,
                                      const PerShard &per_shard, struct rp_error *err)
 {
     dim3 grid(rp_blocks(job.n_cols, 32), (unsigned)Term::sums);
-    int64_t items = job.panels * job.n_shards, chains = (job.n_cols + 31) / 32 * items;
     unsigned shards = job.n_shards < 32 ? (unsigned)job.n_shards : 32;
-    if (job.n_cols > INT32_MAX || chains > INT32_MAX)
-        return rp_error_set(err, RP_STATUS_INTERNAL, "a sum over rows of too many columns");
+    RP_TRY(rp_columns_check(job, err));
     if constexpr (Term::dense)
         if (rp_columns_are_few(job)) {
             RP_LAUNCH(cuda, (rp_columns_at_once<Term, PerShard>), grid.x, dim3(32, shards), 0, job,
                       term, to, per_shard);
             return RP_STATUS_OK;
         }
-    if (rp_columns_in_quads(cuda, job, term))
-        RP_LAUNCH(cuda, (rp_columns_chains<Term, 4>), (unsigned)((job.n_cols + 127) / 128 * items),
-                  32, 0, job, term, to);
-    else
-        RP_LAUNCH(cuda, (rp_columns_chains<Term, 1>), (unsigned)chains, 32, 0, job, term, to);
-    if (job.part)
+    RP_TRY(rp_columns_run_chains(cuda, job, term, to, err));
+    if (job.part) {
         RP_LAUNCH(cuda, rp_columns_go_on, grid, 32, 0, job, to);
+        return RP_STATUS_OK;
+    }
+    if (!to.out[0] && !to.out[1]) { /* no tree: any block may have any shard */
+        shards = shards < 8 ? shards : 8;
+        grid.z = rp_blocks(job.n_shards, shards);
+        if (grid.z > 65535) grid.z = 65535;
+    }
+    RP_LAUNCH(cuda, (rp_columns_close<PerShard>), grid, dim3(32, shards), 0, job, to, per_shard);
+    return RP_STATUS_OK;
+}
+
+/* ---- two sums beside each other ----------------------------------------------------------------
+ * Of like terms and equal shards, each of which alone would leave processors idle. */
+
+template <class Term> struct rp_columns_part_of_pair {
+    struct rp_columns job;
+    Term term;
+    struct rp_columns_out to;
+};
+template <class Term> struct rp_columns_pair {
+    struct rp_columns_part_of_pair<Term> first, second;
+};
+
+template <class Term, int lanes>
+__global__ void __launch_bounds__(32)
+    rp_columns_chains_pair(const struct rp_columns_pair<Term> pair)
+{
+    struct rp_columns_part_of_pair<Term> own = blockIdx.y ? pair.second : pair.first;
+    const int width = 32 * lanes;
+    unsigned tiles = (unsigned)((own.job.n_cols + width - 1) / width);
+    unsigned blocks = tiles * (unsigned)(own.job.panels * own.job.n_shards);
+    if (blockIdx.x < blocks)
+        rp_columns_chains_of<Term, lanes, 1>(own.job, own.term, own.to, blocks);
+}
+
+template <class Term>
+__global__ void __launch_bounds__(1024)
+    rp_columns_close_pair(const struct rp_columns_pair<Term> pair)
+{
+    struct rp_columns_part_of_pair<Term> own = blockIdx.y ? pair.second : pair.first;
+    rp_columns_close_of(own.job, own.to.out[0], rp_columns_keep(), 0, 1, threadIdx.y, blockDim.y);
+}
+
+template <class Term>
+__global__ void __launch_bounds__(32) rp_columns_go_on_pair(const struct rp_columns_pair<Term> pair)
+{
+    struct rp_columns_part_of_pair<Term> own = blockIdx.y ? pair.second : pair.first;
+    rp_columns_go_on_of(own.job, own.to, 0, 1);
+}
+
+template <class Term, int lanes>
+static enum rp_status rp_columns_run_pair(struct rp_cuda *cuda,
+                                          const struct rp_columns_pair<Term> &pair,
+                                          struct rp_error *err)
+{
+    int64_t blocks = rp_columns_blocks(pair.first.job, lanes, 1);
+    int64_t others = rp_columns_blocks(pair.second.job, lanes, 1);
+    dim3 grid((unsigned)(blocks > others ? blocks : others), 2);
+    RP_LAUNCH(cuda, (rp_columns_chains_pair<Term, lanes>), grid, 32, 0, pair);
+    return RP_STATUS_OK;
+}
+
+/* Both have the same columns and shards, one sum each, and scratch of their own. */
+template <class Term>
+static enum rp_status rp_columns_sum_pair(struct rp_cuda *cuda,
+                                          const struct rp_columns_pair<Term> &pair,
+                                          struct rp_error *err)
+{
+    static_assert(Term::sums == 1 && !Term::dense, "what pairs there are");
+    const struct rp_columns &job = pair.first.job;
+    dim3 grid(rp_blocks(job.n_cols, 32), 2);
+    RP_TRY(rp_columns_check(job, err));
+    RP_TRY(rp_columns_check(pair.second.job, err));
+    if (job.n_cols % 128 == 0 && rp_columns_in_quads(cuda, job, pair.first.term) &&
+        rp_columns_in_quads(cuda, pair.second.job, pair.second.term))
+        RP_TRY((rp_columns_run_pair<Term, 4>(cuda, pair, err)));
     else
-        RP_LAUNCH(cuda, (rp_columns_close<PerShard>), grid, dim3(32, shards), 0, job, to,
-                  per_shard);
+        RP_TRY((rp_columns_run_pair<Term, 1>(cuda, pair, err)));
+    if (job.part)
+        RP_LAUNCH(cuda, (rp_columns_go_on_pair<Term>), grid, 32, 0, pair);
+    else
+        RP_LAUNCH(cuda, (rp_columns_close_pair<Term>), grid,
+                  dim3(32, job.n_shards < 32 ? (unsigned)job.n_shards : 32), 0, pair);
     return RP_STATUS_OK;
 }
 

@@ -63,6 +63,7 @@ extern "C" {
     type *name = reinterpret_cast<type *>(rp_dynamic_)
 
 #define RP_UNROLL    _Pragma("unroll")
+#define RP_UNROLL_4  _Pragma("unroll 4")
 #define RP_NO_UNROLL _Pragma("unroll 1")
 
 #else /* RP_SIM */
@@ -88,6 +89,7 @@ extern "C" {
 #define RP_SHARED_DYNAMIC(type, name) type *name = static_cast<type *>(rp_sim::shared_dynamic())
 
 #define RP_UNROLL    _Pragma("GCC unroll 16")
+#define RP_UNROLL_4  _Pragma("GCC unroll 4")
 #define RP_NO_UNROLL _Pragma("GCC unroll 1")
 
 #endif
@@ -109,6 +111,15 @@ static __device__ __forceinline__ void rp_copy_async16(void *to, const void *fro
 {
     unsigned at = (unsigned)__cvta_generic_to_shared(to);
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(at), "l"(from),
+                 "r"(valid ? 16 : 0)
+                 : "memory");
+}
+/* The same; the rest of its 128 bytes comes into the L2 cache, for blocks that want it soon. */
+static __device__ __forceinline__ void rp_copy_async16_line(void *to, const void *from,
+                                                            bool valid = true)
+{
+    unsigned at = (unsigned)__cvta_generic_to_shared(to);
+    asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(at), "l"(from),
                  "r"(valid ? 16 : 0)
                  : "memory");
 }
@@ -141,6 +152,10 @@ template <int left> static __device__ __forceinline__ void rp_copy_async_wait()
 static inline void rp_copy_async16(void *to, const void *from, bool valid = true)
 {
     rp_sim::copy_async(to, from, 16, valid ? 16 : 0);
+}
+static inline void rp_copy_async16_line(void *to, const void *from, bool valid = true)
+{
+    rp_copy_async16(to, from, valid);
 }
 static inline void rp_copy_async8(void *to, const void *from, bool valid = true)
 {

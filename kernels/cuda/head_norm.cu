@@ -33,36 +33,36 @@ static struct hn_job begin(const struct rp_op_call *call)
     return job;
 }
 
-/* The elements of a row that this lane owns. */
-template <int of_lane>
+/* The elements of a row that this lane owns; `whole` where it is known that they are there. */
+template <int of_lane, bool whole = false>
 static __device__ __forceinline__ void load_lane(const float *x, int n, float v[of_lane])
 {
     RP_UNROLL
     for (int i = 0; i < of_lane; i++) {
         int e = (int)threadIdx.x % 32 + 32 * i;
-        v[i] = e < n ? x[e] : 0.0f;
+        v[i] = whole || e < n ? x[e] : 0.0f;
     }
 }
 
-template <int of_lane>
+template <int of_lane, bool whole = false>
 static __device__ __forceinline__ void store_lane(float *x, int n, const float v[of_lane])
 {
     RP_UNROLL
     for (int i = 0; i < of_lane; i++) {
         int e = (int)threadIdx.x % 32 + 32 * i;
-        if (e < n) x[e] = v[i];
+        if (whole || e < n) x[e] = v[i];
     }
 }
 
 /* RSUM of a b. */
-template <int of_lane>
+template <int of_lane, bool whole = false>
 static __device__ __forceinline__ float sum_products(const float a[of_lane], const float b[of_lane],
                                                      int n)
 {
     float acc = -0.0f;
     RP_UNROLL
     for (int i = 0; i < of_lane; i++)
-        if ((int)threadIdx.x % 32 + 32 * i < n) acc = rp_fma(a[i], b[i], acc);
+        if (whole || (int)threadIdx.x % 32 + 32 * i < n) acc = rp_fma(a[i], b[i], acc);
     return rp_row_fold(acc);
 }
 
@@ -81,25 +81,64 @@ static __device__ __forceinline__ void each_head(const struct hn_job &job, Visit
     }
 }
 
+/* Lane i makes 1 / rms of head i, counted from `first`, and keeps it: what is slow is done once for
+ * all heads of the warp. */
+template <int of_lane, bool whole>
+static __device__ __forceinline__ float invs_of_heads(const struct hn_job &job, int64_t first,
+                                                      const float x[OF_WARP / of_lane][of_lane])
+{
+    const int count = OF_WARP / of_lane;
+    float sum[count], own = 0;
+    int lane = (int)threadIdx.x % 32;
+    RP_UNROLL
+    for (int i = 0; i < count; i++) sum[i] = sum_products<of_lane, whole>(x[i], x[i], job.d);
+    RP_UNROLL
+    for (int i = 0; i < count; i++) own = lane == i ? sum[i] : own;
+    float inv = 1.0f / rp_sqrt(own / (float)job.d + job.eps);
+    uint32_t at = (uint32_t)first + (uint32_t)lane, token = rp_divide(at, job.by_token);
+    int head = (int)(at - token * job.by_token.by);
+    if (lane < count && (whole || first + lane < job.all) && head < job.normed)
+        job.inv[(int64_t)token * job.normed + head] = inv;
+    return inv;
+}
+
+/* The heads of a warp, from `first` on; `whole`: all of them are there, and all elements of a lane.
+ * Few instructions are left then, of which there would be more than the memory has time for. */
+template <int of_lane, bool whole>
+static __device__ __forceinline__ void normalize_of_warp(const struct hn_job &job, int64_t first)
+{
+    const int count = OF_WARP / of_lane, d = whole ? 32 * of_lane : job.d;
+    const float *from = job.x + first * d;
+    float x[count][of_lane] = {}, gq[of_lane], gk[of_lane], *to = job.out + first * d;
+    RP_UNROLL
+    for (int i = 0; i < count; i++)
+        if (whole || first + i < job.all) load_lane<of_lane, whole>(from + i * d, d, x[i]);
+    load_lane<of_lane, whole>(job.gq, d, gq);
+    load_lane<of_lane, whole>(job.gk, d, gk);
+    float invs = invs_of_heads<of_lane, whole>(job, first, x);
+    int head = (int)((uint32_t)first - rp_divide((uint32_t)first, job.by_token) * job.by_token.by);
+    RP_UNROLL
+    for (int i = 0; i < count; i++) {
+        float inv = __shfl_sync(0xffffffffu, invs, i);
+        RP_UNROLL
+        for (int k = 0; k < of_lane; k++) {
+            float y = (x[i][k] * inv) * (head < job.heads ? gq[k] : gk[k]);
+            x[i][k] = head < job.normed ? y : x[i][k];
+        }
+        if (whole || first + i < job.all) store_lane<of_lane, whole>(to + i * d, d, x[i]);
+        head = head == job.of_token - 1 ? 0 : head + 1;
+    }
+}
+
 template <int of_lane>
 __global__ void __launch_bounds__(32 * WARPS) normalize_heads(const struct hn_job job)
 {
-    float x[OF_WARP / of_lane][of_lane];
-    each_head<of_lane>(job, [&](int64_t at, int64_t, int, int i) {
-        load_lane<of_lane>(job.x + at * job.d, job.d, x[i]);
-    });
-    each_head<of_lane>(job, [&](int64_t at, int64_t token, int head, int i) {
-        float gamma[of_lane];
-        if (head < job.normed) {
-            float sum = sum_products<of_lane>(x[i], x[i], job.d);
-            float inv = 1.0f / rp_sqrt(sum / (float)job.d + job.eps);
-            load_lane<of_lane>(head < job.heads ? job.gq : job.gk, job.d, gamma);
-            RP_UNROLL
-            for (int k = 0; k < of_lane; k++) x[i][k] = (x[i][k] * inv) * gamma[k];
-            if (threadIdx.x % 32 == 0) job.inv[token * job.normed + head] = inv;
-        }
-        store_lane<of_lane>(job.out + at * job.d, job.d, x[i]);
-    });
+    const int count = OF_WARP / of_lane;
+    int64_t first = ((int64_t)blockIdx.x * WARPS + threadIdx.x / 32) * count;
+    if (job.d == 32 * of_lane && first + count <= job.all)
+        normalize_of_warp<of_lane, true>(job, first);
+    else
+        normalize_of_warp<of_lane, false>(job, first);
 }
 
 /* A statement like RP_LAUNCH, of kernel<elements of a lane>(job). */
@@ -207,7 +246,7 @@ struct heads_term : rp_column_term {
     }
 };
 
-/* The heads of q as rows of d values; those of k are no more. */
+/* The heads of q, or of k, as rows of d values. */
 static struct rp_tensor rows_of(const struct rp_op_call *call, int heads)
 {
     struct rp_tensor rows = call->in[0];
@@ -218,31 +257,46 @@ static struct rp_tensor rows_of(const struct rp_op_call *call, int heads)
 
 size_t rp_cuda_scratch_head_norm_dg(const struct rp_op_call *call)
 {
-    struct rp_tensor rows = rows_of(call, call->params.attention.heads);
-    return rp_columns_scratch(&rows, 1);
+    struct rp_tensor q = rows_of(call, call->params.attention.heads);
+    struct rp_tensor k = rows_of(call, call->params.attention.kv_heads);
+    return rp_columns_scratch(&q, 1) + rp_columns_scratch(&k, 1);
+}
+
+/* The sum of the heads of q (0), of k (1). */
+static struct rp_columns_part_of_pair<heads_term> sum_of_heads(struct rp_cuda *cuda,
+                                                               const struct rp_op_call *call,
+                                                               const struct rp_pass *pass,
+                                                               int which) {
+    struct hn_job job = begin(call);
+    struct rp_tensor q = rows_of(call, job.heads), k = rows_of(call, job.normed - job.heads);
+    struct rp_columns_part_of_pair<heads_term> sum = {
+    };
+    float *scratch = (float *)cuda->scratch;
+    if (which == 1) scratch += rp_columns_scratch(&q, 1) / sizeof(float);
+    sum.job = rp_columns_begin(scratch, &pass->rows, which ? &k : &q);
+    for (int i = 0; i < 2; i++) {
+        sum.term.in[i] = (const float *)call->in[i].data;
+        sum.term.stat[i] = (const float *)call->in[2].data;
+    }
+    sum.term.d = job.d, sum.term.of_token = job.of_token, sum.term.normed = job.normed;
+    sum.term.first = which ? job.heads : 0;
+    sum.term.count = which ? job.normed - job.heads : job.heads;
+    sum.to.out[0] = (float *)call->out[which].data;
+    sum.to.open[0] = (float *)call->out[2 + which].data;
+    return sum;
 }
 
 RP_CUDA_KERNEL(head_norm_dg)
 {
-    struct hn_job job = begin(call);
-    heads_term term = {};
-    for (int i = 0; i < 2; i++) {
-        term.in[i] = (const float *)call->in[i].data;
-        term.stat[i] = (const float *)call->in[2].data;
-    }
-    term.d = job.d, term.of_token = job.of_token, term.normed = job.normed;
-    for (int i = 0; i < 2; i++) {
-        struct rp_columns_out to = {};
-        to.out[0] = (float *)call->out[i].data;
-        to.open[0] = (float *)call->out[2 + i].data;
-        if (!to.out[0]) continue;
-        term.first = i == 0 ? 0 : job.heads;
-        term.count = i == 0 ? job.heads : job.normed - job.heads;
-        struct rp_tensor rows = rows_of(call, term.count);
-        struct rp_columns sums = rp_columns_begin(cuda->scratch, &pass->rows, &rows);
-        if (rp_tensor_rows(&rows) > INT32_MAX)
+    struct rp_columns_pair<heads_term> pair = {
+        sum_of_heads(cuda, call, pass, 0), sum_of_heads(cuda, call, pass, 1)
+    };
+    for (int i = 0; i < 2; i++)
+        if ((i ? pair.second : pair.first).job.rows * pass->rows.n_shards > INT32_MAX)
             return rp_error_set(err, RP_STATUS_INTERNAL, "head_norm_dg: a sum of too many rows");
-        RP_TRY(rp_columns_sum(cuda, sums, term, to, rp_columns_keep(), err));
-    }
-    return RP_STATUS_OK;
+    if (pair.first.to.out[0] && pair.second.to.out[0]) return rp_columns_sum_pair(cuda, pair, err);
+    const struct rp_columns_part_of_pair<heads_term> &one =
+        pair.first.to.out[0] ? pair.first : pair.second;
+    if (!one.to.out[0]) return RP_STATUS_OK;
+    return rp_columns_sum(cuda, one.job, one.term, one.to, rp_columns_keep(), err);
 }

@@ -224,6 +224,8 @@ static void add_pool_cases(struct op_cases *cases)
         {.n = 1, .h = 8, .w = 70, .c = 2, .kh = 2, .kw = 3, .sh = 3, .sw = 4, .pw = 1},
         {.n = 2, .h = 70, .w = 66, .c = 3, .kh = 1, .kw = 1, .sh = 2, .sw = 2},
         {.n = 2, .h = 7, .w = 9, .c = 8, .kh = 2, .kw = 3, .sh = 3, .sw = 4, .pw = 1},
+        {.n = 17, .h = 13, .w = 13, .c = 64, .kh = 2, .kw = 2, .sh = 2, .sw = 2},
+        {.n = 9, .h = 34, .w = 33, .c = 12, .kh = 3, .kw = 2, .sh = 2, .sw = 2, .ph = 1},
     };
     for (size_t i = 0; i < RP_COUNT(shapes); i++) add_pool(cases, &shapes[i]);
 }
@@ -340,10 +342,10 @@ static void add_layer_norm(struct op_cases *cases, int64_t n, int64_t t, int64_t
 
 static void add_norm_cases(struct op_cases *cases)
 {
-    static const int64_t batch[][4] = {{1, 1, 1, 1},    {8, 1, 5, 2},    {4, 49, 20, 4},
-                                       {3, 700, 7, 1},  {16, 64, 33, 8}, {2, 1024, 16, 2},
-                                       {2, 2500, 3, 1}, {64, 1, 130, 4}, {8, 9, 64, 8},
-                                       {8, 300, 12, 4}, {4, 1050, 4, 2}, {8, 16, 260, 2}};
+    static const int64_t batch[][4] = {
+        {1, 1, 1, 1},     {8, 1, 5, 2},    {4, 49, 20, 4},   {3, 700, 7, 1},  {16, 64, 33, 8},
+        {2, 1024, 16, 2}, {2, 2500, 3, 1}, {64, 1, 130, 4},  {8, 9, 64, 8},   {8, 300, 12, 4},
+        {4, 1050, 4, 2},  {8, 16, 260, 2}, {8, 1100, 16, 8}, {16, 70, 20, 16}};
     for (size_t i = 0; i < RP_COUNT(batch); i++)
         add_batch_norm(cases, batch[i][0], batch[i][1], batch[i][2], (int)batch[i][3]);
     static const int64_t layer[][4] = {
@@ -582,6 +584,7 @@ static void add_model_cases(struct op_cases *cases, const struct model_sizes *s)
     case_set_rows(c, 128, 1, 1);
     add_batch_norm(cases, s->images, s->positions, s->channels, 8);
     add_batch_norm(cases, 4 * s->images, 49, 2 * s->channels, 8);
+    add_batch_norm(cases, s->images, 49, 8 * s->channels, 8);
     add_layer_norm(cases, s->sequences, s->tokens, s->width, 1);
     add_layer_norm(cases, s->texts, s->context, s->embedded, 1);
     cases_add_attention_model(cases, s->attention);

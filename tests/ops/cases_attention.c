@@ -116,12 +116,16 @@ void cases_add_attention(struct op_cases *cases)
         add_rope(cases, &rows[i], first[i]);
         add_head_norm(cases, &rows[i], 1, 1);
     }
-    static const struct heads sums[] = {
-        {8, 3, 2, 1, 5, 0}, {4, 300, 4, 2, 33, 0}, {7, 150, 3, 1, 16, 0}, {8, 140, 4, 2, 64, 0}};
+    static const struct heads sums[] = {{8, 3, 2, 1, 5, 0},
+                                        {4, 300, 4, 2, 33, 0},
+                                        {7, 150, 3, 1, 16, 0},
+                                        {8, 140, 4, 2, 64, 0},
+                                        {8, 130, 3, 1, 128, 0}};
     add_head_norm(cases, &sums[0], 8, 3);
     add_head_norm(cases, &sums[1], 2, 3);
     add_head_norm(cases, &sums[2], 1, 7);
     add_head_norm(cases, &sums[3], 8, 1);
+    add_head_norm(cases, &sums[4], 8, 1);
 }
 
 void cases_add_attention_model(struct op_cases *cases, const int64_t sizes[5])
