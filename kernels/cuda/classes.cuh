@@ -4,7 +4,7 @@
 #define RP_CUDA_CLASSES_CUH
 
 #include "cuda/elementary.h"
-#include "cuda/rows.h"
+#include "cuda/kept.h"
 
 struct rp_classes_job {
     const float *logits;   /* (rows, n) */
@@ -57,11 +57,10 @@ rp_classes_target_of(const struct rp_classes_job &job, int64_t row)
 /* The logit that the loss is taken at. */
 template <bool mixed>
 static __device__ __forceinline__ double rp_classes_logit(const struct rp_classes_target &target,
-                                                          float at_a, const float *logits)
+                                                          float at_a, float at_b)
 {
     if constexpr (mixed)
-        return (double)target.weight_a * (double)at_a +
-               (double)target.weight_b * (double)(target.legal ? logits[target.b] : 0.0f);
+        return (double)target.weight_a * (double)at_a + (double)target.weight_b * (double)at_b;
     return (double)at_a;
 }
 
@@ -78,28 +77,60 @@ static __device__ __forceinline__ float rp_classes_loss(const struct rp_classes_
     return (float)loss;
 }
 
-/* How many of these elements stand before the target; `e` is the first of this lane's. */
+/* Adds to `count`, which stays exact, how many of these elements stand before the target; `e` is the
+ * first of this lane's. Comparisons that give 1.0 and additions of floats are the fewest
+ * instructions. */
 template <class Batch>
-static __device__ __forceinline__ int rp_classes_count(Batch batch, const float *x, int e,
-                                                       int target, float at_target)
+static __device__ __forceinline__ void rp_classes_count(Batch batch, const float *x, int e,
+                                                        int target, float at_target, float *count)
 {
-    int count = 0, first = e - (int)threadIdx.x % 32;
+    int first = e - (int)threadIdx.x % 32;
     if (first + 32 * Batch::n <= target) {
         RP_UNROLL
         for (int i = 0; i < Batch::n; i++)
-            count += batch.has(i) && rp_classes_before(x[i], at_target, false);
+            *count += batch.has(i) && rp_classes_before(x[i], at_target, false) ? 1.0f : 0.0f;
     } else if (first > target) {
         RP_UNROLL
         for (int i = 0; i < Batch::n; i++)
-            count += batch.has(i) && rp_classes_before(x[i], at_target, true);
+            *count += batch.has(i) && rp_classes_before(x[i], at_target, true) ? 1.0f : 0.0f;
     } else {
         RP_UNROLL
         for (int i = 0; i < Batch::n; i++) {
             int j = e + 32 * i;
-            count += batch.has(i) && j != target && rp_classes_before(x[i], at_target, j > target);
+            bool before = batch.has(i) && j != target &&
+                          rp_classes_before(x[i], at_target, j > target);
+            *count += before ? 1.0f : 0.0f;
         }
     }
-    return count;
+}
+
+/* The maximum that a lane has seen, in two chains: half the waiting. */
+struct rp_classes_maximum {
+    float best[2];
+
+    __device__ __forceinline__ rp_classes_maximum()
+    {
+        best[0] = best[1] = rp_float_of_bits(0xff800000u);
+    }
+    template <class Batch> __device__ __forceinline__ void see(Batch batch, const float *x)
+    {
+        RP_UNROLL
+        for (int i = 0; i < Batch::n; i++)
+            best[i % 2] = batch.has(i) && x[i] > best[i % 2] ? x[i] : best[i % 2];
+    }
+    __device__ __forceinline__ float get() const { return best[1] > best[0] ? best[1] : best[0]; }
+};
+
+/* Adds exp(x - best) of these elements to `sum`; x becomes the exponentials. */
+template <class Batch>
+static __device__ __forceinline__ void rp_classes_add_exp(Batch batch, float *x, float best,
+                                                          float *sum)
+{
+    RP_UNROLL
+    for (int i = 0; i < Batch::n; i++) x[i] = rp_exp_below(x[i] - best);
+    RP_UNROLL
+    for (int i = 0; i < Batch::n; i++)
+        if (batch.has(i)) *sum += x[i];
 }
 
 /* Sum of exp(x - best) over the row; keep(batch, e, v) gets what is added. */
@@ -109,48 +140,82 @@ static __device__ __forceinline__ float rp_classes_exp_sum(Team &team, float bes
     float sum[1];
     team.sum(
         [=](auto batch, float *const *v, int e, float *acc) {
-            RP_UNROLL
-            for (int i = 0; i < batch.n; i++) v[0][i] = rp_exp_below(v[0][i] - best);
+            rp_classes_add_exp(batch, v[0], best, acc);
             keep(batch, e, v[0]);
-            RP_UNROLL
-            for (int i = 0; i < batch.n; i++)
-                if (batch.has(i)) acc[0] += v[0][i];
         },
         sum);
     return sum[0];
 }
 
+/* What is known of a row when it has been read. */
+struct rp_classes_found {
+    float best, sum, sum_x, at_a, at_b;
+    int count;
+};
+
+template <bool mixed>
+static __device__ __forceinline__ void rp_classes_write(const struct rp_classes_job &job,
+                                                        int64_t row,
+                                                        const struct rp_classes_found &found)
+{
+    struct rp_classes_target target = rp_classes_target_of<mixed>(job, row);
+    bool legal = target.legal, gap = job.gaps && target.a == -1;
+    double at_target = rp_classes_logit<mixed>(target, found.at_a, found.at_b);
+    float loss = rp_float_of_bits(gap ? 0 : 0x7fc00000u);
+    if (legal) loss = rp_classes_loss(job, found.best, found.sum, at_target, found.sum_x);
+    job.loss[row] = loss;
+    if (job.rank) job.rank[row] = legal ? found.count : gap ? -1 : job.n;
+    if (!job.stats) return;
+    job.stats[2 * row] = gap ? 0.0f : found.best;
+    job.stats[2 * row + 1] = gap ? 0.0f : found.sum;
+}
+
+/* Of a warp that comes to every `step`th row: its lanes each keep what was found of one, until all
+ * of them make their losses at once; the logarithm of a single row is as long as that of 32. */
+template <bool mixed> struct rp_classes_later {
+    struct rp_classes_found mine;
+    int n;
+
+    __device__ __forceinline__ rp_classes_later() : mine(), n(0) {}
+    __device__ __forceinline__ void add(const struct rp_classes_job &job, int64_t row, int64_t step,
+                                        const struct rp_classes_found &found)
+    {
+        if (n == (int)threadIdx.x % 32) mine = found;
+        if (++n < 32 && row + step < job.rows) return;
+        int64_t of_mine = row - (n - 1 - (int)threadIdx.x % 32) * step;
+        if (of_mine <= row) rp_classes_write<mixed>(job, of_mine, mine);
+        n = 0;
+    }
+};
+
 template <int kind, bool mixed>
 static __device__ __forceinline__ void rp_classes_run(const struct rp_classes_job &job)
 {
     rp_row_team<kind, 1> team(job.n);
-    for (int64_t row = team.first(); row < job.rows; row = team.next(row)) {
+    rp_classes_later<mixed> later;
+    int64_t step = team.next(0);
+    struct rp_classes_target target = {}, coming = {};
+    if (team.first() < job.rows) coming = rp_classes_target_of<mixed>(job, team.first());
+    for (int64_t row = team.first(); row < job.rows; row += step) {
         const float *logits = job.logits + row * job.n;
-        struct rp_classes_target target = rp_classes_target_of<mixed>(job, row);
-        bool legal = target.legal;
-        int count = 0;
-        float at_a = legal ? logits[target.a] : 0.0f;
-        float best = rp_float_of_bits(0xff800000u), sum_x = 0;
+        struct rp_classes_found found = {};
+        target = coming; /* read a row ahead, so that its logit comes with the row */
+        if (target.legal) found.at_a = logits[target.a];
+        if (mixed && target.legal) found.at_b = logits[target.b];
         team.take(0, logits);
+        if (row + step < job.rows) coming = rp_classes_target_of<mixed>(job, row + step);
+        struct rp_classes_maximum maximum;
+        float count = 0;
         team.each([&](auto batch, float *const *v, int e) {
-            RP_UNROLL
-            for (int i = 0; i < batch.n; i++)
-                best = batch.has(i) && v[0][i] > best ? v[0][i] : best;
-            if (!mixed) count += rp_classes_count(batch, v[0], e, target.a, at_a);
+            maximum.see(batch, v[0]);
+            if (!mixed) rp_classes_count(batch, v[0], e, target.a, found.at_a, &count);
         });
-        team.join(&best, &count);
-        if (job.smoothing != 0.0f) sum_x = rp_row_plain_sum(team);
-        float sum = rp_classes_exp_sum(team, best, [](auto, int, float *) {});
-        if (!team.leads()) continue;
-        bool gap = job.gaps && target.a == -1;
-        double at_target = rp_classes_logit<mixed>(target, at_a, logits);
-        float loss = rp_float_of_bits(gap ? 0 : 0x7fc00000u);
-        if (legal) loss = rp_classes_loss(job, best, sum, at_target, sum_x);
-        job.loss[row] = loss;
-        if (job.rank) job.rank[row] = legal ? count : gap ? -1 : job.n;
-        if (!job.stats) continue;
-        job.stats[2 * row] = gap ? 0.0f : best;
-        job.stats[2 * row + 1] = gap ? 0.0f : sum;
+        found.best = maximum.get();
+        found.count = (int)count;
+        team.join(&found.best, &found.count);
+        if (job.smoothing != 0.0f) found.sum_x = rp_row_plain_sum(team);
+        found.sum = rp_classes_exp_sum(team, found.best, [](auto, int, float *) {});
+        if (team.warp_leads()) later.add(job, row, step, found);
     }
 }
 
@@ -159,5 +224,87 @@ __global__ void RP_ROW_BOUNDS(kind, 1) rp_classes_rows(const struct rp_classes_j
 {
     rp_classes_run<kind, false>(job);
 }
+
+/* Long rows: the exponentials of one are added up as the next one comes. */
+template <bool mixed>
+static __device__ __forceinline__ void rp_classes_run_kept(const struct rp_classes_job &job)
+{
+    rp_kept_row<2> kept(job.n);
+    rp_classes_later<mixed> later;
+    struct rp_classes_found found = {};
+    struct rp_classes_target target = rp_classes_target_of<mixed>(job, blockIdx.x);
+    int64_t step = gridDim.x, row = (int64_t)blockIdx.x - step;
+    for (;; row += step) {
+        bool here = row >= 0, more = row + step < job.rows;
+        struct rp_classes_found next = {};
+        struct rp_classes_maximum maximum;
+        const float *logits = job.logits + (row + step) * job.n;
+        float chain = -0.0f, chain_x = -0.0f, count = 0;
+        int target_a = target.a;
+        if (more && target.legal) {
+            next.at_a = logits[target.a];
+            if (mixed) next.at_b = logits[target.b];
+        }
+        if (row + 2 * step < job.rows) target = rp_classes_target_of<mixed>(job, row + 2 * step);
+        RP_NO_UNROLL
+        for (int q = 0; q < kept.batches + RP_KEPT_LAG; q++) {
+            if (q < kept.batches)
+                kept.visit(q, [&](auto batch, float *at, int e) {
+                    if (here) {
+                        float v[batch.n];
+                        rp_batch_load(batch, at, 0, v);
+                        kept.begin_batch(q, &chain);
+                        rp_classes_add_exp(batch, v, found.best, &chain);
+                    }
+                    if (more) rp_kept_fill(batch, at, logits, e);
+                });
+            if (here && q < kept.batches) kept.end_batch(q, 0, chain);
+            rp_copy_async_commit();
+            if (!more || q < RP_KEPT_LAG) continue;
+            rp_copy_async_wait<RP_KEPT_LAG>();
+            kept.visit(q - RP_KEPT_LAG, [&](auto batch, float *at, int e) {
+                float v[batch.n];
+                rp_batch_load(batch, at, 0, v);
+                maximum.see(batch, v);
+                if (!mixed) rp_classes_count(batch, v, e, target_a, next.at_a, &count);
+                if (job.smoothing == 0.0f) return;
+                kept.begin_batch(q - RP_KEPT_LAG, &chain_x);
+                RP_UNROLL
+                for (int i = 0; i < batch.n; i++)
+                    if (batch.has(i)) chain_x += v[i];
+            });
+            if (job.smoothing != 0.0f) kept.end_batch(q - RP_KEPT_LAG, 1, chain_x);
+        }
+        kept.tell(maximum.get(), (int)count);
+        int past = kept.meet();
+        if (here && kept.warp == kept.n_warps - 1) { /* its last block is the shorter one */
+            found.sum = kept.sum(past, 0);
+            later.add(job, row, step, found);
+        }
+        if (!more) return;
+        kept.told(past, &next.best, &next.count);
+        if (job.smoothing != 0.0f) next.sum_x = kept.sum(past, 1);
+        found = next;
+    }
+}
+
+template <bool mixed>
+__global__ void RP_KEPT_BOUNDS rp_classes_kept(const struct rp_classes_job job)
+{
+    rp_classes_run_kept<mixed>(job);
+}
+
+/* A statement like RP_LAUNCH, of rows<kind>(job), or of kept(job) where rows are long. */
+#define RP_CLASSES_LAUNCH(cuda, rows_kernel, kept_kernel, job)                                     \
+    do {                                                                                           \
+        struct rp_row_plan plan_ = {};                                                             \
+        if (rp_kept_plan((cuda), (job).rows, (job).n, 2, &plan_)) {                                \
+            RP_ALLOW_SHARED(kept_kernel, plan_.shared);                                            \
+            RP_LAUNCH((cuda), kept_kernel, plan_.blocks, plan_.threads, plan_.shared, (job));      \
+        } else {                                                                                   \
+            plan_ = rp_row_plan((cuda), (job).rows, (job).n, 1);                                   \
+            RP_ROW_LAUNCH((cuda), plan_, rows_kernel, (job));                                      \
+        }                                                                                          \
+    } while (0)
 
 #endif

@@ -206,10 +206,9 @@ template <int kind, int inputs, int n_sums = 1> struct rp_row_team {
     {
         return row + (int64_t)gridDim.x * (alone ? n_warps : 1);
     }
-    __device__ __forceinline__ bool leads() const
-    {
-        return threadIdx.x % 32 == 0 && (alone || warp == 0);
-    }
+    /* A warp that has what the whole row gave. */
+    __device__ __forceinline__ bool warp_leads() const { return alone || warp == 0; }
+    __device__ __forceinline__ bool leads() const { return threadIdx.x % 32 == 0 && warp_leads(); }
 
     /* Input number `input` of the row lies at `row`. */
     __device__ __forceinline__ void take(int input, const float *row)
