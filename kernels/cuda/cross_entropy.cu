@@ -101,7 +101,7 @@ struct dx_share {
     {
         bool small = false;
         RP_UNROLL
-        for (int i = 0; i < Batch::n; i++) small |= a[i] < 0x1p-90f;
+        for (int i = 0; i < Batch::n; i++) small |= rp_float_bits(a[i]) < 0x12800000u; /* 2^-90 */
         if (small) {
             RP_UNROLL
             for (int i = 0; i < Batch::n; i++) d[i] = a[i] / sum;
