@@ -77,8 +77,8 @@ static __device__ __forceinline__ float rp_classes_loss(const struct rp_classes_
     return (float)loss;
 }
 
-/* Adds to `count`, which stays exact, how many of these elements stand before the target; `e` is the
- * first of this lane's. Comparisons that give 1.0 and additions of floats are the fewest
+/* Adds to `count`, which stays exact, how many of these elements stand before the target; `e` is
+ * the first of this lane's. Comparisons that give 1.0 and additions of floats are the fewest
  * instructions. */
 template <class Batch>
 static __device__ __forceinline__ void rp_classes_count(Batch batch, const float *x, int e,
@@ -97,8 +97,8 @@ static __device__ __forceinline__ void rp_classes_count(Batch batch, const float
         RP_UNROLL
         for (int i = 0; i < Batch::n; i++) {
             int j = e + 32 * i;
-            bool before = batch.has(i) && j != target &&
-                          rp_classes_before(x[i], at_target, j > target);
+            bool before =
+                batch.has(i) && j != target && rp_classes_before(x[i], at_target, j > target);
             *count += before ? 1.0f : 0.0f;
         }
     }
@@ -294,16 +294,29 @@ __global__ void RP_KEPT_BOUNDS rp_classes_kept(const struct rp_classes_job job)
     rp_classes_run_kept<mixed>(job);
 }
 
-/* A statement like RP_LAUNCH, of rows<kind>(job), or of kept(job) where rows are long. */
-#define RP_CLASSES_LAUNCH(cuda, rows_kernel, kept_kernel, job)                                     \
+/* As many blocks as a GPU holds: a warp that goes from row to row has its next target already, and
+ * makes the losses of 32 rows at once. */
+static inline struct rp_row_plan rp_classes_plan(const struct rp_cuda *cuda,
+                                                 const struct rp_classes_job &job)
+{
+    struct rp_row_plan plan = rp_row_plan(cuda, job.rows, job.n, 1);
+    if (plan.kind == RP_ROW_STREAM) return plan;
+    unsigned threads = (unsigned)(rp_row_resident(plan.kind, 1) * rp_row_threads(plan.kind));
+    unsigned together = threads / plan.threads * (unsigned)cuda->n_processors;
+    if (plan.blocks > together) plan.blocks = together;
+    return plan;
+}
+
+/* A statement like RP_LAUNCH, of rows<kind>(job) by its plan, or of kept(job) where rows are long.
+ */
+#define RP_CLASSES_LAUNCH(cuda, plan, rows_kernel, kept_kernel, job)                               \
     do {                                                                                           \
-        struct rp_row_plan plan_ = {};                                                             \
-        if (rp_kept_plan((cuda), (job).rows, (job).n, 2, &plan_)) {                                \
-            RP_ALLOW_SHARED(kept_kernel, plan_.shared);                                            \
-            RP_LAUNCH((cuda), kept_kernel, plan_.blocks, plan_.threads, plan_.shared, (job));      \
+        struct rp_row_plan kept_ = {};                                                             \
+        if (rp_kept_plan((cuda), (job).rows, (job).n, 2, &kept_)) {                                \
+            RP_ALLOW_SHARED(kept_kernel, kept_.shared);                                            \
+            RP_LAUNCH((cuda), kept_kernel, kept_.blocks, kept_.threads, kept_.shared, (job));      \
         } else {                                                                                   \
-            plan_ = rp_row_plan((cuda), (job).rows, (job).n, 1);                                   \
-            RP_ROW_LAUNCH((cuda), plan_, rows_kernel, (job));                                      \
+            RP_ROW_LAUNCH((cuda), plan, rows_kernel, (job));                                       \
         }                                                                                          \
     } while (0)
 

@@ -31,7 +31,7 @@ static __device__ __forceinline__ struct dx_row dx_row_of(const struct rp_classe
                                                           const struct rp_classes_target &target)
 {
     float rest = 1.0f - job.smoothing, off = job.smoothing / (float)job.n;
-    struct dx_row row = {target.a, target.b, rest + off, off, off, job.pass->grad_scale,
+    struct dx_row row = {target.a,    target.b, rest + off, off, off, job.pass->grad_scale,
                          target.legal};
     if (mixed && target.a != target.b) {
         row.on_a = target.weight_a * rest + off;
@@ -42,8 +42,7 @@ static __device__ __forceinline__ struct dx_row dx_row_of(const struct rp_classe
 
 /* d of exp(x - best) / sum. */
 template <bool mixed, class Batch>
-static __device__ __forceinline__ void dx_finish(Batch batch, const struct dx_row &row, int e,
-                                                 float *v)
+static __device__ __forceinline__ void dx_finish(Batch, const struct dx_row &row, int e, float *v)
 {
     int first = e - (int)threadIdx.x % 32;
     unsigned width = 32 * Batch::n;
@@ -92,7 +91,7 @@ static __device__ __forceinline__ void dx_rows(const struct rp_classes_job &job)
 
 /* a / sum, for a = exp(x) up to 1 and sum from 1 to 2^24, or NaN. With y = 1 / sum, rounded once,
  * and q = a y, the rest a - q sum is small and its share corrects q to the quotient as it is
- * rounded: shown for all mantissas by test_divide, as long as nothing is subnormal. */
+ * rounded: shown for all mantissas by test_share, as long as nothing is subnormal. */
 struct dx_share {
     float sum, y;
 
@@ -102,7 +101,7 @@ struct dx_share {
     {
         bool small = false;
         RP_UNROLL
-        for (int i = 0; i < Batch::n; i++) small |= a[i] < 0x1p-90f;
+        for (int i = 0; i < Batch::n; i++) small |= rp_float_bits(a[i]) < 0x12800000u; /* 2^-90 */
         if (small) {
             RP_UNROLL
             for (int i = 0; i < Batch::n; i++) d[i] = a[i] / sum;
@@ -205,7 +204,8 @@ RP_CUDA_KERNEL(cross_entropy)
     struct rp_classes_job job = ce_begin(call);
     job.loss = (float *)call->out[0].data;
     job.rank = (int32_t *)call->out[1].data;
-    RP_CLASSES_LAUNCH(cuda, rp_classes_rows, rp_classes_kept<false>, job);
+    struct rp_row_plan plan = rp_classes_plan(cuda, job);
+    RP_CLASSES_LAUNCH(cuda, plan, rp_classes_rows, rp_classes_kept<false>, job);
     return RP_STATUS_OK;
 }
 
@@ -214,7 +214,8 @@ RP_CUDA_KERNEL(cross_entropy_dx)
     struct rp_classes_job job = ce_begin(call);
     job.dx = (float *)call->out[0].data;
     job.pass = rp_cuda_pass(cuda, pass);
-    RP_CLASSES_LAUNCH(cuda, cross_entropy_dx_rows, cross_entropy_dx_kept<false>, job);
+    struct rp_row_plan plan = rp_row_plan(cuda, job.rows, job.n, 1);
+    RP_CLASSES_LAUNCH(cuda, plan, cross_entropy_dx_rows, cross_entropy_dx_kept<false>, job);
     return RP_STATUS_OK;
 }
 
@@ -223,7 +224,8 @@ RP_CUDA_KERNEL(cross_entropy_mix)
     (void)pass;
     struct rp_classes_job job = ce_begin(call);
     job.loss = (float *)call->out[0].data;
-    RP_CLASSES_LAUNCH(cuda, cross_entropy_mix_rows, rp_classes_kept<true>, job);
+    struct rp_row_plan plan = rp_classes_plan(cuda, job);
+    RP_CLASSES_LAUNCH(cuda, plan, cross_entropy_mix_rows, rp_classes_kept<true>, job);
     return RP_STATUS_OK;
 }
 
@@ -232,6 +234,7 @@ RP_CUDA_KERNEL(cross_entropy_mix_dx)
     struct rp_classes_job job = ce_begin(call);
     job.dx = (float *)call->out[0].data;
     job.pass = rp_cuda_pass(cuda, pass);
-    RP_CLASSES_LAUNCH(cuda, cross_entropy_mix_dx_rows, cross_entropy_dx_kept<true>, job);
+    struct rp_row_plan plan = rp_row_plan(cuda, job.rows, job.n, 1);
+    RP_CLASSES_LAUNCH(cuda, plan, cross_entropy_mix_dx_rows, cross_entropy_dx_kept<true>, job);
     return RP_STATUS_OK;
 }

@@ -2,7 +2,7 @@
 #include "cuda/divisor.h"
 #include "cuda/quad.h"
 
-enum { EMBED_THREADS = 256, MAX_LEVELS = 32 };
+enum { EMBED_THREADS = 256 };
 
 struct embedding_job {
     const int32_t *token; /* (rows) */
@@ -60,10 +60,10 @@ RP_CUDA_KERNEL(embedding)
 }
 
 /* ---- the gradient of positions ----------------------------------------------------------------
- * The columns are places and channels together, so many that each has a thread that walks over all
- * samples; panels are of 1024 samples. */
+ * The columns are places and channels together, so many that each four have a thread that walks
+ * over all samples; panels are of 1024 samples. */
 
-enum { AHEAD = 8 /* samples that are loaded together */ };
+enum { AHEAD = 8 /* samples that are loaded together */, FEW_LEVELS = 5, MAX_LEVELS = 32 };
 
 struct position_job {
     const float *dy; /* (samples, n) */
@@ -74,59 +74,90 @@ struct position_job {
     int64_t n_shards;
 };
 
-/* The sums of one column as samples come. */
-struct position_sums {
-    float node[MAX_LEVELS], total, chain;
-    int64_t shard, place; /* place: samples of the shard so far */
-    bool any;             /* there is a complete panel in total */
+/* The sums of four columns as samples come. A few levels of the tree are registers. */
+template <int levels> struct position_sums {
+    float node[levels][4], total[4], chain[4];
+    int shard;
+    int64_t place; /* samples of the shard so far */
+    bool any;      /* there is a complete panel in total */
 
-    __device__ __forceinline__ void begin(const struct position_job &job)
+    template <bool aligned>
+    __device__ __forceinline__ void begin(const struct position_job &job, int64_t col)
     {
         shard = 0, place = job.first;
         any = job.first >= RP_PANEL;
-        total = any ? *job.sum : 0.0f;
-        chain = job.first % RP_PANEL != 0 ? *job.open : 0.0f;
+        RP_UNROLL
+        for (int k = 0; k < 4; k++) total[k] = chain[k] = 0.0f;
+        if (any) rp_quad_load<aligned>(job.sum, col, job.n, total);
+        if (job.first % RP_PANEL != 0) rp_quad_load<aligned>(job.open, col, job.n, chain);
     }
-    __device__ __forceinline__ void add(const struct position_job &job, float dy)
+    __device__ __forceinline__ void add(const struct position_job &job, const float dy[4])
     {
-        chain += dy;
+        RP_UNROLL
+        for (int k = 0; k < 4; k++) chain[k] += dy[k];
         place++;
         if (place % RP_PANEL != 0 && place != job.of_shard) return;
-        total = any ? total + chain : chain;
+        RP_UNROLL
+        for (int k = 0; k < 4; k++) {
+            total[k] = any ? total[k] + chain[k] : chain[k];
+            chain[k] = 0.0f;
+        }
         any = true;
-        chain = 0.0f;
         if (place == job.of_shard) end_shard();
     }
     __device__ __forceinline__ void end_shard()
     {
-        int level = 0;
-        for (; (shard >> level) & 1; level++) total = node[level] + total;
-        node[level] = total;
+        bool up = true;
+        RP_UNROLL
+        for (int level = 0; level < levels; level++) {
+            bool second = (shard >> level) & 1;
+            RP_UNROLL
+            for (int k = 0; k < 4; k++) {
+                if (up && second) total[k] = node[level][k] + total[k];
+                if (up && !second) node[level][k] = total[k];
+            }
+            up = up && second;
+        }
         shard++, place = 0;
         any = false;
     }
 };
 
-static __global__ void __launch_bounds__(EMBED_THREADS) position_columns(struct position_job job)
+template <bool aligned, int levels>
+__global__ void __launch_bounds__(EMBED_THREADS) position_columns(struct position_job job)
 {
-    int64_t col = (int64_t)blockIdx.x * EMBED_THREADS + threadIdx.x, end = job.first + job.samples;
-    int64_t rows = job.n_shards * job.samples;
+    int64_t col = 4 * ((int64_t)blockIdx.x * EMBED_THREADS + threadIdx.x);
+    int64_t end = job.first + job.samples, rows = job.n_shards * job.samples;
     if (col >= job.n) return;
-    job.sum += col;
-    if (job.open) job.open += col;
-    const float *dy = job.dy + col;
-    struct position_sums sums;
-    sums.begin(job);
+    const float *dy = job.dy;
+    struct position_sums<levels> sums;
+    sums.template begin<aligned>(job, col);
     for (int64_t row = 0; row < rows; row += AHEAD, dy += AHEAD * job.n) {
-        float v[AHEAD];
+        float v[AHEAD][4];
         RP_UNROLL
-        for (int i = 0; i < AHEAD; i++) v[i] = row + i < rows ? dy[i * job.n] : 0.0f;
+        for (int i = 0; i < AHEAD; i++)
+            if (row + i < rows) rp_quad_load<aligned>(dy + i * job.n, col, job.n, v[i]);
         RP_UNROLL
         for (int i = 0; i < AHEAD; i++)
             if (row + i < rows) sums.add(job, v[i]);
     }
-    if (end >= RP_PANEL || end == job.of_shard) *job.sum = sums.total;
-    if (end % RP_PANEL != 0 && end != job.of_shard) *job.open = sums.chain;
+    if (end >= RP_PANEL || end == job.of_shard)
+        rp_quad_store<aligned>(job.sum, col, job.n, sums.total);
+    if (end % RP_PANEL != 0 && end != job.of_shard)
+        rp_quad_store<aligned>(job.open, col, job.n, sums.chain);
+}
+
+template <int levels>
+static enum rp_status launch_positions(struct rp_cuda *cuda, const struct position_job &job,
+                                       struct rp_error *err)
+{
+    unsigned blocks = rp_blocks(job.n, 4 * EMBED_THREADS);
+    bool aligned = rp_quad_fits(job.dy) && rp_quad_fits(job.sum) && rp_quad_fits(job.open);
+    if (aligned && job.n % 4 == 0)
+        RP_LAUNCH(cuda, (position_columns<true, levels>), blocks, EMBED_THREADS, 0, job);
+    else
+        RP_LAUNCH(cuda, (position_columns<false, levels>), blocks, EMBED_THREADS, 0, job);
+    return RP_STATUS_OK;
 }
 
 RP_CUDA_KERNEL(position_dw)
@@ -142,6 +173,6 @@ RP_CUDA_KERNEL(position_dw)
     job.first = cut->first_sample;
     job.of_shard = cut->samples_per_shard;
     job.n_shards = cut->n_shards;
-    RP_LAUNCH(cuda, position_columns, rp_blocks(job.n, EMBED_THREADS), EMBED_THREADS, 0, job);
-    return RP_STATUS_OK;
+    return job.n_shards < 1 << FEW_LEVELS ? launch_positions<FEW_LEVELS>(cuda, job, err)
+                                          : launch_positions<MAX_LEVELS>(cuda, job, err);
 }

@@ -53,15 +53,37 @@ struct rp_kept_shared {
     int count[2][RP_STREAM_WARPS];
 };
 
+/* Eight of rp_copy_async4, each 32 elements after the one before: their addresses are two registers
+ * and constants, where eight statements would make every address anew. */
+static __device__ __forceinline__ void rp_kept_copy8(float *to, const float *from)
+{
+#if defined(__CUDACC__)
+#define RP_KEPT_COPY(bytes) "cp.async.ca.shared.global [%0+" #bytes "], [%1+" #bytes "], 4;\n\t"
+    asm volatile(RP_KEPT_COPY(0) RP_KEPT_COPY(128) RP_KEPT_COPY(256) RP_KEPT_COPY(384)
+                     RP_KEPT_COPY(512) RP_KEPT_COPY(640) RP_KEPT_COPY(768)
+                         RP_KEPT_COPY(896)::"r"((unsigned)__cvta_generic_to_shared(to)),
+                 "l"(from)
+                 : "memory");
+#undef RP_KEPT_COPY
+#else
+    for (int i = 0; i < 8; i++) rp_copy_async4(to + 32 * i, from + 32 * i);
+#endif
+}
+
 /* Begins to copy elements of a row to their places; every copy is its lane's own. */
-template <class Batch>
-static __device__ __forceinline__ void rp_kept_fill(Batch batch, float *kept, const float *row,
+template <int width>
+static __device__ __forceinline__ void rp_kept_fill(rp_batch<width>, float *kept, const float *row,
                                                     int e)
 {
-    const float *from = row + e;
     RP_UNROLL
-    for (int i = 0; i < Batch::n; i++)
-        if (batch.has(i)) rp_copy_async4(kept + 32 * i, from + 32 * i);
+    for (int i = 0; i < width; i += 8) rp_kept_copy8(kept + 32 * i, row + e + 32 * i);
+}
+template <int width>
+static __device__ __forceinline__ void rp_kept_fill(rp_batch_part<width> batch, float *kept,
+                                                    const float *row, int e)
+{
+    RP_NO_UNROLL
+    for (int i = 0; i < batch.count; i++) rp_copy_async4(kept + 32 * i, row + e + 32 * i);
 }
 
 template <int n_sums> struct rp_kept_row {

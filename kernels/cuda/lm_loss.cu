@@ -45,7 +45,8 @@ RP_CUDA_KERNEL(lm_loss)
     for (int64_t row = 0; row < rows; row += count, count = most) { /* the last rows stay */
         RP_TRY(rp_lm_head(&behind, call, row, count, 0, n, logits, n, err));
         struct rp_classes_job job = job_of(call, row, count, logits);
-        RP_CLASSES_LAUNCH(cuda, rp_classes_rows, rp_classes_kept<false>, job);
+        struct rp_row_plan plan = rp_classes_plan(cuda, job);
+        RP_CLASSES_LAUNCH(cuda, plan, rp_classes_rows, rp_classes_kept<false>, job);
     }
     return RP_STATUS_OK;
 }

@@ -361,9 +361,10 @@ static void add_norm_cases(struct op_cases *cases)
 
 static void add_loss_cases(struct op_cases *cases)
 {
-    static const int64_t shapes[][2] = {
-        {1, 1},    {3, 2},    {8, 10},    {5, 31},   {64, 33},  {7, 1000}, {2, 4096}, {2, 4100},
-        {1, 8192}, {1, 8193}, {1, 12345}, {300, 10}, {41, 257}, {9, 1024}, {9, 1025}, {1, 50257}};
+    static const int64_t shapes[][2] = {{1, 1},     {3, 2},      {8, 10},    {5, 31},   {64, 33},
+                                        {7, 1000},  {2, 4096},   {2, 4100},  {1, 8192}, {1, 8193},
+                                        {1, 12345}, {300, 10},   {41, 257},  {9, 1024}, {9, 1025},
+                                        {1, 50257}, {29, 12345}, {9, 40000}, {500, 300}};
     static const float smoothing[] = {0, 0.1f};
     for (size_t i = 0; i < RP_COUNT(shapes); i++) {
         int64_t n = shapes[i][0], width = shapes[i][1];
