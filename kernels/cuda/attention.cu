@@ -69,24 +69,24 @@ static __device__ __forceinline__ struct attend_place place_of(const struct rp_a
 
 /* The greatest product of each of this thread's rows; times the scale, which keeps order. Of two
  * zeros none is the greater: + 0 makes both +0. */
-template <int rows>
+template <int quads, int rows>
 static __device__ __forceinline__ void
-find_maxima(const struct rp_at_job &job, const struct attend_place &at, rp_at_chunk (&buffer)[2],
+find_maxima(const struct rp_at_job &job, const struct attend_place &at,
+            const struct rp_at_operand &q, const struct rp_at_matrix &k, rp_at_chunk (&buffer)[2],
             float (&halves)[2][RP_AT_TILE], float (&best)[rows])
 {
-    struct rp_at_matrix q = rp_at_head(job, at.sample, at.head);
-    struct rp_at_matrix k = rp_at_head(job, at.sample, rp_at_key_head(job, at.head));
     RP_UNROLL
     for (int i = 0; i < rows; i++) best[i] = rp_float_of_bits(0xff800000u);
     RP_NO_UNROLL
     for (int key0 = 0; key0 <= at.query0; key0 += RP_AT_TILE) {
         float s[rows][4];
-        rp_at_scores(q, at.query0, k, key0, job.d, buffer, s);
+        rp_at_make_scores<quads, true>(q, rp_at_read(k, key0), job.d, buffer, s);
+        int seen = key0 == at.query0 ? 0 : (int)RP_AT_TILE; /* of a row's later keys */
         RP_UNROLL
         for (int i = 0; i < rows; i++) RP_UNROLL
         for (int j = 0; j < 4; j++) {
-            bool seen = key0 + rp_at_column() + j <= at.query0 + rp_at_row<rows>(i);
-            if (seen && s[i][j] > best[i]) best[i] = s[i][j];
+            bool sees = rp_at_column() + j <= rp_at_row<rows>(i) + seen;
+            if (sees && s[i][j] > best[i]) best[i] = s[i][j];
         }
     }
     int half = rp_at_column() / 32;
@@ -125,18 +125,20 @@ __global__ void __launch_bounds__(rp_at_shape<quads>::threads,
     attend(struct rp_at_job job)
 {
     enum { n = rp_at_shape<quads>::rows, of_warp = 2 * n };
-    RP_SHARED(rp_at_chunk, buffer, [2]);
-    RP_SHARED(rp_at_weights, weights, [1]);
+    RP_SHARED_DYNAMIC(rp_at_shared<1>, shared);
+    rp_at_chunk(&buffer)[2] = shared->buffer;
+    rp_at_weights &weights = shared->weights;
     RP_SHARED(float, halves, [2][RP_AT_TILE]);
     float(&inv)[RP_AT_TILE] = halves[0];
     struct attend_place at = place_of(job);
-    struct rp_at_matrix q = rp_at_head(job, at.sample, at.head);
+    struct rp_at_operand q =
+        rp_at_keep<quads>(rp_at_head(job, at.sample, at.head), at.query0, job.d, shared->kept[0]);
     struct rp_at_matrix k = rp_at_head(job, at.sample, rp_at_key_head(job, at.head));
     struct rp_at_matrix v = rp_at_head(job, at.sample, rp_at_key_head(job, at.head) + job.kv_heads);
     struct rp_at_rows<quads, one_panel> rows;
     struct row_sums<of_warp, one_panel> sums;
     float best[n], e[n][4];
-    find_maxima(job, at, buffer, halves, best);
+    find_maxima<quads>(job, at, q, k, buffer, halves, best);
     rows.begin();
     sums.begin();
     RP_NO_UNROLL
@@ -145,20 +147,20 @@ __global__ void __launch_bounds__(rp_at_shape<quads>::threads,
         if (!one_panel && key0 % RP_PANEL == 0 && key0 > 0) rows.end_panel();
         if (!one_panel && key0 % RP_ROW_BLOCK == 0 && key0 > 0)
             sums.end_block(key0 / RP_ROW_BLOCK - 1);
-        rp_at_scores(q, at.query0, k, key0, job.d, buffer, e);
+        rp_at_make_scores<quads, true>(q, rp_at_read(k, key0), job.d, buffer, e);
         make_weights(job, e, best);
-        rp_at_put_columns(e, weights[0]); /* all have read what was there: barriers of the scores */
+        rp_at_put_columns(e, weights); /* all have read what was there: barriers of the scores */
         __syncthreads();
-        sums.add(weights[0], at.query0, key0);
+        sums.add(weights, at.query0, key0);
         if (job.drops) {
             unsigned kept = rp_at_kept<n>(job, at.sample, at.head, at.query0, key0);
             RP_UNROLL
             for (int i = 0; i < 4 * n; i++)
                 e[i / 4][i % 4] = kept >> i & 1u ? e[i / 4][i % 4] * job.drop : 0.0f;
             __syncthreads(); /* the sums are done with it */
-            rp_at_put_columns(e, weights[0]);
+            rp_at_put_columns(e, weights);
         }
-        rp_at_mix<RP_AT_UP_TO>(rows, weights[0], v, key0, n_keys, job.d, key0 == at.query0, buffer);
+        rp_at_mix<RP_AT_UP_TO>(rows, weights, v, key0, n_keys, job.d, key0 == at.query0, buffer);
     }
     sums.end_block(at.query0 / RP_ROW_BLOCK);
     RP_UNROLL
@@ -194,8 +196,8 @@ RP_CUDA_KERNEL(attention)
     if (blocks > INT32_MAX)
         return rp_error_set(err, RP_STATUS_INTERNAL, "attention: too many heads in one pass");
     if (job.tokens <= RP_PANEL)
-        RP_AT_LAUNCH(cuda, attend, (unsigned)blocks, job, true);
+        RP_AT_LAUNCH(cuda, attend, 1, (unsigned)blocks, job, true);
     else
-        RP_AT_LAUNCH(cuda, attend, (unsigned)blocks, job, false);
+        RP_AT_LAUNCH(cuda, attend, 1, (unsigned)blocks, job, false);
     return RP_STATUS_OK;
 }

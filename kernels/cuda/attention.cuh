@@ -208,6 +208,77 @@ static __device__ __forceinline__ void rp_at_scores(const struct rp_at_matrix &a
     }
 }
 
+/* The same of tiles of at most 64 values that are in shared memory whole. */
+template <int rows>
+static __device__ __forceinline__ void rp_at_scores_of_tiles(const rp_at_chunk (&of_a)[2],
+                                                             const rp_at_chunk (&of_b)[2], int n_d,
+                                                             float (&acc)[rows][4])
+{
+    const float(*a)[RP_AT_PAD] = of_a[0], (*b)[RP_AT_PAD] = of_b[0];
+    int k = 0;
+    RP_UNROLL
+    for (int i = 0; i < rows; i++) RP_UNROLL
+    for (int j = 0; j < 4; j++) acc[i][j] = 0.0f;
+    RP_NO_UNROLL
+    for (; k + 8 <= n_d; k += 8) RP_UNROLL
+    for (int i = k; i < k + 8; i++) rp_at_add_term(acc, a[i], b[i]);
+    RP_NO_UNROLL
+    for (; k < n_d; k++) rp_at_add_term(acc, a[k], b[k]);
+}
+
+/* All values of a tile of rows, at most 64. */
+template <int threads>
+static __device__ __forceinline__ void rp_at_load_tile(const struct rp_at_matrix &m, int row0,
+                                                       int n_d, rp_at_chunk (&to)[2])
+{
+    rp_at_load<threads>(m, row0, 0, n_d, to[0]);
+    if (n_d > RP_AT_DEPTH) rp_at_load<threads>(m, row0, RP_AT_DEPTH, n_d - RP_AT_DEPTH, to[1]);
+}
+
+/* A tile of rows of a matrix. A block that comes back to it keeps it in shared memory, where heads
+ * are narrow enough. */
+struct rp_at_operand {
+    struct rp_at_matrix m;
+    int row0;
+    rp_at_chunk (*kept)[2]; /* or NULL */
+};
+
+template <int quads>
+static __device__ __forceinline__ struct rp_at_operand
+rp_at_keep(const struct rp_at_matrix &m, int row0, int n_d, rp_at_chunk (&to)[2])
+{
+    struct rp_at_operand kept = {m, row0, &to};
+    if (quads == 1) rp_at_load_tile<rp_at_shape<quads>::threads>(m, row0, n_d, to);
+    return kept;
+}
+static __device__ __forceinline__ struct rp_at_operand rp_at_read(const struct rp_at_matrix &m,
+                                                                  int row0)
+{
+    struct rp_at_operand read = {m, row0, NULL};
+    return read;
+}
+
+/* acc = products of rows of a and b, of which `a_kept` says which is kept. Begins with a barrier.
+ */
+template <int quads, bool a_kept, int rows>
+static __device__ __forceinline__ void
+rp_at_make_scores(const struct rp_at_operand &a, const struct rp_at_operand &b, int n_d,
+                  rp_at_chunk (&buffer)[2], float (&acc)[rows][4])
+{
+    if constexpr (quads == 1) {
+        const struct rp_at_operand &comes = a_kept ? b : a;
+        __syncthreads();
+        rp_at_load_tile<rp_at_shape<quads>::threads>(comes.m, comes.row0, n_d, buffer);
+        __syncthreads();
+        if constexpr (a_kept)
+            rp_at_scores_of_tiles(*a.kept, buffer, n_d, acc);
+        else
+            rp_at_scores_of_tiles(buffer, *b.kept, n_d, acc);
+    } else {
+        rp_at_scores(a.m, a.row0, b.m, b.row0, n_d, buffer, acc);
+    }
+}
+
 /* Which of this thread's weights dropout keeps: bit 4 i + j. */
 template <int rows>
 static __device__ __forceinline__ unsigned rp_at_kept(const struct rp_at_job &job, int sample,
@@ -386,17 +457,30 @@ static __device__ __forceinline__ void rp_at_mix(struct rp_at_rows<quads, one_pa
     }
 }
 
-/* A statement like RP_LAUNCH, of kernel<columns / 64, ...>(job). */
-#define RP_AT_LAUNCH_OF(cuda, kernel, quads, blocks, job, ...)                                     \
-    RP_LAUNCH(cuda, (kernel<quads, ##__VA_ARGS__>), (blocks), rp_at_shape<quads>::threads, 0, (job))
-#define RP_AT_LAUNCH(cuda, kernel, blocks, job, ...)                                               \
+/* The shared memory of a block. What is kept comes last: where heads are wide there is none. */
+template <int n_kept> struct rp_at_shared {
+    rp_at_chunk buffer[2];
+    rp_at_weights weights;
+    rp_at_chunk kept[n_kept][2];
+};
+
+/* A statement like RP_LAUNCH, of kernel<columns / 64, ...>(job), which keeps so many tiles. */
+#define RP_AT_LAUNCH_OF(cuda, kernel, quads, n_kept, blocks, job, ...)                             \
+    do {                                                                                           \
+        size_t bytes_ = sizeof(rp_at_shared<n_kept>);                                              \
+        if ((quads) > 1) bytes_ -= (n_kept) * sizeof(rp_at_chunk[2]);                              \
+        RP_ALLOW_SHARED((kernel<quads, ##__VA_ARGS__>), bytes_);                                   \
+        RP_LAUNCH(cuda, (kernel<quads, ##__VA_ARGS__>), (blocks), rp_at_shape<quads>::threads,     \
+                  bytes_, (job));                                                                  \
+    } while (0)
+#define RP_AT_LAUNCH(cuda, kernel, n_kept, blocks, job, ...)                                       \
     do {                                                                                           \
         if ((job).d <= 64)                                                                         \
-            RP_AT_LAUNCH_OF(cuda, kernel, 1, blocks, job, ##__VA_ARGS__);                          \
+            RP_AT_LAUNCH_OF(cuda, kernel, 1, n_kept, blocks, job, ##__VA_ARGS__);                  \
         else if ((job).d <= 128)                                                                   \
-            RP_AT_LAUNCH_OF(cuda, kernel, 2, blocks, job, ##__VA_ARGS__);                          \
+            RP_AT_LAUNCH_OF(cuda, kernel, 2, n_kept, blocks, job, ##__VA_ARGS__);                  \
         else                                                                                       \
-            RP_AT_LAUNCH_OF(cuda, kernel, 4, blocks, job, ##__VA_ARGS__);                          \
+            RP_AT_LAUNCH_OF(cuda, kernel, 4, n_kept, blocks, job, ##__VA_ARGS__);                  \
     } while (0)
 
 #endif

@@ -103,12 +103,15 @@ __global__ void __launch_bounds__(rp_at_shape<quads>::threads,
     query_gradients(struct rp_at_job job)
 {
     enum { n = rp_at_shape<quads>::rows };
-    RP_SHARED(rp_at_chunk, buffer, [2]);
-    RP_SHARED(rp_at_weights, weights, [1]);
+    RP_SHARED_DYNAMIC(rp_at_shared<2>, shared);
+    rp_at_chunk(&buffer)[2] = shared->buffer;
+    rp_at_weights &weights = shared->weights;
     int heads = job.samples * job.heads, number = (int)(blockIdx.x % heads);
     int sample = number / job.heads, head = number % job.heads;
     int query0 = (job.tiles - 1 - (int)(blockIdx.x / heads)) * RP_AT_TILE; /* longest first */
     struct head_matrices m = matrices_of(job, sample, head);
+    struct rp_at_operand q = rp_at_keep<quads>(m.q, query0, job.d, shared->kept[0]);
+    struct rp_at_operand dy = rp_at_keep<quads>(m.dy, query0, job.d, shared->kept[1]);
     struct rp_at_rows<quads, one_panel> rows;
     rows.begin();
     RP_NO_UNROLL
@@ -116,12 +119,12 @@ __global__ void __launch_bounds__(rp_at_shape<quads>::threads,
         int n_keys = job.tokens - key0 < RP_AT_TILE ? job.tokens - key0 : (int)RP_AT_TILE;
         float s[n][4], ds[n][4];
         if (!one_panel && key0 % RP_PANEL == 0 && key0 > 0) rows.end_panel();
-        rp_at_scores(m.q, query0, m.k, key0, job.d, buffer, s);
+        rp_at_make_scores<quads, true>(q, rp_at_read(m.k, key0), job.d, buffer, s);
         make_p(job, sample, head, query0, s);
-        rp_at_scores(m.dy, query0, m.v, key0, job.d, buffer, ds);
+        rp_at_make_scores<quads, true>(dy, rp_at_read(m.v, key0), job.d, buffer, ds);
         make_gradients(job, sample, head, query0, key0, s, ds);
-        rp_at_put_columns(ds, weights[0]);
-        rp_at_mix<RP_AT_UP_TO>(rows, weights[0], m.k, key0, n_keys, job.d, key0 == query0, buffer);
+        rp_at_put_columns(ds, weights);
+        rp_at_mix<RP_AT_UP_TO>(rows, weights, m.k, key0, n_keys, job.d, key0 == query0, buffer);
     }
     float *dq = job.dqkv + (m.q.base - job.qkv);
     rows.end(job.d, [&](int i, int column, float sum) {
@@ -172,11 +175,15 @@ __global__ void __launch_bounds__(rp_at_shape<quads>::threads,
     key_gradients(struct rp_at_job job)
 {
     enum { n = rp_at_shape<quads>::rows };
-    RP_SHARED(rp_at_chunk, buffer, [2]);
-    RP_SHARED(rp_at_weights, weights, [1]);
+    RP_SHARED_DYNAMIC(rp_at_shared<2>, shared);
+    rp_at_chunk(&buffer)[2] = shared->buffer;
+    rp_at_weights &weights = shared->weights;
     int heads = job.samples * job.kv_heads, number = (int)(blockIdx.x % heads);
     int sample = number / job.kv_heads, kv = number % job.kv_heads;
     int key0 = (int)(blockIdx.x / heads) * RP_AT_TILE; /* those with the most queries first */
+    struct head_matrices of_group = matrices_of(job, sample, kv * job.group);
+    struct rp_at_operand k = rp_at_keep<quads>(of_group.k, key0, job.d, shared->kept[0]);
+    struct rp_at_operand v = rp_at_keep<quads>(of_group.v, key0, job.d, shared->kept[1]);
     RP_NO_UNROLL
     for (int g = 0; g < job.group; g++) {
         int head = kv * job.group + g;
@@ -193,17 +200,17 @@ __global__ void __launch_bounds__(rp_at_shape<quads>::threads,
             if (!one_panel && query0 % RP_PANEL == 0 && query0 > key0)
                 dk.end_panel(), dv.end_panel();
             /* p waits in shared memory: registers are scarce. */
-            rp_at_scores(m.q, query0, m.k, key0, job.d, buffer, p);
+            rp_at_make_scores<quads, false>(rp_at_read(m.q, query0), k, job.d, buffer, p);
             make_p(job, sample, head, query0, p);
-            put_rows(p, weights[0]);
-            rp_at_scores(m.dy, query0, m.v, key0, job.d, buffer, ds);
-            take_rows(weights[0], p);
+            put_rows(p, weights);
+            rp_at_make_scores<quads, false>(rp_at_read(m.dy, query0), v, job.d, buffer, ds);
+            take_rows(weights, p);
             make_gradients(job, sample, head, query0, key0, p, ds);
-            put_rows(p, weights[0]);
-            rp_at_mix<RP_AT_FROM>(dv, weights[0], m.dy, query0, n_queries, job.d, diagonal, buffer);
+            put_rows(p, weights);
+            rp_at_mix<RP_AT_FROM>(dv, weights, m.dy, query0, n_queries, job.d, diagonal, buffer);
             __syncthreads();
-            put_rows(ds, weights[0]);
-            rp_at_mix<RP_AT_FROM>(dk, weights[0], m.q, query0, n_queries, job.d, diagonal, buffer);
+            put_rows(ds, weights);
+            rp_at_mix<RP_AT_FROM>(dk, weights, m.q, query0, n_queries, job.d, diagonal, buffer);
         }
         bool last = g == job.group - 1;
         add_head(job, dk, job.dqkv + (m.k.base - job.qkv), key0, g == 0, last ? job.scale : 1.0f);
@@ -235,11 +242,11 @@ RP_CUDA_KERNEL(attention_dx)
     RP_LAUNCH(cuda, query_sums, rp_blocks(rows, WARPS), 32 * WARPS, 0, job);
     unsigned of_keys = (unsigned)(blocks / job.group);
     if (job.tokens <= RP_PANEL) {
-        RP_AT_LAUNCH(cuda, query_gradients, (unsigned)blocks, job, true);
-        RP_AT_LAUNCH(cuda, key_gradients, of_keys, job, true);
+        RP_AT_LAUNCH(cuda, query_gradients, 2, (unsigned)blocks, job, true);
+        RP_AT_LAUNCH(cuda, key_gradients, 2, of_keys, job, true);
     } else {
-        RP_AT_LAUNCH(cuda, query_gradients, (unsigned)blocks, job, false);
-        RP_AT_LAUNCH(cuda, key_gradients, of_keys, job, false);
+        RP_AT_LAUNCH(cuda, query_gradients, 2, (unsigned)blocks, job, false);
+        RP_AT_LAUNCH(cuda, key_gradients, 2, of_keys, job, false);
     }
     return RP_STATUS_OK;
 }

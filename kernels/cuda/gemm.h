@@ -105,7 +105,8 @@ struct rp_gemm {
 /* Tiles of outputs that a block can hold (gemm_tile.cuh). */
 enum rp_gemm_tile {
     RP_GEMM_TILE_128_128,
-    RP_GEMM_TILE_128_64,
+    RP_GEMM_TILE_128_64, /* of operands that both run along k */
+    RP_GEMM_TILE_64_128, /* of others */
     RP_GEMM_TILE_64_64,
     RP_GEMM_TILE_512_4, /* thin: at most four columns, of operands that know it */
     RP_GEMM_TILE_COUNT
@@ -130,11 +131,12 @@ struct rp_gemm_plans {
 
 /* Bytes of scratch for a product over k terms; `samples`: cut into shards, nobody knows how. */
 size_t rp_gemm_scratch(int64_t m, int64_t n, int groups, int64_t k, bool samples);
-/* `narrow`: the operands cannot be read 16 bytes at a time. */
+/* `narrow`: the operands cannot be read 16 bytes at a time; `along_k`: both lie with k side by
+ * side. */
 void rp_gemm_plans(const struct rp_cuda *cuda, const struct rp_gemm *gemm, bool narrow,
-                   struct rp_gemm_plans *plans);
+                   bool along_k, struct rp_gemm_plans *plans);
 struct rp_gemm_plan rp_gemm_plan(const struct rp_cuda *cuda, const struct rp_gemm *gemm,
-                                 bool narrow);
+                                 bool narrow, bool along_k);
 
 /* Outputs with rows one after the other, `stride` apart, and groups `group` apart. */
 struct rp_gemm_out rp_gemm_out_plain(float *base, int64_t n, int64_t stride, int64_t group);

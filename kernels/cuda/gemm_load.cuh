@@ -54,7 +54,12 @@ static __device__ __forceinline__ void rp_gemm_copy(const source &from,
  * A warp takes 16 rows of two neighbouring units, 32 bytes of each row: no two of its stores share
  * a bank. */
 template <class source, int rows, int depth, int threads, int width> struct rp_load_along_k {
-    enum { PER_ROW = depth / width, UNITS = rows * PER_ROW / threads, PAIRS = PER_ROW / 2 };
+    enum {
+        PER_ROW = depth / width,
+        UNITS = rows * PER_ROW / threads,
+        PAIRS = PER_ROW / 2,
+        DIRECT = 0
+    };
     static_assert(rows * PER_ROW % threads == 0, "every thread loads as much");
     static_assert(threads % (16 * PER_ROW) == 0, "a thread keeps its k");
 
@@ -106,7 +111,8 @@ struct rp_load_across_k {
     enum {
         PER_K = rows / width,
         UNITS = (depth * PER_K + threads - 1) / threads,
-        AT_ONCE = threads / PER_K /* k; in a thin tile more than there are */
+        AT_ONCE = threads / PER_K, /* k; in a thin tile more than there are */
+        DIRECT = direct
     };
     static_assert(depth % AT_ONCE == 0 || UNITS == 1, "every thread loads as much");
     static_assert(threads % PER_K == 0, "a thread keeps its rows");

@@ -14,10 +14,8 @@ struct tile_kind {
     double full, alone;
 };
 static const struct tile_kind kinds[RP_GEMM_TILE_COUNT] = {
-    {128, 128, 2, 0.80, 0.65},
-    {128, 64, 2, 0.70, 0.55},
-    {64, 64, 3, 0.55, 0.30},
-    {512, 4, 4, 0.45, 0.25},
+    {128, 128, 2, 0.82, 0.65}, {128, 64, 2, 0.72, 0.58}, {64, 128, 3, 0.80, 0.60},
+    {64, 64, 4, 0.72, 0.38},   {512, 4, 4, 0.45, 0.25},
 };
 static const double FMAS = 128, BYTES = 14, LAUNCH = 5000, PIECE = 1500; /* of a processor */
 
@@ -140,13 +138,15 @@ static void consider_chains(struct rp_gemm_plans *plans, const struct rp_cuda *c
 }
 
 void rp_gemm_plans(const struct rp_cuda *cuda, const struct rp_gemm *gemm, bool narrow,
-                   struct rp_gemm_plans *plans)
+                   bool along_k, struct rp_gemm_plans *plans)
 {
+    enum rp_gemm_tile not_of = along_k ? RP_GEMM_TILE_64_128 : RP_GEMM_TILE_128_64;
     plans->n = 0;
     int first = narrow ? RP_GEMM_TILE_64_64 : 0, end = RP_GEMM_TILE_512_4;
     if (gemm->thin) first = RP_GEMM_TILE_512_4, end = RP_GEMM_TILE_COUNT;
     for (int t = first; t < end; t++) {
         enum rp_gemm_tile tile = (enum rp_gemm_tile)t;
+        if (tile == not_of) continue;
         for (int64_t per_item = gemm->sum.shards; per_item > 0; per_item /= 2)
             consider_shards(plans, cuda, gemm, tile, per_item);
         consider_chains(plans, cuda, gemm, tile);
@@ -154,10 +154,10 @@ void rp_gemm_plans(const struct rp_cuda *cuda, const struct rp_gemm *gemm, bool 
 }
 
 struct rp_gemm_plan rp_gemm_plan(const struct rp_cuda *cuda, const struct rp_gemm *gemm,
-                                 bool narrow)
+                                 bool narrow, bool along_k)
 {
     struct rp_gemm_plans plans;
-    rp_gemm_plans(cuda, gemm, narrow, &plans);
+    rp_gemm_plans(cuda, gemm, narrow, along_k, &plans);
     const struct rp_gemm_plan *best = &plans.plan[0];
     for (int i = 1; i < plans.n; i++)
         if (plans.plan[i].time < best->time) best = &plans.plan[i];

@@ -5,20 +5,22 @@
 
 #include "cuda/gemm_tile.cuh"
 
-template <bool direct> using rp_tile_128_128 = rp_tile<4, 2, 2, 2, direct ? 16 : 8, 2>;
+/* As measured with `rp_bench_cuda_gemm sweep` on an H200. */
+using rp_tile_128_128 = rp_tile<2, 2, 4, 2, 8, 2>;
 using rp_tile_128_64 = rp_tile<4, 2, 2, 1, 16, 2>;
-using rp_tile_64_64 = rp_tile<4, 2, 1, 1, 16, 3>;
+using rp_tile_64_128 = rp_tile<2, 2, 2, 2, 16, 3>;
+using rp_tile_64_64 = rp_tile<4, 1, 1, 2, 16, 4>;
+using rp_tile_narrow = rp_tile<4, 2, 1, 1, 16, 3>;
 using rp_tile_512_4 = rp_tile<4, 1, 1, 1, 8, 4, 1>;
 
 /* How the operands of an op lie: their sources, and whether k or the outer index runs with stride
- * 1; and whether its products may be thin. */
+ * 1; whether its products may be thin; and whether both come to shared memory directly, in tiles of
+ * so many outputs. */
+enum { DIRECT_LEAST = 64 * 128 };
 template <class source_a_, class source_b_, bool a_along_k, bool b_along_k, bool thin_ = false,
           bool direct_ = !a_along_k && !b_along_k>
 struct rp_operands {
-    enum {
-        thin = thin_,
-        direct = direct_ /* else both go through registers */
-    };
+    enum { thin = thin_, along_k = a_along_k && b_along_k };
     using source_a = source_a_;
     using source_b = source_b_;
     source_a a;
@@ -29,7 +31,8 @@ struct rp_operands {
     };
     template <class source, int rows, class tile, int width>
     struct load<false, source, rows, tile, width> {
-        using type = rp_load_across_k<source, rows, tile::depth, tile::threads, width, direct>;
+        using type = rp_load_across_k<source, rows, tile::depth, tile::threads, width,
+                                      direct_ && tile::bm * tile::bn >= DIRECT_LEAST>;
     };
     template <class tile, int width_a, int width_b> struct loads {
         using a = typename load<a_along_k, source_a, tile::bm, tile, width_a>::type;
@@ -61,12 +64,16 @@ rp_gemm_launch(struct rp_cuda *cuda, const operands &of, bool narrow,
     if constexpr (operands::thin)
         if (plan.tile == RP_GEMM_TILE_512_4)
             return rp_gemm_launch_tile<rp_tile_512_4, 4, 1>(cuda, of, job, blocks, err);
-    if (narrow) return rp_gemm_launch_tile<rp_tile_64_64, 1, 1>(cuda, of, job, blocks, err);
+    if (narrow) return rp_gemm_launch_tile<rp_tile_narrow, 1, 1>(cuda, of, job, blocks, err);
     if (plan.tile == RP_GEMM_TILE_128_128)
-        return rp_gemm_launch_tile<rp_tile_128_128<operands::direct>, 4, 4>(cuda, of, job, blocks,
-                                                                            err);
-    if (plan.tile == RP_GEMM_TILE_128_64)
-        return rp_gemm_launch_tile<rp_tile_128_64, 4, 4>(cuda, of, job, blocks, err);
+        return rp_gemm_launch_tile<rp_tile_128_128, 4, 4>(cuda, of, job, blocks, err);
+    if constexpr (operands::along_k) {
+        if (plan.tile == RP_GEMM_TILE_128_64)
+            return rp_gemm_launch_tile<rp_tile_128_64, 4, 4>(cuda, of, job, blocks, err);
+    } else {
+        if (plan.tile == RP_GEMM_TILE_64_128)
+            return rp_gemm_launch_tile<rp_tile_64_128, 4, 4>(cuda, of, job, blocks, err);
+    }
     return rp_gemm_launch_tile<rp_tile_64_64, 4, 4>(cuda, of, job, blocks, err);
 }
 
@@ -208,7 +215,8 @@ RP_NODISCARD static enum rp_status rp_gemm_run(struct rp_cuda *cuda, const struc
                             " terms on a GPU: each must be below 2^31 - 1024; take a smaller "
                             "micro_batch",
                             gemm.m, gemm.n, terms);
-    return rp_gemm_run_plan(cuda, gemm, of, narrow, rp_gemm_plan(cuda, &gemm, narrow), err);
+    return rp_gemm_run_plan(cuda, gemm, of, narrow,
+                            rp_gemm_plan(cuda, &gemm, narrow, operands::along_k), err);
 }
 
 #endif

@@ -247,6 +247,7 @@ rp_gemm_add_terms(struct rp_accumulators<tile> &acc, const float (*a)[tile::bm +
 
 /* The two operands on their way to one of two buffers in shared memory. */
 template <class tile, class load_a, class load_b> struct rp_operand_tiles {
+    static constexpr bool direct = load_a::DIRECT || load_b::DIRECT;
     float (*a)[tile::depth][tile::bm + RP_GEMM_PAD];
     float (*b)[tile::depth][tile::bn + RP_GEMM_PAD];
     load_a of_a;
@@ -259,7 +260,7 @@ template <class tile, class load_a, class load_b> struct rp_operand_tiles {
     {
         of_a.fetch(from_a, k, n_k, a[now ^ 1]);
         of_b.fetch(from_b, k, n_k, b[now ^ 1]);
-        rp_copy_async_commit();
+        if constexpr (direct) rp_copy_async_commit();
     }
     /* What was fetched is there for everybody, in the other buffer, which becomes `now`. */
     __device__ __forceinline__ void turn()
@@ -267,7 +268,7 @@ template <class tile, class load_a, class load_b> struct rp_operand_tiles {
         now ^= 1;
         of_a.put(a[now]);
         of_b.put(b[now]);
-        rp_copy_async_wait<0>();
+        if constexpr (direct) rp_copy_async_wait<0>();
         __syncthreads();
     }
 };

@@ -569,8 +569,8 @@ template <class operands>
 static void plans_of(const char *form, const struct rp_gemm &gemm, const operands &of)
 {
     struct rp_gemm_plans plans;
-    rp_gemm_plans(&cuda, &gemm, false, &plans);
-    struct rp_gemm_plan best = rp_gemm_plan(&cuda, &gemm, false);
+    rp_gemm_plans(&cuda, &gemm, false, operands::along_k, &plans);
+    struct rp_gemm_plan best = rp_gemm_plan(&cuda, &gemm, false, operands::along_k);
     double flops =
         2.0 * (double)gemm.m * (double)gemm.n * (double)(gemm.sum.shards * gemm.sum.count);
     printf("%s of (%ld, %ld), %ld shards of %ld terms\n", form, (long)gemm.m, (long)gemm.n,

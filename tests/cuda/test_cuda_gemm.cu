@@ -115,7 +115,7 @@ static bool run_parts(struct rp_cuda *cuda, const struct product &p, struct rp_g
         if (cuts > 1) gemm.sum.first = begin, gemm.sum.count = end - begin;
         struct operands_at at = {a.at + (cuts > 1 ? begin * p.m : 0),
                                  b.at + (cuts > 1 ? begin * p.n : 0)};
-        rp_gemm_plans(cuda, &gemm, p.narrow, &plans);
+        rp_gemm_plans(cuda, &gemm, p.narrow, p.a_along_k && p.b_along_k, &plans);
         CHECK(plans.n > 0);
         more |= number + 1 < plans.n;
         CHECK(run_plan(cuda, p, gemm, at, plans.plan[number < plans.n ? number : 0]) ==
