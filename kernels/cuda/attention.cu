@@ -3,6 +3,7 @@
  * A block takes 64 queries of a head and walks over their keys twice: for the maxima, then for the
  * weights, their row sums and their products with v. */
 #include "cuda/attention.cuh"
+#include "cuda/elementary.h"
 #include "cuda/rows.h"
 
 /* Row sums of the weights of a tile's queries: a warp has several rows, a lane is the lane. */
@@ -109,14 +110,15 @@ find_maxima(const struct rp_at_job &job, const struct attend_place &at,
     }
 }
 
-/* Scores become weights, before and after dropout: to[key][query]. */
+/* Scores become weights; those of keys after the query, which may lie above the maximum, anything.
+ */
 template <int rows>
 static __device__ __forceinline__ void make_weights(const struct rp_at_job &job,
                                                     float (&s)[rows][4], const float (&best)[rows])
 {
     RP_UNROLL
     for (int i = 0; i < rows; i++) RP_UNROLL
-    for (int j = 0; j < 4; j++) s[i][j] = rp_exp(s[i][j] * job.scale - best[i]);
+    for (int j = 0; j < 4; j++) s[i][j] = rp_exp_below(s[i][j] * job.scale - best[i]);
 }
 
 template <int quads, bool one_panel>
