@@ -545,19 +545,17 @@ static void sweep(int64_t m, int64_t k, int64_t n)
            "w, x^T w "
            "through registers\n",
            (long)m, (long)k, (long)n);
+    SWEEP(2, 2, 4, 2, 8, 2);
+    SWEEP(2, 2, 4, 2, 16, 2);
+    SWEEP(2, 2, 2, 4, 8, 2);
     SWEEP(4, 2, 2, 2, 8, 2);
-    SWEEP(4, 2, 2, 2, 16, 2);
-    SWEEP(4, 2, 2, 2, 8, 1);
-    SWEEP(4, 2, 2, 2, 16, 1);
     SWEEP(4, 2, 4, 2, 8, 1);
-    SWEEP(4, 2, 2, 4, 8, 1);
+    SWEEP(2, 1, 4, 2, 8, 4);
+    SWEEP(1, 2, 4, 2, 8, 4);
     SWEEP(2, 2, 2, 2, 8, 4);
     SWEEP(2, 2, 2, 2, 16, 3);
-    SWEEP(2, 2, 4, 2, 8, 2);
     SWEEP(4, 2, 2, 1, 16, 2);
-    SWEEP(4, 2, 2, 1, 16, 3);
     SWEEP(4, 1, 1, 2, 16, 4);
-    SWEEP(4, 2, 1, 1, 16, 3);
     SWEEP(4, 2, 1, 1, 16, 4);
     linear_free(l);
 }
