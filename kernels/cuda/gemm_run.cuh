@@ -13,10 +13,11 @@ using rp_tile_64_64 = rp_tile<4, 1, 1, 2, 16, 4>;
 using rp_tile_narrow = rp_tile<4, 2, 1, 1, 16, 3>;
 using rp_tile_512_4 = rp_tile<4, 1, 1, 1, 8, 4, 1>;
 
+/* Outputs of a tile whose operands pass by the registers: smaller ones have registers to spare. */
+enum { RP_GEMM_DIRECT_LEAST = 64 * 128 };
+
 /* How the operands of an op lie: their sources, and whether k or the outer index runs with stride
- * 1; whether its products may be thin; and whether both come to shared memory directly, in tiles of
- * so many outputs. */
-enum { DIRECT_LEAST = 64 * 128 };
+ * 1; whether its products may be thin; and whether both may come to shared memory directly. */
 template <class source_a_, class source_b_, bool a_along_k, bool b_along_k, bool thin_ = false,
           bool direct_ = !a_along_k && !b_along_k>
 struct rp_operands {
@@ -32,7 +33,7 @@ struct rp_operands {
     template <class source, int rows, class tile, int width>
     struct load<false, source, rows, tile, width> {
         using type = rp_load_across_k<source, rows, tile::depth, tile::threads, width,
-                                      direct_ && tile::bm * tile::bn >= DIRECT_LEAST>;
+                                      direct_ && tile::bm * tile::bn >= RP_GEMM_DIRECT_LEAST>;
     };
     template <class tile, int width_a, int width_b> struct loads {
         using a = typename load<a_along_k, source_a, tile::bm, tile, width_a>::type;
