@@ -362,7 +362,7 @@ static inline enum rp_status rp_held_close(struct rp_cuda *cuda, struct rp_colum
 /* A statement like RP_LAUNCH, of kernel<width>(job). */
 #define RP_HELD_LAUNCH_OF(cuda, kernel, width, blocks, bytes, job)                                 \
     do {                                                                                           \
-        RP_ALLOW_SHARED((kernel<width>), bytes);                                                   \
+        RP_ALLOW_SHARED((kernel<width>), (cuda)->shared_most - sizeof(struct rp_held_shared));     \
         RP_LAUNCH(cuda, (kernel<width>), blocks, RP_HELD_THREADS, bytes, job);                     \
     } while (0)
 #define RP_HELD_LAUNCH(cuda, kernel, width, shards, inputs, job)                                   \

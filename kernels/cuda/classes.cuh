@@ -313,7 +313,7 @@ static inline struct rp_row_plan rp_classes_plan(const struct rp_cuda *cuda,
     do {                                                                                           \
         struct rp_row_plan kept_ = {};                                                             \
         if (rp_kept_plan((cuda), (job).rows, (job).n, 2, &kept_)) {                                \
-            RP_ALLOW_SHARED(kept_kernel, kept_.shared);                                            \
+            RP_ALLOW_SHARED(kept_kernel, (cuda)->shared_most - RP_KEPT_STATIC);                    \
             RP_LAUNCH((cuda), kept_kernel, kept_.blocks, kept_.threads, kept_.shared, (job));      \
         } else {                                                                                   \
             RP_ROW_LAUNCH((cuda), plan, rows_kernel, (job));                                       \

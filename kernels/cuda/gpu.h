@@ -48,7 +48,8 @@ extern "C" {
 
 /* More than 48 KiB of shared memory, static and dynamic, must be allowed before the launch; a
  * statement like RP_LAUNCH. At most 99 KiB, so that every device from sm_80 (and sm_86) runs it,
- * unless the kernel has a smaller form to fall back on (cuda->shared_most). */
+ * unless the kernel has a smaller form to fall back on (cuda->shared_most). What is allowed last
+ * holds also for launches that a graph replays: allow what any launch of the kernel may ask for. */
 #define RP_ALLOW_SHARED(kernel, bytes)                                                             \
     do {                                                                                           \
         cudaError_t rp_code_ = cudaFuncSetAttribute(                                               \
