@@ -44,9 +44,8 @@ static __device__ __forceinline__ struct dx_row dx_row_of(const struct rp_classe
 template <bool mixed, class Batch>
 static __device__ __forceinline__ void dx_finish(Batch, const struct dx_row &row, int e, float *v)
 {
-    int first = e - (int)threadIdx.x % 32;
-    unsigned width = 32 * Batch::n;
-    if ((unsigned)(row.a - first) >= width && (!mixed || (unsigned)(row.b - first) >= width)) {
+    unsigned first = (unsigned)e - threadIdx.x % 32, width = 32 * Batch::n;
+    if ((unsigned)row.a - first >= width && (!mixed || (unsigned)row.b - first >= width)) {
         RP_UNROLL
         for (int i = 0; i < Batch::n; i++) v[i] = (v[i] - row.off) * row.scale;
         return;
