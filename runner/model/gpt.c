@@ -323,7 +323,8 @@ static struct rp_tensor kept_logits(const struct rp_builder *b, const struct rp_
     return logits;
 }
 
-/* The last product and the loss of each token in one op, which never holds all logits. */
+/* The last product and the loss of each token in one op, which holds all logits only where they are
+ * few enough. */
 enum rp_status rp_builder_add_head(struct rp_builder *b, const struct rp_flow *flow)
 {
     struct rp_graph *graph = b->graph;

@@ -3,10 +3,9 @@
  *
  * Each line is one shape and form: TFLOP/s of this program, of cuBLAS in fp32 without TF32, and
  * their ratio; a sample of outputs is compared in every bit with the sums of kernels/README.md
- * chapter 5, made here. `sweep` times kinds of tiles instead, `plans` every cut of
- * gemm_plan.cu; `small` takes small shapes, to try
- * the program itself. Needs a driver; cuBLAS is opened where it is found ($RP_CUBLAS, the loader's
- * path, a toolkit, Python's packages). */
+ * chapter 5, made here. `sweep` times kinds of tiles instead, `plans` every cut of gemm_plan.cu;
+ * `small` takes small shapes, to try the program itself. Needs a driver; cuBLAS is opened where it
+ * is found ($RP_CUBLAS, the loader's path, a toolkit, Python's packages). */
 #include "cuda/gemm_run.cuh"
 
 #include <algorithm>
@@ -541,9 +540,8 @@ template <class tile> static void sweep_tile(const char *name, const struct line
 static void sweep(int64_t m, int64_t k, int64_t n)
 {
     struct linear l = linear_new(m, k, n);
-    printf("%ld x %ld x %ld: warps m, n, quads m, n, depth, resident: TFLOP/s of x w^T, x w, x^T "
-           "w, x^T w "
-           "through registers\n",
+    printf("%ld x %ld x %ld: warps m, n, quads m, n, depth, resident: TFLOP/s of x w^T, x w, "
+           "x^T w, x^T w through registers\n",
            (long)m, (long)k, (long)n);
     SWEEP(2, 2, 4, 2, 8, 2);
     SWEEP(2, 2, 4, 2, 16, 2);
