@@ -102,32 +102,22 @@ template <class tile> struct rp_accumulators {
     __device__ __forceinline__ void visit_whole(float *at_first, int64_t stride,
                                                 enum rp_gemm_visit what)
     {
-        if (what == RP_GEMM_STORE) {
-            each_vector(at_first, stride, [](float *acc, float4 *there) {
-                *there = make_float4(acc[0], acc[1], acc[2], acc[3]);
-            });
-        } else if (what == RP_GEMM_ADD) {
-            each_vector(at_first, stride, [](float *acc, const float4 *there) {
-                float4 v = *there;
-                acc[0] = v.x + acc[0], acc[1] = v.y + acc[1];
-                acc[2] = v.z + acc[2], acc[3] = v.w + acc[3];
-            });
-        } else {
-            each_vector(at_first, stride, [](float *acc, const float4 *there) {
-                float4 v = *there;
-                acc[0] = v.x, acc[1] = v.y, acc[2] = v.z, acc[3] = v.w;
-            });
-        }
+        if (what == RP_GEMM_STORE)
+            visit_vectors<RP_GEMM_STORE>(at_first, stride);
+        else if (what == RP_GEMM_ADD)
+            visit_vectors<RP_GEMM_ADD>(at_first, stride);
+        else
+            visit_vectors<RP_GEMM_TAKE>(at_first, stride);
     }
-    template <class Do>
-    __device__ __forceinline__ void each_vector(float *at_first, int64_t stride, Do work)
+    template <enum rp_gemm_visit what>
+    __device__ __forceinline__ void visit_vectors(float *at_first, int64_t stride)
     {
         RP_UNROLL
         for (int i = 0; i < 4 * tile::quads_m; i++) RP_UNROLL
         for (int q = 0; q < tile::quads_n; q++)
-            work(&at[i][q * 4],
-                 reinterpret_cast<float4 *>(at_first + (i / 4 * tile::step_m + i % 4) * stride +
-                                            q * tile::step_n));
+            rp_gemm_visit_vector(
+                &at[i][q * 4],
+                at_first + (i / 4 * tile::step_m + i % 4) * stride + q * tile::step_n, what);
     }
     __device__ __forceinline__ void visit_part(const struct rp_gemm_view &view, int64_t m0,
                                                int64_t n0, enum rp_gemm_visit what)
