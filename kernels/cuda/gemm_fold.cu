@@ -2,6 +2,7 @@
  * a shard one after the other, then the binary tree over the shards. A thread adds four
  * neighbouring outputs of a usual number of shards, all loaded together, or else one output. */
 #include "cuda/gemm_sum.cuh"
+#include "cuda/quad.h"
 
 enum { THREADS = 256, MAX_LEVELS = 18 };
 
@@ -34,12 +35,6 @@ static __global__ void __launch_bounds__(THREADS) fold_parts(const struct rp_gem
     *c = sum;
 }
 
-static __device__ __forceinline__ void load_leaf(const float *leaf, float (&v)[4])
-{
-    float4 quad = *reinterpret_cast<const float4 *>(leaf);
-    v[0] = quad.x, v[1] = quad.y, v[2] = quad.z, v[3] = quad.w;
-}
-
 template <int shards>
 __global__ void __launch_bounds__(THREADS)
     fold_quads(const struct rp_gemm_fold fold, struct rp_divisor quads_of_row)
@@ -50,12 +45,13 @@ __global__ void __launch_bounds__(THREADS)
     const float *leaf = fold.parts + (int64_t)i * 4;
     float sum[shards][4];
     RP_UNROLL
-    for (int s = 0; s < shards; s++) load_leaf(leaf + s * of_shard, sum[s]);
+    for (int s = 0; s < shards; s++) rp_quad_load<true>(leaf + s * of_shard, 0, 4, sum[s]);
     RP_NO_UNROLL
     for (int64_t p = 1; p < fold.leaves; p++) {
         float next[shards][4];
         RP_UNROLL
-        for (int s = 0; s < shards; s++) load_leaf(leaf + s * of_shard + p * fold.stride, next[s]);
+        for (int s = 0; s < shards; s++)
+            rp_quad_load<true>(leaf + s * of_shard + p * fold.stride, 0, 4, next[s]);
         RP_UNROLL
         for (int s = 0; s < shards; s++) RP_UNROLL
         for (int k = 0; k < 4; k++) sum[s][k] = sum[s][k] + next[s][k];
@@ -66,8 +62,7 @@ __global__ void __launch_bounds__(THREADS)
     for (int k = 0; k < 4; k++) sum[s][k] = sum[s][k] + sum[(s + h) % shards][k];
     RP_UNROLL
     for (int k = 0; k < 4 && fold.bias; k++) sum[0][k] = sum[0][k] + fold.bias[n + k];
-    *reinterpret_cast<float4 *>(fold.c.base + m * fold.c.stride + n) =
-        make_float4(sum[0][0], sum[0][1], sum[0][2], sum[0][3]);
+    rp_quad_store<true>(fold.c.base + m * fold.c.stride, n, n + 4, sum[0]);
 }
 
 /* Four outputs lie side by side, all shards are whole, and are as many as there is a kernel for. */
