@@ -1,6 +1,7 @@
 # The module reprise_cuda, where nvcc is found. RP_CUDA=OFF leaves it out; RP_CUDA_ARCHS says for which GPUs:
 # code for each, and PTX of the newest for those to come.
 option(RP_CUDA "build the module reprise_cuda where nvcc is found" ON)
+option(RP_CUDA_PLAIN "leave the PTX in reprise_cuda as text, which scripts/check-ptx reads" OFF)
 set(RP_CUDA_ARCHS "80;90;100" CACHE STRING "compute capabilities that reprise_cuda has code for")
 file(GLOB RP_CUDA_SOURCES CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/kernels/cuda/*.cu)
 
@@ -33,7 +34,8 @@ if(RP_CUDA AND RP_NVCC AND NOT RP_SANITIZE)
     add_library(reprise_cuda MODULE ${RP_CUDA_SOURCES} ${RP_MODULE_ERRORS} $<TARGET_OBJECTS:rp_ops>)
     set_target_properties(reprise_cuda PROPERTIES PREFIX "" LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR})
     target_include_directories(reprise_cuda PRIVATE ${CMAKE_SOURCE_DIR}/runner ${CMAKE_SOURCE_DIR}/kernels)
-    target_compile_options(reprise_cuda PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:${RP_CUDA_FLAGS}
+    set(plain $<$<BOOL:${RP_CUDA_PLAIN}>:--no-compress>)
+    target_compile_options(reprise_cuda PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:${RP_CUDA_FLAGS} ${plain}
       -Xcompiler=-ffp-contract=off,-fvisibility=hidden,-Wall,-Wextra,-Wno-unused-parameter -Werror=cross-execution-space-call>
       $<$<COMPILE_LANGUAGE:C>:-fvisibility=hidden>)
     target_compile_definitions(reprise_cuda PRIVATE RP_CUDA_BUILD="CUDA ${version}, ${names}")

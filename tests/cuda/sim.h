@@ -149,7 +149,8 @@ struct Options {
     int host_threads = 1; /* blocks run on this many host threads */
     bool strict = true;   /* a barrier passed while some threads have left is an error */
     size_t shared_limit = 163 * 1024; /* opt-in limit per block: sm_80 163 KiB, sm_90 227 KiB */
-    uint64_t run_most = UINT64_MAX;   /* launches of more threads are only looked at, and not run */
+    uint32_t watch = UINT32_MAX;    /* blocks at either end of a grid that the race detector sees */
+    uint64_t run_most = UINT64_MAX; /* launches of more threads are only looked at, and not run */
     const char *limits_file = nullptr; /* table written by scripts/check-ptx, or none */
 };
 

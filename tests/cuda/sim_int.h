@@ -127,6 +127,7 @@ struct Worker {
     int barrier_line = 0;
     unsigned warp_epoch[max_warps];
     uint32_t block_id = 0;
+    bool watched = true; /* by the race detector */
 
     uint64_t random = 1;
     bool failed = false;

@@ -41,6 +41,7 @@ char *carve_shared(Worker &w, size_t bytes)
 void run_block(Worker &w, Launch &l, uint32_t b)
 {
     w.block_id = b;
+    w.watched = b < options.watch || b + options.watch >= l.block_order.size();
     blockIdx = {b % l.grid.x, b / l.grid.x % l.grid.y, b / l.grid.x / l.grid.y};
     w.random = mix(options.seed * 0x100000001b3u + mix(l.id) + b) | 1;
     w.count = w.live = l.block_threads;

@@ -88,7 +88,7 @@ void report(Worker &w, bool shared, const Access &now, bool now_writes, const Ac
 void race_access(const void *p, size_t bytes, bool write, bool atomic, const void *pc)
 {
     Worker *w = worker;
-    if (!w || w->current == &w->main) return;
+    if (!w || !w->watched || w->current == &w->main) return;
     const char *c = static_cast<const char *>(p);
     if (c >= w->stacks && c < w->stacks + (max_threads + 1) * stack_bytes)
         return; /* a thread's own */

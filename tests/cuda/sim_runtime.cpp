@@ -7,7 +7,7 @@
  * OF:WHO: no stream, or stream WHO, waits for stream OF, counted from 1 as they are made; a
  * control. RP_SIM_REFUSE=CALL:CODE: that call fails so. RP_SIM_RUN: launches of more threads than
  * that are looked at and not run, and memory is not filled: jobs of any size, whose numbers mean
- * nothing. */
+ * nothing. RP_SIM_WATCH: the race detector sees so many blocks at either end of a grid. */
 #include "sim_int.h"
 #include "sim_stream.h"
 
@@ -308,6 +308,7 @@ cudaError_t cudaSetDevice(int device)
     options.host_threads = (int)number_of("RP_SIM_THREADS", 1);
     options.limits_file = getenv("RP_SIM_LIMITS");
     options.run_most = number_of("RP_SIM_RUN", UINT64_MAX);
+    options.watch = (uint32_t)number_of("RP_SIM_WATCH", UINT32_MAX);
     if (device < 0 || device >= (int)number_of("RP_SIM_DEVICES", 1))
         return fails(cudaErrorInvalidValue);
     current_device = device;
