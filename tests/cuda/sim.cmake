@@ -15,7 +15,7 @@ if(RP_SANITIZE)
   if(CMAKE_CXX_COMPILER_ID STREQUAL GNU)
     list(APPEND RP_SIM_OPTIMIZE -fira-region=one) # half the time goes into registers otherwise
   endif()
-  set(RP_SIM_SANITIZE -fsanitize=${RP_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+  set(RP_SIM_SANITIZE -fsanitize=${RP_SANITIZE} ${RP_KERNEL_CHECKS} -fno-omit-frame-pointer -fno-sanitize-recover=all)
 endif()
 set(RP_SIM_FLAGS -std=gnu++17 ${RP_SIM_OPTIMIZE} -g1 -ffp-contract=off -fno-math-errno -fno-trapping-math -fvisibility=hidden
   -ftls-model=initial-exec -Wall -Wextra -Wno-unknown-pragmas -Wno-missing-field-initializers)
