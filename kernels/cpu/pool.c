@@ -31,14 +31,17 @@
 
 enum { SPINS = 20000, MAX_THREADS = 1024, CACHE_LINE = 64 };
 
+/* What `asleep` says beside the id of a thread. */
+enum { AWAKE = 0, BEING_ROUSED = -1 };
+
 struct worker {
     struct rp_pool *pool;
     pthread_t handle;
     int thread;
-    /* Its thread id from before it sleeps on `turn` until it runs again or is being woken; else 0
-     */
+    /* Its thread id from before it sleeps on `turn` until it runs again or is being woken. The
+     * two below belong to the caller while this is BEING_ROUSED, else to the worker. */
     atomic_int asleep;
-    bool banned; /* `home` is to be restored; written before `turn`, read after it */
+    bool banned; /* `home` is to be restored */
     cpu_set_t home;
 };
 
@@ -79,11 +82,16 @@ static unsigned wait_for_turn(struct worker *worker, unsigned seen)
     }
     /* Either the caller sees our entry in `sleepers` and wakes us, or we see its turn and do not
      * sleep: both sides write first and read then, sequentially consistent. */
-    atomic_store(&worker->asleep, (int)syscall(SYS_gettid));
+    int id = (int)syscall(SYS_gettid);
+    atomic_store(&worker->asleep, id);
     atomic_fetch_add(&pool->sleepers, 1);
     unsigned turn;
     while ((turn = atomic_load(&pool->turn)) == seen) sleep_while_equal(&pool->turn, seen);
-    if (atomic_exchange(&worker->asleep, 0) != 0) atomic_fetch_sub(&pool->sleepers, 1);
+    /* We may have found a turn that did not see us, while the caller, at the next, rouses us. */
+    if (atomic_compare_exchange_strong(&worker->asleep, &id, AWAKE))
+        atomic_fetch_sub(&pool->sleepers, 1);
+    else
+        while (atomic_load(&worker->asleep) == BEING_ROUSED) sched_yield();
     if (worker->banned) sched_setaffinity(0, sizeof worker->home, &worker->home);
     worker->banned = false;
     return turn;
@@ -141,10 +149,12 @@ static bool rouse(struct rp_pool *pool)
     int own = pool->spins > 0 ? sched_getcpu() : -1;
     for (int i = 0; i < pool->n_started; i++) {
         struct worker *worker = &pool->workers[i];
-        pid_t id = atomic_exchange(&worker->asleep, 0);
-        if (id == 0) continue;
+        pid_t id = atomic_load(&worker->asleep);
+        if (id == AWAKE) continue;
+        if (!atomic_compare_exchange_strong(&worker->asleep, &id, BEING_ROUSED)) continue;
         atomic_fetch_sub(&pool->sleepers, 1);
         ban_from(own, worker, id);
+        atomic_store(&worker->asleep, AWAKE);
         any = true;
     }
     return any;

@@ -124,10 +124,10 @@ static void test_refusals(void)
     rp_pool_close(NULL);
 }
 
-static double cpu_seconds(void)
+static double seconds_of(clockid_t clock)
 {
     struct timespec now;
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+    clock_gettime(clock, &now);
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
@@ -139,9 +139,9 @@ static void test_idle(void)
     static struct tally tally;
     CHECK_OK(rp_pool_open(4, &pool, &err), &err);
     rp_pool_run(pool, 4, count, &tally);
-    double before = cpu_seconds();
+    double before = seconds_of(CLOCK_PROCESS_CPUTIME_ID);
     usleep(50000);
-    CHECK(cpu_seconds() - before < 0.005);
+    CHECK(seconds_of(CLOCK_PROCESS_CPUTIME_ID) - before < 0.005);
     rp_pool_close(pool);
 }
 
@@ -194,6 +194,50 @@ static void test_wake(void)
     CHECK_INT(sched_setaffinity(0, sizeof one, &one), 0);
     test_run(2);
     CHECK_INT(sched_setaffinity(0, sizeof whole, &whole), 0);
+}
+
+static void pass(void *arg, int part)
+{
+    (void)arg;
+    (void)part;
+}
+
+/* One of several pools: the pauses go up and down around the time that a worker waits awake. */
+static void *fall_asleep_often(void *kept)
+{
+    enum { TURNS = 1200, LONGEST = 600 };
+    struct rp_error err = {0};
+    struct rp_pool *pool;
+    struct places places;
+    cpu_set_t whole;
+    sched_getaffinity(0, sizeof whole, &whole);
+    if (rp_pool_open(2, &pool, &err) != RP_STATUS_OK) return kept;
+    for (int i = 0; i < TURNS; i++) {
+        double until = seconds_of(CLOCK_MONOTONIC) + 1e-6 * (i % LONGEST);
+        while (seconds_of(CLOCK_MONOTONIC) < until) continue;
+        rp_pool_run(pool, 2, pass, NULL);
+        rp_pool_run_each(pool, note_place, &places);
+        *(int *)kept += !CPU_EQUAL(&places.allowed[1], &whole);
+    }
+    rp_pool_close(pool);
+    return NULL;
+}
+
+/* A worker that is called away as it falls asleep runs for one turn while the next would wake it:
+ * it must not keep the ban. Pools that want the same processors call each other away. */
+static void test_wake_on_a_busy_machine(void)
+{
+    enum { POOLS = 6 };
+    pthread_t callers[POOLS];
+    int kept[POOLS] = {0};
+    void *refused;
+    for (int i = 0; i < POOLS; i++)
+        CHECK_INT(pthread_create(&callers[i], NULL, fall_asleep_often, &kept[i]), 0);
+    for (int i = 0; i < POOLS; i++) {
+        pthread_join(callers[i], &refused);
+        CHECK(!refused);
+        CHECK_INT(kept[i], 0);
+    }
 }
 
 /* ---- the cut --------------------------------------------------------------------------------- */
@@ -293,6 +337,7 @@ int main(void)
     test_refusals();
     test_idle();
     test_wake();
+    test_wake_on_a_busy_machine();
     test_cut();
     test_device();
     for (int caller_too = 0; caller_too < 2; caller_too++) {
