@@ -1,6 +1,6 @@
 # The .cu files compiled for this processor, under the simulator: modules that the program opens like the real
-# one, through $REPRISE_MODULES. `race` finds accesses that nothing orders. Under the preset asan the first is
-# built with AddressSanitizer like all the rest.
+# one, through $REPRISE_MODULES. `race` finds accesses that nothing orders, and those outside of device memory.
+# Under the preset asan the first is built with AddressSanitizer like all the rest.
 #
 # Fibers and the thread sanitizer do not go together, and the fuzzers have no use for a device.
 option(RP_SIM "the CUDA device on the CPU, and its tests" ON)
@@ -94,6 +94,9 @@ foreach(part 0 1)
 endforeach()
 add_test(NAME ops/sim_elementary COMMAND rp_test_ops --module $<TARGET_FILE:rp_sim_sim> elementary)
 set_tests_properties(ops/sim_elementary PROPERTIES TIMEOUT 1800)
+if(RP_SANITIZE)
+  set_tests_properties(ops/sim_0 ops/sim_1 ops/sim_elementary PROPERTIES LABELS long)
+endif()
 if(NOT RP_SANITIZE)
   # In ascending order under the race detector, which compares too; in descending order without.
   add_test(NAME sim/race COMMAND rp_test_ops --module $<TARGET_FILE:rp_sim_race> compare)

@@ -172,6 +172,17 @@ void fill_poison(char *p, size_t bytes);
 /* sim_limits.cpp: what a launch would break of the table of limits, if there is one; or "". */
 std::string limits_fault(const Launch &l, const void *kernel);
 
+#ifdef RP_SIM_RACE
+/* sim_runtime.cpp: whether an address is of the region in which device memory is handed out; the
+ * block that holds it (both NULL: none does); how often blocks were handed out so far. */
+struct Extent {
+    const char *begin, *end;
+};
+bool is_device_address(const void *address);
+Extent device_block(const void *address);
+extern uint64_t memory_version;
+#endif
+
 /* sim_launch.cpp */
 char *carve_shared(Worker &w, size_t bytes);
 

@@ -1,4 +1,5 @@
-/* sim_race.cpp - finds accesses that nothing orders; only in builds with RP_SIM_RACE. */
+/* sim_race.cpp - finds accesses that nothing orders, that are in no block of device memory, or that
+ * a device would refuse as misaligned; only in builds with RP_SIM_RACE. */
 #include "sim_int.h"
 
 #ifdef RP_SIM_RACE
@@ -34,9 +35,17 @@ struct Cell {
     Access write, read[2];
 };
 
-/* By address, in two steps: 18 bits, then 17 of pages of 1024 cells. */
-constexpr unsigned page_bits = 12, low_bits = 17, high_bits = 47 - page_bits - low_bits;
-Cell **pages[1u << high_bits];
+constexpr unsigned page_bits = 12, page_cells = (1u << page_bits) / 4;
+
+struct Page {
+    uint64_t version; /* when `may` was looked up; blocks begin with a page of their own */
+    Extent may;       /* what may be touched: of device memory, the block that was handed out */
+    Cell cells[page_cells];
+};
+
+/* By address, in two steps of 18 and 17 bits. */
+constexpr unsigned low_bits = 17, high_bits = 47 - page_bits - low_bits;
+Page **pages[1u << high_bits];
 char here;
 
 void *zeros(size_t n, size_t bytes)
@@ -46,14 +55,14 @@ void *zeros(size_t n, size_t bytes)
     return made;
 }
 
-Cell &cell_of(uintptr_t address)
+Page &page_of(uintptr_t address)
 {
-    uintptr_t page = address >> page_bits;
-    Cell **&low = pages[page >> low_bits & ((1u << high_bits) - 1)];
-    if (!low) low = static_cast<Cell **>(zeros(1u << low_bits, sizeof *low));
-    Cell *&cells = low[page & ((1u << low_bits) - 1)];
-    if (!cells) cells = static_cast<Cell *>(zeros((1u << page_bits) / 4, sizeof *cells));
-    return cells[address / 4 % ((1u << page_bits) / 4)];
+    uintptr_t number = address >> page_bits;
+    Page **&low = pages[number >> low_bits & ((1u << high_bits) - 1)];
+    if (!low) low = static_cast<Page **>(zeros(1u << low_bits, sizeof *low));
+    Page *&page = low[number & ((1u << low_bits) - 1)];
+    if (!page) page = static_cast<Page *>(zeros(1, sizeof *page));
+    return *page;
 }
 
 bool unordered(const Access &a, const Access &b, bool shared)
@@ -83,6 +92,24 @@ void report(Worker &w, bool shared, const Access &now, bool now_writes, const Ac
                    before.thread, place(before.pc).c_str()));
 }
 
+/* Device memory must be handed out; what a launch brings along lies elsewhere. */
+void look_up(Page &page, uintptr_t address)
+{
+    const void *at = (const void *)address;
+    page.may =
+        is_device_address(at) ? device_block(at) : Extent{nullptr, (const char *)UINTPTR_MAX};
+    page.version = memory_version;
+}
+
+void report_outside(Worker &w, uintptr_t first, uintptr_t end, bool write, const Access &now)
+{
+    bool near =
+        device_block((const void *)first).begin || device_block((const void *)(first - 1)).begin;
+    fail(w, format("%s of %zu bytes (%s) outside of every block of device memory%s",
+                   write ? "write" : "read", (size_t)(end - first), place(now.pc).c_str(),
+                   near ? ", across or at the end of one" : ""));
+}
+
 } // namespace
 
 void race_access(const void *p, size_t bytes, bool write, bool atomic, const void *pc)
@@ -102,9 +129,13 @@ void race_access(const void *p, size_t bytes, bool write, bool atomic, const voi
                (uint16_t)w->running,
                0,
                atomic};
+    Page *page = &page_of(a);
+    if (page->version != memory_version) look_up(*page, a);
+    if (a < (uintptr_t)page->may.begin || end > (uintptr_t)page->may.end)
+        report_outside(*w, a, end, write, now);
     while (a < end) {
         uintptr_t cell_end = (a & ~(uintptr_t)3) + 4, stop = end < cell_end ? end : cell_end;
-        Cell &cell = cell_of(a);
+        Cell &cell = page->cells[a / 4 % page_cells];
         now.bytes = (uint8_t)(((1u << (stop - a)) - 1) << (a & 3));
         if (unordered(cell.write, now, shared)) report(*w, shared, now, write, cell.write, true);
         if (write) {
@@ -119,17 +150,29 @@ void race_access(const void *p, size_t bytes, bool write, bool atomic, const voi
             r = now;
         }
         a = stop;
+        if (a < end && a % (1u << page_bits) == 0) page = &page_of(a);
     }
+}
+
+/* An access that the compiler takes for aligned: a device refuses it where it is not. */
+static inline __attribute__((always_inline)) void aligned_access(const void *p, size_t bytes,
+                                                                 bool write, const void *pc)
+{
+    Worker *w = worker;
+    if (w && w->current != &w->main && ((uintptr_t)p & (bytes - 1)) != 0)
+        fail(*w, format("misaligned %s of %zu bytes (%s)", write ? "write" : "read", bytes,
+                        place((int32_t)(static_cast<const char *>(pc) - &here)).c_str()));
+    race_access(p, bytes, write, false, pc);
 }
 
 #define RP_SIM_TSAN(n)                                                                             \
     extern "C" void __tsan_read##n(void *p)                                                        \
     {                                                                                              \
-        race_access(p, n, false, false, __builtin_return_address(0));                              \
+        aligned_access(p, n, false, __builtin_return_address(0));                                  \
     }                                                                                              \
     extern "C" void __tsan_write##n(void *p)                                                       \
     {                                                                                              \
-        race_access(p, n, true, false, __builtin_return_address(0));                               \
+        aligned_access(p, n, true, __builtin_return_address(0));                                   \
     }                                                                                              \
     extern "C" void __tsan_unaligned_read##n(void *p)                                              \
     {                                                                                              \

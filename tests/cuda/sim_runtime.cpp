@@ -125,6 +125,9 @@ bool take(void **block, size_t bytes)
     }
 #endif
     if (runs_all()) rp_sim::fill_poison(static_cast<char *>(*block), bytes);
+#ifdef RP_SIM_RACE
+    rp_sim::memory_version++;
+#endif
     return true;
 }
 
@@ -244,6 +247,21 @@ cudaError_t catch_up(rp_sim_stream *stream, uint64_t upto, bool wait = true)
 
 namespace rp_sim
 {
+
+#ifdef RP_SIM_RACE
+uint64_t memory_version = 1;
+
+bool is_device_address(const void *address)
+{
+    return address >= region && address < region_end;
+}
+
+Extent device_block(const void *address)
+{
+    auto *found = block_at(address);
+    return found ? Extent{found->first, found->first + found->second.bytes} : Extent{};
+}
+#endif
 
 /* A word of a parameter that is the address of what the host keeps, or another device: in the
  * kernel it would be a fault. `stream` NULL: a test's own launch, whose memory is the host's. */

@@ -162,6 +162,28 @@ static __global__ void uninitialised(const float *x, float *y)
     y[t] = s[t];
 }
 
+/* One number too far, and only in the last thread. */
+static __global__ void read_past_the_end(const float *x, float *y)
+{
+    int t = (int)threadIdx.x;
+    float next = x[t + 1];
+    y[t] = next != next ? 0.0f : x[t];
+}
+
+static __global__ void write_past_the_end(const float *x, float *y)
+{
+    int t = (int)threadIdx.x;
+    y[t] = x[t];
+    if (t + 1 == THREADS) y[t + 1] = 0.0f;
+}
+
+static __global__ void misaligned(const float *x, float *y)
+{
+    int t = (int)threadIdx.x;
+    y[t] = x[t];
+    if (t == 0) y[0] = reinterpret_cast<const double *>(x + 1)[0] > 0 ? 1.0f : 2.0f;
+}
+
 static __global__ void too_much_shared(const float *x, float *y)
 {
     RP_SHARED_DYNAMIC(float, s);
@@ -184,7 +206,8 @@ enum found {
     NOTHING = 0,
     BITS = 1,   /* they depend on the order of execution */
     POISON = 2, /* a NaN that nobody wrote */
-    ERROR = 4   /* the simulator says so: a barrier, a limit, a race */
+    ERROR = 4,  /* the simulator says so: a barrier, a limit, a race */
+    OTHER = 8   /* it says something else than it should */
 };
 
 #ifdef RP_SIM_RACE
@@ -199,44 +222,60 @@ static const struct fault {
     kernel run;
     int plain, race; /* what each build must find */
     size_t shared;
+    const char *says; /* a part of the error */
 } faults[] = {
-    {"right", right, NOTHING, NOTHING, 0},
-    {"no_barrier", no_barrier, POISON, ERROR, 0},
-    {"no_second_barrier", no_second_barrier, BITS, ERROR, 0},
-    {"no_syncwarp", no_syncwarp, NOTHING, ERROR, 0},
-    {"lost_update", lost_update, NOTHING, ERROR, 0},
-    {"blocks_collide", blocks_collide, BITS, ERROR, 0},
-    {"arrival_order", arrival_order, BITS, BITS, 0},
-    {"barrier_in_branch", barrier_in_branch, ERROR, ERROR, 0},
-    {"two_barriers", two_barriers, ERROR, ERROR, 0},
-    {"early_return", early_return, ERROR, ERROR, 0},
-    {"shuffle_against_barrier", shuffle_against_barrier, ERROR, ERROR, 0},
-    {"shuffle_from_outside", shuffle_from_outside, POISON, POISON, 0},
-    {"no_copy_wait", no_copy_wait, POISON, POISON, 0},
-    {"no_barrier_after_wait", no_barrier_after_wait, POISON, ERROR, 0},
-    {"uninitialised", uninitialised, POISON, POISON, 0},
-    {"too_much_shared", too_much_shared, ERROR, ERROR, 60000},
-    {"shared_together", shared_together, ERROR, ERROR, 40000},
+    {"right", right, NOTHING, NOTHING, 0, nullptr},
+    {"no_barrier", no_barrier, POISON, ERROR, 0, "data race on shared"},
+    {"no_second_barrier", no_second_barrier, BITS, ERROR, 0, "data race on shared"},
+    {"no_syncwarp", no_syncwarp, NOTHING, ERROR, 0, "data race on shared"},
+    {"lost_update", lost_update, NOTHING, ERROR, 0, "data race on shared"},
+    {"blocks_collide", blocks_collide, BITS, ERROR, 0, "data race on global"},
+    {"arrival_order", arrival_order, BITS, BITS, 0, nullptr},
+    {"barrier_in_branch", barrier_in_branch, ERROR, ERROR, 0, "wait at a barrier"},
+    {"two_barriers", two_barriers, ERROR, ERROR, 0, "different barriers"},
+    {"early_return", early_return, ERROR, ERROR, 0, "wait at a barrier"},
+    {"shuffle_against_barrier", shuffle_against_barrier, ERROR, ERROR, 0, "no thread can go on"},
+    {"shuffle_from_outside", shuffle_from_outside, POISON, POISON, 0, nullptr},
+    {"no_copy_wait", no_copy_wait, POISON, POISON, 0, nullptr},
+    {"no_barrier_after_wait", no_barrier_after_wait, POISON, ERROR, 0, "data race on shared"},
+    {"uninitialised", uninitialised, POISON, POISON, 0, nullptr},
+    {"read_past_the_end", read_past_the_end, NOTHING, ERROR, 0, "read of 4 bytes"},
+    {"write_past_the_end", write_past_the_end, NOTHING, ERROR, 0, "write of 4 bytes"},
+    {"misaligned", misaligned, NOTHING, ERROR, 0, "misaligned read of 8"},
+    {"too_much_shared", too_much_shared, ERROR, ERROR, 60000, "of dynamic shared memory"},
+    {"shared_together", shared_together, ERROR, ERROR, 40000, "of shared memory"},
 };
+
+/* THREADS numbers in a block of device memory of their own. */
+static float *numbers()
+{
+    void *made;
+    if (cudaMalloc(&made, sizeof(float) * THREADS) != cudaSuccess) abort();
+    return static_cast<float *>(made);
+}
 
 static int try_fault(const struct fault &f)
 {
-    std::vector<float> x(THREADS), y(THREADS), first;
+    float *x = numbers(), *y = numbers();
+    std::vector<float> first;
     int found = NOTHING;
     for (int i = 0; i < THREADS; i++) x[i] = 1.0f / (float)(3 * i + 1);
     bool only = f.run != blocks_collide && f.run != right; /* else blocks write the same words */
     for (uint64_t seed = 0; seed < SEEDS; seed++) {
         rp_sim::options.seed = seed;
-        for (float &value : y) value = 0;
+        for (int i = 0; i < THREADS; i++) y[i] = 0;
         int code = rp_sim::launch(nullptr, f.name, only ? 1 : BLOCKS, THREADS, f.shared, f.run,
-                                  (const float *)x.data(), y.data());
-        bool told = rp_sim::last_error() != nullptr;
+                                  (const float *)x, y);
+        const char *told = rp_sim::last_error();
         if (code != 0 || told) found |= ERROR;
+        if (told && (!f.says || !strstr(told, f.says))) printf("%s\n", told), found |= OTHER;
         if (found & ERROR) continue; /* what it wrote is nothing to compare */
-        for (float value : y) found |= value != value ? POISON : NOTHING;
-        if (first.empty()) first = y;
-        if (memcmp(first.data(), y.data(), sizeof(float) * THREADS) != 0) found |= BITS;
+        for (int i = 0; i < THREADS; i++) found |= y[i] != y[i] ? POISON : NOTHING;
+        if (first.empty()) first.assign(y, y + THREADS);
+        if (memcmp(first.data(), y, sizeof(float) * THREADS) != 0) found |= BITS;
     }
+    cudaFree(x);
+    cudaFree(y);
     return found;
 }
 
@@ -302,7 +341,7 @@ int main()
     int failed = check_limits();
     for (const fault &f : faults) {
         int want = RACE_BUILD ? f.race : f.plain, found = try_fault(f);
-        bool good = want == NOTHING ? found == NOTHING : (found & want) != 0;
+        bool good = want == NOTHING ? found == NOTHING : (found & want) && !(found & OTHER);
         printf("%-24s %s%s%s%s%s\n", f.name, good ? "" : "WRONG: ", found & BITS ? "bits " : "",
                found & POISON ? "poison " : "", found & ERROR ? "error" : "",
                found ? "" : "nothing");
