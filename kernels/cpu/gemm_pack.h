@@ -6,8 +6,9 @@
 #include "cpu/gemm.h"
 #include "cpu/gemm_tile.h"
 
-/* k terms that are copied at a time from rows or strips that lie side by side. */
-enum { PACK_CHUNK = 16 };
+/* k terms that are copied at a time from rows or strips that lie side by side: as many as the L1
+ * cache has ways, for where they are a power of two apart, all their lines fall into one set. */
+enum { PACK_CHUNK = 8 };
 
 /* Offsets of indices [begin, begin + n) of an axis. */
 void RP_ISA_NAME(rp_gemm_offsets)(const struct rp_gemm_axis *axis, int64_t begin, int n,

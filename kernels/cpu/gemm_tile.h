@@ -148,7 +148,8 @@ RP_VEC_FN void rp_gemm_run_pair(const struct rp_gemm_tile *tile, const struct rp
 }
 
 /* Runs the pieces of one step. `packed` is a constant where this is called: two loops come of it.
- * They are unrolled as the few instructions of a loop's end would cost several percent. */
+ * They are unrolled as the few instructions of a loop's end would cost several percent, and count
+ * the terms: then the end is looked for once in four of them. */
 RP_VEC_FN void rp_gemm_tile_run(const struct rp_gemm_tile *tile, bool packed, int height)
 {
     rp_vf acc[TILE_M][TILE_VECTORS];
@@ -167,14 +168,14 @@ RP_VEC_FN void rp_gemm_tile_run(const struct rp_gemm_tile *tile, bool packed, in
             continue;
         }
         rp_gemm_begin_piece(tile, piece, acc, height);
-        const float *stop = b + (ptrdiff_t)piece->n_k * b_step;
         if (packed) {
 #pragma GCC unroll 4
-            for (; b != stop; b += b_step, a_packed += TILE_M)
+            for (int k = piece->n_k; k != 0; k--, b += b_step, a_packed += TILE_M)
                 rp_gemm_add_packed_term(a_packed, b, acc, height);
         } else {
 #pragma GCC unroll 4
-            for (; b != stop; b += b_step, a_k++) rp_gemm_add_term(a, *a_k, b, acc, height);
+            for (int k = piece->n_k; k != 0; k--, b += b_step, a_k++)
+                rp_gemm_add_term(a, *a_k, b, acc, height);
         }
         rp_gemm_end_piece(tile, piece, acc, 0, height);
     }
