@@ -11,6 +11,7 @@
  * and column only. */
 #include "cpu/gemm.h"
 
+#include <math.h>
 #include <stdatomic.h>
 #include <string.h>
 
@@ -25,6 +26,7 @@ enum {
     STATE_TILES = 262144 / TILE_SIZE, /* slots of tiles in a thread's state: 1 MiB */
     PACK_ROWS_FROM = 3,               /* strips over which the packing of rows of a pays */
     PACK_NEAR_ROWS_FROM = 13,
+    PACK_TILES = 2,          /* packing a tile's rows takes as long as computing so many tiles */
     ENOUGH_BLOCKS = 4,       /* along m in a thread's part */
     SHARED_FLOATS = 1 << 21, /* of b, packed once for all threads: 8 MiB at most */
     WAYS_STRIDE = 1024,      /* floats between rows that fall into a handful of cache sets */
@@ -278,7 +280,13 @@ static const float *find_strip(const struct job *job, struct workspace *ws,
     const struct rp_gemm *g = job->gemm;
     int n_columns = (int)smaller(TILE_N, block->n_n - n);
     *step = TILE_N;
-    if (job->shared) return shared_strip(job, block->n + n) + ws->step.k * TILE_N;
+    if (job->shared) {
+        const float *strip = shared_strip(job, block->n + n) + ws->step.k * TILE_N;
+        if (n + TILE_N < block->n_n)
+            rp_gemm_plan_run_ahead(&ws->ahead, strip + terms_of(g) * TILE_N, ws->step.n_k * TILE_N,
+                                   block->tiles_m);
+        return strip;
+    }
     if (ws->ahead.n_lines > 0)
         memcpy(ws->b_n, ws->next_n, sizeof ws->b_n);
     else
@@ -336,6 +344,25 @@ static int64_t strips_from(const struct part *part, int64_t n)
     return smaller(strips, part->most_n);
 }
 
+/* Tiles along m of a block of which state holds so many. A wide block packs its rows for many
+ * strips, a high one brings each strip into the L1 cache for many tiles; of all widths into which
+ * the columns can be cut, the one where both together cost a tile the least. */
+static int64_t height_of(const struct job *job, int64_t tiles_m, int64_t tiles_n, int64_t room)
+{
+    int64_t most = smaller(smaller(BLOCK_TILES, room), tiles_m), best = most;
+    double least = INFINITY, pack = job->pack_rows ? PACK_TILES : 0;
+    for (int64_t cuts = 1, height = 0; cuts <= tiles_n && height < most; cuts++) {
+        int64_t width = divide_up(tiles_n, cuts);
+        height = smaller(most, room / width);
+        if (height == 0) continue;
+        double cost = pack / (double)width + 1 / (double)height;
+        if (cost >= least) continue;
+        least = cost;
+        best = height;
+    }
+    return best;
+}
+
 /* Blocks of about equal height with as many tiles as state holds. They are cut further along n
  * where a part has few and their rows need not be packed once more for it. */
 static struct part find_part(const struct job *job, int owner, const struct rp_gemm_step *first)
@@ -349,10 +376,12 @@ static struct part find_part(const struct job *job, int owner, const struct rp_g
     int64_t tiles_m = divide_up(part.m1 - part.m0, TILE_M);
     int64_t tiles_n = divide_up(part.n1 - part.n0, TILE_N);
     if (tiles_m == 0 || tiles_n == 0) return part;
-    int64_t blocks_m = divide_up(tiles_m, smaller(BLOCK_TILES, STATE_TILES / slots));
+    int64_t room = STATE_TILES / slots, most_m = smaller(BLOCK_TILES, room);
+    if (part.keeps) most_m = height_of(job, tiles_m, tiles_n, room);
+    int64_t blocks_m = divide_up(tiles_m, most_m);
     int64_t tiles = divide_up(tiles_m, blocks_m);
     part.block_m = tiles * TILE_M;
-    int64_t room_n = part.keeps ? STATE_TILES / slots / tiles : tiles_n;
+    int64_t room_n = part.keeps ? room / tiles : tiles_n;
     part.most_n = divide_up(tiles_n, divide_up(tiles_n, room_n));
     bool packs_again = job->pack_rows && !part.one_step;
     bool cut = job->n_threads > 1 && blocks_m < ENOUGH_BLOCKS && !packs_again;

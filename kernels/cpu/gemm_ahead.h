@@ -30,6 +30,18 @@ static inline void rp_gemm_plan_ahead(struct rp_gemm_ahead *ahead, const float *
     ahead->line = 0;
 }
 
+/* The same of one run of n floats. */
+static inline void rp_gemm_plan_run_ahead(struct rp_gemm_ahead *ahead, const float *from, int n,
+                                          int n_parts)
+{
+    static const ptrdiff_t begin = 0;
+    ahead->from = from;
+    ahead->run = &begin;
+    ahead->lines_per_run = ahead->n_lines = (n + RP_AHEAD_LINE - 1) / RP_AHEAD_LINE;
+    ahead->at_once = (ahead->n_lines + n_parts - 1) / n_parts;
+    ahead->line = 0;
+}
+
 static inline void rp_gemm_fetch_ahead(struct rp_gemm_ahead *ahead)
 {
     int end = ahead->line + ahead->at_once;
