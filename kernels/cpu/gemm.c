@@ -281,10 +281,11 @@ static const float *find_strip(const struct job *job, struct workspace *ws,
     int n_columns = (int)smaller(TILE_N, block->n_n - n);
     *step = TILE_N;
     if (job->shared) {
+        static const ptrdiff_t whole = 0; /* packed, it is one run */
         const float *strip = shared_strip(job, block->n + n) + ws->step.k * TILE_N;
         if (n + TILE_N < block->n_n)
-            rp_gemm_plan_run_ahead(&ws->ahead, strip + terms_of(g) * TILE_N, ws->step.n_k * TILE_N,
-                                   block->tiles_m);
+            rp_gemm_plan_runs_ahead(&ws->ahead, strip + terms_of(g) * TILE_N, &whole, 1,
+                                    ws->step.n_k * TILE_N, block->tiles_m);
         return strip;
     }
     if (ws->ahead.n_lines > 0)
@@ -344,12 +345,12 @@ static int64_t strips_from(const struct part *part, int64_t n)
     return smaller(strips, part->most_n);
 }
 
-/* Tiles along m of a block of which state holds so many. A wide block packs its rows for many
- * strips, a high one brings each strip into the L1 cache for many tiles; of all widths into which
- * the columns can be cut, the one where both together cost a tile the least. */
-static int64_t height_of(const struct job *job, int64_t tiles_m, int64_t tiles_n, int64_t room)
+/* Tiles along m, at most `most`, of a block of which state holds `room` tiles. A wide block packs
+ * its rows for many strips, a high one brings each strip into the L1 cache for many tiles; of all
+ * widths into which the columns can be cut, the one where both together cost a tile the least. */
+static int64_t height_of(const struct job *job, int64_t most, int64_t tiles_n, int64_t room)
 {
-    int64_t most = smaller(smaller(BLOCK_TILES, room), tiles_m), best = most;
+    int64_t best = most;
     double least = INFINITY, pack = job->pack_rows ? PACK_TILES : 0;
     for (int64_t cuts = 1, height = 0; cuts <= tiles_n && height < most; cuts++) {
         int64_t width = divide_up(tiles_n, cuts);
@@ -376,8 +377,8 @@ static struct part find_part(const struct job *job, int owner, const struct rp_g
     int64_t tiles_m = divide_up(part.m1 - part.m0, TILE_M);
     int64_t tiles_n = divide_up(part.n1 - part.n0, TILE_N);
     if (tiles_m == 0 || tiles_n == 0) return part;
-    int64_t room = STATE_TILES / slots, most_m = smaller(BLOCK_TILES, room);
-    if (part.keeps) most_m = height_of(job, tiles_m, tiles_n, room);
+    int64_t room = STATE_TILES / slots, most_m = smaller(smaller(BLOCK_TILES, room), tiles_m);
+    if (part.keeps) most_m = height_of(job, most_m, tiles_n, room);
     int64_t blocks_m = divide_up(tiles_m, most_m);
     int64_t tiles = divide_up(tiles_m, blocks_m);
     part.block_m = tiles * TILE_M;

@@ -15,6 +15,19 @@ struct rp_gemm_ahead {
     int lines_per_run, n_lines, line, at_once; /* n_lines of all runs; line: the next to fetch */
 };
 
+/* `n_runs` of `length` floats each, in n_parts. */
+static inline void rp_gemm_plan_runs_ahead(struct rp_gemm_ahead *ahead, const float *from,
+                                           const ptrdiff_t *run, int n_runs, int length,
+                                           int n_parts)
+{
+    ahead->from = from;
+    ahead->run = run;
+    ahead->lines_per_run = (length + RP_AHEAD_LINE - 1) / RP_AHEAD_LINE;
+    ahead->n_lines = n_runs * ahead->lines_per_run;
+    ahead->at_once = (ahead->n_lines + n_parts - 1) / n_parts;
+    ahead->line = 0;
+}
+
 /* The strip of `n_columns` and `n_k`, in as many parts as there are tiles. */
 static inline void rp_gemm_plan_ahead(struct rp_gemm_ahead *ahead, const float *from,
                                       const ptrdiff_t *columns, int n_columns, const ptrdiff_t *k,
@@ -22,24 +35,8 @@ static inline void rp_gemm_plan_ahead(struct rp_gemm_ahead *ahead, const float *
 {
     bool along_k = k[n_k - 1] - k[0] == n_k - 1;
     int length = along_k ? n_k : n_columns, runs = along_k ? n_columns : n_k;
-    ahead->from = from + (along_k ? k[0] : columns[0]);
-    ahead->run = along_k ? columns : k;
-    ahead->lines_per_run = (length + RP_AHEAD_LINE - 1) / RP_AHEAD_LINE;
-    ahead->n_lines = runs * ahead->lines_per_run;
-    ahead->at_once = (ahead->n_lines + n_parts - 1) / n_parts;
-    ahead->line = 0;
-}
-
-/* The same of one run of n floats. */
-static inline void rp_gemm_plan_run_ahead(struct rp_gemm_ahead *ahead, const float *from, int n,
-                                          int n_parts)
-{
-    static const ptrdiff_t begin = 0;
-    ahead->from = from;
-    ahead->run = &begin;
-    ahead->lines_per_run = ahead->n_lines = (n + RP_AHEAD_LINE - 1) / RP_AHEAD_LINE;
-    ahead->at_once = (ahead->n_lines + n_parts - 1) / n_parts;
-    ahead->line = 0;
+    rp_gemm_plan_runs_ahead(ahead, from + (along_k ? k[0] : columns[0]), along_k ? columns : k,
+                            runs, length, n_parts);
 }
 
 static inline void rp_gemm_fetch_ahead(struct rp_gemm_ahead *ahead)

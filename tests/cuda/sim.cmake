@@ -96,8 +96,7 @@ add_test(NAME ops/sim_elementary COMMAND rp_test_ops --module $<TARGET_FILE:rp_s
 set_tests_properties(ops/sim_elementary PROPERTIES TIMEOUT 1800)
 if(RP_SANITIZE)
   set_tests_properties(ops/sim_0 ops/sim_1 ops/sim_elementary PROPERTIES LABELS long)
-endif()
-if(NOT RP_SANITIZE)
+else()
   # In ascending order under the race detector, which compares too; in descending order without.
   add_test(NAME sim/race COMMAND rp_test_ops --module $<TARGET_FILE:rp_sim_race> compare)
   add_test(NAME sim/order COMMAND rp_test_ops --module $<TARGET_FILE:rp_sim_sim> compare)

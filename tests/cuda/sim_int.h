@@ -174,7 +174,7 @@ std::string limits_fault(const Launch &l, const void *kernel);
 
 #ifdef RP_SIM_RACE
 /* sim_runtime.cpp: whether an address is of the region in which device memory is handed out; the
- * block that holds it (both NULL: none does); how often blocks were handed out so far. */
+ * block that holds it (both NULL: none does); how often blocks were handed out, and 1. */
 struct Extent {
     const char *begin, *end;
 };

@@ -73,6 +73,11 @@ bool unordered(const Access &a, const Access &b, bool shared)
     return a.thread / 32 != b.thread / 32 || a.warp_epoch == b.warp_epoch;
 }
 
+int32_t from_here(const void *pc)
+{
+    return (int32_t)(static_cast<const char *>(pc) - &here);
+}
+
 /* As `addr2line -e PROGRAM` takes it; one back, into the call. */
 std::string place(int32_t from_here)
 {
@@ -125,7 +130,7 @@ void race_access(const void *p, size_t bytes, bool write, bool atomic, const voi
                w->block_id,
                w->epoch,
                w->warp_epoch[w->running / warp_size],
-               (int32_t)(static_cast<const char *>(pc) - &here),
+               from_here(pc),
                (uint16_t)w->running,
                0,
                atomic};
@@ -161,7 +166,7 @@ static inline __attribute__((always_inline)) void aligned_access(const void *p, 
     Worker *w = worker;
     if (w && w->current != &w->main && ((uintptr_t)p & (bytes - 1)) != 0)
         fail(*w, format("misaligned %s of %zu bytes (%s)", write ? "write" : "read", bytes,
-                        place((int32_t)(static_cast<const char *>(pc) - &here)).c_str()));
+                        place(from_here(pc)).c_str()));
     race_access(p, bytes, write, false, pc);
 }
 
