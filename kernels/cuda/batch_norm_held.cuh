@@ -328,8 +328,9 @@ __global__ void __launch_bounds__(RP_HELD_THREADS, 2) rp_held_gradient(struct rp
     });
 }
 
-/* Channels of a block: as many as leave room for two blocks on a processor, so that one reads while
- * another adds, and blocks for all; or the fewest. 0: those do not fit either. */
+/* Channels of a block: as many as leave blocks for all processors and room for two on each, so that
+ * one reads while another adds; 16 also where one block has all the room, as pieces of 8 channels
+ * cost the L2 cache as many requests as pieces of 32; or the fewest. 0: those do not fit either. */
 static inline int rp_held_width(const struct rp_cuda *cuda, const struct rp_columns &sums,
                                 const struct rp_held_job &job, int inputs)
 {
@@ -341,9 +342,9 @@ static inline int rp_held_width(const struct rp_cuda *cuda, const struct rp_colu
         size_t bytes = (size_t)inputs * rp_held_floats(sums.shard_rows, width) * sizeof(float) +
                        sizeof(struct rp_held_shared);
         if (blocks > INT32_MAX || bytes > cuda->shared_most) continue;
-        bool many = blocks >= (int64_t)RP_HELD_RESIDENT * cuda->n_processors &&
-                    RP_HELD_RESIDENT * (bytes + 1024) <= cuda->shared_most + 1024;
-        if (many || width == RP_HELD_LEAST) return width;
+        bool many = blocks >= (int64_t)RP_HELD_RESIDENT * cuda->n_processors;
+        bool room = RP_HELD_RESIDENT * (bytes + 1024) <= cuda->shared_most + 1024;
+        if ((many && (room || width == 2 * RP_HELD_LEAST)) || width == RP_HELD_LEAST) return width;
     }
     return 0;
 }

@@ -14,7 +14,7 @@
 
 #include "cuda/gpu.h"
 
-enum { RP_STAGE_ROWS = 32, RP_CLOSE_BATCH = 16 };
+enum { RP_STAGE_ROWS = 32, RP_CLOSE_BATCH = 16, RP_TREE_SHARDS = 32 };
 
 struct rp_columns {
     int64_t n_cols;
@@ -252,22 +252,42 @@ static inline int64_t rp_columns_blocks(const struct rp_columns &job, int lanes,
 
 /* ---- shards ---------------------------------------------------------------------------------- */
 
-/* The chain of the first panel, then + the chain of each next one, `stride` apart. */
-static __device__ __forceinline__ float rp_columns_panels(const float *chain, int64_t panels,
+/* The chain of the first panel, then + the chain of each next one, `stride` apart. They are loaded
+ * many at a time: nothing else hides how far away they are. */
+static __device__ __forceinline__ float rp_columns_panels(const float *chain, int panels,
                                                           int64_t stride)
 {
-    float sum = chain[0];
-    int64_t p = 1;
-    for (; p + RP_CLOSE_BATCH <= panels; p += RP_CLOSE_BATCH) {
+    float sum = 0;
+    for (int p = 0; p < panels; p += RP_CLOSE_BATCH) {
         float v[RP_CLOSE_BATCH];
         RP_UNROLL
-        for (int i = 0; i < RP_CLOSE_BATCH; i++) v[i] = chain[(p + i) * stride];
+        for (int i = 0; i < RP_CLOSE_BATCH; i++, chain += stride)
+            if (p + i < panels) v[i] = *chain;
         RP_UNROLL
-        for (int i = 0; i < RP_CLOSE_BATCH; i++) sum += v[i];
+        for (int i = 0; i < RP_CLOSE_BATCH; i++)
+            if (p + i < panels) sum = p + i == 0 ? v[i] : sum + v[i];
     }
-    RP_UNROLL
-    for (; p < panels; p++) sum += chain[p * stride];
     return sum;
+}
+
+/* The tree over at most RP_TREE_SHARDS shards: `own` is that of shard threadIdx.y, of this lane's
+ * column; the first shard gets the roots. */
+template <int sums>
+static __device__ __forceinline__ void rp_columns_tree(float own[sums], unsigned n_shards)
+{
+    RP_SHARED(float, node, [sums][RP_TREE_SHARDS][32]);
+    unsigned shard = threadIdx.y, lane = threadIdx.x;
+    RP_UNROLL
+    for (int i = 0; i < sums; i++) node[i][shard][lane] = own[i];
+    for (unsigned h = 1; h < n_shards; h *= 2) {
+        __syncthreads();
+        if (shard % (2 * h) != 0 || shard + h >= n_shards) continue;
+        RP_UNROLL
+        for (int i = 0; i < sums; i++) {
+            own[i] += node[i][shard + h][lane];
+            node[i][shard][lane] = own[i];
+        }
+    }
 }
 
 /* `per_shard(which, shard, col, sum)` gives what enters the tree for sum number `which` of a shard,
@@ -279,20 +299,22 @@ static __device__ __forceinline__ void rp_columns_close_of(const struct rp_colum
                                                            int sums, int64_t first, int64_t step)
 {
     int64_t col = (int64_t)blockIdx.x * 32 + threadIdx.x, stride = sums * job.n_cols;
-    bool inside = col < job.n_cols;
-    float *node = job.partial + which * job.n_cols + col;
+    bool inside = col < job.n_cols, few = job.n_shards <= RP_TREE_SHARDS;
+    float *node = job.partial + which * job.n_cols + col, sum = 0;
     int64_t of_shard = job.panels * stride;
     for (int64_t s = first; s < job.n_shards && inside; s += step) {
-        float sum = rp_columns_panels(node + s * of_shard, job.panels, stride);
-        node[s * of_shard] = per_shard(which, s, col, sum);
+        sum = rp_columns_panels(node + s * of_shard, (int)job.panels, stride);
+        sum = per_shard(which, s, col, sum);
+        if (!few) node[s * of_shard] = sum;
     }
     if (!out) return;
-    for (int64_t h = 1; h < job.n_shards; h *= 2) {
+    if (few) rp_columns_tree<1>(&sum, (unsigned)job.n_shards);
+    for (int64_t h = 1; h < job.n_shards && !few; h *= 2) {
         __syncthreads();
         for (int64_t s = 2 * h * threadIdx.y; s < job.n_shards && inside; s += 2 * h * blockDim.y)
             node[s * of_shard] += node[(s + h) * of_shard];
     }
-    if (threadIdx.y == 0 && inside) out[col] = node[0];
+    if (threadIdx.y == 0 && inside) out[col] = few ? sum : node[0];
 }
 
 /* Grid: columns, sums, and shards where no sum has a tree. */
@@ -338,11 +360,11 @@ struct rp_columns_keep {
  * Where a shard has one short panel the chains and the tree are one launch: a thread is one column
  * of one shard. */
 
-enum { RP_AT_ONCE_ROWS = 128, RP_AT_ONCE_SHARDS = 32, RP_AT_ONCE_BATCH = 8 };
+enum { RP_AT_ONCE_ROWS = 128, RP_AT_ONCE_BATCH = 8 };
 
 static inline bool rp_columns_are_few(const struct rp_columns &job)
 {
-    return !job.part && job.rows <= RP_AT_ONCE_ROWS && job.n_shards <= RP_AT_ONCE_SHARDS;
+    return !job.part && job.rows <= RP_AT_ONCE_ROWS && job.n_shards <= RP_TREE_SHARDS;
 }
 
 /* Rows [row, end) of one column, loaded several at a time. */
@@ -370,13 +392,12 @@ static __device__ __forceinline__ void rp_columns_short(const Term &term, int64_
 }
 
 template <class Term, class PerShard>
-__global__ void __launch_bounds__(32 * RP_AT_ONCE_SHARDS)
+__global__ void __launch_bounds__(32 * RP_TREE_SHARDS)
     rp_columns_at_once(struct rp_columns job, Term term, struct rp_columns_out to,
                        PerShard per_shard)
 {
-    RP_SHARED(float, node, [Term::sums][RP_AT_ONCE_SHARDS][32]);
-    unsigned lane = threadIdx.x, shard = threadIdx.y;
-    int64_t col = (int64_t)blockIdx.x * 32 + lane, row = shard * job.rows;
+    unsigned shard = threadIdx.y;
+    int64_t col = (int64_t)blockIdx.x * 32 + threadIdx.x, row = shard * job.rows;
     bool inside = col < job.n_cols;
     float acc[2] = {0, 0};
     if (inside) {
@@ -384,18 +405,11 @@ __global__ void __launch_bounds__(32 * RP_AT_ONCE_SHARDS)
         rp_columns_short(term, row, row + job.rows, job.n_cols, col, acc);
     }
     RP_UNROLL
-    for (int i = 0; i < Term::sums && inside; i++)
-        node[i][shard][lane] = per_shard(i, shard, col, acc[i]);
-    for (unsigned h = 1; h < blockDim.y; h *= 2) {
-        __syncthreads();
-        RP_UNROLL
-        for (int i = 0; i < Term::sums; i++)
-            if (inside && shard % (2 * h) == 0 && shard + h < blockDim.y)
-                node[i][shard][lane] += node[i][shard + h][lane];
-    }
+    for (int i = 0; i < Term::sums && inside; i++) acc[i] = per_shard(i, shard, col, acc[i]);
+    rp_columns_tree<Term::sums>(acc, (unsigned)job.n_shards);
     RP_UNROLL
     for (int i = 0; i < Term::sums; i++)
-        if (shard == 0 && inside && to.out[i]) to.out[i][col] = node[i][0][lane];
+        if (shard == 0 && inside && to.out[i]) to.out[i][col] = acc[i];
 }
 
 /* ---- all of it ------------------------------------------------------------------------------- */

@@ -84,12 +84,13 @@ static void add_small_cases(struct op_cases *cases)
         const int64_t *s = embeddings[i];
         add_embedding(cases, s[0], s[1], s[2], s[3], s[4]);
     }
-    static const int64_t gradients[][6] = {/* samples, tokens, ids, width, shards, parts */
-                                           {1, 1, 1, 1, 1, 1},     {8, 5, 7, 13, 8, 3},
-                                           {16, 7, 300, 65, 8, 5}, {8, 300, 3, 33, 2, 8},
-                                           {9, 256, 11, 70, 1, 9}, {1100, 2, 40, 17, 1, 4},
-                                           {4, 1025, 2, 20, 4, 2}, {8, 1024, 5, 16, 1, 3},
-                                           {32, 1, 12, 9, 32, 2},  {6, 100, 2000, 40, 1, 4}};
+    static const int64_t gradients[][6] = {
+        /* samples, tokens, ids, width, shards, parts */
+        {1, 1, 1, 1, 1, 1},       {8, 5, 7, 13, 8, 3},    {16, 7, 300, 65, 8, 5},
+        {8, 300, 3, 33, 2, 8},    {9, 256, 11, 70, 1, 9}, {1100, 2, 40, 17, 1, 4},
+        {4, 1025, 2, 20, 4, 2},   {8, 1024, 5, 16, 1, 3}, {32, 1, 12, 9, 32, 2},
+        {6, 100, 2000, 40, 1, 4}, {32, 9, 60, 36, 32, 3}, {64, 4, 30, 32, 64, 1},
+        {16, 90, 20, 132, 8, 5}};
     for (size_t i = 0; i < RP_COUNT(gradients); i++) {
         const int64_t *s = gradients[i];
         add_embedding_dw(cases, s[0], s[1], s[2], s[3], (int)s[4], (int)s[5]);
