@@ -336,7 +336,8 @@ static __device__ __forceinline__ void sum_of_id(const struct dw_job &job, int64
 /* A warp's ids. Where the pass has whole shards, those of one row or none come first: their rows
  * are loaded together, and nothing is added. */
 template <bool aligned, int levels, bool whole>
-__global__ void __launch_bounds__(32 * DW_WARPS, 6) sum_of_ids(struct dw_job job)
+__global__ void __launch_bounds__(32 * DW_WARPS, levels > FEW_LEVELS ? 2 : 5)
+    sum_of_ids(struct dw_job job)
 {
     int lane = (int)threadIdx.x;
     int64_t first_id = ((int64_t)blockIdx.x * DW_WARPS + threadIdx.y) * DW_IDS;
