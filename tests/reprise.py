@@ -245,7 +245,8 @@ def write_texts(folder):
 
 def data_for(job, folder):
     """What gives a kept job its data: arguments for `run`; None when the data is not here."""
-    files = {"mnist-lenet": "mnist-10k-images-idx3-ubyte.gz", "shakespeare-char-cpu": "tinyshakespeare.txt"}
+    text = "tinyshakespeare.txt"
+    files = {"mnist-lenet": "mnist-10k-images-idx3-ubyte.gz", "shakespeare-char-cpu": text, "shakespeare-char": text}
     if job == "gpt2-124m":  # any tokens do
         for name, n in [("train.bin", 2000), ("val.bin", 40)]:
             (pathlib.Path(folder) / name).write_bytes(b"".join((i * i * 31 % 50257).to_bytes(2, "little") for i in range(n)))
