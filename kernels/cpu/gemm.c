@@ -28,7 +28,7 @@ enum {
     PACK_NEAR_ROWS_FROM = 13,
     PACK_TILES = 2,          /* packing a tile's rows takes as long as computing so many tiles */
     ENOUGH_BLOCKS = 4,       /* along m in a thread's part */
-    SHARED_FLOATS = 1 << 21, /* of b, packed once for all threads: 8 MiB at most */
+    SHARED_FLOATS = 1 << 22, /* of b, packed once for all threads: 16 MiB at most */
     WAYS_STRIDE = 1024,      /* floats between rows that fall into a handful of cache sets */
 };
 
