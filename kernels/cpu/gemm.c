@@ -26,10 +26,11 @@ enum {
     STATE_TILES = 262144 / TILE_SIZE, /* slots of tiles in a thread's state: 1 MiB */
     PACK_ROWS_FROM = 3,               /* strips over which the packing of rows of a pays */
     PACK_NEAR_ROWS_FROM = 13,
-    PACK_TILES = 2,          /* packing a tile's rows takes as long as computing so many tiles */
-    ENOUGH_BLOCKS = 4,       /* along m in a thread's part */
-    SHARED_FLOATS = 1 << 22, /* of b, packed once for all threads: 16 MiB at most */
-    WAYS_STRIDE = 1024,      /* floats between rows that fall into a handful of cache sets */
+    PACK_TILES = 2,           /* packing a tile's rows takes as long as computing so many tiles */
+    SHARED_ROWS = 4 * TILE_M, /* a strip packed for all, as long as computing so many rows of it */
+    ENOUGH_BLOCKS = 4,        /* along m in a thread's part */
+    SHARED_FLOATS = 1 << 22,  /* of b, packed once for all threads: 16 MiB at most */
+    WAYS_STRIDE = 1024,       /* floats between rows that fall into a handful of cache sets */
 };
 
 /* Tiles of so many rows wait for no b that comes from the L2 cache: they read it where it lies. */
@@ -429,17 +430,27 @@ static void run_parts(void *arg, int thread)
 
 /* ---- the cut --------------------------------------------------------------------------------- */
 
+/* Strips of b are packed once for all threads where several blocks would pack the same ones. */
+static bool packs_for_all(const struct job *job, int grid_m, int64_t columns)
+{
+    bool used_once = grid_m == 1 && job->gemm->m <= BLOCK_M;
+    return columns > 0 && !job->b_in_place && !used_once;
+}
+
 /* The grid of threads with the least work for the one that has the most: its rows of each strip,
- * about a tile of them more for every strip, which each row of the grid visits again, and the rows
- * themselves where they are packed, which each of its columns does again. */
+ * about a tile of them more for every strip, which each row of the grid visits again, the rows
+ * themselves where they are packed, which each of its columns does again, and its share of strips
+ * packed for all. `columns` at once, or 0. */
 static void choose_grid(struct job *job, int64_t columns)
 {
-    int64_t pairs_m = divide_up(job->gemm->m, 2), strips = divide_up(columns, TILE_N);
-    int64_t least = INT64_MAX;
+    int64_t pairs_m = divide_up(job->gemm->m, 2), least = INT64_MAX;
+    int64_t strips = divide_up(columns > 0 ? columns : job->gemm->n, TILE_N);
     for (int grid_m = 1; grid_m <= job->n_threads; grid_m++) {
         int grid_n = job->n_threads / grid_m;
         int64_t part_m = 2 * divide_up(pairs_m, grid_m), part_n = divide_up(strips, grid_n);
         int64_t work = part_m * part_n + TILE_M * part_n + (job->pack_rows ? part_m : 0);
+        if (packs_for_all(job, grid_m, columns))
+            work += SHARED_ROWS * divide_up(strips, job->n_threads);
         if (work >= least) continue;
         least = work;
         job->grid_m = grid_m;
@@ -485,12 +496,11 @@ void RP_ISA_NAME(rp_gemm_run)(struct rp_cpu *cpu, const struct rp_gemm *gemm,
         divide_up(gemm->n, TILE_N) >= (gemm->near_a ? PACK_NEAR_ROWS_FROM : PACK_ROWS_FROM);
     job.workspaces = (struct workspace *)(scratch + shared_bytes(gemm));
     int64_t columns = columns_at_once(gemm);
-    choose_grid(&job, columns ? columns : gemm->n);
-    bool used_once = job.grid_m == 1 && gemm->m <= BLOCK_M;
-    if (job.b_in_place || used_once || columns == 0)
-        columns = gemm->n;
-    else
+    choose_grid(&job, columns);
+    if (packs_for_all(&job, job.grid_m, columns))
         job.shared = (float *)scratch;
+    else
+        columns = gemm->n;
     for (job.n0 = 0; job.n0 < gemm->n; job.n0 += columns) {
         job.n1 = smaller(job.n0 + columns, gemm->n);
         if (job.shared) rp_pool_run(cpu->pool, job.n_threads, pack_part, &job);

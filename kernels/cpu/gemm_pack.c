@@ -143,15 +143,25 @@ static void transpose_rows(const float *from, const ptrdiff_t *rows, const ptrdi
     }
 }
 
+/* Where `n_k` more k of rows side by side begin a line of a cache, it is fetched into the L2 cache:
+ * what they need of a row of k is short, and the next is far away. */
+static void fetch_rows(const float *from, ptrdiff_t row, int r, const ptrdiff_t *k, int n_k)
+{
+    if (r % RP_AHEAD_LINE >= TILE_M) return;
+    for (int i = 0; i < n_k; i++) __builtin_prefetch(from + row + k[i], 0, 2);
+}
+
 /* Rows that lie side by side are taken in turn for few k at a time, as strips are in gemm.c. */
 void RP_ISA_NAME(rp_gemm_pack_rows)(const float *from, const ptrdiff_t *rows, int n_rows,
                                     const ptrdiff_t *k, int n_k, float *to)
 {
-    int chunk = rows[1] == rows[0] + 1 ? PACK_CHUNK : n_k;
+    bool side_by_side = rows[1] == rows[0] + 1;
+    int chunk = side_by_side ? PACK_CHUNK : n_k;
     for (int i = 0; i < n_k; i += chunk) {
-        int n = n_k - i < chunk ? n_k - i : chunk;
+        int n = n_k - i < chunk ? n_k - i : chunk, next = n_k - i - n < chunk ? n_k - i - n : chunk;
         for (int r = 0; r < n_rows; r += TILE_M) {
             float *block = to + (ptrdiff_t)r * n_k + i * TILE_M;
+            if (side_by_side) fetch_rows(from, rows[r], r, k + i + n, next);
             if (are_adjacent(rows + r, TILE_M))
                 copy_rows(from + rows[r], k + i, n, block);
             else
