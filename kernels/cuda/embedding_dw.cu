@@ -17,7 +17,7 @@ enum {
     DW_IDS = 4,       /* of a warp */
     DW_AHEAD = 4,     /* rows that are loaded together */
     DW_FREQUENT = 64, /* rows of an id that has warps of its own */
-    FEW_LEVELS = 5,   /* of the tree over the shards, in registers */
+    FEW_LEVELS = 5,   /* of the tree over the shards: in registers */
     MAX_LEVELS = 31
 };
 
@@ -238,24 +238,40 @@ template <int levels> struct dw_walk {
         quad_add(total, chain);
         quad_set(chain, -0.0f);
     }
-    /* Adds what waits below this level. */
+    /* Adds what waits below this level. Few levels are registers, and so are all looked at. */
     __device__ __forceinline__ void join(int below)
     {
-        RP_UNROLL
-        for (int level = 0; level < levels; level++)
-            if (level < below && (waits >> level & 1)) quad_add(total, node[level]);
+        if constexpr (levels <= FEW_LEVELS) {
+            RP_UNROLL
+            for (int level = 0; level < levels; level++)
+                if (level < below && (waits >> level & 1)) quad_add(total, node[level]);
+        } else {
+            RP_NO_UNROLL
+            for (int level = 0; level < below; level++)
+                if (waits >> level & 1) quad_add(total, node[level]);
+        }
+    }
+    __device__ __forceinline__ void keep(int at)
+    {
+        if constexpr (levels <= FEW_LEVELS) {
+            RP_UNROLL
+            for (int level = 0; level < levels; level++) {
+                RP_UNROLL
+                for (int k = 0; k < 4; k++)
+                    node[level][k] = level == at ? total[k] : node[level][k];
+            }
+        } else {
+            RP_UNROLL
+            for (int k = 0; k < 4; k++) node[at][k] = total[k];
+        }
+        waits = (waits >> at | 1) << at;
     }
     __device__ __forceinline__ void go_to_shard(int next)
     {
         int at = 31 - __clz(shard ^ next);
         close_panel();
         join(at);
-        RP_UNROLL
-        for (int level = 0; level < levels; level++) {
-            RP_UNROLL
-            for (int k = 0; k < 4; k++) node[level][k] = level == at ? total[k] : node[level][k];
-        }
-        waits = (waits >> at | 1) << at;
+        keep(at);
         quad_set(total, -0.0f);
         shard = next;
     }
