@@ -353,10 +353,9 @@ static inline int rp_held_width(const struct rp_cuda *cuda, const struct rp_colu
 static inline enum rp_status rp_held_close(struct rp_cuda *cuda, struct rp_columns sums,
                                            const struct rp_columns_out &to, struct rp_error *err)
 {
-    unsigned shards = sums.n_shards < 32 ? (unsigned)sums.n_shards : 32;
     sums.panels = 1;
     RP_LAUNCH(cuda, (rp_columns_close<rp_columns_keep>), dim3(rp_blocks(sums.n_cols, 32), 2),
-              dim3(32, shards), 0, sums, to, rp_columns_keep());
+              dim3(32, rp_columns_threads(sums)), 0, sums, to, rp_columns_keep());
     return RP_STATUS_OK;
 }
 

@@ -290,6 +290,12 @@ static __device__ __forceinline__ void rp_columns_tree(float own[sums], unsigned
     }
 }
 
+/* Threads of a block along the shards: one for each, as rp_columns_tree wants it, or the most. */
+static inline unsigned rp_columns_threads(const struct rp_columns &job)
+{
+    return job.n_shards < RP_TREE_SHARDS ? (unsigned)job.n_shards : (unsigned)RP_TREE_SHARDS;
+}
+
 /* `per_shard(which, shard, col, sum)` gives what enters the tree for sum number `which` of a shard,
  * and may keep it elsewhere. Block: 32 columns by several shards; where no tree follows, other
  * blocks may take other shards: from `first` on, each `step`-th. */
@@ -463,7 +469,7 @@ static enum rp_status rp_columns_sum(struct rp_cuda *cuda, const struct rp_colum
                                      const PerShard &per_shard, struct rp_error *err)
 {
     dim3 grid(rp_blocks(job.n_cols, 32), (unsigned)Term::sums);
-    unsigned shards = job.n_shards < 32 ? (unsigned)job.n_shards : 32;
+    unsigned shards = rp_columns_threads(job);
     RP_TRY(rp_columns_check(job, err));
     if constexpr (Term::dense)
         if (rp_columns_are_few(job)) {
@@ -555,8 +561,8 @@ static enum rp_status rp_columns_sum_pair(struct rp_cuda *cuda,
     if (job.part)
         RP_LAUNCH(cuda, (rp_columns_go_on_pair<Term>), grid, 32, 0, pair);
     else
-        RP_LAUNCH(cuda, (rp_columns_close_pair<Term>), grid,
-                  dim3(32, job.n_shards < 32 ? (unsigned)job.n_shards : 32), 0, pair);
+        RP_LAUNCH(cuda, (rp_columns_close_pair<Term>), grid, dim3(32, rp_columns_threads(job)), 0,
+                  pair);
     return RP_STATUS_OK;
 }
 

@@ -10,14 +10,15 @@
 #include "cuda/quad.h"
 
 enum {
-    SORT_ROWS = 1024, /* of a block of the sort, which knows no shards */
-    SORT_PART = 256,  /* of those, what one block of threads looks at */
-    SORT_IDS = 256,   /* of a group */
-    DW_WARPS = 4,     /* of a block */
-    DW_IDS = 4,       /* of a warp */
-    DW_AHEAD = 4,     /* rows that are loaded together */
-    DW_FREQUENT = 64, /* rows of an id that has warps of its own */
-    FEW_LEVELS = 5,   /* of the tree over the shards: in registers */
+    SORT_ROWS = 1024,  /* of a block of the sort, which knows no shards */
+    SORT_PART = 256,   /* of those, what one block of threads looks at */
+    SORT_IDS = 256,    /* of a group */
+    DW_WARPS = 4,      /* of a block */
+    DW_IDS = 4,        /* of a warp */
+    DW_AHEAD = 4,      /* rows that are loaded together */
+    DW_FREQUENT = 64,  /* rows of an id that has warps of its own */
+    DW_FAR_AHEAD = 32, /* the rows that those load together: a place for each lane */
+    FEW_LEVELS = 5,    /* of the tree over the shards: in registers */
     MAX_LEVELS = 31
 };
 
@@ -288,8 +289,8 @@ template <int levels> struct dw_walk {
     }
 };
 
-/* `count` rows of a list, which begins at `rows`; the whole warp, `inside` or not. Each lane holds
- * the place of a row to come. */
+/* `count` rows of a list, which begins at `rows`; for all lanes of a warp, those past the last
+ * column too: each holds the place of a row to come. */
 template <bool aligned, int ahead, int levels>
 static __device__ __forceinline__ void walk_rows(const struct dw_job &job, const int32_t *rows,
                                                  int32_t count, int64_t col,
@@ -402,7 +403,7 @@ __global__ void __launch_bounds__(32) sum_of_frequent(struct dw_job job)
     int32_t begin = start_of(job.start, job.group, id);
     int32_t count = start_of(job.start, job.group, id + 1) - begin;
     sum_of_id<aligned, levels>(job, id, col, job.row[begin], [&](auto &walk) {
-        walk_rows<aligned, 32>(job, job.row + begin, count, col, walk);
+        walk_rows<aligned, DW_FAR_AHEAD>(job, job.row + begin, count, col, walk);
     });
 }
 
